@@ -1,0 +1,78 @@
+# make h3s    set up .venv and run H3S from Quantum ESPRESSO labels to Tc (runs/h3s/report.html)
+# make test   set up .venv, lint, type-check and test
+# make docs   build the documentation into docs/_build/html
+# Choices:  PYTHON=python3.12   TORCH="torch==2.13.0"   PIP_FLAGS="--index-url ..."   RUN=runs/h3s   H3S_FLAGS="--retrain"
+# The CPU build of torch from its own index:  make TORCH="torch --index-url https://download.pytorch.org/whl/cpu" h3s
+
+SHELL := /bin/bash
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+PIP_FLAGS ?=
+RUN ?= runs/h3s
+H3S_FLAGS ?=
+PYTEST_FLAGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP := $(BIN)/python -m pip install -q $(PIP_FLAGS)
+
+.PHONY: help setup h3s test test-slow lint docs clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+setup: $(STAMPS)/sscha $(STAMPS)/dev
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11; type: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "The venv module is missing; type: sudo apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+	@mkdir -p $(STAMPS) && touch $@
+
+# torch first and by itself, so that nothing else pulls another build of it
+$(STAMPS)/torch: $(STAMPS)/venv
+	@echo "Installing $(TORCH)"
+	@$(PIP) $(TORCH)
+	@touch $@
+
+$(STAMPS)/package: $(STAMPS)/torch pyproject.toml
+	@echo "Installing himlip-ase"
+	@$(PIP) -e .
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/package
+	@$(PIP) -e ".[dev]"
+	@touch $@
+
+# compiled from source: a few minutes
+$(STAMPS)/sscha: $(STAMPS)/package scripts/system_packages.sh
+	@PYTHON=$(BIN)/python scripts/system_packages.sh sscha
+	@echo "Building python-sscha and CellConstructor (a few minutes, once)"
+	@$(PIP) -e ".[sscha]"
+	@touch $@
+
+h3s: $(STAMPS)/sscha
+	$(BIN)/python workflows/h3s_sscha.py --folder $(RUN) --resume $(H3S_FLAGS)
+
+lint: $(STAMPS)/dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# tests that need python-sscha or pw.x are skipped, and say so, where the system packages cannot be had
+test: $(STAMPS)/dev
+	@$(MAKE) --no-print-directory $(STAMPS)/sscha || echo "Continuing without the [sscha] extra: its tests are skipped."
+	@scripts/system_packages.sh qe || echo "Continuing without Quantum ESPRESSO: its tests are skipped."
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_FLAGS)
+
+test-slow: $(STAMPS)/sscha $(STAMPS)/dev
+	$(BIN)/python -m pytest -q -m slow $(PYTEST_FLAGS)
+
+docs: $(STAMPS)/package
+	@$(PIP) -e ".[docs]"
+	$(BIN)/python -m sphinx -W -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

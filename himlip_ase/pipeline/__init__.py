@@ -1,0 +1,1 @@
+"""The stages from labels to Tc: configuration, run folder, stages, report."""
