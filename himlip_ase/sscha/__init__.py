@@ -1,0 +1,41 @@
+"""Stochastic self-consistent harmonic approximation: anharmonic phonons from batched forces.
+
+Forces enter as a callable on a list of configurations, so that a potential, an ASE calculator or
+an executor of DFT jobs can serve it.  The engine is python-sscha, driven through its arrays in
+:mod:`himlip_ase.sscha.bridge`; nothing else in this room imports it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from himlip_ase.sscha.loop import run_sscha
+    from himlip_ase.sscha.result import SschaResult, load_result
+    from himlip_ase.sscha.sampling import HarmonicDistribution, draw_configurations
+    from himlip_ase.sscha.settings import SschaSettings
+
+_HOMES = {
+    "run_sscha": "loop",
+    "SschaResult": "result",
+    "load_result": "result",
+    "HarmonicDistribution": "sampling",
+    "draw_configurations": "sampling",
+    "SschaSettings": "settings",
+}
+__all__ = [
+    "HarmonicDistribution",
+    "SschaResult",
+    "SschaSettings",
+    "draw_configurations",
+    "load_result",
+    "run_sscha",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
