@@ -1,0 +1,293 @@
+"""Harmonic force constants of a diagonal supercell in phonopy's compact layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.errors import InputError
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, mass_reduced
+from himlip_ase.phonons.lattice import (
+    ase_to_phonopy,
+    build_supercell,
+    check_dims,
+    check_primitive,
+    commensurate_qpoints,
+    difference_table,
+    replace_masses,
+)
+from himlip_ase.units import signed_frequencies_cm
+
+if TYPE_CHECKING:
+    from phonopy import Phonopy
+
+Order = Literal["phonopy", "ase"]
+
+
+@dataclass(frozen=True, eq=False)
+class ForceConstants:
+    """Second derivatives of the energy for a primitive atom and any atom of a diagonal supercell.
+
+    Parameters
+    ----------
+    primitive : Atoms
+        Primitive cell with its masses (amu).
+    dims : (int, int, int)
+        Diagonal supercell.
+    compact : (n_prim, n_super, 3, 3) ndarray
+        ∂²E/∂u_i∂u_J in eV/Å²: i a primitive atom at R = 0, J an atom of the supercell in phonopy's order
+        (each primitive atom with all its translations, first lattice index fastest).
+
+    Attributes
+    ----------
+    supercell : Atoms
+        Made from `primitive` and `dims`, atom i at translation R lying at r_i + R.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not match, or non-finite numbers.
+    """
+
+    primitive: Atoms
+    dims: tuple[int, int, int]
+    compact: np.ndarray
+    supercell: Atoms = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        dims = check_dims(self.dims)
+        primitive = check_primitive(self.primitive)
+        n = len(primitive)
+        shape = (n, n * int(np.prod(dims)), 3, 3)
+        compact = np.array(self.compact, dtype=float, order="C")
+        if compact.shape != shape:
+            raise InputError(
+                f"{n} atoms in a {dims} supercell need compact force constants {shape}; got {compact.shape}"
+            )
+        if not np.isfinite(compact).all():
+            raise InputError("the force constants hold numbers that are not finite")
+        compact.setflags(write=False)
+        object.__setattr__(self, "dims", dims)
+        object.__setattr__(self, "primitive", primitive)
+        object.__setattr__(self, "compact", compact)
+        object.__setattr__(self, "supercell", build_supercell(primitive, dims))
+
+    # -- construction ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_full(
+        cls,
+        primitive: Atoms,
+        dims: Sequence[int],
+        full: np.ndarray,
+        order: Order = "phonopy",
+        tolerance: float = 1e-2,
+    ) -> ForceConstants:
+        """From all pairs of supercell atoms.
+
+        Parameters
+        ----------
+        primitive, dims
+            As in the class.
+        full : (n_super, n_super, 3, 3) ndarray
+            eV/Å².
+        order : {"phonopy", "ase"}
+            Order of the supercell atoms; "ase" is that of ``primitive.repeat(dims)``.
+        tolerance : float
+            Allowed deviation from permutation symmetry and from lattice periodicity, relative to the largest
+            element. What lies below is averaged out.
+
+        Raises
+        ------
+        InputError
+            A deviation above `tolerance` (wrong atom order, wrong cell, displaced atoms), or a wrong shape.
+        """
+        full = np.asarray(full, dtype=float)
+        if full.ndim != 4 or full.shape[0] != full.shape[1] or full.shape[2:] != (3, 3):
+            raise InputError(f"full force constants must have shape (N, N, 3, 3); got {full.shape}")
+        return cls.from_hessian(primitive, dims, full.transpose(0, 2, 1, 3), order=order, tolerance=tolerance)
+
+    @classmethod
+    def from_hessian(
+        cls,
+        primitive: Atoms,
+        dims: Sequence[int],
+        hessian: np.ndarray,
+        order: Order = "phonopy",
+        tolerance: float = 1e-2,
+    ) -> ForceConstants:
+        """From the Hessian of the undistorted supercell.
+
+        Parameters
+        ----------
+        primitive, dims, order, tolerance
+            As in `from_full`.
+        hessian : (N, 3, N, 3) ndarray
+            eV/Å², indices (atom, direction, atom, direction); N = len(primitive)·prod(dims).
+
+        Raises
+        ------
+        InputError
+            See `from_full`.
+        """
+        dims = check_dims(dims)
+        n, count = len(primitive), int(np.prod(dims))
+        hessian = np.asarray(hessian, dtype=float)
+        if hessian.shape != (n * count, 3, n * count, 3):
+            raise InputError(
+                f"{n} atoms in a {dims} supercell need a Hessian ({n * count}, 3, {n * count}, 3); "
+                f"got {hessian.shape}"
+            )
+        if not np.isfinite(hessian).all():
+            raise InputError("the Hessian holds numbers that are not finite")
+        if order == "ase":
+            index = ase_to_phonopy(n, dims)
+            hessian = hessian[index][:, :, index]
+        elif order != "phonopy":
+            raise InputError(f"order must be 'phonopy' or 'ase'; got {order!r}")
+        scale = float(np.abs(hessian).max()) or 1.0
+        asymmetry = float(np.abs(hessian - hessian.transpose(2, 3, 0, 1)).max())
+        if asymmetry > tolerance * scale:
+            raise InputError(
+                f"the Hessian is asymmetric by {asymmetry:.3g} eV/Å² (largest element {scale:.3g}, allowed "
+                f"{tolerance * scale:.3g}); a Hessian is (atom, direction, atom, direction) and symmetric"
+            )
+        hessian = (hessian + hessian.transpose(2, 3, 0, 1)) / 2
+        table = difference_table(dims)
+        blocks = hessian.reshape(n, count, 3, n, count, 3)
+        compact = np.zeros((n, n, count, 3, 3))
+        for r in range(count):
+            compact[:, :, table[r]] += blocks[:, r].transpose(0, 2, 3, 1, 4) / count
+        deviation = max(
+            float(np.abs(blocks[:, r].transpose(0, 2, 3, 1, 4) - compact[:, :, table[r]]).max())
+            for r in range(count)
+        )
+        if deviation > tolerance * scale:
+            other = "phonopy" if order == "ase" else "ase"
+            raise InputError(
+                f"the Hessian does not repeat with the lattice: copies of one pair differ by "
+                f"{deviation:.3g} eV/Å² (allowed {tolerance * scale:.3g}). Are the atoms in the order {order!r} "
+                f"(else pass order={other!r}), "
+                "at their undistorted sites, and is this the right supercell?"
+            )
+        return cls(primitive, dims, compact.reshape(n, n * count, 3, 3))
+
+    # -- layouts ---------------------------------------------------------------------------------------------
+
+    def full(self) -> np.ndarray:
+        """Force constants of all pairs, (n_super, n_super, 3, 3) in eV/Å², phonopy's order."""
+        n, count = len(self.primitive), int(np.prod(self.dims))
+        blocks = self.compact.reshape(n, n, count, 3, 3)
+        full = np.empty((n, count, n, count, 3, 3))
+        table = difference_table(self.dims)
+        for r in range(count):
+            full[:, r] = blocks[:, :, table[r]]
+        return full.reshape(n * count, n * count, 3, 3)
+
+    def hessian(self, order: Order = "phonopy") -> np.ndarray:
+        """Hessian (N, 3, N, 3) in eV/Å², atoms ordered as `supercell` or, for "ase", ``primitive.repeat``."""
+        hessian = self.full().transpose(0, 2, 1, 3)
+        if order == "phonopy":
+            return hessian
+        if order != "ase":
+            raise InputError(f"order must be 'phonopy' or 'ase'; got {order!r}")
+        inverse = np.argsort(ase_to_phonopy(len(self.primitive), self.dims))
+        return hessian[inverse][:, :, inverse]
+
+    def dynamical_matrices(self) -> DynamicalMatrices:
+        """Φ(q) on the commensurate grid (exact; the inverse is `DynamicalMatrices.force_constants`)."""
+        n = len(self.primitive)
+        d1, d2, d3 = self.dims
+        count = d1 * d2 * d3
+        grid = self.compact.reshape(n, n, d3, d2, d1, 3, 3)
+        phi = np.fft.ifftn(grid, axes=(2, 3, 4)) * count
+        matrices = phi.transpose(2, 3, 4, 0, 5, 1, 6).reshape(count, 3 * n, 3 * n)
+        return DynamicalMatrices(self.primitive, self.dims, commensurate_qpoints(self.dims), matrices)
+
+    # -- q-space ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _phonopy(self) -> Phonopy:
+        from himlip_ase.phonons.phonopy_io import to_phonopy
+
+        return to_phonopy(self, symmetry=False)
+
+    def matrices(self, qpoints: np.ndarray) -> np.ndarray:
+        """Φ(q) at any q-points, interpolated by phonopy.
+
+        Pairs at equal distance from several periodic images share their force constant between them
+        (minimum-image convention), so off the commensurate grid the result has the symmetry of the crystal;
+        on it, it is exact.
+
+        Parameters
+        ----------
+        qpoints : (nq, 3) ndarray
+            Fractional coordinates in the reciprocal primitive basis.
+
+        Returns
+        -------
+        (nq, 3n, 3n) complex ndarray
+            eV/Å², in the phase convention of `DynamicalMatrices`.
+        """
+        qpoints = np.asarray(qpoints, dtype=float)
+        if qpoints.ndim != 2 or qpoints.shape[1] != 3 or not np.isfinite(qpoints).all():
+            raise InputError(f"q-points must be finite and of shape (nq, 3); got shape {qpoints.shape}")
+        result = self._phonopy.run_qpoints(qpoints, with_dynamical_matrices=True)
+        reduced = np.asarray(result.dynamical_matrices)
+        roots = np.sqrt(np.repeat(self.primitive.get_masses(), 3))
+        scaled = self.primitive.get_scaled_positions(wrap=False)
+        phase = np.repeat(np.exp(2j * np.pi * qpoints @ scaled.T), 3, axis=1)
+        return reduced * roots[:, None] * roots * phase[:, :, None] * np.conj(phase)[:, None, :]
+
+    def frequencies(self, qpoints: np.ndarray) -> np.ndarray:
+        """Frequencies (nq, 3n) in cm⁻¹ at any q-points (see `matrices`), ascending, imaginary negative."""
+        matrices = self.matrices(qpoints)
+        return signed_frequencies_cm(np.linalg.eigvalsh(mass_reduced(matrices, self.primitive.get_masses())))
+
+    # -- symmetry, sum rule, masses --------------------------------------------------------------------------
+
+    def permutation_violation(self) -> float:
+        """Largest |Φ(iα, jβ) − Φ(jβ, iα)| in eV/Å²."""
+        return self.dynamical_matrices().hermiticity_violation()
+
+    def acoustic_sum_rule_violation(self) -> float:
+        """Largest |Σ_J Φ(i, J)| in eV/Å²."""
+        return float(np.abs(self.compact.sum(axis=1)).max())
+
+    def with_acoustic_sum_rule(
+        self, method: Literal["projection", "onsite"] = "projection"
+    ) -> ForceConstants:
+        """Force constants that obey the acoustic sum rule.
+
+        Parameters
+        ----------
+        method : {"projection", "onsite"}
+            "projection": the nearest ones in the least-squares sense; on the commensurate grid only Γ
+            changes. "onsite": the self-term of each atom takes the deviation (QE's ``asr='simple'``); every q
+            changes.
+        """
+        if method == "projection":
+            return self.dynamical_matrices().with_acoustic_sum_rule().force_constants()
+        if method != "onsite":
+            raise InputError(f"method must be 'projection' or 'onsite'; got {method!r}")
+        compact = self.compact.copy()
+        atoms = np.arange(len(self.primitive))
+        compact[atoms, atoms * int(np.prod(self.dims))] -= self.compact.sum(axis=1)
+        return ForceConstants(self.primitive, self.dims, compact)
+
+    def symmetrized(self) -> ForceConstants:
+        """Projection onto the space group, permutation symmetry and sum rules (phonopy with symfc)."""
+        from himlip_ase.phonons.phonopy_io import to_phonopy
+
+        ph = to_phonopy(self)
+        ph.symmetrize_force_constants(use_symfc_projector=True)
+        return ForceConstants(self.primitive, self.dims, np.asarray(ph.force_constants))
+
+    def with_masses(self, masses: dict[str, float] | Sequence[float] | np.ndarray) -> ForceConstants:
+        """The same force constants with other masses (amu), by element (``{"H": 2.014}``) or atom."""
+        return ForceConstants(replace_masses(self.primitive, masses), self.dims, self.compact)
