@@ -1,4 +1,4 @@
-"""The ``himlip`` command line: subcommands are imported only when they are called, so that help is instant."""
+"""The ``himlip`` command line: subcommands are imported only when called, so that help is instant."""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ COMMANDS: dict[str, str] = {
 
 EXIT_CALCULATION = 1
 EXIT_INPUT = 2
+EXIT_INTERRUPTED = 130
+_STOPPED = "Stopped. Finished work is kept; continue with --resume."
 
 app = typer.Typer(
     name="himlip",
-    help="From a crystal and its pseudopotentials to anharmonic phonons and a superconducting Tc with error bars.",
+    help="From a crystal and its pseudopotentials to anharmonic phonons and a superconducting Tc.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -87,11 +89,11 @@ def clean_errors(debug: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         if debug:
             raise
-        typer.echo("Stopped. Finished work is kept; continue with --resume.", err=True)
-        raise typer.Exit(130) from None
+        typer.echo(_STOPPED, err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     except InputError as error:
         if debug:
             raise
@@ -107,7 +109,9 @@ def clean_errors(debug: bool = False) -> Iterator[None]:
             raise
         name = f" {error.filename}" if error.filename else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            typer.echo(f"Calculation failed: no space left on the disk{name}; free some and --resume", err=True)
+            typer.echo(
+                f"Calculation failed: no space left on the disk{name}; free some and --resume", err=True
+            )
             raise typer.Exit(EXIT_CALCULATION) from None
         if error.errno == errno.EROFS:
             typer.echo(f"Input error: the file system of{name} is read-only; choose another folder", err=True)
@@ -126,8 +130,8 @@ def run_command(name: str, arguments: list[str], debug: bool = False) -> None:
             if error.name == module_name:
                 raise InputError(f"`himlip {name}` is not part of this installation") from error
             raise InputError(
-                f"`himlip {name}` needs the Python package '{error.name}'; type: pip install 'himlip-ase' again, "
-                "or the extra that the documentation names"
+                f"`himlip {name}` needs the Python package '{error.name}'; "
+                "install himlip-ase again, with the extra that the documentation names"
             ) from error
         commands = typer.Typer(
             add_completion=False,
@@ -137,6 +141,8 @@ def run_command(name: str, arguments: list[str], debug: bool = False) -> None:
         module.register(commands)
         group = typer.main.get_group(commands)
         status = group.main([name, *arguments], prog_name="himlip", standalone_mode=False)
+    if status == EXIT_INTERRUPTED:
+        typer.echo(_STOPPED, err=True)
     if isinstance(status, int) and status:
         raise typer.Exit(status)
 

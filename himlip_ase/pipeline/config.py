@@ -1,0 +1,279 @@
+"""What a run is told: one YAML file, checked key by key; command-line flags win over it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from himlip_ase.errors import InputError
+
+Grid = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+
+
+class Section(BaseModel):
+    """Common to all sections: unknown keys are refused, numbers must be finite."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class QeSection(Section):
+    """How Quantum ESPRESSO is run; used only where labels have to be made."""
+
+    ecutwfc_ry: float = Field(default=60.0, gt=0)
+    ecutrho_ry: float | None = Field(default=None, gt=0)
+    k_grid: Grid = (12, 12, 12)
+    dense_k_grid: Grid = (24, 24, 24)
+    smearing: Literal["mp", "mv", "gauss", "fd"] = "mp"
+    degauss_ry: float = Field(default=0.02, gt=0)
+    conv_thr: float = Field(default=1e-10, gt=0)
+    el_ph_sigma_ry: float = Field(default=0.005, gt=0)
+    el_ph_nsigma: int = Field(default=10, ge=1)
+    command: str | None = None
+    """Prefix of pw.x and ph.x, e.g. ``mpirun -np 4``."""
+    workers: int = Field(default=1, ge=1)
+    """Jobs side by side."""
+    choose: dict[str, str] = Field(default_factory=dict)
+    """{element: file name} where the folder holds several pseudopotentials of one element."""
+
+
+class RattleSet(Section):
+    """A set of rattled cells to be labelled, and learnt from."""
+
+    supercell: Grid = (1, 1, 1)
+    number: int = Field(default=30, ge=1)
+    amplitude_angstrom: float = Field(default=0.4, gt=0, le=1.5)
+    seed: int = 1
+    k_grid: Grid | None = None
+    """None: the density of ``qe.k_grid``, rounded up for a supercell."""
+
+
+class LabelsSection(Section):
+    """The DFT labels: a folder of finished ones, or what to make."""
+
+    folder: Path | None = None
+    """Finished labels (the layout of ``himlip label collect``). None: make them in the run folder."""
+    relax: bool = True
+    """Relax the crystal to ``pressure_gpa`` before anything else."""
+    rattle: dict[str, RattleSet] = Field(default_factory=lambda: {"rattle040": RattleSet()})
+    validation: int = Field(default=8, ge=0)
+    """Supercells of the q-grid, drawn from the harmonic distribution, labelled and never trained on."""
+    double_well: int = Field(default=9, ge=0)
+    """Single points along the softest mode at Γ."""
+
+
+class FinetuneSection(Section):
+    """Training of the potential, or one already trained."""
+
+    model: Path | None = None
+    """A finished ``.safetensors``: no training is done."""
+    model_without_hessian: Path | None = None
+    """The same, trained without the Hessian term; shown beside it."""
+    base: str | None = None
+    """Name or path of the model to start from; None: fresh weights from ``seed``."""
+    train_sets: list[str] | None = None
+    """Label sets to learn from; None: all but ``validation`` and ``doublewell``."""
+    hessian: bool = True
+    """Whether the harmonic Hessian is learnt from."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Further settings of the trainer, by name."""
+
+
+class SschaSection(Section):
+    """The stochastic self-consistent harmonic approximation."""
+
+    temperature_k: float = Field(default=0.0, ge=0)
+    configurations: int = Field(default=500, ge=2)
+    max_populations: int = Field(default=30, ge=1)
+    hessian_configurations: int = Field(default=5000, ge=2)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Further settings of the SSCHA, by name."""
+
+
+class TcSection(Section):
+    """From G(q) and phonons to Tc."""
+
+    mu_star: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.10, 0.13, 0.16], min_length=1)
+    sigma_ry: float | None = Field(default=None, gt=0)
+    """Smearing of the double delta; None: chosen on the plateau, its spread reported."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class RunConfig(Section):
+    """Everything that decides what a run computes.
+
+    `structure` is any file that ASE reads, or None where ``labels.folder`` holds ``crystal.extxyz``.
+    Relative paths are meant from the folder of the YAML file.
+    """
+
+    name: str = "crystal"
+    structure: Path | None = None
+    pressure_gpa: float = 0.0
+    pseudopotentials: Path | None = None
+    """Folder of UPF files; None: the environment variable ESPRESSO_PSEUDO."""
+    q_grid: Grid = (2, 2, 2)
+    seed: int = Field(default=0, ge=0)
+    qe: QeSection = Field(default_factory=QeSection)
+    labels: LabelsSection = Field(default_factory=LabelsSection)
+    finetune: FinetuneSection = Field(default_factory=FinetuneSection)
+    sscha: SschaSection = Field(default_factory=SschaSection)
+    tc: TcSection = Field(default_factory=TcSection)
+
+    @model_validator(mode="after")
+    def _has_crystal(self) -> RunConfig:
+        if self.structure is None and self.labels.folder is None:
+            raise ValueError("give `structure: crystal.cif`, or `labels: {folder: ...}` with finished labels")
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain values, as written to ``config.yaml``."""
+        return self.model_dump(mode="json")
+
+
+_PATHS = (
+    ("structure",),
+    ("pseudopotentials",),
+    ("labels", "folder"),
+    ("finetune", "model"),
+    ("finetune", "model_without_hessian"),
+)
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """Read, check and complete a run's YAML file.
+
+    Parameters
+    ----------
+    path : path-like
+        The YAML file.
+    overrides : mapping, optional
+        Values that win over the file, by dotted key: ``{"sscha.configurations": 200}``.
+
+    Raises
+    ------
+    InputError
+        No such file, not YAML, a Python tag, an unknown key (with the nearest known one), a bad value.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path} does not exist; give the YAML file of a run, e.g. examples/h3s/h3s.yaml"
+        ) from error
+    except (IsADirectoryError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a YAML text file") from error
+    return parse_config(text, path.parent, overrides, name=str(path))
+
+
+def parse_config(
+    text: str,
+    folder: str | Path = ".",
+    overrides: Mapping[str, Any] | None = None,
+    name: str = "configuration",
+) -> RunConfig:
+    """As `load_config`, from the text of the file; `folder` is where relative paths start."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.constructor.ConstructorError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise InputError(
+            f"{name}, line {line}: {error.problem}; only plain values are read, no tags"
+        ) from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise InputError(
+            f"{name} holds a {type(data).__name__}; write `key: value` lines, e.g. structure: crystal.cif"
+        )
+    _place_paths(data, Path(folder))
+    for dotted, value in (overrides or {}).items():
+        _override(data, dotted, value)
+    return build_config(data, name)
+
+
+def build_config(data: Mapping[str, Any], name: str = "configuration") -> RunConfig:
+    """A checked `RunConfig` from plain values; `InputError` names each wrong key and the nearest one."""
+    try:
+        return RunConfig.model_validate(dict(data))
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        raise InputError(f"{name}: " + "; ".join(lines)) from error
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """``["sscha.configurations=200"]`` as ``{"sscha.configurations": 200}``; values are read as YAML."""
+    result: dict[str, Any] = {}
+    for assignment in assignments:
+        key, separator, value = assignment.partition("=")
+        if not separator or not key.strip():
+            raise InputError(f"--set {assignment}: write key=value, e.g. --set sscha.configurations=200")
+        try:
+            result[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {assignment}: the value is not plain YAML") from error
+    return result
+
+
+def _place_paths(data: dict[str, Any], folder: Path) -> None:
+    for keys in _PATHS:
+        section: Any = data
+        for key in keys[:-1]:
+            section = section.get(key) if isinstance(section, dict) else None
+        if isinstance(section, dict) and isinstance(section.get(keys[-1]), str):
+            path = Path(section[keys[-1]]).expanduser()
+            section[keys[-1]] = str(path if path.is_absolute() else (folder / path).resolve())
+
+
+def _override(data: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    section = data
+    for key in parents:
+        following = section.get(key)
+        if following is None:
+            following = section[key] = {}
+        if not isinstance(following, dict):
+            raise InputError(f"{dotted}: {key} is a value, not a section")
+        section = following
+    section[last] = str(value) if isinstance(value, Path) else value
+
+
+def _model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
+    model: type[BaseModel] = RunConfig
+    keys = list(location)
+    while keys:
+        field = model.model_fields.get(str(keys.pop(0)))
+        annotation = field.annotation if field else None
+        if annotation == dict[str, RattleSet]:
+            annotation = RattleSet
+            if keys:
+                keys.pop(0)
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return None
+        model = annotation
+    return model
+
+
+def did_you_mean(key: str, allowed: list[str]) -> str:
+    """The nearest allowed key as a hint, else all of them."""
+    near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'?" if near else f"allowed: {', '.join(allowed)}"
+
+
+def _explain(item: Any) -> str:
+    location = tuple(item["loc"])
+    where = ".".join(str(part) for part in location)
+    if item["type"] == "extra_forbidden":
+        model = _model_at(location[:-1])
+        allowed = list(model.model_fields) if model else []
+        return f"unknown key '{where}'; {did_you_mean(str(location[-1]), allowed)}"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if not location:
+        return message
+    return f"'{where}': {message[:1].lower()}{message[1:]} (got {item['input']!r})"

@@ -1,0 +1,80 @@
+"""The YAML file of a run: checked key by key, plain values only, flags win."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from himlip_ase.errors import InputError
+from himlip_ase.pipeline.config import build_config, load_config, parse_assignments, parse_config
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (
+            "structure: a.cif\nsscha: {configuration: 3}",
+            "'sscha.configuration'; did you mean 'configurations'",
+        ),
+        ("strcture: a.cif", "did you mean 'structure'"),
+        ("structure: a.cif\nlabels: {rattle: {soft: {numbr: 3}}}", "did you mean 'number'"),
+        ("structure: a.cif\nzzz: 1", "allowed: name, structure"),
+    ],
+)
+def test_unknown_keys_are_refused_with_the_nearest_one(text: str, hint: str) -> None:
+    with pytest.raises(InputError, match="unknown key") as caught:
+        parse_config(text)
+    assert hint in str(caught.value)
+
+
+def test_python_tags_are_refused_and_not_executed(tmp_path: Path) -> None:
+    victim = tmp_path / "made"
+    text = f"structure: !!python/object/apply:os.mkdir ['{victim}']"
+    with pytest.raises(InputError, match="only plain values"):
+        parse_config(text)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("structure: a\npressure_gpa: .nan", "pressure_gpa"),
+        ("structure: a\nq_grid: [2, 2]", "q_grid"),
+        ("structure: a\nq_grid: [0, 2, 2]", "q_grid"),
+        ("structure: a\nqe: {ecutwfc_ry: -60}", "ecutwfc_ry"),
+        ("structure: a\ntc: {mu_star: []}", "mu_star"),
+        ("- a list", "key: value"),
+        ("a: [", "not valid YAML"),
+        ("", "structure"),
+    ],
+)
+def test_bad_values_are_named(text: str, where: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_config(text)
+    assert where in str(caught.value)
+
+
+def test_flags_win_and_paths_start_at_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "crystal.yaml"
+    path.write_text("structure: cells/a.cif\npressure_gpa: 150\nsscha: {configurations: 500}\n")
+    config = load_config(path, {"sscha.configurations": 20, "q_grid": [3, 3, 3]})
+    assert config.structure == tmp_path / "cells/a.cif"
+    assert (config.pressure_gpa, config.sscha.configurations, config.q_grid) == (150.0, 20, (3, 3, 3))
+
+
+def test_resolved_configuration_reads_back_the_same() -> None:
+    config = parse_config("structure: a.cif\nlabels: {rattle: {soft: {amplitude_angstrom: 0.1}}}", "/data")
+    assert build_config(config.resolved()) == config
+
+
+def test_assignments_are_plain_yaml() -> None:
+    assert parse_assignments(["a.b=3", "c=[1, 2]", "d=1e-3"]) == {"a.b": 3, "c": [1, 2], "d": "1e-3"}
+    for bad in ("nothing", "=3", "a=!!python/name:os.system"):
+        with pytest.raises(InputError, match="--set"):
+            parse_assignments([bad])
+
+
+def test_missing_file_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"h3s\.yaml"):
+        load_config(tmp_path / "absent.yaml")

@@ -1,0 +1,96 @@
+"""Files are whole or absent, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from himlip_ase.errors import InputError
+from himlip_ase.files import FolderLock, atomic_write, sha256_file, write_json
+
+
+def test_kill_during_a_write_leaves_the_previous_file(tmp_path: Path) -> None:
+    target = tmp_path / "checkpoint"
+    target.write_text("previous")
+    script = (
+        "import sys, time\n"
+        "from himlip_ase.files import atomic_write\n"
+        "with atomic_write(sys.argv[1], overwrite=True) as stream:\n"
+        "    stream.write('half'); stream.flush()\n"
+        "    print('writing', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(target)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline().strip() == b"writing"
+        os.kill(process.pid, signal.SIGKILL)
+    assert target.read_text() == "previous"
+
+
+def test_an_exception_leaves_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    with pytest.raises(RuntimeError), atomic_write(target) as stream:
+        stream.write("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overwriting_has_to_be_asked_for(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("first")
+    with pytest.raises(InputError, match="overwrite"), atomic_write(target):
+        pass
+    assert target.read_text() == "first"
+    with atomic_write(target, "wb", overwrite=True) as stream:
+        stream.write(b"second")
+    assert target.read_bytes() == b"second"
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_json(tmp_path / "data.json", {"a": [1.5, "Å"]})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "data.json").stat().st_mode & 0o777 == 0o640
+    assert json.loads((tmp_path / "data.json").read_text()) == {"a": [1.5, "Å"]}
+
+
+def test_json_without_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "data.json", {"tc": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checksum(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc" * 100_000)
+    assert sha256_file(tmp_path / "f") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_lock_excludes_and_vanishes_with_its_process(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\n"
+        "from himlip_ase.files import FolderLock\n"
+        "with FolderLock(sys.argv[1]):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline().strip() == b"held"
+        with pytest.raises(InputError, match="another process"), FolderLock(tmp_path):
+            pass
+        os.kill(process.pid, signal.SIGKILL)
+    for _ in range(50):
+        try:
+            with FolderLock(tmp_path):
+                return
+        except InputError:
+            time.sleep(0.1)
+    pytest.fail("the lock outlived its process")
