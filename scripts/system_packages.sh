@@ -17,8 +17,7 @@ case $group in
     command -v gfortran >/dev/null || need gfortran
     command -v pkg-config >/dev/null || need pkg-config
     command -v mpicc >/dev/null || need libopenmpi-dev
-    linkable lapack || linkable openblas || need liblapack-dev
-    linkable blas || linkable openblas || need libblas-dev
+    linkable lapack || linkable openblas || need liblapack-dev  # brings BLAS along
     "$python" -c 'import sysconfig, pathlib, sys
 sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists())' || need python3-dev
     ;;
