@@ -102,7 +102,7 @@ class DynamicalMatrices:
         object.__setattr__(self, "matrices", ordered)
 
     def index(self, qpoint: Sequence[float]) -> int:
-        """Place of a q-point (fractional, modulo reciprocal lattice vectors); off the grid an `InputError`."""
+        """Place of a q-point (fractional, modulo reciprocal lattice vectors), else `InputError`."""
         found = int(grid_indices(np.asarray(qpoint, dtype=float), self.dims)[0])
         if found < 0:
             raise InputError(f"q = {list(qpoint)} does not lie on the Γ-centred {self.dims} grid")

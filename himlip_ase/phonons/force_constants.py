@@ -171,8 +171,8 @@ class ForceConstants:
             other = "phonopy" if order == "ase" else "ase"
             raise InputError(
                 f"the Hessian does not repeat with the lattice: copies of one pair differ by "
-                f"{deviation:.3g} eV/Å² (allowed {tolerance * scale:.3g}). Are the atoms in the order {order!r} "
-                f"(else pass order={other!r}), "
+                f"{deviation:.3g} eV/Å² (allowed {tolerance * scale:.3g}). Are the atoms in the order "
+                f"{order!r} (else pass order={other!r}), "
                 "at their undistorted sites, and is this the right supercell?"
             )
         return cls(primitive, dims, compact.reshape(n, n * count, 3, 3))

@@ -74,6 +74,14 @@ def grid_indices(qpoints: np.ndarray, dims: Sequence[int], tolerance: float = 1e
     return np.where(on_grid, indices, -1)
 
 
+def shortest_qpoints(qpoints: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Equivalent q-points (fractional) of least Cartesian length (one of them, on a tie)."""
+    reciprocal = np.linalg.inv(cell).T
+    images = (qpoints - np.rint(qpoints))[:, None, :] + (grid_triplets((5, 5, 5)) - 2)[None]
+    lengths = np.round(np.linalg.norm(images @ reciprocal, axis=2), 8)
+    return images[np.arange(len(qpoints)), np.argmin(lengths, axis=1)]
+
+
 def build_supercell(primitive: Atoms, dims: Sequence[int]) -> Atoms:
     """Diagonal supercell in phonopy's order, atom i at translation R lying at r_i + R (unwrapped)."""
     cell = np.asarray(primitive.cell)

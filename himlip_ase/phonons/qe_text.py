@@ -1,0 +1,246 @@
+"""Reading of the text files that ph.x and q2r.x write, with errors that name file and line."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.errors import InputError
+from himlip_ase.phonons.qe_lattice import ibrav_cell
+from himlip_ase.units import AMU_RY, BOHR_ANGSTROM, RY_PER_BOHR2_EV_PER_ANGSTROM2
+
+logger = logging.getLogger(__name__)
+
+
+def find_file(path: str | os.PathLike) -> Path | None:
+    """`path` itself or its ``.gz`` twin, or None."""
+    for candidate in (Path(path), Path(f"{path}.gz")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+class LineReader:
+    """Lines of a text file (``.gz`` allowed), read one after another.
+
+    Raises
+    ------
+    InputError
+        The file is empty or not text; any method: what was expected and on which line of which file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            data = path.read_bytes()
+            if path.suffix == ".gz":
+                data = gzip.decompress(data)
+            self.lines = data.decode("utf-8").splitlines()
+        except (OSError, EOFError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} cannot be read: {error}") from error
+        self.number = 0
+        if not any(line.strip() for line in self.lines):
+            raise InputError(
+                f"{path} is empty: the run that writes it has not finished; complete it (recover=.true.)"
+            )
+
+    def fail(self, expected: str) -> InputError:
+        """The error to raise for the current line."""
+        if self.number > len(self.lines):
+            return InputError(
+                f"{self.path} ends after line {len(self.lines)} where {expected} was expected: the file is truncated; "
+                "complete the run that writes it"
+            )
+        line = self.lines[self.number - 1].strip()
+        return InputError(f"{self.path}, line {self.number}: expected {expected}, found {line!r}")
+
+    def next(self, expected: str, skip_blank: bool = False) -> str:
+        """The next line."""
+        while True:
+            self.number += 1
+            if self.number > len(self.lines):
+                raise self.fail(expected)
+            line = self.lines[self.number - 1]
+            if line.strip() or not skip_blank:
+                return line
+
+    def peek(self) -> str | None:
+        """The next line that is not blank, left in place; None at the end."""
+        for line in self.lines[self.number :]:
+            if line.strip():
+                return line
+        return None
+
+    def numbers(self, count: int, expected: str, skip_blank: bool = False) -> np.ndarray:
+        """`count` finite numbers on the next line."""
+        line = self.next(expected, skip_blank)
+        try:
+            values = np.array(
+                [float(word.replace("D", "E").replace("d", "e")) for word in line.split()[:count]]
+            )
+        except ValueError as error:
+            raise self.fail(expected) from error
+        if len(values) != count or not np.isfinite(values).all():
+            raise self.fail(expected)
+        return values
+
+    def integers(self, count: int, expected: str, skip_blank: bool = False) -> tuple[int, ...]:
+        """`count` integers on the next line."""
+        values = self.numbers(count, expected, skip_blank)
+        if not np.array_equal(values, np.rint(values)):
+            raise self.fail(expected)
+        return tuple(int(v) for v in values)
+
+
+@dataclass(frozen=True)
+class Header:
+    """Crystal at the top of a dyn or fc file: alat in Å, atoms in Å and amu in the order of the file."""
+
+    alat: float
+    atoms: Atoms
+
+
+def read_header(reader: LineReader, basis_title: bool) -> Header:
+    """Read ``ntyp nat ibrav celldm`` and what follows up to the atoms.
+
+    Parameters
+    ----------
+    reader : LineReader
+    basis_title : bool
+        Whether a line "Basis vectors" stands above the cell of ibrav = 0 (dyn files; fc files have none).
+    """
+    first = reader.numbers(9, "'ntyp nat ibrav celldm(1:6)'")
+    n_types, n_atoms, ibrav = (int(v) for v in first[:3])
+    if n_types < 1 or n_atoms < 1 or first[3] <= 0:
+        raise reader.fail("'ntyp nat ibrav celldm(1:6)' with positive ntyp, nat and celldm(1)")
+    alat = float(first[3]) * BOHR_ANGSTROM
+    if ibrav == 0:
+        if basis_title:
+            reader.next("'Basis vectors'")
+        cell = np.array([reader.numbers(3, "a lattice vector in units of alat") for _ in range(3)]) * alat
+    else:
+        try:
+            cell = ibrav_cell(ibrav, first[3:].tolist()) * BOHR_ANGSTROM
+        except InputError as error:
+            raise reader.fail(f"a lattice that can be built ({error})") from error
+    symbols: list[str] = []
+    masses: list[float] = []
+    for _ in range(n_types):
+        expected = "an atomic type: index 'name' mass"
+        try:
+            _, name, mass = shlex.split(reader.next(expected))[:3]
+            masses.append(float(mass) / AMU_RY)
+        except ValueError as error:
+            raise reader.fail(expected) from error
+        symbols.append(element_of(name.strip(), reader))
+    types, positions = [], []
+    for index in range(n_atoms):
+        values = reader.numbers(5, "an atom: index type x y z")
+        if int(values[0]) != index + 1 or not 1 <= int(values[1]) <= n_types:
+            raise reader.fail(f"atom {index + 1} with a type between 1 and {n_types}")
+        types.append(int(values[1]) - 1)
+        positions.append(values[2:] * alat)
+    atoms = Atoms(
+        [symbols[t] for t in types],
+        positions=positions,
+        cell=cell,
+        pbc=True,
+        masses=[masses[t] for t in types],
+    )
+    return Header(alat, atoms)
+
+
+def element_of(label: str, reader: LineReader) -> str:
+    """Element of a QE species label such as ``H1``, ``Fe_up``."""
+    from ase.data import atomic_numbers
+
+    for length in (2, 1):
+        candidate = label[:length].capitalize()
+        if len(candidate) == length and candidate in atomic_numbers:
+            return candidate
+    raise reader.fail(f"a species whose name begins with an element, not {label!r}")
+
+
+@dataclass(frozen=True)
+class DynFile:
+    """One dyn file: crystal, q-points (2π/alat, Cartesian) and Φ(q) in eV/Å²."""
+
+    path: Path
+    header: Header
+    qpoints: np.ndarray
+    matrices: np.ndarray
+
+
+def read_blocks(reader: LineReader, n_atoms: int) -> np.ndarray:
+    """The 3×3 blocks of one Cartesian matrix, as (3n, 3n) complex, in the file's units."""
+    matrix = np.empty((n_atoms, 3, n_atoms, 3), dtype=complex)
+    for a in range(n_atoms):
+        for b in range(n_atoms):
+            pair = reader.integers(2, f"the pair of atoms '{a + 1} {b + 1}'", skip_blank=True)
+            if pair != (a + 1, b + 1):
+                raise reader.fail(f"the pair of atoms '{a + 1} {b + 1}'")
+            for i in range(3):
+                row = reader.numbers(6, "three complex numbers of the dynamical matrix")
+                matrix[a, i, b] = row[::2] + 1j * row[1::2]
+    return matrix.reshape(3 * n_atoms, 3 * n_atoms)
+
+
+def read_qpoint(reader: LineReader) -> np.ndarray:
+    """q in 2π/alat from a line ``q = (  x  y  z )``."""
+    line = reader.next("'q = ( x y z )'", skip_blank=True)
+    inside = line.partition("(")[2].partition(")")[0].split()
+    try:
+        values = np.array([float(word) for word in inside])
+    except ValueError as error:
+        raise reader.fail("'q = ( x y z )'") from error
+    if values.shape != (3,) or not np.isfinite(values).all():
+        raise reader.fail("'q = ( x y z )'")
+    return values
+
+
+def read_dyn_file(path: Path) -> DynFile:
+    """Read one dyn file of ph.x (text, QE ≥ 6.0), with every q-point of its star.
+
+    Raises
+    ------
+    InputError
+        The file is not a dyn file, or ends in the middle; the message names file and line.
+    """
+    reader = LineReader(path)
+    if reader.lines[0].lstrip().startswith("<?xml"):
+        raise InputError(f"{path} is an XML dyn file; run ph.x with a fildyn that does not end in .xml")
+    if "dynamical matrix file" not in reader.next("'Dynamical matrix file'").lower():
+        raise reader.fail("'Dynamical matrix file'")
+    reader.next("the title")
+    header = read_header(reader, basis_title=True)
+    qpoints, matrices = [], []
+    polar = False
+    while (line := reader.peek()) is not None:
+        text = " ".join(line.split()).lower()
+        if text.startswith("dynamical matrix in"):
+            reader.next("", skip_blank=True)
+            qpoints.append(read_qpoint(reader))
+            matrices.append(read_blocks(reader, len(header.atoms)))
+        elif text.startswith("diagonalizing"):
+            break
+        elif text.startswith(("dielectric", "effective charges")) or polar:
+            polar = True
+            reader.next("", skip_blank=True)
+        else:
+            reader.next("", skip_blank=True)
+            raise reader.fail("'Dynamical Matrix in cartesian axes' or 'Diagonalizing the dynamical matrix'")
+    if not qpoints:
+        raise reader.fail("a dynamical matrix")
+    if polar:
+        logger.warning(
+            "%s holds dielectric constant or effective charges: the LO-TO splitting is not carried along",
+            path,
+        )
+    return DynFile(path, header, np.array(qpoints), np.array(matrices) * RY_PER_BOHR2_EV_PER_ANGSTROM2)
