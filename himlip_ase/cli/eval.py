@@ -1,0 +1,42 @@
+"""``himlip eval``: errors of a potential on labelled structures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("eval")(evaluate)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Name or path of a model.")],
+    labels: Annotated[
+        list[Path] | None, typer.Option("--labels", "-l", help="extxyz or pw.out files, or folders of them.")
+    ] = None,
+    hessian: Annotated[
+        list[Path] | None, typer.Option("--hessian", help="Prefix of QE dyn files, or a phonopy YAML file.")
+    ] = None,
+    sets: Annotated[str | None, typer.Option("--sets", help="These sets only, separated by commas.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for errors.json and the figures.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")] = False,
+) -> None:
+    """Errors of energies, forces, stresses, Hessians and frequencies."""
+    from himlip_ase.errors import InputError
+    from himlip_ase.hint.evaluate import describe, evaluate_labels
+    from himlip_ase.hint.labels import read_hessian, read_labels
+    from himlip_ase.hint.report import write_errors
+    from himlip_ase.potential.checkpoint import load_model
+
+    if not labels and not hessian:
+        raise InputError("nothing to compare with: give --labels or --hessian")
+    frames = read_labels(labels, sets.split(",") if sets else None) if labels else []
+    errors = evaluate_labels(load_model(model), frames, [read_hessian(path) for path in hessian or []])
+    for line in describe(errors):
+        typer.echo(line)
+    if out is not None:
+        write_errors(errors, out, overwrite)

@@ -1,0 +1,86 @@
+"""``himlip finetune``: train a potential on labels and Hessians."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+JUDGES = ("validation", "doublewell", "test")
+"""Sets whose names begin like this judge a potential and are not trained on unless named in --sets."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("finetune")(finetune)
+
+
+def finetune(
+    labels: Annotated[
+        list[Path] | None, typer.Option("--labels", "-l", help="extxyz or pw.out files, or folders of them.")
+    ] = None,
+    hessian: Annotated[
+        list[Path] | None, typer.Option("--hessian", help="Prefix of QE dyn files, or a phonopy YAML file.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("finetune"),
+    base: Annotated[str | None, typer.Option("--base", help="Model to start from: a name or a path.")] = None,
+    sets: Annotated[str | None, typer.Option("--sets", help="Train on these sets only, e.g. rattle040,cells16.")] = None,
+    validation: Annotated[
+        list[Path] | None, typer.Option("--validation", help="Labels that choose the epoch; else a share is held out.")
+    ] = None,
+    no_hessian: Annotated[bool, typer.Option("--no-hessian", help="Leave the Hessian out of the loss.")] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="YAML with sections `training` and `network`; flags win.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the labels.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Wall time; without --epochs the schedule follows the clock.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Frames a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of Adam.")] = None,
+    probes: Annotated[int | None, typer.Option(help="Hessian projections a step.")] = None,
+    probe: Annotated[str | None, typer.Option(help="rademacher, gaussian, one-hot or full.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many validations without improvement.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    plots: Annotated[bool, typer.Option(help="Write parity and loss figures.")] = True,
+) -> None:
+    """Train a potential on energies, forces, stresses and Hessians."""
+    from himlip_ase.errors import InputError
+    from himlip_ase.hint.config import read_training_config
+    from himlip_ase.hint.finetune import finetune as run
+    from himlip_ase.hint.labels import read_hessian, read_labels
+    from himlip_ase.hint.report import training_bar, write_figures
+
+    if not labels and not hessian:
+        raise InputError("nothing to train on: give --labels and --hessian, e.g. --labels labels/ --hessian harmonic/dyn")
+    flags: dict[str, Any] = {
+        "batch_size": batch_size, "learning_rate": learning_rate, "probes": probes, "probe": probe,
+        "patience": patience, "seed": seed, "device": device,
+    }  # fmt: skip
+    if epochs is not None or minutes is not None:
+        flags |= {"epochs": epochs, "max_minutes": minutes}
+        clock = {"epochs", "max_minutes"}
+    else:
+        clock = set()
+    settings, network = read_training_config(
+        config, {k: v for k, v in flags.items() if v is not None or k in clock}
+    )
+    frames = read_labels(labels, sets.split(",") if sets else None) if labels else []
+    if sets is None:
+        frames = [f for f in frames if not f.set.startswith(JUDGES)]
+    hessians = [] if no_hessian else [read_hessian(path) for path in hessian or []]
+    with training_bar(settings) as on_epoch:
+        result = run(
+            frames, hessians, base=base, settings=settings, folder=out, network=network,
+            validation=read_labels(validation) if validation else None,
+            resume=resume, overwrite=overwrite, on_epoch=on_epoch,
+        )  # fmt: skip
+    if plots:
+        write_figures(result.model, frames, hessians, out)
+    for line in result.report["summary"]:
+        typer.echo(line)
+    typer.echo(f"model: {out / 'model.safetensors'}")

@@ -1,0 +1,1 @@
+"""Hessian-informed training: labels, projections, losses, curriculum, fine-tuning, evaluation."""

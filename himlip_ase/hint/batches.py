@@ -1,0 +1,163 @@
+"""Labelled frames as tensors: neighbour lists are built once, batches are put together from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from himlip_ase.hint.labels import HessianLabel, LabelledFrame
+from himlip_ase.hint.losses import LossWeights
+from himlip_ase.potential.graph import Graph, build_graph
+from himlip_ase.potential.network import HiMLIP
+
+
+@dataclass
+class Batch:
+    """A batch of frames with their labels; missing labels have weight zero.
+
+    Attributes
+    ----------
+    graph : Graph
+        Volumes of frames without a volume are 1.
+    energies, energy_weights : Tensor (B,)
+    forces : Tensor (N, 3)
+    force_weights : Tensor (N,)
+    stresses : Tensor (B, 3, 3)
+    stress_weights : Tensor (B,)
+    """
+
+    graph: Graph
+    energies: Tensor
+    energy_weights: Tensor
+    forces: Tensor
+    force_weights: Tensor
+    stresses: Tensor
+    stress_weights: Tensor
+
+
+def collate(graphs: Sequence[Graph]) -> Graph:
+    """One graph of several, neighbour tables padded to the widest."""
+    width = max(g.neighbours.shape[1] for g in graphs)
+    neighbours, shifts, mask, frames = [], [], [], []
+    atom = frame = 0
+    for g in graphs:
+        n, m = g.neighbours.shape
+        own = torch.arange(n, device=g.neighbours.device)[:, None].expand(n, width - m)
+        neighbours.append(torch.cat([g.neighbours, own], dim=1) + atom)
+        shifts.append(torch.cat([g.shifts, g.shifts.new_zeros(n, width - m, 3)], dim=1))
+        mask.append(torch.cat([g.mask, g.mask.new_zeros(n, width - m)], dim=1))
+        frames.append(g.frame + frame)
+        atom, frame = atom + n, frame + g.n_frames
+    return Graph(
+        torch.cat([g.positions for g in graphs]),
+        torch.cat([g.cells for g in graphs]),
+        torch.cat([g.species for g in graphs]),
+        torch.cat(frames),
+        torch.cat(neighbours),
+        torch.cat(shifts),
+        torch.cat(mask),
+        frame,
+        torch.cat([g.volumes for g in graphs]),
+    )
+
+
+def stress_matrix(voigt: np.ndarray) -> np.ndarray:
+    """(6,) Voigt xx yy zz yz xz xy → (3, 3)."""
+    xx, yy, zz, yz, xz, xy = voigt
+    return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+
+
+class FrameStore:
+    """Frames with their graphs, from which batches are drawn by index.
+
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+    model : HiMLIP
+        Gives elements and cutoff.
+    weights : LossWeights
+        Its `force_scale` softens hot atoms.
+    device : torch.device or str
+    """
+
+    def __init__(
+        self, frames: Sequence[LabelledFrame], model: HiMLIP, weights: LossWeights, device: torch.device | str = "cpu"
+    ) -> None:
+        self.frames = list(frames)
+        self._items = [self._item(f, model, weights, device) for f in self.frames]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @staticmethod
+    def _item(frame: LabelledFrame, model: HiMLIP, weights: LossWeights, device: torch.device | str) -> Batch:
+        graph = build_graph(frame.atoms, model.elements, model.cutoff, device=device)
+        graph = replace(graph, volumes=torch.nan_to_num(graph.volumes, nan=1.0))
+        n = len(frame.atoms)
+        forces = np.zeros((n, 3)) if frame.forces is None else frame.forces
+        soft = np.full(n, frame.weight)
+        if weights.force_scale is not None and frame.forces is not None:
+            soft = soft / (1 + (forces**2).sum(1) / weights.force_scale**2)
+        mean = float(soft.mean())
+        stress = np.zeros((3, 3)) if frame.stress is None else stress_matrix(frame.stress)
+
+        def tensor(value: object) -> Tensor:
+            return torch.as_tensor(np.asarray(value, dtype=float), device=device)
+
+        return Batch(
+            graph,
+            tensor([0.0 if frame.energy is None else frame.energy]),
+            tensor([0.0 if frame.energy is None else mean]),
+            tensor(forces),
+            tensor(soft if frame.forces is not None else np.zeros(n)),
+            tensor(stress[None]),
+            tensor([0.0 if frame.stress is None else mean]),
+        )
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The frames with these indices."""
+        items = [self._items[i] for i in indices]
+        if len(items) == 1:
+            return items[0]
+        return Batch(
+            collate([b.graph for b in items]),
+            *(
+                torch.cat([getattr(b, name) for b in items])
+                for name in ("energies", "energy_weights", "forces", "force_weights", "stresses", "stress_weights")
+            ),
+        )
+
+    def batches(self, size: int, order: Sequence[int] | None = None) -> list[Batch]:
+        """All frames in batches of at most `size`."""
+        order = range(len(self)) if order is None else order
+        return [self.batch(order[k : k + size]) for k in range(0, len(order), size)]
+
+
+@dataclass
+class HessianItem:
+    """A Hessian label as tensors.
+
+    Attributes
+    ----------
+    graph : Graph
+    matrix : Tensor (N, 3, N, 3)
+        eV/Å².
+    weight : float
+    label : HessianLabel
+    """
+
+    graph: Graph
+    matrix: Tensor
+    weight: float
+    label: HessianLabel
+
+    @classmethod
+    def of(cls, label: HessianLabel, model: HiMLIP, device: torch.device | str = "cpu") -> HessianItem:
+        """Build the graph of a label."""
+        graph = build_graph(label.atoms, model.elements, model.cutoff, device=device)
+        matrix = torch.as_tensor(np.asarray(label.matrix, dtype=float), device=device)
+        return cls(graph, matrix, label.weight, label)

@@ -1,0 +1,293 @@
+"""Checks of labels before anything is trained on them; every refusal states the deviation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.errors import InputError
+from himlip_ase.hint.labels import LabelledFrame
+from himlip_ase.units import EV_PER_ANGSTROM3_GPA
+
+logger = logging.getLogger(__name__)
+
+ASYMMETRY_TOLERANCE = 1e-2
+SUM_RULE_TOLERANCE = 0.1
+SYMMETRY_TOLERANCE = 0.1
+LARGEST_STRESS = 20.0
+"""eV/Å³; 3200 GPa. Anything larger is taken for GPa or kbar."""
+LARGEST_TENSION = 0.1
+"""eV/Å³; 16 GPa. A crystal that pulls harder on average is taken for a stress of the wrong sign."""
+
+
+def asymmetry(matrix: np.ndarray) -> float:
+    """Largest |H − Hᵀ| over the largest |H|; `matrix` (N, 3, N, 3)."""
+    return float(np.abs(matrix - matrix.transpose(2, 3, 0, 1)).max() / max(np.abs(matrix).max(), 1e-30))
+
+
+def sum_rule_deviation(matrix: np.ndarray) -> float:
+    """Largest |Σ_j H_ij| over the largest |H|: the acoustic sum rule; `matrix` (N, 3, N, 3)."""
+    return float(np.abs(matrix.sum(axis=2)).max() / max(np.abs(matrix).max(), 1e-30))
+
+
+def symmetry_deviation(atoms: Atoms, matrix: np.ndarray, symprec: float = 1e-3) -> tuple[float, int]:
+    """How far a Hessian is from the symmetry of its atoms.
+
+    A Hessian whose atoms are listed in another order, or whose axes are another frame's, breaks the translations
+    and rotations of the crystal.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Periodic in three directions.
+    matrix : ndarray (N, 3, N, 3)
+    symprec : float
+        Å, of spglib.
+
+    Returns
+    -------
+    deviation : float
+        Largest |R H Rᵀ − H| over all operations, over the largest |H|.
+    operations : int
+        Number of operations, translations included.
+    """
+    import spglib
+
+    cell = atoms.cell.array
+    fractional = atoms.get_scaled_positions()
+    found = spglib.get_symmetry((cell, fractional, atoms.numbers), symprec=symprec)
+    if found is None:
+        return 0.0, 1
+    worst, operations = 0.0, 0
+    inverse = np.linalg.inv(cell.T)
+    for rotation, translation in zip(found["rotations"], found["translations"], strict=True):
+        moved = fractional @ rotation.T + translation
+        delta = moved[:, None] - fractional[None]
+        delta -= np.rint(delta)
+        image = (np.linalg.norm(delta @ cell, axis=2)).argmin(axis=1)
+        if len(set(image)) != len(atoms):
+            continue
+        cartesian = cell.T @ rotation @ inverse
+        turned = np.einsum("ac,icjd,bd->iajb", cartesian, matrix, cartesian, optimize=True)
+        worst = max(worst, float(np.abs(matrix[np.ix_(image, range(3), image, range(3))] - turned).max()))
+        operations += 1
+    return worst / max(np.abs(matrix).max(), 1e-30), operations
+
+
+def _decay(atoms: Atoms, matrix: np.ndarray) -> float:
+    """Mean block norm of the nearest fifth of all pairs over that of the farthest fifth."""
+    first, second = np.triu_indices(len(atoms), 1)
+    distances = atoms.get_all_distances(mic=bool(atoms.pbc.any()))[first, second]
+    norms = np.linalg.norm(matrix.transpose(0, 2, 1, 3)[first, second], axis=(1, 2))
+    near, far = np.quantile(distances, 0.2), np.quantile(distances, 0.8)
+    if len(norms) < 6 or far - near < 1e-3:
+        return np.inf
+    return float(norms[distances <= near].mean() / max(norms[distances >= far].mean(), 1e-30))
+
+
+def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> None:
+    """Refuse a Hessian that cannot belong to these atoms.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    matrix : ndarray (N, 3, N, 3)
+        eV/Å², without masses.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    InputError
+        Wrong shape, non-finite elements, not symmetric (1 %), acoustic sum rule violated (10 % of the largest element),
+        symmetry of the crystal violated (10 %: another order of atoms or another orientation), or, for molecules and
+        disordered cells, far pairs stronger than near ones (another order of atoms).
+    """
+    matrix = np.asarray(matrix)
+    n = len(atoms)
+    if matrix.shape != (n, 3, n, 3):
+        raise InputError(f"{name}: shape {matrix.shape} for {n} atoms; need ({n}, 3, {n}, 3)")
+    if not np.isfinite(matrix).all():
+        bad = np.argwhere(~np.isfinite(matrix))[0]
+        raise InputError(f"{name}: element {tuple(int(b) for b in bad)} is {matrix[tuple(bad)]}")
+    if np.abs(matrix).max() == 0:
+        raise InputError(f"{name}: every element is zero")
+    deviation = asymmetry(matrix)
+    if deviation > ASYMMETRY_TOLERANCE:
+        raise InputError(
+            f"{name}: not symmetric, largest |H - H^T| is {deviation:.2%} of the largest element "
+            f"(allowed {ASYMMETRY_TOLERANCE:.0%}); is the index order (atom, direction, atom, direction)?"
+        )
+    deviation = sum_rule_deviation(matrix)
+    if deviation > SUM_RULE_TOLERANCE:
+        raise InputError(
+            f"{name}: acoustic sum rule violated by {deviation:.2%} of the largest element "
+            f"(allowed {SUM_RULE_TOLERANCE:.0%}); mass-weighted, incomplete or badly converged?"
+        )
+    if atoms.pbc.all():
+        deviation, operations = symmetry_deviation(atoms, matrix)
+        if deviation > SYMMETRY_TOLERANCE:
+            raise InputError(
+                f"{name}: breaks the symmetry of its atoms ({operations} operations) by {deviation:.2%} of the largest "
+                f"element (allowed {SYMMETRY_TOLERANCE:.0%}); are the atoms in another order or the axes another frame's?"
+            )
+    ratio = _decay(atoms, matrix)
+    if ratio < 1.0:
+        raise InputError(
+            f"{name}: far pairs couple more strongly than near ones (near/far {ratio:.2f}, must exceed 1); "
+            "are the atoms in another order?"
+        )
+
+
+def check_frames(frames: Sequence[LabelledFrame]) -> None:
+    """Refuse labels that are non-finite or in the wrong unit or sign.
+
+    Stresses are compared with :data:`LARGEST_STRESS` and :data:`LARGEST_TENSION`, and, where frames differ by a
+    strain alone, with the change of the energy: ΔE must equal V σ : ε.
+
+    Raises
+    ------
+    InputError
+        With the frame, the number and what it should be.
+    """
+    for frame in frames:
+        for label, value in (("energy", frame.energy), ("forces", frame.forces), ("stress", frame.stress)):
+            if value is not None and not np.isfinite(value).all():
+                raise InputError(f"{frame.source or frame.set}: {label} contains {np.asarray(value)!r}")
+        if frame.hessian is not None:
+            check_hessian(frame.hessian.atoms, frame.hessian.matrix, frame.hessian.name)
+    stressed = [f for f in frames if f.stress is not None]
+    for frame in stressed:
+        assert frame.stress is not None
+        largest = np.abs(frame.stress).max()
+        if largest > LARGEST_STRESS:
+            raise InputError(
+                f"{frame.source or frame.set}: stress component of {largest:.4g} eV/Å³ = "
+                f"{largest * EV_PER_ANGSTROM3_GPA:.3g} GPa; is it in GPa (× {1 / EV_PER_ANGSTROM3_GPA:.7f} gives "
+                f"eV/Å³) or kbar (× {0.1 / EV_PER_ANGSTROM3_GPA:.8f})?"
+            )
+    _check_virial_work(stressed)
+    if stressed:
+        tension = float(np.median([np.sum(f.stress[:3]) / 3 for f in stressed if f.stress is not None]))
+        if tension > LARGEST_TENSION:
+            raise InputError(
+                f"stress: the median frame is pulled by {tension:.3g} eV/Å³ ({tension * EV_PER_ANGSTROM3_GPA:.3g} "
+                "GPa); ASE's stress is positive in tension and negative under pressure: is the sign wrong?"
+            )
+
+
+def _check_virial_work(frames: Sequence[LabelledFrame]) -> None:
+    """ΔE against V σ : ε for frames that differ by a small strain alone."""
+    groups: dict[tuple, list[LabelledFrame]] = {}
+    for frame in frames:
+        if frame.energy is not None and frame.atoms.cell.rank == 3:
+            groups.setdefault(tuple(frame.atoms.numbers), []).append(frame)
+    work, change = [], []
+    for group in groups.values():
+        for first, second in zip(group[:-1], group[1:], strict=True):
+            delta = first.atoms.get_scaled_positions() - second.atoms.get_scaled_positions()
+            delta -= np.rint(delta)
+            deformation = np.linalg.solve(first.atoms.cell.array, second.atoms.cell.array)
+            strain = (deformation + deformation.T) / 2 - np.eye(3)
+            if np.abs(delta).max() > 1e-5 or not 1e-4 < np.abs(strain).max() < 0.06:
+                continue
+            total = 0.0
+            for frame in (first, second):
+                xx, yy, zz, yz, xz, xy = frame.stress  # type: ignore[misc]
+                sigma = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+                total += 0.5 * frame.atoms.get_volume() * float(np.sum(sigma * strain))
+            work.append(total)
+            change.append(float(second.energy - first.energy))  # type: ignore[operator]
+    if not work:
+        return
+    w, c = np.array(work), np.array(change)
+    if np.abs(c).max() < 1e-3:
+        return
+    slope = float(w @ c / (c @ c))
+    if not 0.5 < slope < 2.0:
+        raise InputError(
+            f"stress: the work V σ:ε between {len(w) + 1} strained frames is {slope:.4g} times the change of energy "
+            "(must be near 1; -1 means the wrong sign, 160.2 GPa, 1602 kbar)"
+        )
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Two frames that are the same structure up to rotation, translation and order of atoms."""
+
+    first: str
+    second: str
+    deviation: float
+
+    def __str__(self) -> str:
+        return f"{self.first} = {self.second} (within {self.deviation:.1e} Å)"
+
+
+def _fingerprint(atoms: Atoms) -> np.ndarray:
+    cell = atoms.cell.cellpar() if atoms.cell.rank == 3 else np.zeros(6)
+    first, second = np.triu_indices(len(atoms), 1)
+    distances = atoms.get_all_distances(mic=bool(atoms.pbc.any()))[first, second]
+    numbers = atoms.numbers
+    kinds = np.sort(numbers[[first, second]], axis=0) if len(first) else np.zeros((2, 0), dtype=int)
+    order = np.lexsort((distances, kinds[1], kinds[0]))
+    return np.concatenate([cell, distances[order]])
+
+
+def find_duplicates(
+    frames: Sequence[LabelledFrame], others: Sequence[LabelledFrame] | None = None, tolerance: float = 1e-4
+) -> list[Duplicate]:
+    """Structures that occur twice within `frames`, or in `frames` and in `others`.
+
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+    others : sequence of LabelledFrame, optional
+        E.g. the validation set.
+    tolerance : float
+        Å; all sorted distances between atoms, the cell lengths and the labels' energies (eV) agree within it.
+
+    Returns
+    -------
+    list of Duplicate
+    """
+
+    def index(items: Sequence[LabelledFrame]) -> list[tuple[str, np.ndarray, LabelledFrame, str]]:
+        return [
+            (f.atoms.get_chemical_formula(), _fingerprint(f.atoms), f, f.source or f"{f.set}#{k}")
+            for k, f in enumerate(items)
+        ]
+
+    ours = index(frames)
+    theirs = index(others) if others is not None else ours
+    found = []
+    for a, (formula, print_a, frame_a, name_a) in enumerate(ours):
+        for formula_b, print_b, frame_b, name_b in theirs[a + 1 :] if others is None else theirs:
+            if formula != formula_b or print_a.shape != print_b.shape:
+                continue
+            if frame_a.energy is not None and frame_b.energy is not None:
+                if abs(frame_a.energy - frame_b.energy) > max(tolerance, 1e-3):
+                    continue
+            deviation = float(np.abs(print_a - print_b).max())
+            if deviation <= tolerance:
+                found.append(Duplicate(name_a, name_b, deviation))
+    return found
+
+
+def check_separate(training: Sequence[LabelledFrame], validation: Sequence[LabelledFrame]) -> None:
+    """Refuse a validation set that shares structures with the training set.
+
+    Raises
+    ------
+    InputError
+        Naming the pairs.
+    """
+    shared = find_duplicates(training, validation)
+    if shared:
+        raise InputError(
+            f"{len(shared)} frames are in both the training and the validation labels: "
+            f"{'; '.join(map(str, shared[:5]))}{' ...' if len(shared) > 5 else ''}; remove them from one of the two"
+        )

@@ -1,0 +1,357 @@
+"""The training loop: exact to the bit when continued on a CPU, safe against NaN and kills."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.hint.batches import Batch, FrameStore, HessianItem
+from himlip_ase.hint.labels import HessianLabel, LabelledFrame
+from himlip_ase.hint.losses import energy_loss, forces_loss, projected_hessian_loss, stress_loss
+from himlip_ase.hint.projections import draw_probes, project
+from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.hint.state import read_state, write_history, write_state
+from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
+from himlip_ase.potential.network import HiMLIP
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_PROBES = 4
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class TrainingDiverged(CalculationError):
+    """The loss became NaN or infinite; the last good checkpoint is kept."""
+
+
+@dataclass
+class Progress:
+    """Where a training run stands; everything that a checkpoint needs besides tensors."""
+
+    epoch: int = 0
+    step: int = 0
+    elapsed: float = 0.0
+    best_score: float = math.inf
+    best_epoch: int = -1
+    stale: int = 0
+    plateau_factor: float = 1.0
+    plateau_stale: int = 0
+    finished: str = ""
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:1") from error
+
+
+class Trainer:
+    """Trains a model in place.
+
+    Parameters
+    ----------
+    model : HiMLIP
+        Any module with `elements`, `cutoff` and ``forward(graph, strain)``; float64.
+    training, validation : sequence of LabelledFrame
+        `validation` may be empty: then the last weights are returned instead of the best.
+    hessians : sequence of HessianLabel
+        One of them takes part in every `hessian_every`-th step, in turn.
+    settings : TrainingSettings
+    folder : Path, optional
+        Where checkpoints (``state/``) and ``history.csv`` go. None: nothing is written.
+    fingerprint : str
+        Identifies model and labels; a checkpoint of another is refused.
+    on_epoch : callable, optional
+        Called with the Progress after each epoch.
+    """
+
+    def __init__(
+        self,
+        model: HiMLIP,
+        training: Sequence[LabelledFrame],
+        hessians: Sequence[HessianLabel],
+        settings: TrainingSettings,
+        validation: Sequence[LabelledFrame] = (),
+        folder: Path | None = None,
+        fingerprint: str = "",
+        on_epoch: Callable[[Progress], None] | None = None,
+    ) -> None:
+        if not training and not hessians:
+            raise InputError("nothing to train on: neither frames nor Hessians")
+        self.settings = settings
+        self.device = choose_device(settings.device)
+        self.model = model.to(self.device)
+        self.folder = folder
+        self.fingerprint = fingerprint
+        self.on_epoch = on_epoch
+        self.store = FrameStore(training, model, settings.loss, self.device)
+        self.validation = FrameStore(validation, model, settings.loss, self.device).batches(settings.batch_size)
+        self.hessians = [HessianItem.of(h, model, self.device) for h in hessians]
+        self.parameters = {k: p for k, p in model.named_parameters() if p.requires_grad}
+        kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+        self.optimizer = kind(
+            self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.ema = {k: p.detach().clone() for k, p in self.parameters.items()}
+        self.best: dict[str, Tensor] = {}
+        self.progress = Progress()
+        fixed = torch.Generator().manual_seed(settings.seed + 1)
+        self.fixed_probes = [
+            draw_probes("rademacher", len(h.label.atoms), VALIDATION_PROBES, fixed, device=self.device)
+            for h in self.hessians
+        ]
+
+    # -- schedules ---------------------------------------------------------------------------------------------
+
+    def _fraction(self, step_in_epoch: float = 0.0) -> float:
+        s = self.settings
+        if s.epochs is not None:
+            return min((self.progress.epoch + step_in_epoch) / s.epochs, 1.0)
+        assert s.max_minutes is not None
+        return min(self._elapsed() / (60 * s.max_minutes), 1.0)
+
+    def _elapsed(self) -> float:
+        return self.progress.elapsed + time.monotonic() - self._started
+
+    def _learning_rate(self, fraction: float) -> float:
+        s = self.settings
+        rate = s.learning_rate * min(1.0, (self.progress.step + 1) / max(s.warmup_steps, 1))
+        if s.schedule == "cosine":
+            rate *= s.final_rate + (1 - s.final_rate) * 0.5 * (1 + math.cos(math.pi * fraction))
+        elif s.schedule == "plateau":
+            rate *= self.progress.plateau_factor
+        return rate
+
+    # -- one step ----------------------------------------------------------------------------------------------
+
+    def frame_losses(self, batch: Batch, create_graph: bool = True) -> dict[str, Tensor]:
+        """Unweighted losses of a batch: energy (per atom), forces, stress."""
+        weights = self.settings.loss
+        with_stress = weights.stress > 0 and bool((batch.stress_weights > 0).any())
+        out = energy_forces_stress(self.model, batch.graph, stress=with_stress, create_graph=create_graph)
+        losses = {
+            "energy": energy_loss(
+                out.energies, batch.energies, batch.graph.atoms_per_frame(), batch.energy_weights
+            ),
+            "forces": forces_loss(out.forces, batch.forces, batch.force_weights, weights.huber),
+        }
+        if with_stress:
+            assert out.stresses is not None
+            losses["stress"] = stress_loss(out.stresses, batch.stresses, batch.stress_weights)
+        return losses
+
+    def hessian_loss(self, item: HessianItem, vectors: Tensor, create_graph: bool = True) -> Tensor:
+        """Projected Hessian loss times 3N: the mean squared error of a row, eV²/Å⁴."""
+        predicted = hessian_vector_product(self.model, item.graph, vectors, create_graph=create_graph)
+        reference = project(item.matrix, vectors)
+        return item.weight * projected_hessian_loss(predicted, reference, vectors) * 3 * vectors.shape[1]
+
+    def _weight(self, name: str) -> float:
+        return float(getattr(self.settings.loss, name))
+
+    def _step(self, batch: Batch | None, fraction: float) -> dict[str, float]:
+        s = self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(fraction)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts: dict[str, float] = {}
+        total = 0.0
+        if batch is not None:
+            losses = self.frame_losses(batch)
+            loss = torch.stack([self._weight(k) * v for k, v in losses.items()]).sum()
+            parts |= {k: float(v.detach()) for k, v in losses.items()}
+            total += float(loss.detach())
+            self._finite(total, parts)
+            loss.backward()
+        if self.hessians and self.progress.step % s.hessian_every == 0 and s.loss.hessian > 0:
+            item = self.hessians[(self.progress.step // s.hessian_every) % len(self.hessians)]
+            vectors = draw_probes(s.probe, len(item.label.atoms), s.probes, self.generator, device=self.device)
+            loss = self.hessian_loss(item, vectors)
+            factor = s.curriculum.factor(fraction) * s.loss.hessian
+            parts["hessian"] = float(loss.detach())
+            total += factor * parts["hessian"]
+            self._finite(total, parts)
+            (factor * loss).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), s.clip if s.clip > 0 else math.inf)
+        self._finite(float(norm), parts | {"gradient": float(norm)})
+        self.optimizer.step()
+        self._update_ema()
+        self.progress.step += 1
+        return parts | {"loss": total}
+
+    def _finite(self, value: float, parts: dict[str, float]) -> None:
+        if math.isfinite(value):
+            return
+        kept = f"; the last good checkpoint is {self.checkpoint}" if self.checkpoint else ""
+        raise TrainingDiverged(
+            f"training diverged in epoch {self.progress.epoch}, step {self.progress.step}: "
+            f"{', '.join(f'{k} = {v:.4g}' for k, v in parts.items())}{kept}. "
+            "Lower learning_rate, set clip, or look for colliding atoms among the labels"
+        )
+
+    @torch.no_grad()
+    def _update_ema(self) -> None:
+        step = self.progress.step + 1
+        decay = min(self.settings.ema, step / (step + 10)) if self.settings.ema else 0.0
+        torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.parameters.values()], 1 - decay)
+
+    # -- validation --------------------------------------------------------------------------------------------
+
+    def validate(self) -> dict[str, float]:
+        """Unweighted losses of the averaged weights on the validation frames and the Hessians.
+
+        The Hessians are those of the training set, on fixed probes: there is hardly ever a second one.
+        """
+        with self.averaged_weights():
+            sums: dict[str, float] = {}
+            for batch in self.validation:
+                for key, value in self.frame_losses(batch, create_graph=False).items():
+                    sums[key] = sums.get(key, 0.0) + float(value.detach()) / len(self.validation)
+            for item, vectors in zip(self.hessians, self.fixed_probes, strict=True):
+                value = self.hessian_loss(item, vectors, create_graph=False)
+                sums["hessian"] = sums.get("hessian", 0.0) + float(value.detach()) / len(self.hessians)
+        sums["score"] = sum(self._weight(k) * v for k, v in sums.items())
+        return sums
+
+    def averaged_weights(self) -> _Swap:
+        """Context in which the model has its averaged weights."""
+        return _Swap(self.parameters, self.ema)
+
+    def _validated(self) -> dict[str, float]:
+        p = self.progress
+        values = self.validate()
+        if not math.isfinite(values["score"]):
+            self._finite(values["score"], values)
+        if values["score"] < p.best_score:
+            p.best_score, p.best_epoch, p.stale, p.plateau_stale = values["score"], p.epoch, 0, 0
+            self.best = {k: v.clone() for k, v in self.ema.items()}
+        else:
+            p.stale += 1
+            p.plateau_stale += 1
+            if p.plateau_stale > self.settings.plateau_patience:
+                p.plateau_factor, p.plateau_stale = p.plateau_factor / 2, 0
+        return {f"val_{k}": v for k, v in values.items()}
+
+    # -- the loop ----------------------------------------------------------------------------------------------
+
+    def run(self) -> Progress:
+        """Train until the epochs, the time or the patience are used up.
+
+        The model is left with its best averaged weights (the last ones if there are no validation frames).
+
+        Raises
+        ------
+        TrainingDiverged
+            A non-finite loss or gradient; weights and checkpoint are those before it.
+        """
+        s, p = self.settings, self.progress
+        self._started = saved = time.monotonic()
+        if not p.finished and p.epoch == 0:
+            self.save()
+        while not p.finished:
+            rows = self._epoch()
+            p.epoch += 1
+            row = {"epoch": float(p.epoch), "step": float(p.step), "seconds": self._elapsed(), **rows}
+            every = s.validate_every or max(1, (s.epochs or 1000) // 100)
+            reason = self._end()
+            if p.epoch % every == 0 or reason:
+                row |= self._validated()
+                if s.patience is not None and p.stale >= s.patience:
+                    reason = reason or f"no improvement in {p.stale} validations"
+            p.history.append(row)
+            p.finished = reason
+            if p.finished or time.monotonic() - saved > s.checkpoint_seconds:
+                self.save()
+                saved = time.monotonic()
+            if self.on_epoch:
+                self.on_epoch(p)
+        chosen = self.best if (self.validation and self.best) else self.ema
+        with torch.no_grad():
+            for key, parameter in self.parameters.items():
+                parameter.copy_(chosen[key])
+        logger.info("training ended after %d epochs (%s); best at epoch %d", p.epoch, p.finished, p.best_epoch)
+        return p
+
+    def _end(self) -> str:
+        s, p = self.settings, self.progress
+        if s.epochs is not None and p.epoch >= s.epochs:
+            return f"{s.epochs} epochs"
+        if s.max_minutes is not None and self._elapsed() >= 60 * s.max_minutes:
+            return f"{s.max_minutes:g} minutes"
+        return ""
+
+    def _epoch(self) -> dict[str, float]:
+        s = self.settings
+        order = torch.randperm(len(self.store), generator=self.generator).tolist()
+        chunks: list[list[int]] = [order[k : k + s.batch_size] for k in range(0, len(order), s.batch_size)]
+        n_steps = max(len(chunks), 1)
+        sums: dict[str, list[float]] = {}
+        for k in range(n_steps):
+            batch = self.store.batch(chunks[k]) if chunks else None
+            for key, value in self._step(batch, self._fraction(k / n_steps)).items():
+                sums.setdefault(key, []).append(value)
+            if s.epochs is None and self._end():
+                break
+        rows = {key: sum(values) / len(values) for key, values in sums.items()}
+        return rows | {"learning_rate": self.optimizer.param_groups[0]["lr"]}
+
+    # -- checkpoints -------------------------------------------------------------------------------------------
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Path of the checkpoint."""
+        return None if self.folder is None else self.folder / "state" / CHECKPOINT
+
+    def save(self) -> None:
+        """Write the checkpoint and the history; what was there before is replaced only by a complete file."""
+        if self.checkpoint is None or self.folder is None:
+            return
+        self.progress.elapsed, self._started = self._elapsed(), time.monotonic()
+        write_state(self.checkpoint, self)
+        write_history(self.folder / "history.csv", self.progress.history)
+
+    def load(self) -> None:
+        """Continue from the checkpoint.
+
+        Raises
+        ------
+        InputError
+            No checkpoint, or one of other labels, another model or other settings (which are named).
+        """
+        if self.checkpoint is None or not self.checkpoint.is_file():
+            raise InputError(f"nothing to resume: no {self.checkpoint}; start without --resume")
+        read_state(self.checkpoint, self)
+        logger.info("continuing at epoch %d from %s", self.progress.epoch, self.checkpoint)
+
+    _started: float = time.monotonic()
+
+
+class _Swap:
+    def __init__(self, parameters: dict[str, Any], values: dict[str, Tensor]) -> None:
+        self.parameters, self.values = parameters, values
+
+    @torch.no_grad()
+    def __enter__(self) -> None:
+        self.kept = {k: p.detach().clone() for k, p in self.parameters.items()}
+        for key, parameter in self.parameters.items():
+            parameter.copy_(self.values[key])
+
+    @torch.no_grad()
+    def __exit__(self, *exc: object) -> None:
+        for key, parameter in self.parameters.items():
+            parameter.copy_(self.kept[key])
