@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from himlip_ase.dft.inputs import QESettings
+from himlip_ase.dft.runner import Launcher
 from himlip_ase.errors import InputError
+from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.sscha.settings import SschaSettings
 
 Grid = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
@@ -21,24 +26,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
 
-class QeSection(Section):
-    """How Quantum ESPRESSO is run; used only where labels have to be made."""
+class HarmonicSection(Section):
+    """ph.x: dynamical and electron-phonon matrices."""
 
-    ecutwfc_ry: float = Field(default=60.0, gt=0)
-    ecutrho_ry: float | None = Field(default=None, gt=0)
-    k_grid: Grid = (12, 12, 12)
     dense_k_grid: Grid = (24, 24, 24)
-    smearing: Literal["mp", "mv", "gauss", "fd"] = "mp"
-    degauss_ry: float = Field(default=0.02, gt=0)
-    conv_thr: float = Field(default=1e-10, gt=0)
+    """k-grid on which the double delta is summed; a multiple of ``qe.k_grid``."""
     el_ph_sigma_ry: float = Field(default=0.005, gt=0)
     el_ph_nsigma: int = Field(default=10, ge=1)
-    command: str | None = None
-    """Prefix of pw.x and ph.x, e.g. ``mpirun -np 4``."""
-    workers: int = Field(default=1, ge=1)
-    """Jobs side by side."""
-    choose: dict[str, str] = Field(default_factory=dict)
-    """{element: file name} where the folder holds several pseudopotentials of one element."""
 
 
 class RattleSet(Section):
@@ -79,19 +73,8 @@ class FinetuneSection(Section):
     """Label sets to learn from; None: all but ``validation`` and ``doublewell``."""
     hessian: bool = True
     """Whether the harmonic Hessian is learnt from."""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """Further settings of the trainer, by name."""
-
-
-class SschaSection(Section):
-    """The stochastic self-consistent harmonic approximation."""
-
-    temperature_k: float = Field(default=0.0, ge=0)
-    configurations: int = Field(default=500, ge=2)
-    max_populations: int = Field(default=30, ge=1)
-    hessian_configurations: int = Field(default=5000, ge=2)
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """Further settings of the SSCHA, by name."""
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    """See `himlip_ase.hint.settings.TrainingSettings`."""
 
 
 class TcSection(Section):
@@ -116,11 +99,14 @@ class RunConfig(Section):
     pseudopotentials: Path | None = None
     """Folder of UPF files; None: the environment variable ESPRESSO_PSEUDO."""
     q_grid: Grid = (2, 2, 2)
-    seed: int = Field(default=0, ge=0)
-    qe: QeSection = Field(default_factory=QeSection)
+    qe: QESettings = Field(default_factory=QESettings)
+    harmonic: HarmonicSection = Field(default_factory=HarmonicSection)
+    launcher: Launcher = Field(default_factory=Launcher)
+    workers: int = Field(default=1, ge=1)
+    """DFT jobs side by side."""
     labels: LabelsSection = Field(default_factory=LabelsSection)
     finetune: FinetuneSection = Field(default_factory=FinetuneSection)
-    sscha: SschaSection = Field(default_factory=SschaSection)
+    sscha: SschaSettings = Field(default_factory=SschaSettings)
     tc: TcSection = Field(default_factory=TcSection)
 
     @model_validator(mode="after")
@@ -128,6 +114,11 @@ class RunConfig(Section):
         if self.structure is None and self.labels.folder is None:
             raise ValueError("give `structure: crystal.cif`, or `labels: {folder: ...}` with finished labels")
         return self
+
+    @property
+    def qe_settings(self) -> QESettings:
+        """``qe`` with the folder of pseudopotentials filled in."""
+        return dataclasses.replace(self.qe, pseudo_dir=self.pseudopotentials or self.qe.pseudo_dir)
 
     def resolved(self) -> dict[str, Any]:
         """Plain values, as written to ``config.yaml``."""
@@ -137,6 +128,7 @@ class RunConfig(Section):
 _PATHS = (
     ("structure",),
     ("pseudopotentials",),
+    ("qe", "pseudo_dir"),
     ("labels", "folder"),
     ("finetune", "model"),
     ("finetune", "model_without_hessian"),
@@ -244,20 +236,23 @@ def _override(data: dict[str, Any], dotted: str, value: Any) -> None:
     section[last] = str(value) if isinstance(value, Path) else value
 
 
-def _model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
-    model: type[BaseModel] = RunConfig
-    keys = list(location)
-    while keys:
-        field = model.model_fields.get(str(keys.pop(0)))
-        annotation = field.annotation if field else None
-        if annotation == dict[str, RattleSet]:
-            annotation = RattleSet
-            if keys:
-                keys.pop(0)
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return None
-        model = annotation
-    return model
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    """Keys that the section at `location` knows."""
+    kind: Any = RunConfig
+    for part in location:
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        else:
+            kind = _fields(kind).get(str(part))
+    return list(_fields(kind))
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return get_type_hints(kind)
+    return {}
 
 
 def did_you_mean(key: str, allowed: list[str]) -> str:
@@ -269,11 +264,9 @@ def did_you_mean(key: str, allowed: list[str]) -> str:
 def _explain(item: Any) -> str:
     location = tuple(item["loc"])
     where = ".".join(str(part) for part in location)
-    if item["type"] == "extra_forbidden":
-        model = _model_at(location[:-1])
-        allowed = list(model.model_fields) if model else []
-        return f"unknown key '{where}'; {did_you_mean(str(location[-1]), allowed)}"
+    if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown key '{where}'; {did_you_mean(str(location[-1]), _keys_at(location[:-1]))}"
     message = str(item["msg"]).removeprefix("Value error, ")
-    if not location:
-        return message
+    if not location or isinstance(item["input"], dict):
+        return f"{where}: {message}" if where else message
     return f"'{where}': {message[:1].lower()}{message[1:]} (got {item['input']!r})"

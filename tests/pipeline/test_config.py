@@ -14,9 +14,14 @@ from himlip_ase.pipeline.config import build_config, load_config, parse_assignme
     ("text", "hint"),
     [
         (
-            "structure: a.cif\nsscha: {configuration: 3}",
-            "'sscha.configuration'; did you mean 'configurations'",
+            "structure: a.cif\nsscha: {n_configuration: 30}",
+            "'sscha.n_configuration'; did you mean 'n_configurations'",
         ),
+        (
+            "structure: a.cif\nfinetune: {training: {loss: {hesian: 1}}}",
+            "'finetune.training.loss.hesian'; did you mean 'hessian'",
+        ),
+        ("structure: a.cif\nqe: {ecutwfc: 60}", "did you mean 'ecutwfc_ry'"),
         ("strcture: a.cif", "did you mean 'structure'"),
         ("structure: a.cif\nlabels: {rattle: {soft: {numbr: 3}}}", "did you mean 'number'"),
         ("structure: a.cif\nzzz: 1", "allowed: name, structure"),
@@ -43,6 +48,8 @@ def test_python_tags_are_refused_and_not_executed(tmp_path: Path) -> None:
         ("structure: a\nq_grid: [2, 2]", "q_grid"),
         ("structure: a\nq_grid: [0, 2, 2]", "q_grid"),
         ("structure: a\nqe: {ecutwfc_ry: -60}", "ecutwfc_ry"),
+        ("structure: a\nsscha: {n_configurations: 3}", "even number"),
+        ("structure: a\nsscha: {kong_liu: 1.5}", "kong_liu"),
         ("structure: a\ntc: {mu_star: []}", "mu_star"),
         ("- a list", "key: value"),
         ("a: [", "not valid YAML"),
@@ -57,10 +64,10 @@ def test_bad_values_are_named(text: str, where: str) -> None:
 
 def test_flags_win_and_paths_start_at_the_file(tmp_path: Path) -> None:
     path = tmp_path / "crystal.yaml"
-    path.write_text("structure: cells/a.cif\npressure_gpa: 150\nsscha: {configurations: 500}\n")
-    config = load_config(path, {"sscha.configurations": 20, "q_grid": [3, 3, 3]})
+    path.write_text("structure: cells/a.cif\npressure_gpa: 150\nsscha: {n_configurations: 500}\n")
+    config = load_config(path, {"sscha.n_configurations": 40, "q_grid": [3, 3, 3]})
     assert config.structure == tmp_path / "cells/a.cif"
-    assert (config.pressure_gpa, config.sscha.configurations, config.q_grid) == (150.0, 20, (3, 3, 3))
+    assert (config.pressure_gpa, config.sscha.n_configurations, config.q_grid) == (150.0, 40, (3, 3, 3))
 
 
 def test_resolved_configuration_reads_back_the_same() -> None:

@@ -41,13 +41,13 @@ class Toy:
         if self.fail_in == name:
             raise CalculationError("killed")
 
-    def go(self, resume: bool = True, seed: int = 0, **options: str) -> dict:
+    def go(self, resume: bool = True, pressure: float = 0.0, **options: str) -> dict:
         self.runs = []
-        config = build_config({"structure": "x.cif", "name": "toy", "seed": seed})
+        config = build_config({"structure": "x.cif", "name": "toy", "pressure_gpa": pressure})
         context = Context(config, RunFolder(self.path, resume=resume))
         stages = [
             Stage("first", self._first, lambda c: [self.source]),
-            Stage("second", self._second, lambda c: [c.config.seed]),
+            Stage("second", self._second, lambda c: [c.config.pressure_gpa]),
         ]
         return run_stages(context, stages, **options)
 
@@ -94,7 +94,7 @@ def test_a_changed_input_file_reruns_its_stage_and_all_after_it(toy: Toy) -> Non
 
 def test_a_changed_setting_reruns_only_what_depends_on_it(toy: Toy) -> None:
     toy.go()
-    toy.go(seed=1)
+    toy.go(pressure=1.0)
     assert toy.runs == ["second"]
 
 
