@@ -2,21 +2,276 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from himlip_ase.dft.inputs import QESettings
+    from himlip_ase.dft.runner import Launcher
+
+Grid = tuple[int, int, int]
+ACCURACY, RUNNING = "Accuracy", "Running"
+
 PseudoOption = Annotated[
     Path | None,
-    typer.Option("--pseudo", help="Folder of UPF files; default: the environment variable ESPRESSO_PSEUDO."),
+    typer.Option(
+        "--pseudo", help="Folder of UPF files; default: $ESPRESSO_PSEUDO.", rich_help_panel=ACCURACY
+    ),
+]
+ChosenOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pseudopotential", help="ELEMENT=FILE, where the folder has several.", rich_help_panel=ACCURACY
+    ),
+]
+EcutOption = Annotated[
+    float, typer.Option("--ecutwfc", help="Plane-wave cutoff, Ry.", rich_help_panel=ACCURACY)
+]
+EcutrhoOption = Annotated[
+    float | None, typer.Option("--ecutrho", help="Density cutoff, Ry; default 4×.", rich_help_panel=ACCURACY)
+]
+KOption = Annotated[
+    Grid,
+    typer.Option("--k", help="k-grid of the primitive cell, e.g. --k 12 12 12.", rich_help_panel=ACCURACY),
+]
+SmearingOption = Annotated[
+    str, typer.Option("--smearing", help="mp, mv, gauss, fd or fixed.", rich_help_panel=ACCURACY)
+]
+DegaussOption = Annotated[
+    float, typer.Option("--degauss", help="Width of the smearing, Ry.", rich_help_panel=ACCURACY)
+]
+ConvOption = Annotated[float, typer.Option("--conv-thr", help="scf threshold, Ry.", rich_help_panel=ACCURACY)]
+PrefixOption = Annotated[
+    str,
+    typer.Option("--prefix", help="Command before pw.x, e.g. 'mpirun -n 2'.", rich_help_panel=RUNNING),
+]
+ThreadsOption = Annotated[
+    int, typer.Option("--threads", help="OMP_NUM_THREADS of each run.", rich_help_panel=RUNNING)
+]
+WorkersOption = Annotated[
+    int, typer.Option("--jobs", "-j", help="Runs side by side.", rich_help_panel=RUNNING)
+]
+ResumeOption = Annotated[
+    bool,
+    typer.Option("--resume", help="Continue: keep finished runs, do the others.", rich_help_panel=RUNNING),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+SetOption = Annotated[str, typer.Option("--set", help="Name of the set; default: the name of the folder.")]
+FolderOption = Annotated[Path, typer.Option("--out", help="Folder of the runs (000/, 001/, …).")]
 
 label = typer.Typer(
-    help="DFT labels with Quantum ESPRESSO: relax, harmonic, rattle, supercell, collect.",
+    help="DFT labels with Quantum ESPRESSO: relax, harmonic, rattle, supercell, doublewell, collect.",
     no_args_is_help=True,
 )
+
+
+@label.command()
+def relax(
+    crystal: Annotated[Path, typer.Argument(help="Structure file that ASE reads.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the runs; crystal.extxyz is written there.")],
+    pressure: Annotated[float, typer.Option("--pressure", help="Static pressure, GPa.")],
+    tolerance: Annotated[float, typer.Option("--tolerance", help="Of each stress component, GPa.")] = 0.2,
+    max_runs: Annotated[int, typer.Option("--max-runs", help="Bound on the number of pw.x runs.")] = 12,
+    pseudo: PseudoOption = None,
+    chosen: ChosenOption = None,
+    ecutwfc: EcutOption = 60.0,
+    ecutrho: EcutrhoOption = None,
+    k: KOption = (12, 12, 12),
+    smearing: SmearingOption = "mp",
+    degauss: DegaussOption = 0.02,
+    conv_thr: ConvOption = 1e-10,
+    prefix: PrefixOption = "",
+    threads: ThreadsOption = 1,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Relax cell and positions to a static pressure, keeping the symmetry."""
+    from himlip_ase.dft.relax import relax as relax_crystal
+
+    result = relax_crystal(
+        _read_one(crystal),
+        pressure,
+        _settings(pseudo, chosen, ecutwfc, ecutrho, k, smearing, degauss, conv_thr),
+        out,
+        _launcher(prefix, threads),
+        pressure_tolerance_gpa=tolerance,
+        max_runs=max_runs,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    typer.echo(
+        f"{result.pressure_gpa:.2f} GPa, {result.atoms.get_volume():.4f} Å³, largest force "
+        f"{result.max_force:.1e} eV/Å, {result.core_seconds / 60:.1f} core-minutes; wrote {result.crystal}"
+    )
+
+
+@label.command()
+def harmonic(
+    crystal: Annotated[Path, typer.Argument(help="Relaxed primitive cell, e.g. crystal.extxyz.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    q: Annotated[Grid, typer.Option("--q", help="q-grid, e.g. --q 2 2 2.")],
+    k_dense: Annotated[
+        Grid | None, typer.Option("--k-dense", help="k-grid of the double delta; default: twice --k.")
+    ] = None,
+    sigma: Annotated[float, typer.Option("--sigma", help="Smallest broadening and step, Ry.")] = 0.005,
+    n_sigma: Annotated[int, typer.Option("--n-sigma", help="Number of broadenings.")] = 10,
+    electron_phonon: Annotated[
+        bool, typer.Option("--electron-phonon/--no-electron-phonon", help="Electron-phonon matrices.")
+    ] = True,
+    keep_scratch: Annotated[bool, typer.Option("--keep-scratch", help="Keep out/ after success.")] = False,
+    pseudo: PseudoOption = None,
+    chosen: ChosenOption = None,
+    ecutwfc: EcutOption = 60.0,
+    ecutrho: EcutrhoOption = None,
+    k: KOption = (12, 12, 12),
+    smearing: SmearingOption = "mp",
+    degauss: DegaussOption = 0.02,
+    conv_thr: ConvOption = 1e-10,
+    prefix: PrefixOption = "",
+    threads: ThreadsOption = 1,
+    resume: ResumeOption = False,
+) -> None:
+    """Dynamical and electron-phonon matrices on a q-grid (scf on a dense grid, scf, ph.x)."""
+    from himlip_ase.dft.harmonic import harmonic as run_harmonic
+
+    files = run_harmonic(
+        _read_one(crystal),
+        q,
+        _settings(pseudo, chosen, ecutwfc, ecutrho, k, smearing, degauss, conv_thr),
+        out,
+        _launcher(prefix, threads),
+        k_grid_dense=k_dense,
+        sigma_ry=sigma,
+        n_sigma=n_sigma,
+        electron_phonon=electron_phonon,
+        resume=resume,
+        keep_scratch=keep_scratch,
+    )
+    typer.echo(f"{len(files.dyn)} dyn files and {len(files.elph)} a2Fq2r files in {out}")
+
+
+@label.command()
+def rattle(
+    crystal: Annotated[Path, typer.Argument(help="Relaxed primitive cell, e.g. crystal.extxyz.")],
+    out: FolderOption,
+    count: Annotated[int, typer.Option("--count", "-n", help="Number of cells.")] = 30,
+    stdev: Annotated[
+        float, typer.Option("--stdev", help="Standard deviation of the displacements, Å.")
+    ] = 0.4,
+    seed: Annotated[int, typer.Option("--seed", help="Of the random numbers.")] = 1,
+    dims: Annotated[Grid, typer.Option("--dims", help="Supercell, e.g. --dims 2 1 1.")] = (1, 1, 1),
+    mass_scaled: Annotated[bool, typer.Option("--mass-scaled", help="Heavy atoms move less.")] = False,
+    pseudo: PseudoOption = None,
+    chosen: ChosenOption = None,
+    ecutwfc: EcutOption = 60.0,
+    ecutrho: EcutrhoOption = None,
+    k: KOption = (12, 12, 12),
+    smearing: SmearingOption = "mp",
+    degauss: DegaussOption = 0.02,
+    conv_thr: ConvOption = 1e-10,
+    prefix: PrefixOption = "",
+    threads: ThreadsOption = 1,
+    jobs: WorkersOption = 1,
+    resume: ResumeOption = False,
+) -> None:
+    """Single points of cells with Gaussian displacements, at the k-density of the primitive cell."""
+    from himlip_ase.dft import rattle as displacements
+
+    primitive = _read_one(crystal)
+    base = primitive.repeat(dims)
+    generator = {
+        "method": "gaussian",
+        "dims": list(dims),
+        "stdev_angstrom": stdev,
+        "seed": seed,
+        "mass_scaled": mass_scaled,
+    }
+    settings = _settings(pseudo, chosen, ecutwfc, ecutrho, k, smearing, degauss, conv_thr)
+    frames = displacements.rattle(base, count, stdev, seed, mass_scaled)
+    _run(frames, out, settings, primitive, generator, _launcher(prefix, threads), jobs, resume)
+
+
+@label.command()
+def supercell(
+    structures: Annotated[
+        Path, typer.Argument(help="Structures to calculate: any file that ASE reads, all frames.")
+    ],
+    out: FolderOption,
+    reference: Annotated[
+        Path, typer.Option("--reference", help="Primitive cell that --k belongs to, e.g. crystal.extxyz.")
+    ],
+    symmetry: Annotated[bool, typer.Option("--symmetry", help="Let pw.x use symmetry.")] = False,
+    pseudo: PseudoOption = None,
+    chosen: ChosenOption = None,
+    ecutwfc: EcutOption = 60.0,
+    ecutrho: EcutrhoOption = None,
+    k: KOption = (12, 12, 12),
+    smearing: SmearingOption = "mp",
+    degauss: DegaussOption = 0.02,
+    conv_thr: ConvOption = 1e-10,
+    prefix: PrefixOption = "",
+    threads: ThreadsOption = 1,
+    jobs: WorkersOption = 1,
+    resume: ResumeOption = False,
+) -> None:
+    """Single points of given cells, at the k-density of the primitive cell."""
+    settings = _settings(pseudo, chosen, ecutwfc, ecutrho, k, smearing, degauss, conv_thr)
+    generator = {"method": "given structures", "file": structures.name}
+    primitive = _read_one(reference)
+    _run(
+        _read_all(structures),
+        out,
+        settings,
+        primitive,
+        generator,
+        _launcher(prefix, threads),
+        jobs,
+        resume,
+        nosym=not symmetry,
+    )
+
+
+@label.command()
+def doublewell(
+    crystal: Annotated[Path, typer.Argument(help="Relaxed primitive cell, e.g. crystal.extxyz.")],
+    out: FolderOption,
+    dyn: Annotated[Path, typer.Option("--dyn", help="Its dynamical matrices: dyn0, or the prefix dyn.")],
+    amplitudes: Annotated[
+        list[float] | None,
+        typer.Option("--amplitude", help="Å, norm of all displacements; repeat. Default: 9 from 0 to 0.4."),
+    ] = None,
+    pseudo: PseudoOption = None,
+    chosen: ChosenOption = None,
+    ecutwfc: EcutOption = 60.0,
+    ecutrho: EcutrhoOption = None,
+    k: KOption = (12, 12, 12),
+    smearing: SmearingOption = "mp",
+    degauss: DegaussOption = 0.02,
+    conv_thr: ConvOption = 1e-10,
+    prefix: PrefixOption = "",
+    threads: ThreadsOption = 1,
+    jobs: WorkersOption = 1,
+    resume: ResumeOption = False,
+) -> None:
+    """Single points along the softest mode at Γ."""
+    from himlip_ase.dft.rattle import displace_along, softest_gamma_mode
+    from himlip_ase.phonons.qe import read_dyn
+
+    primitive = _read_one(crystal)
+    mode, frequency = softest_gamma_mode(read_dyn(dyn))
+    frames = displace_along(primitive, mode, amplitudes or [0.05 * i for i in range(9)])
+    generator = {
+        "method": "along the softest mode at Γ",
+        "frequency_cm": round(frequency, 3),
+        "mode": mode.tolist(),
+    }
+    settings = _settings(pseudo, chosen, ecutwfc, ecutrho, k, smearing, degauss, conv_thr)
+    _run(frames, out, settings, primitive, generator, _launcher(prefix, threads), jobs, resume, nosym=False)
 
 
 @label.command()
@@ -24,8 +279,8 @@ def collect(
     folder: Annotated[
         Path, typer.Argument(help="Folder whose subfolders hold pw.in and pw.out, or a harmonic run.")
     ],
-    out: Annotated[Path, typer.Option(help="Label folder to write into.")],
-    set_name: Annotated[str, typer.Option("--set", help="Name of the set; default: the folder's.")] = "",
+    out: Annotated[Path, typer.Option("--out", help="Label folder to write into.")],
+    set_name: SetOption = "",
     pseudo: PseudoOption = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Leave unfinished runs out, instead of refusing.")
@@ -49,3 +304,77 @@ def collect(
 def register(app: typer.Typer) -> None:
     """Add ``himlip label`` to `app`."""
     app.add_typer(label, name="label")
+
+
+def _settings(
+    pseudo: Path | None,
+    chosen: list[str] | None,
+    ecutwfc: float,
+    ecutrho: float | None,
+    k: Grid,
+    smearing: str,
+    degauss: float,
+    conv_thr: float,
+) -> QESettings:
+    from himlip_ase.dft.inputs import QESettings
+    from himlip_ase.errors import InputError
+
+    files = dict(word.partition("=")[::2] for word in chosen or [])
+    if any(not element or not name for element, name in files.items()):
+        raise InputError(
+            f"--pseudopotential {' '.join(chosen or [])}: write ELEMENT=FILE, e.g. H=H_ONCV_PBE_sr.upf"
+        )
+    if smearing not in ("mp", "mv", "gauss", "fd", "fixed"):
+        raise InputError(f"--smearing is {smearing!r}; choose mp, mv, gauss, fd or fixed")
+    return QESettings(
+        ecutwfc_ry=ecutwfc,
+        ecutrho_ry=ecutrho,
+        k_grid=k,
+        smearing=None if smearing == "fixed" else smearing,
+        degauss_ry=degauss,
+        conv_thr=conv_thr,
+        pseudo_dir=pseudo,
+        pseudopotentials=files,
+    )
+
+
+def _launcher(prefix: str, threads: int) -> Launcher:
+    from himlip_ase.dft.runner import Launcher
+
+    return Launcher(prefix=prefix, threads=threads)
+
+
+def _read_all(path: Path) -> list[Atoms]:
+    from himlip_ase.dft.inputs import read_structures
+
+    return read_structures(path)
+
+
+def _read_one(path: Path) -> Atoms:
+    from himlip_ase.errors import InputError
+
+    images = _read_all(path)
+    if len(images) != 1:
+        raise InputError(f"{path} holds {len(images)} structures; give a file with one")
+    return images[0]
+
+
+def _run(
+    frames: Sequence[Atoms],
+    out: Path,
+    settings: QESettings,
+    primitive: Atoms,
+    generator: dict,
+    launcher: Launcher,
+    jobs: int,
+    resume: bool,
+    nosym: bool = True,
+) -> None:
+    from himlip_ase.dft.single_points import run_single_points, single_points
+
+    points = single_points(frames, out, settings, reference=primitive, nosym=nosym, generator=generator)
+    outputs = run_single_points(points, launcher, workers=jobs, resume=resume, progress=True)
+    minutes = sum(output.core_seconds for output in outputs) / 60
+    typer.echo(
+        f"{len(outputs)} runs finished in {out}, {minutes:.1f} core-minutes; next: himlip label collect {out}"
+    )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.io import read
 from ase.io.espresso import read_espresso_in, read_fortran_namelist, write_espresso_in
 
 from himlip_ase.dft.pseudopotentials import find_pseudopotentials, pseudo_folder
@@ -29,9 +30,9 @@ class QESettings:
     Attributes
     ----------
     ecutwfc_ry, ecutrho_ry : float
-        Kinetic-energy cutoffs, Ry; `ecutrho_ry` None leaves four times `ecutwfc_ry` (right for norm-conserving files).
+        Kinetic-energy cutoffs, Ry; `ecutrho_ry` None is 4 `ecutwfc_ry`, right for norm-conserving files.
     k_grid : tuple of int
-        Γ-centred Monkhorst-Pack grid of the primitive cell; `scale_k_grid` and `k_grid_like` carry it to other cells.
+        Γ-centred grid of the primitive cell; `scale_k_grid` and `k_grid_like` carry it to other cells.
     smearing, degauss_ry : str, float
         "mp", "mv", "gauss", "fd" and its width in Ry; `smearing=None` means fixed occupations.
     conv_thr : float
@@ -172,6 +173,25 @@ def pw_input(
     return stream.getvalue()
 
 
+def read_structures(path: str | os.PathLike) -> list[Atoms]:
+    """All structures in a file that ASE reads.
+
+    Raises
+    ------
+    InputError
+        The file does not exist, or ASE cannot read it.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"the structure file {path} does not exist")
+    try:
+        images = read(Path(path), index=":")
+    except Exception as error:
+        raise InputError(
+            f"{path} is not a structure file that ASE reads: {error or type(error).__name__}"
+        ) from error
+    return images if isinstance(images, list) else [images]
+
+
 def ph_input(
     q_grid: Sequence[int],
     *,
@@ -239,8 +259,8 @@ def scale_k_grid(k_grid: Sequence[int], dims: Sequence[int]) -> tuple[int, int, 
 def k_grid_like(reference: Atoms, k_grid: Sequence[int], atoms: Atoms) -> tuple[int, int, int]:
     """The k-grid of any cell with at least the k-density of a reference cell.
 
-    A diagonal supercell of the reference gets exactly `scale_k_grid`; any other cell gets the coarsest grid whose
-    spacing along each reciprocal vector is at most the largest spacing of the reference.
+    A diagonal supercell of the reference gets exactly `scale_k_grid`; any other cell gets the coarsest grid
+    whose spacing along each reciprocal vector is at most the largest spacing of the reference.
     """
     dims = supercell_dims(reference, atoms)
     if dims is not None:
@@ -251,7 +271,7 @@ def k_grid_like(reference: Atoms, k_grid: Sequence[int], atoms: Atoms) -> tuple[
 
 
 def supercell_dims(reference: Atoms, atoms: Atoms, tolerance: float = 1e-4) -> tuple[int, int, int] | None:
-    """Repetitions that make the cell of `atoms` from that of `reference`, or None if it is no diagonal supercell."""
+    """Repetitions of the cell of `reference` that make that of `atoms`; None if no diagonal ones do."""
     matrix = atoms.cell.array @ np.linalg.inv(reference.cell.array)
     rounded = np.rint(matrix)
     diagonal = np.diag(rounded)
@@ -265,7 +285,7 @@ def supercell_dims(reference: Atoms, atoms: Atoms, tolerance: float = 1e-4) -> t
 
 
 def comparable(text: str) -> str:
-    """An input text without what cannot change a result: the place of the pseudopotentials, blanks at line ends."""
+    """An input text without what cannot change a result: where the pseudopotentials are, trailing blanks."""
     text = re.sub(r"(?m)^\s*pseudo_dir\s*=.*\n", "", text)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 

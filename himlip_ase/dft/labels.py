@@ -5,7 +5,8 @@
     crystal.extxyz           relaxed primitive cell
     pseudopotentials.json    {element: {file, sha256}}
     inputs/*.in              exact inputs, their pseudo_dir made relative
-    <set>.extxyz, .json      single points under REF_energy (eV), REF_forces (eV/Å), REF_stress (eV/Å³), and provenance
+    <set>.extxyz             single points: REF_energy (eV), REF_forces (eV/Å), REF_stress (eV/Å³, ASE's sign)
+    <set>.json               their provenance
     harmonic/                dyn0 … dynN, elph_dir/a2Fq2r.5x.N.gz, provenance.json
 """
 
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """A finished single point: its folder name, input, output, and what its runner noted (retries, command)."""
+    """A finished single point: its folder, input, output, and what its runner noted (retries, origin)."""
 
     name: str
     folder: Path
@@ -268,7 +269,8 @@ def record_pseudopotentials(
             expected = run.output.pseudopotential_md5.get(name)
             if expected is not None and md5(directory / name) != expected:
                 raise InputError(
-                    f"{directory / name} is not the file that {run.folder} used (MD5 {expected}); pass --pseudo FOLDER"
+                    f"{directory / name} is not the file that {run.folder} used (MD5 {expected}); "
+                    "pass --pseudo FOLDER"
                 )
             entry = {"file": name, "sha256": sha256_file(directory / name)}
             if used.setdefault(element, entry) != entry:
@@ -281,7 +283,8 @@ def record_pseudopotentials(
         if known.get(element, entry) != entry:
             raise InputError(
                 f"{path} has {known[element]['file']} for {element}, these runs used {entry['file']} "
-                f"(sha256 {entry['sha256'][:12]}…); labels of different pseudopotentials do not mix, choose another folder"
+                f"(sha256 {entry['sha256'][:12]}…); labels of different pseudopotentials do not mix: "
+                "choose another folder"
             )
     if any(element not in known for element in used):
         write_json(path, {**known, **used}, overwrite=True)
@@ -366,7 +369,7 @@ def collect_harmonic(
 
 
 def write_crystal(run: Run, out: str | os.PathLike, overwrite: bool = False) -> Path:
-    """Write the structure and results of a run as ``crystal.extxyz``; the same crystal there already is left alone.
+    """Write the structure and results of a run as ``crystal.extxyz``; the same crystal is left alone.
 
     Raises
     ------
@@ -378,7 +381,8 @@ def write_crystal(run: Run, out: str | os.PathLike, overwrite: bool = False) -> 
     del atoms.info["frame"]
     atoms.info["pressure_gpa"] = round(run.output.pressure_gpa, 4)
     if path.is_file():
-        old = read(path)
+        old = read(path, index=-1)
+        assert isinstance(old, Atoms)
         same = (
             old.get_chemical_symbols() == atoms.get_chemical_symbols()
             and np.abs(old.cell.array - atoms.cell.array).max() < 1e-6

@@ -215,7 +215,7 @@ def check_same_crystal(atoms: Atoms, output: PwOutput, name: str, tolerance: flo
     distance = np.linalg.norm((difference - np.rint(difference)) @ atoms.cell.array, axis=1)
     if distance.max() > tolerance:
         raise CalculationError(
-            f"{name}: atom {int(distance.argmax())} is {distance.max():.4f} Å away from where its input has it; "
+            f"{name}: atom {int(distance.argmax())} is {distance.max():.4f} Å away from its place in the input; "
             "they belong to different runs"
         )
 

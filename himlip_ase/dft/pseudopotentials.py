@@ -27,8 +27,8 @@ def pseudo_folder(folder: str | os.PathLike | None = None) -> Path:
     chosen = folder or os.environ.get("ESPRESSO_PSEUDO")
     if not chosen:
         raise InputError(
-            "no folder of pseudopotentials: pass --pseudo FOLDER, or set the environment variable ESPRESSO_PSEUDO; "
-            "PBE sets to download are listed at http://www.quantum-simulation.org/potentials/sg15_oncv, "
+            "no folder of pseudopotentials: pass --pseudo FOLDER, or set the environment variable "
+            "ESPRESSO_PSEUDO; PBE sets to download are listed at http://www.quantum-simulation.org/potentials/sg15_oncv, "
             "http://www.pseudo-dojo.org and https://www.materialscloud.org/sssp"
         )
     path = Path(chosen).expanduser().resolve()
@@ -100,7 +100,8 @@ def find_pseudopotentials(
             result[element] = chosen[element]
         elif not files:
             raise InputError(
-                f"no pseudopotential of {element} in {directory}; it holds some of {sorted(candidates) or 'no element'}. "
+                f"no pseudopotential of {element} in {directory}; "
+                f"it holds some of {sorted(candidates) or 'no element'}. "
                 f"Put a UPF file of {element} there, or pass --pseudo FOLDER"
             )
         elif len(files) > 1:

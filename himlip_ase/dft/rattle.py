@@ -1,0 +1,119 @@
+"""Structures to be labelled: Gaussian displacements, and displacements along one mode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.errors import InputError
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+
+
+def rattle(atoms: Atoms, count: int, stdev: float, seed: int, mass_scaled: bool = False) -> list[Atoms]:
+    """Copies of a structure with independent Gaussian displacements.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Structure to displace: a unit cell or a supercell.
+    count : int
+        How many copies. The first ones do not depend on it.
+    stdev : float
+        Standard deviation of each Cartesian displacement, Å.
+    seed : int
+        Of numpy's default generator.
+    mass_scaled : bool
+        Scale the displacements by (lightest mass / mass)^¼, as zero-point amplitudes in equal springs are.
+
+    Returns
+    -------
+    list of Atoms
+
+    Raises
+    ------
+    InputError
+        `count` or `stdev` is not positive.
+    """
+    if count < 1 or not stdev > 0:
+        raise InputError(f"count is {count} and stdev is {stdev}; both have to be positive")
+    generator = np.random.default_rng(seed)
+    masses = atoms.get_masses()
+    scale = np.full(len(atoms), stdev) * ((masses.min() / masses) ** 0.25 if mass_scaled else 1.0)
+    images = []
+    for _ in range(count):
+        image = atoms.copy()
+        image.positions += generator.normal(size=(len(image), 3)) * scale[:, None]
+        images.append(image)
+    return images
+
+
+def displace_along(atoms: Atoms, mode: np.ndarray, amplitudes: Sequence[float]) -> list[Atoms]:
+    """Copies of a structure displaced along one direction of configuration space, such as a double well.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Structure at amplitude zero.
+    mode : ndarray (N, 3)
+        Displacement pattern (not mass-weighted); its length does not matter.
+    amplitudes : sequence of float
+        Å; the Euclidean norm of all displacements of the cell together, with a sign.
+
+    Returns
+    -------
+    list of Atoms
+        ``info["amplitude"]`` holds the amplitude.
+
+    Raises
+    ------
+    InputError
+        The mode has another shape, or is zero or not finite.
+    """
+    mode = np.asarray(mode, dtype=float)
+    norm = float(np.linalg.norm(mode))
+    if mode.shape != (len(atoms), 3) or not np.isfinite(norm) or norm == 0:
+        raise InputError(f"the mode has shape {mode.shape} and norm {norm}; give ({len(atoms)}, 3), not zero")
+    images = []
+    for amplitude in amplitudes:
+        image = atoms.copy()
+        image.positions += float(amplitude) * mode / norm
+        image.info["amplitude"] = float(amplitude)
+        images.append(image)
+    return images
+
+
+def softest_gamma_mode(matrices: DynamicalMatrices) -> tuple[np.ndarray, float]:
+    """Displacement pattern and frequency of the lowest mode at Γ.
+
+    Of degenerate modes the combination is taken that moves most along z (along y or x, if none moves along z),
+    so that the pattern does not depend on how the eigenvectors were mixed.
+
+    Parameters
+    ----------
+    matrices : DynamicalMatrices
+
+    Returns
+    -------
+    mode : ndarray (N, 3)
+        Displacements e/√M, of unit Euclidean norm; the largest one is positive.
+    frequency : float
+        cm⁻¹, imaginary shown negative.
+    """
+    gamma = matrices.index((0.0, 0.0, 0.0))
+    frequencies, vectors = (array[gamma] for array in matrices.eigen())
+    frequency = float(frequencies[0])
+    subspace = np.real_if_close(vectors[:, np.abs(frequencies - frequency) < 0.1])
+    if np.iscomplexobj(subspace):
+        raise InputError("the eigenvectors at Γ are complex; the dynamical matrix there has to be real")
+    for axis in (2, 1, 0):
+        # the direction within the subspace with the largest displacements along this axis
+        part = subspace.reshape(-1, 3, subspace.shape[1])[:, axis]
+        weights, combinations = np.linalg.eigh(part.T @ part)
+        if weights[-1] > 1e-6 or axis == 0:
+            mode = (subspace @ combinations[:, -1]).reshape(-1, 3)
+            break
+    mode = mode / np.sqrt(matrices.primitive.get_masses())[:, None]
+    mode *= np.sign(mode.flat[np.abs(mode).argmax()]) / np.linalg.norm(mode)
+    return mode, frequency
