@@ -78,15 +78,21 @@ class HarmonicDistribution:
         return atoms.repeat(self.dims)
 
     @cached_property
-    def _inverse_root_masses(self) -> np.ndarray:
+    def grid_order(self) -> np.ndarray:
+        """Place of each q-point of `dynamical` in the FFT grid of `dims`, first lattice index slowest."""
+        grid = np.rint(np.asarray(self.dynamical.qpoints) * self.dims).astype(int) % self.dims
+        return np.ravel_multi_index(tuple(grid.T), self.dims)
+
+    @cached_property
+    def inverse_root_masses(self) -> np.ndarray:
+        """1/√m (amu^-1/2) for each of the 3n coordinates."""
         return np.repeat(1 / np.sqrt(self.dynamical.primitive.get_masses()), 3)
 
     @cached_property
     def _blocks(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Energies ħω (eV) and polarisation vectors of each q of the grid, first lattice index slowest."""
         dims, matrices = self.dims, np.asarray(self.dynamical.matrices, dtype=complex)
-        grid = np.rint(np.asarray(self.dynamical.qpoints) * dims).astype(int) % dims
-        flat = np.ravel_multi_index(grid.T, dims)
+        flat = self.grid_order
         if sorted(flat) != list(range(int(np.prod(dims)))):
             raise InputError(
                 f"{len(flat)} q-points do not fill the {dims[0]}x{dims[1]}x{dims[2]} grid once each; "
@@ -101,7 +107,7 @@ class HarmonicDistribution:
             )
         ordered = np.empty_like(matrices)
         ordered[flat] = matrices
-        scale = self._inverse_root_masses
+        scale = self.inverse_root_masses
         blocks, refused = [], []
         for index, matrix in enumerate(ordered):
             mass_reduced = (matrix + matrix.conj().T) / 2 * scale[:, None] * scale[None, :]
@@ -120,8 +126,8 @@ class HarmonicDistribution:
             raise InputError(
                 f"{len(refused)} modes have no Gaussian; the lowest is at q = "
                 f"({q[0]:.3g}, {q[1]:.3g}, {q[2]:.3g}) with {energy * EV_CM:.1f} cm⁻¹ (negative is "
-                "imaginary, translations left out): give positive-definite matrices, such as an SSCHA auxiliary, or "
-                "pass flip_imaginary=True to take |ω|"
+                "imaginary, translations left out): give positive-definite matrices, such as an SSCHA "
+                "auxiliary, or pass flip_imaginary=True to take |ω|"
             )
         return blocks
 
@@ -159,14 +165,20 @@ class HarmonicDistribution:
     def covariance(self) -> np.ndarray:
         """⟨u u⟩ in Å² of the supercell in the order of ``primitive.repeat(dims)``, shape (3N, 3N)."""
         blocks = self._functions(self._variance) * np.outer(
-            self._inverse_root_masses, self._inverse_root_masses
+            self.inverse_root_masses, self.inverse_root_masses
         )
-        dims, size = self.dims, len(self._inverse_root_masses)
+        dims, size = self.dims, len(self.inverse_root_masses)
         real = np.fft.fftn(blocks.reshape(*dims, size, size), axes=(0, 1, 2)).real / np.prod(dims)
         cells = np.indices(dims).reshape(3, -1).T
         relative = (cells[None] - cells[:, None]) % dims
         full = real[tuple(np.moveaxis(relative, -1, 0))]  # (cell, cell', 3n, 3n)
         return full.transpose(0, 2, 1, 3).reshape(len(cells) * size, len(cells) * size)
+
+    def inverse_covariance(self) -> np.ndarray:
+        """Υ(q) in Å⁻², (nq, 3n, 3n) in the order of ``dynamical.qpoints``; translations have weight 0."""
+        inner = self._functions(lambda energies: 1 / self._variance(energies))
+        roots = 1 / self.inverse_root_masses
+        return inner[self.grid_order] * roots[:, None] * roots[None, :]
 
     def displacements(
         self, n: int, seed: int | np.random.SeedSequence | np.random.Generator, pairs: bool = False
@@ -180,7 +192,7 @@ class HarmonicDistribution:
         seed : int, SeedSequence or Generator
             Source of randomness; the same seed gives the same displacements.
         pairs : bool
-            Draw n/2 and add their opposites (`n` even), which cancels every odd error.
+            Draw n/2 and follow each with its opposite (`n` even), which cancels every odd error.
 
         Returns
         -------
@@ -190,15 +202,15 @@ class HarmonicDistribution:
         if n < 1 or (pairs and n % 2):
             raise InputError(f"n is {n}; give a positive{' even' if pairs else ''} number of configurations")
         generator = np.random.default_rng(seed)
-        dims, size = self.dims, len(self._inverse_root_masses)
+        dims, size = self.dims, len(self.inverse_root_masses)
         drawn = n // 2 if pairs else n
         noise = np.fft.fftn(generator.standard_normal((drawn, *dims, size)), axes=(1, 2, 3))
         root = self._functions(lambda energies: np.sqrt(self._variance(energies))).reshape(*dims, size, size)
         moved = np.fft.ifftn(np.einsum("xyzij,nxyzj->nxyzi", root, noise), axes=(1, 2, 3))
         if np.abs(moved.imag).max() > 1e-6 * np.abs(moved.real).max():
             raise InputError("the dynamical matrices at q and -q are not complex conjugates of each other")
-        result = (moved.real * self._inverse_root_masses).reshape(drawn, -1, 3)
-        return np.concatenate([result, -result]) if pairs else result
+        result = (moved.real * self.inverse_root_masses).reshape(drawn, -1, 3)
+        return np.stack([result, -result], axis=1).reshape(n, *result.shape[1:]) if pairs else result
 
 
 def _coth_half(energies: np.ndarray, temperature_k: float) -> np.ndarray:

@@ -1,0 +1,119 @@
+"""What an ensemble still asks of its auxiliary: the SCHA self-consistency residual and its standard error.
+
+At the SSCHA minimum Φ = -Υ⟨u f⟩ and ⟨f⟩ = 0, with Υ the inverse covariance (Monacelli et al., J. Phys.:
+Condens. Matter 33, 363001 (2021), eqs. 24 and 33).  On an ensemble that had no part in making Φ, the residual
+δΦ = -Υ⟨u (f + Φu)⟩, in cm⁻¹ for each mode and with its error from blocks of the ensemble, is an
+unbiased test of convergence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from himlip_ase.sscha.sampling import HarmonicDistribution
+from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM
+
+
+@dataclass(frozen=True)
+class Symmetriser:
+    """Linear projections onto the space group: Φ(q) blocks (nq, 3n, 3n) and vectors (n, 3)."""
+
+    matrices: Callable[[np.ndarray], np.ndarray]
+    vectors: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Change that an ensemble asks for.
+
+    Attributes
+    ----------
+    shifts_cm, sigma_cm : ndarray, shape (nq, 3n)
+        First-order change of each auxiliary frequency (cm⁻¹) and its standard error; translations 0.
+    blocks : ndarray, shape (n_blocks, nq, 3n, 3n)
+        δΦ(q) of each block, symmetrised, eV/Å².
+    force, force_sigma : ndarray, shape (n, 3)
+        Mean force on the centroids, eV/Å, symmetrised.
+    """
+
+    shifts_cm: np.ndarray
+    sigma_cm: np.ndarray
+    blocks: np.ndarray
+    force: np.ndarray
+    force_sigma: np.ndarray
+
+
+def residual(
+    distribution: HarmonicDistribution,
+    displacements: np.ndarray,
+    forces: np.ndarray,
+    weights: np.ndarray,
+    symmetrise: Symmetriser,
+    n_blocks: int,
+) -> Residual:
+    """Self-consistency residual of `distribution` on an ensemble.
+
+    Parameters
+    ----------
+    distribution : HarmonicDistribution
+        The auxiliary tested.
+    displacements, forces : ndarray, shape (n, N, 3)
+        Å from its centroids and eV/Å, in the order of ``primitive.repeat(dims)``, opposite pairs adjacent.
+    weights : ndarray, shape (n,)
+        Importance weights; ones for a fresh ensemble.
+    symmetrise : Symmetriser
+        Projections onto the space group.
+    n_blocks : int
+        Blocks for the standard error.
+    """
+    dynamical, dims = distribution.dynamical, distribution.dims
+    cells, size = int(np.prod(dims)), 3 * len(dynamical.primitive)
+    order = distribution.grid_order
+    shape = (len(displacements), *dims, size)
+    moved = np.fft.fftn(displacements.reshape(shape), axes=(1, 2, 3)).reshape(-1, cells, size)[:, order]
+    pushed = np.fft.fftn(forces.reshape(shape), axes=(1, 2, 3)).reshape(-1, cells, size)[:, order]
+    excess = pushed + np.einsum("qij,nqj->nqi", dynamical.matrices, moved)
+    inverse = distribution.inverse_covariance()
+    pairs = np.arange(len(displacements)) // 2
+    members = np.array_split(np.arange(pairs[-1] + 1), n_blocks)
+    blocks, block_forces, shares = [], [], []
+    for member in members:
+        chosen = (pairs >= member[0]) & (pairs <= member[-1])
+        shares.append(weights[chosen].sum() / weights.sum())
+        weight = weights[chosen] / weights[chosen].sum()
+        correlation = np.einsum(
+            "n,nqi,nqj->qij", weight, moved[chosen], excess[chosen].conj(), optimize=True
+        )
+        change = -inverse @ correlation / cells
+        blocks.append(symmetrise.matrices((change + change.conj().transpose(0, 2, 1)) / 2))
+        mean = (weight @ forces[chosen].reshape(len(weight), -1)).reshape(cells, -1, 3).mean(axis=0)
+        block_forces.append(symmetrise.vectors(mean - mean.mean(axis=0)))
+    changes, means = np.array(blocks), np.array(block_forces)
+    shifts = frequency_changes(distribution, changes)
+    share = np.array(shares)
+    return Residual(
+        np.tensordot(share, shifts, 1),
+        standard_error(shifts),
+        changes,
+        np.tensordot(share, means, 1),
+        standard_error(means),
+    )
+
+
+def standard_error(blocks: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over the first axis."""
+    return blocks.std(axis=0, ddof=1) / np.sqrt(len(blocks))
+
+
+def frequency_changes(distribution: HarmonicDistribution, changes: np.ndarray) -> np.ndarray:
+    """First-order changes (cm⁻¹) of the auxiliary frequencies by δΦ(q), (..., nq, 3n); translations 0."""
+    wavenumbers, vectors = distribution.dynamical.eigen()
+    scale = distribution.inverse_root_masses
+    polarised = vectors * scale[:, None]
+    squares = np.einsum("qia,...qij,qja->...qa", polarised.conj(), changes, polarised, optimize=True).real
+    result = squares * SQRT_EV_PER_ANGSTROM2_AMU_CM**2 / (2 * np.where(wavenumbers > 0, wavenumbers, np.inf))
+    result[..., 0, :3] = 0
+    return result

@@ -1,0 +1,266 @@
+"""What an SSCHA run found, with its uncertainties, and its files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.errors import InputError
+from himlip_ase.files import write_json
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.qe import write_dyn
+from himlip_ase.sscha.settings import SschaSettings
+from himlip_ase.sscha.state import load_arrays, pack, save_arrays, unpack
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class PopulationRecord:
+    """One population in figures; energies in eV per primitive cell.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    ended : str
+        "gradient", "kong-liu", "steps" or "stuck".
+    steps : int
+        Minimiser steps.
+    kong_liu : float
+        Kong-Liu ratio at the end.
+    free_energy, free_energy_sigma : float
+        At the end, relative to the static energy of the starting centroids; with weights, so optimistic.
+    fresh_rms_z, fresh_max_z, fresh_shift_cm : float
+        Test of the auxiliary this population began with (see :class:`~himlip_ase.sscha.verdict.FreshTest`).
+    drift_cm : float
+        Largest change of an auxiliary frequency over this population, cm⁻¹.
+    shortest_distance, largest_displacement : float
+        Å, in the ensemble.
+    """
+
+    number: int
+    ended: str
+    steps: int
+    kong_liu: float
+    free_energy: float
+    free_energy_sigma: float
+    fresh_rms_z: float
+    fresh_max_z: float
+    fresh_shift_cm: float
+    drift_cm: float
+    shortest_distance: float
+    largest_displacement: float
+
+
+@dataclass(frozen=True)
+class History:
+    """Every minimiser step of the run in a row.
+
+    Attributes
+    ----------
+    population : ndarray of int, shape (steps,)
+    free_energy, free_energy_sigma : ndarray, shape (steps,)
+        eV per primitive cell, relative to the static energy.
+    gradient, gradient_sigma : ndarray, shape (steps,)
+        Modulus of the preconditioned gradient and its error, python-sscha's units (Ry/bohr²).
+    kong_liu : ndarray, shape (steps,)
+        Effective sample size over the number of configurations.
+    frequencies : ndarray, shape (steps, 3N)
+        All modes of the supercell, cm⁻¹, ascending.
+    """
+
+    population: np.ndarray
+    free_energy: np.ndarray
+    free_energy_sigma: np.ndarray
+    gradient: np.ndarray
+    gradient_sigma: np.ndarray
+    kong_liu: np.ndarray
+    frequencies: np.ndarray
+
+
+@dataclass(frozen=True)
+class SschaResult:
+    """Auxiliary phonons, free energy and free-energy Hessian of a run.
+
+    Attributes
+    ----------
+    settings : SschaSettings
+        What was asked.
+    converged : bool
+        Whether the figures may be used.
+    verdict : str
+        Why, in a sentence.
+    auxiliary : DynamicalMatrices
+        SSCHA auxiliary force constants around the centroids.  Positive by construction: it says nothing on
+        stability.
+    auxiliary_sigma_cm : ndarray, shape (nq, 3n)
+        Standard error of its frequencies, cm⁻¹, without the response of the minimum to the noise.
+    static_energy : float
+        Energy with every atom on its starting centroid, eV per primitive cell.
+    free_energy, free_energy_sigma : float
+        SSCHA free energy relative to `static_energy` and its standard error, eV per primitive cell.
+    stress, stress_sigma : ndarray, shape (6,), or None
+        Of the quantum crystal, ASE Voigt, eV/Å³, positive in tension.
+    hessian : DynamicalMatrices or None
+        Free-energy Hessian with the third-order term; its negative eigenvalues are instabilities.
+    hessian_sigma_cm : ndarray, shape (nq, 3n), or None
+        Standard error of its frequencies, cm⁻¹: jackknife over blocks joined with the auxiliary's noise.
+    hessian_bias_cm : ndarray, shape (nq, 3n), or None
+        Jackknife estimate of the finite-ensemble bias of its frequencies (not subtracted), cm⁻¹.
+    hessian_kong_liu : float or None
+        Kong-Liu ratio of the Hessian's ensemble; 1 for a fresh draw.
+    populations : list of PopulationRecord
+    history : History
+    initial_changed : ndarray, shape (k, 4)
+        Modes that were imaginary or too soft at the start: q and wavenumber (cm⁻¹).
+    engine : str
+        Name and version.
+    """
+
+    settings: SschaSettings
+    converged: bool
+    verdict: str
+    auxiliary: DynamicalMatrices
+    auxiliary_sigma_cm: np.ndarray
+    static_energy: float
+    free_energy: float
+    free_energy_sigma: float
+    stress: np.ndarray | None
+    stress_sigma: np.ndarray | None
+    hessian: DynamicalMatrices | None
+    hessian_sigma_cm: np.ndarray | None
+    hessian_bias_cm: np.ndarray | None
+    hessian_kong_liu: float | None
+    populations: list[PopulationRecord]
+    history: History
+    initial_changed: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    engine: str = "python-sscha"
+
+    @property
+    def centroids(self) -> Atoms:
+        """Primitive cell with the atoms on their centroids (Å) and their masses (amu)."""
+        return self.auxiliary.primitive.copy()
+
+    def frequencies(self) -> np.ndarray:
+        """Auxiliary frequencies (nq, 3n) in cm⁻¹."""
+        return self.auxiliary.frequencies()
+
+    def hessian_frequencies(self) -> np.ndarray | None:
+        """Frequencies of the free-energy Hessian (nq, 3n) in cm⁻¹, imaginary negative."""
+        return None if self.hessian is None else self.hessian.frequencies()
+
+    def save(self, folder: str | os.PathLike, overwrite: bool = False) -> None:
+        """Write ``result.json`` (figures), ``result.npz`` (exact arrays) and dyn files for others.
+
+        Raises
+        ------
+        InputError
+            The files exist and `overwrite` is False.
+        """
+        folder = Path(folder)
+        marker = folder / "result.json"
+        if marker.exists() and not overwrite:
+            raise InputError(f"{marker} exists already; pass overwrite=True or choose another folder")
+        arrays = {
+            **pack("auxiliary", self.auxiliary),
+            "auxiliary_sigma_cm": self.auxiliary_sigma_cm,
+            "initial_changed": self.initial_changed,
+            **{f"history_{name}": value for name, value in vars(self.history).items()},
+        }
+        if self.hessian is not None:
+            arrays |= pack("hessian", self.hessian)
+        for name in ("stress", "stress_sigma", "hessian_sigma_cm", "hessian_bias_cm"):
+            if (value := getattr(self, name)) is not None:
+                arrays[name] = value
+        save_arrays(folder / "result.npz", arrays, overwrite=True)
+        write_dyn(self.auxiliary, folder / "auxiliary.dyn", overwrite=True)
+        if self.hessian is not None:
+            write_dyn(self.hessian, folder / "hessian.dyn", overwrite=True)
+        write_json(marker, self.as_dict(), overwrite=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Figures with units and uncertainties, ready for JSON."""
+        hessian = None
+        if self.hessian is not None and self.hessian_sigma_cm is not None:
+            hessian = {
+                "frequencies": _figure(self.hessian.frequencies(), "cm^-1", self.hessian_sigma_cm),
+                "bias_estimate": _figure(self.hessian_bias_cm, "cm^-1"),
+                "kong_liu": self.hessian_kong_liu,
+                "method": "v3 bubble on a fresh ensemble; 1 sigma: jackknife over blocks and auxiliary noise",
+            }
+        return {
+            "schema": SCHEMA,
+            "engine": self.engine,
+            "settings": self.settings.as_dict(),
+            "converged": self.converged,
+            "verdict": self.verdict,
+            "static_energy": _figure(self.static_energy, "eV/primitive cell"),
+            "free_energy": _figure(self.free_energy, "eV/primitive cell", self.free_energy_sigma),
+            "stress": None
+            if self.stress is None
+            else _figure(self.stress, "eV/Å^3, Voigt, positive in tension", self.stress_sigma),
+            "qpoints": self.auxiliary.qpoints.tolist(),
+            "auxiliary": {
+                "frequencies": _figure(self.auxiliary.frequencies(), "cm^-1", self.auxiliary_sigma_cm),
+                "method": "self-consistency residual of the last population, blocks of the ensemble",
+            },
+            "hessian": hessian,
+            "initial_changed": self.initial_changed.tolist(),
+            "populations": [dataclasses.asdict(record) for record in self.populations],
+        }
+
+
+def _figure(value: Any, unit: str, uncertainty: Any = None) -> dict[str, Any]:
+    return {
+        "value": np.asarray(value).tolist(),
+        "unit": unit,
+        "uncertainty": None if uncertainty is None else np.asarray(uncertainty).tolist(),
+    }
+
+
+def load_result(folder: str | os.PathLike) -> SschaResult:
+    """Read what :meth:`SschaResult.save` wrote.
+
+    Raises
+    ------
+    InputError
+        The folder holds no result, or one of another schema.
+    """
+    folder = Path(folder)
+    path = folder / "result.json"
+    if not path.exists():
+        raise InputError(f"{folder} holds no result.json; run `himlip sscha` there first")
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("schema") != SCHEMA:
+        raise InputError(f"{path} has schema {data.get('schema')!r}; this version reads {SCHEMA}")
+    arrays = load_arrays(folder / "result.npz")
+    names = [item.name for item in dataclasses.fields(History)]
+    hessian = data["hessian"]
+    return SschaResult(
+        settings=SschaSettings(**data["settings"]),
+        converged=data["converged"],
+        verdict=data["verdict"],
+        auxiliary=unpack("auxiliary", arrays),
+        auxiliary_sigma_cm=arrays["auxiliary_sigma_cm"],
+        static_energy=data["static_energy"]["value"],
+        free_energy=data["free_energy"]["value"],
+        free_energy_sigma=data["free_energy"]["uncertainty"],
+        stress=arrays.get("stress"),
+        stress_sigma=arrays.get("stress_sigma"),
+        hessian=None if hessian is None else unpack("hessian", arrays),
+        hessian_sigma_cm=arrays.get("hessian_sigma_cm"),
+        hessian_bias_cm=arrays.get("hessian_bias_cm"),
+        hessian_kong_liu=None if hessian is None else hessian["kong_liu"],
+        populations=[PopulationRecord(**record) for record in data["populations"]],
+        history=History(**{name: arrays[f"history_{name}"] for name in names}),
+        initial_changed=arrays["initial_changed"],
+        engine=data["engine"],
+    )

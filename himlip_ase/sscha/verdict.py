@@ -1,0 +1,85 @@
+"""Did it converge?  A fresh ensemble decides, and the answer always carries its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from himlip_ase.sscha.residual import Residual
+
+NEGLIGIBLE_CM = 0.1
+"""A change of a frequency below this (cm⁻¹) is never held against convergence."""
+
+NEGLIGIBLE_FORCE = 1e-4
+"""The same for a mean force on a centroid, eV/Å."""
+
+
+@dataclass(frozen=True)
+class FreshTest:
+    """Residual of an auxiliary on an ensemble that had no part in making it, over its standard error.
+
+    Attributes
+    ----------
+    rms_z, max_z : float
+        Root mean square and largest of change / error over frequencies and centroid forces; the error joins
+        that of this ensemble and that of the ensemble which made the auxiliary.
+    largest_shift_cm : float
+        Largest first-order change of a frequency asked for, cm⁻¹.
+    largest_force : float
+        Largest mean force on a centroid, eV/Å.
+    """
+
+    rms_z: float
+    max_z: float
+    largest_shift_cm: float
+    largest_force: float
+
+    def passed(self, significance: float) -> bool:
+        """Whether the change is noise: rms below `significance`, largest below three times that."""
+        return self.rms_z <= significance and self.max_z <= 3 * significance
+
+
+def fresh_test(fresh: Residual, maker: Residual | None) -> FreshTest:
+    """Compare what a fresh ensemble asks for with the noise of both ensembles.
+
+    Parameters
+    ----------
+    fresh : Residual
+        On the fresh ensemble.
+    maker : Residual or None
+        On the ensemble that the auxiliary was minimised on, with its final weights; None for a start that no
+        ensemble made.
+    """
+    variance = fresh.sigma_cm**2 + (0 if maker is None else maker.sigma_cm**2)
+    modes = np.abs(fresh.shifts_cm) / np.sqrt(variance + NEGLIGIBLE_CM**2)
+    force_variance = fresh.force_sigma**2 + (0 if maker is None else maker.force_sigma**2)
+    pushes = np.abs(fresh.force) / np.sqrt(force_variance + NEGLIGIBLE_FORCE**2)
+    z = np.concatenate([np.delete(modes.ravel(), [0, 1, 2]), pushes[pushes > 0].ravel()])
+    return FreshTest(
+        float(np.sqrt((z**2).mean())),
+        float(z.max()),
+        float(np.abs(fresh.shifts_cm).max()),
+        float(np.abs(fresh.force).max()),
+    )
+
+
+def reason(test: FreshTest, ended: str, significance: float) -> str:
+    """One sentence on whether a population settled the auxiliary."""
+    seen = (
+        f"a fresh ensemble asks for changes of {test.rms_z:.2f} standard errors (rms; largest {test.max_z:.1f}, "
+        f"{test.largest_shift_cm:.1f} cm⁻¹)"
+    )
+    if ended != "gradient":
+        return f"the minimisation ended by {ENDINGS[ended]}; {seen}"
+    if not test.passed(significance):
+        return f"{seen}, more than the {significance:g} allowed"
+    return f"{seen}, within the {significance:g} allowed, and the gradient vanished on the last population"
+
+
+ENDINGS = {
+    "gradient": "a vanishing gradient",
+    "kong-liu": "the Kong-Liu ratio running out",
+    "steps": "its limit of steps",
+    "stuck": "imaginary frequencies",
+}
