@@ -85,7 +85,11 @@ class FrameStore:
     """
 
     def __init__(
-        self, frames: Sequence[LabelledFrame], model: HiMLIP, weights: LossWeights, device: torch.device | str = "cpu"
+        self,
+        frames: Sequence[LabelledFrame],
+        model: HiMLIP,
+        weights: LossWeights,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.frames = list(frames)
         self._items = [self._item(f, model, weights, device) for f in self.frames]
@@ -127,7 +131,14 @@ class FrameStore:
             collate([b.graph for b in items]),
             *(
                 torch.cat([getattr(b, name) for b in items])
-                for name in ("energies", "energy_weights", "forces", "force_weights", "stresses", "stress_weights")
+                for name in (
+                    "energies",
+                    "energy_weights",
+                    "forces",
+                    "force_weights",
+                    "stresses",
+                    "stress_weights",
+                )
             ),
         )
 

@@ -121,7 +121,10 @@ class LabelErrors:
 
 
 def evaluate_labels(
-    model: HiMLIP, frames: Sequence[LabelledFrame], hessians: Sequence[HessianLabel] = (), batch_size: int = 16
+    model: HiMLIP,
+    frames: Sequence[LabelledFrame],
+    hessians: Sequence[HessianLabel] = (),
+    batch_size: int = 16,
 ) -> LabelErrors:
     """Errors of energies, forces, stresses, Hessians and frequencies.
 
@@ -229,12 +232,16 @@ def describe(errors: LabelErrors) -> list[str]:
         if item.relative_energy:
             parts.append(f"(relative {1e3 * item.relative_energy.rmse:.1f})")
         if item.forces:
-            parts.append(f"forces RMSE {1e3 * item.forces.rmse:.0f} of {1e3 * item.forces.label_rms:.0f} meV/Å")
+            parts.append(
+                f"forces RMSE {1e3 * item.forces.rmse:.0f} of {1e3 * item.forces.label_rms:.0f} meV/Å"
+            )
         if item.stress:
             parts.append(f"stress RMSE {EV_PER_ANGSTROM3_GPA * item.stress.rmse:.2f} GPa")
         lines.append(", ".join(parts))
     for name, found in errors.hessians.items():
-        line = f"{name}: Hessian MAE {found.hessian.mae:.4f}, eigenvalue MAE {found.eigenvalues.mae:.4f} eV/Å²"
+        line = (
+            f"{name}: Hessian MAE {found.hessian.mae:.4f}, eigenvalue MAE {found.eigenvalues.mae:.4f} eV/Å²"
+        )
         if found.frequencies and found.lowest:
             line += (
                 f", frequencies RMSE {found.frequencies.rmse:.1f}, largest {found.frequencies.largest:.1f} cm-1, "

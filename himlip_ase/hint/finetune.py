@@ -22,6 +22,7 @@ from himlip_ase.files import FolderLock, write_json
 from himlip_ase.hint.batches import FrameStore
 from himlip_ase.hint.checks import check_frames, check_hessian, check_separate, find_duplicates
 from himlip_ase.hint.evaluate import describe, evaluate_labels
+from himlip_ase.hint.folding import fold_hessian
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame, count_labels
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.training import Progress, Trainer
@@ -122,8 +123,11 @@ def finetune(
     with FolderLock(path) if path is not None else nullcontext():
         _check_folder(path, resume, overwrite)
         model, origin = _start_model(training, hessians, base, network, settings)
+        learnt = [part for h in hessians for part in fold_hessian(h)] if settings.fold_hessians else hessians
+        for part in learnt:
+            logger.info("Hessian of %d atoms: %s", len(part.atoms), part.name)
         trainer = Trainer(
-            model, training, hessians, settings, held_out, path,
+            model, training, learnt, settings, held_out, path,
             _fingerprint(training, held_out, hessians, origin), on_epoch,
         )  # fmt: skip
         if resume:
@@ -149,7 +153,9 @@ def split_frames(
     for name in sorted({f.set for f in frames}):
         members = [k for k, f in enumerate(frames) if f.set == name]
         if len(members) >= 5 and fraction > 0:
-            held |= {int(k) for k in rng.choice(members, max(1, round(fraction * len(members))), replace=False)}
+            held |= {
+                int(k) for k in rng.choice(members, max(1, round(fraction * len(members))), replace=False)
+            }
     return [f for k, f in enumerate(frames) if k not in held], [frames[k] for k in sorted(held)]
 
 
@@ -233,11 +239,16 @@ def fit_references(model: HiMLIP, store: FrameStore, scale: bool = False, ridge:
         rest = b - a @ shift
         spread = ((w**2 * rest**2).sum() / (w**2).sum()).sqrt()
         model.energy_scale.fill_(float(spread.clamp(0.05, 2.0)))
-    logger.info("energies of the elements: %s eV", dict(zip(model.elements, model.energy_shift.tolist(), strict=True)))
+    logger.info(
+        "energies of the elements: %s eV", dict(zip(model.elements, model.energy_shift.tolist(), strict=True))
+    )
 
 
 def _fingerprint(
-    training: Sequence[LabelledFrame], held_out: Sequence[LabelledFrame], hessians: Sequence[HessianLabel], origin: str
+    training: Sequence[LabelledFrame],
+    held_out: Sequence[LabelledFrame],
+    hessians: Sequence[HessianLabel],
+    origin: str,
 ) -> str:
     digest = hashlib.sha256(origin.encode())
     for frame in [*training, *held_out]:
@@ -256,7 +267,9 @@ def _check_folder(path: Path | None, resume: bool, overwrite: bool) -> None:
         return
     if (path / "state").exists() and not resume:
         if not overwrite:
-            raise InputError(f"{path} holds a training run; continue it with --resume or replace it with --overwrite")
+            raise InputError(
+                f"{path} holds a training run; continue it with --resume or replace it with --overwrite"
+            )
         for old in (path / "state").glob("*.safetensors"):
             old.unlink()
     if (path / MODEL).exists() and not (resume or overwrite):

@@ -161,12 +161,18 @@ def _stress6(value: Any, source: str) -> np.ndarray:
     if array.size == 9:
         array = array.reshape(3, 3)
         if np.abs(array - array.T).max() > 1e-6 * max(1.0, np.abs(array).max()):
-            raise InputError(f"{source}: stress is not symmetric (deviation {np.abs(array - array.T).max():.3g})")
+            raise InputError(
+                f"{source}: stress is not symmetric (deviation {np.abs(array - array.T).max():.3g})"
+            )
         return full_3x3_to_voigt_6_stress(array)
-    raise InputError(f"{source}: stress of shape {array.shape}; allowed: (6,) Voigt in ASE's order, or (3, 3)")
+    raise InputError(
+        f"{source}: stress of shape {array.shape}; allowed: (6,) Voigt in ASE's order, or (3, 3)"
+    )
 
 
-def frame_from_atoms(atoms: Atoms, set_name: str = "labels", weight: float = 1.0, source: str = "") -> LabelledFrame:
+def frame_from_atoms(
+    atoms: Atoms, set_name: str = "labels", weight: float = 1.0, source: str = ""
+) -> LabelledFrame:
     """Gather the labels that an Atoms object carries.
 
     Energy, forces and stress are looked for under their ``REF_`` names first, then under ASE's own, in
@@ -201,7 +207,9 @@ def frame_from_atoms(atoms: Atoms, set_name: str = "labels", weight: float = 1.0
     if forces is not None:
         forces = np.array(forces, dtype=float)
         if forces.shape != (len(atoms), 3):
-            raise InputError(f"{source}: forces of shape {forces.shape} for {len(atoms)} atoms; need ({len(atoms)}, 3)")
+            raise InputError(
+                f"{source}: forces of shape {forces.shape} for {len(atoms)} atoms; need ({len(atoms)}, 3)"
+            )
     if stress is None and virial is not None and atoms.cell.rank == 3:
         stress = -np.asarray(virial, dtype=float) / atoms.get_volume()
     bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
@@ -302,7 +310,9 @@ def read_labels(
         present = sorted({f.set for f in frames})
         for name in sets:
             if name not in present:
-                raise InputError(f"no set {name!r} among the labels; there are: {', '.join(present) or 'none'}")
+                raise InputError(
+                    f"no set {name!r} among the labels; there are: {', '.join(present) or 'none'}"
+                )
         frames = [f for f in frames if f.set in sets]
     if not frames:
         raise InputError(f"no labels in {', '.join(map(str, paths))}; himlip label writes them")
@@ -357,7 +367,9 @@ def read_hessian(path: PathLike, symmetrize: bool = True, weight: float = 1.0) -
         if path.is_dir():
             found = sorted(path.glob("*dyn0"))
             if len(found) != 1:
-                raise InputError(f"{path}: {len(found)} files *dyn0 in the folder; name the prefix, e.g. {path}/dyn")
+                raise InputError(
+                    f"{path}: {len(found)} files *dyn0 in the folder; name the prefix, e.g. {path}/dyn"
+                )
             path = found[0]
         force_constants = read_dyn(path).force_constants()
     label = HessianLabel.from_force_constants(force_constants, str(path), symmetrize, weight)

@@ -75,7 +75,9 @@ def stress_loss(stresses: torch.Tensor, labels: torch.Tensor, weights: torch.Ten
     return (weights[:, None, None] * (stresses - labels) ** 2).mean()
 
 
-def projected_hessian_loss(predicted: torch.Tensor, reference: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+def projected_hessian_loss(
+    predicted: torch.Tensor, reference: torch.Tensor, vectors: torch.Tensor
+) -> torch.Tensor:
     """Stochastic projected Hessian loss (paper, eq. 4), normalised.
 
     Mean over the probes of |(H − H_ref) v|² / (3N |v|²). For Rademacher, Gaussian and one-hot probes its

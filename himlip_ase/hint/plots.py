@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 UNITS = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³"}
 
 
-def plot_parity(ax: Axes, labels: np.ndarray, predicted: np.ndarray, name: str, unit: str, label: str = "") -> Axes:
+def plot_parity(
+    ax: Axes, labels: np.ndarray, predicted: np.ndarray, name: str, unit: str, label: str = ""
+) -> Axes:
     """Predictions against labels with the diagonal and the RMSE.
 
     Parameters
@@ -30,7 +32,14 @@ def plot_parity(ax: Axes, labels: np.ndarray, predicted: np.ndarray, name: str, 
         For the legend.
     """
     rmse = float(np.sqrt(np.mean((np.ravel(predicted) - np.ravel(labels)) ** 2)))
-    ax.plot(np.ravel(labels), np.ravel(predicted), ".", ms=3, alpha=0.6, label=f"{label} RMSE {rmse:.3g} {unit}".strip())
+    ax.plot(
+        np.ravel(labels),
+        np.ravel(predicted),
+        ".",
+        ms=3,
+        alpha=0.6,
+        label=f"{label} RMSE {rmse:.3g} {unit}".strip(),
+    )
     ax.axline((float(np.mean(labels)), float(np.mean(labels))), slope=1, color="0.5", lw=0.8, zorder=0)
     ax.set_xlabel(f"DFT {name} ({unit})")
     ax.set_ylabel(f"Hi-MLIP {name} ({unit})")

@@ -75,7 +75,9 @@ def write_figures(
     from matplotlib.figure import Figure
 
     target = Path(folder)
-    save_figure(parity_figure(evaluate_labels(model, frames, hessians)), target / "figures" / "parity", overwrite)
+    save_figure(
+        parity_figure(evaluate_labels(model, frames, hessians)), target / "figures" / "parity", overwrite
+    )
     history = target / "history.csv"
     if history.is_file():
         figure = Figure(figsize=(6, 4), layout="constrained")

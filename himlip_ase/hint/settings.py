@@ -31,6 +31,9 @@ class TrainingSettings:
         Steps between two steps that include a Hessian label.
     probe, probes
         Kind and number of projection vectors of a Hessian step, drawn afresh each time.
+    fold_hessians : bool
+        Train on the smallest cells that hold a crystal's q-points instead of the whole supercell: the same
+        information, and cheaper products (:func:`himlip_ase.hint.folding.fold_hessian`).
     optimizer : {"adam", "adamw"}
     learning_rate, weight_decay : float
     schedule : {"cosine", "plateau", "constant"}
@@ -65,6 +68,7 @@ class TrainingSettings:
     hessian_every: int = 1
     probe: ProbeKind = "rademacher"
     probes: int = 1
+    fold_hessians: bool = True
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
@@ -95,8 +99,13 @@ class TrainingSettings:
             if value is not None and not value > 0:
                 raise InputError(f"{name} = {value}; it must be positive")
         if not 0 <= self.ema < 1 or not 0 <= self.validation_fraction < 1:
-            raise InputError(f"ema = {self.ema}, validation_fraction = {self.validation_fraction}; both lie in [0, 1)")
-        for name, allowed in (("optimizer", ("adam", "adamw")), ("schedule", ("cosine", "plateau", "constant"))):
+            raise InputError(
+                f"ema = {self.ema}, validation_fraction = {self.validation_fraction}; both lie in [0, 1)"
+            )
+        for name, allowed in (
+            ("optimizer", ("adam", "adamw")),
+            ("schedule", ("cosine", "plateau", "constant")),
+        ):
             if getattr(self, name) not in allowed:
                 raise InputError(f"unknown {name} {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
 

@@ -42,7 +42,9 @@ def write_state(path: Path, trainer: Trainer) -> None:
         "progress": json.dumps(dataclasses.asdict(trainer.progress)),
         "best": json.dumps(bool(trainer.best)),
     }
-    data = safetensors.torch.save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, header)
+    data = safetensors.torch.save(
+        {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, header
+    )
     with atomic_write(path, "wb", overwrite=True) as stream:
         stream.write(data)
 
@@ -62,11 +64,15 @@ def read_state(path: Path, trainer: Trainer) -> None:
             header = stream.metadata() or {}
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
     except Exception as error:
-        raise InputError(f"{path} is not a complete checkpoint ({error}); start again with --overwrite") from error
+        raise InputError(
+            f"{path} is not a complete checkpoint ({error}); start again with --overwrite"
+        ) from error
     if header.get("format") != FORMAT:
         raise InputError(f"{path} has the format {header.get('format')!r}, expected {FORMAT!r}")
     if header["fingerprint"] != trainer.fingerprint:
-        raise InputError(f"{path} belongs to other labels or another model; resume with those, or use another folder")
+        raise InputError(
+            f"{path} belongs to other labels or another model; resume with those, or use another folder"
+        )
     _check_settings(path, json.loads(header["settings"]), trainer.settings.to_dict())
 
     def part(prefix: str) -> dict[str, Tensor]:
@@ -94,7 +100,9 @@ def _check_settings(path: Path, old: dict[str, Any], new: dict[str, Any]) -> Non
     changed = [k for k in new if k not in MAY_CHANGE and old.get(k) != new[k]]
     if changed:
         listed = "; ".join(f"{k} was {old.get(k)!r}, now {new[k]!r}" for k in changed)
-        raise InputError(f"{path} was made with other settings ({listed}); resume with those, or use another folder")
+        raise InputError(
+            f"{path} was made with other settings ({listed}); resume with those, or use another folder"
+        )
 
 
 def write_history(path: Path, rows: Sequence[dict[str, float]]) -> None:

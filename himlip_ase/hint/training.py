@@ -99,7 +99,9 @@ class Trainer:
         self.fingerprint = fingerprint
         self.on_epoch = on_epoch
         self.store = FrameStore(training, model, settings.loss, self.device)
-        self.validation = FrameStore(validation, model, settings.loss, self.device).batches(settings.batch_size)
+        self.validation = FrameStore(validation, model, settings.loss, self.device).batches(
+            settings.batch_size
+        )
         self.hessians = [HessianItem.of(h, model, self.device) for h in hessians]
         self.parameters = {k: p for k, p in model.named_parameters() if p.requires_grad}
         kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
@@ -180,7 +182,9 @@ class Trainer:
             loss.backward()
         if self.hessians and self.progress.step % s.hessian_every == 0 and s.loss.hessian > 0:
             item = self.hessians[(self.progress.step // s.hessian_every) % len(self.hessians)]
-            vectors = draw_probes(s.probe, len(item.label.atoms), s.probes, self.generator, device=self.device)
+            vectors = draw_probes(
+                s.probe, len(item.label.atoms), s.probes, self.generator, device=self.device
+            )
             loss = self.hessian_loss(item, vectors)
             factor = s.curriculum.factor(fraction) * s.loss.hessian
             parts["hessian"] = float(loss.detach())
@@ -208,7 +212,9 @@ class Trainer:
     def _update_ema(self) -> None:
         step = self.progress.step + 1
         decay = min(self.settings.ema, step / (step + 10)) if self.settings.ema else 0.0
-        torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.parameters.values()], 1 - decay)
+        torch._foreach_lerp_(
+            list(self.ema.values()), [p.detach() for p in self.parameters.values()], 1 - decay
+        )
 
     # -- validation --------------------------------------------------------------------------------------------
 
@@ -284,7 +290,9 @@ class Trainer:
         with torch.no_grad():
             for key, parameter in self.parameters.items():
                 parameter.copy_(chosen[key])
-        logger.info("training ended after %d epochs (%s); best at epoch %d", p.epoch, p.finished, p.best_epoch)
+        logger.info(
+            "training ended after %d epochs (%s); best at epoch %d", p.epoch, p.finished, p.best_epoch
+        )
         return p
 
     def _end(self) -> str:
