@@ -45,8 +45,7 @@ def engine() -> SimpleNamespace:
         It is not installed, or older than 1.6.2.
     """
     try:
-        with _quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             import cellconstructor.symmetries as symmetries
             import sscha.Ensemble as ensemble
             import sscha.SchaMinimizer as minimizer
@@ -70,7 +69,8 @@ def _quiet() -> Iterator[None]:
         kept = os.dup(1)
         os.dup2(printed.fileno(), 1)
         try:
-            with contextlib.redirect_stdout(captured):
+            with contextlib.redirect_stdout(captured), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # casts of real matrices, 1/ω of translations it masks later
                 yield
         finally:
             with contextlib.suppress(OSError, AttributeError):

@@ -19,7 +19,7 @@ from himlip_ase.sscha.hessian import HessianEstimate, estimate_hessian
 from himlip_ase.sscha.initial import positive_definite_start
 from himlip_ase.sscha.progress import Progress
 from himlip_ase.sscha.residual import Residual, residual
-from himlip_ase.sscha.result import History, PopulationRecord, SschaResult
+from himlip_ase.sscha.result import History, PopulationRecord, SschaResult, load_result
 from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.state import State, pack, unpack
@@ -80,11 +80,24 @@ def run_sscha(
     with FolderLock(folder), Progress(settings, enabled=progress) as bar:
         state = State(folder)
         state.begin(initial, settings, resume)
+        finished = _finished(folder, settings)
+        if finished is not None:
+            log.info("%s is finished already: %s", folder, finished.verdict)
+            return finished
         start, changed = positive_definite_start(initial)
         result = dataclasses.replace(_run(start, evaluate, settings, state, bar), initial_changed=changed)
         result.save(folder, overwrite=True)
     log.info("%s: %s", "converged" if result.converged else "NOT CONVERGED", result.verdict)
     return result
+
+
+def _finished(folder: Path, settings: SschaSettings) -> SschaResult | None:
+    """The result of a run that has nothing left to do."""
+    if not (folder / "result.json").exists():
+        return None
+    result = load_result(folder)
+    more = not result.populations_settled and len(result.populations) < settings.max_populations
+    return None if more else result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -343,6 +356,7 @@ def _finish(
         hessian_bias_cm=None if estimate is None else estimate.bias_cm,
         hessian_kong_liu=kong_liu,
         populations=[stage.record for stage in stages],
+        populations_settled=last.settled,
         history=History(
             **{
                 item.name: np.concatenate([getattr(history, item.name) for history in histories])

@@ -118,6 +118,8 @@ class SschaResult:
     hessian_kong_liu : float or None
         Kong-Liu ratio of the Hessian's ensemble; 1 for a fresh draw.
     populations : list of PopulationRecord
+    populations_settled : bool
+        Whether the loop ended by itself, before its limit; the final ensemble may still disagree.
     history : History
     initial_changed : ndarray, shape (k, 4)
         Modes that were imaginary or too soft at the start: q and wavenumber (cm⁻¹).
@@ -140,6 +142,7 @@ class SschaResult:
     hessian_bias_cm: np.ndarray | None
     hessian_kong_liu: float | None
     populations: list[PopulationRecord]
+    populations_settled: bool
     history: History
     initial_changed: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
     engine: str = "python-sscha"
@@ -202,6 +205,7 @@ class SschaResult:
             "settings": self.settings.as_dict(),
             "converged": self.converged,
             "verdict": self.verdict,
+            "populations_settled": self.populations_settled,
             "static_energy": _figure(self.static_energy, "eV/primitive cell"),
             "free_energy": _figure(self.free_energy, "eV/primitive cell", self.free_energy_sigma),
             "stress": None
@@ -260,6 +264,7 @@ def load_result(folder: str | os.PathLike) -> SschaResult:
         hessian_bias_cm=arrays.get("hessian_bias_cm"),
         hessian_kong_liu=None if hessian is None else hessian["kong_liu"],
         populations=[PopulationRecord(**record) for record in data["populations"]],
+        populations_settled=data["populations_settled"],
         history=History(**{name: arrays[f"history_{name}"] for name in names}),
         initial_changed=arrays["initial_changed"],
         engine=data["engine"],
