@@ -39,8 +39,8 @@ def to_cellconstructor_structure(atoms: Atoms) -> Any:
     for symbol, mass in zip(atoms.get_chemical_symbols(), atoms.get_masses(), strict=True):
         if abs(masses.setdefault(symbol, float(mass)) - mass) > 1e-8:
             raise InputError(
-                f"atoms of {symbol} have different masses ({masses[symbol]} and {mass} amu); CellConstructor holds "
-                "one mass for each element"
+                f"atoms of {symbol} have different masses ({masses[symbol]} and {mass} amu); "
+                "CellConstructor holds one mass for each element"
             )
     structure = cc.Structure.Structure(len(atoms))
     structure.atoms = atoms.get_chemical_symbols()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,21 @@ def from_phonopy_atoms(atoms: Any) -> Atoms:
     )
 
 
+def setup_phonopy(
+    primitive: Atoms, dims: Sequence[int], symmetry: bool = True, symprec: float = 1e-5
+) -> Phonopy:
+    """A `phonopy.Phonopy` object of a primitive cell and a diagonal supercell, without force constants."""
+    from phonopy import Phonopy
+
+    return Phonopy(
+        to_phonopy_atoms(primitive),
+        list(dims),
+        primitive_matrix="P",
+        symprec=symprec,
+        is_symmetry=symmetry,
+    )
+
+
 def to_phonopy(fc: ForceConstants, symmetry: bool = True, symprec: float = 1e-5) -> Phonopy:
     """A `phonopy.Phonopy` object with the force constants set.
 
@@ -56,15 +72,7 @@ def to_phonopy(fc: ForceConstants, symmetry: bool = True, symprec: float = 1e-5)
     Phonopy
         In phonopy's default units (eV, Å, amu, THz).
     """
-    from phonopy import Phonopy
-
-    ph = Phonopy(
-        to_phonopy_atoms(fc.primitive),
-        list(fc.dims),
-        primitive_matrix="P",
-        symprec=symprec,
-        is_symmetry=symmetry,
-    )
+    ph = setup_phonopy(fc.primitive, fc.dims, symmetry, symprec)
     ph.force_constants = np.array(fc.compact)
     return ph
 

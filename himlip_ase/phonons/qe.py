@@ -6,6 +6,7 @@ import os
 import re
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -163,7 +164,7 @@ def stars(dm: DynamicalMatrices, symprec: float = 1e-4) -> list[list[int]]:
     """Indices of the q-points of `dm`, grouped by crystal symmetry and time reversal; Γ comes first."""
     import spglib
 
-    cell = (np.asarray(dm.primitive.cell), dm.primitive.get_scaled_positions(), dm.primitive.numbers)
+    cell: Any = (np.asarray(dm.primitive.cell), dm.primitive.get_scaled_positions(), dm.primitive.numbers)
     symmetry = spglib.get_symmetry(cell, symprec=symprec)
     rotations = [np.eye(3, dtype=int)] if symmetry is None else list(symmetry["rotations"])
     groups: list[list[int]] = []

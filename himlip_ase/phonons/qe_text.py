@@ -55,8 +55,8 @@ class LineReader:
         """The error to raise for the current line."""
         if self.number > len(self.lines):
             return InputError(
-                f"{self.path} ends after line {len(self.lines)} where {expected} was expected: the file is truncated; "
-                "complete the run that writes it"
+                f"{self.path} ends after line {len(self.lines)} where {expected} was expected: "
+                "the file is truncated; complete the run that writes it"
             )
         line = self.lines[self.number - 1].strip()
         return InputError(f"{self.path}, line {self.number}: expected {expected}, found {line!r}")

@@ -1,0 +1,124 @@
+"""``himlip phonons``: harmonic phonons of a structure with a potential, or of files that exist."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from himlip_ase.phonons import ForceConstants
+
+logger = logging.getLogger(__name__)
+
+EPILOG = (
+    "Examples:  himlip phonons crystal.extxyz --dims 2 2 2 --out phonons   ·   "
+    "himlip phonons --dyn harmonic/dyn --dyn sscha/dyn --label DFT --label SSCHA --out compare"
+)
+
+
+def _masses(values: list[str]) -> dict[str, float]:
+    from himlip_ase.errors import InputError
+
+    masses = {}
+    for value in values:
+        symbol, _, number = value.partition("=")
+        try:
+            masses[symbol.strip()] = float(number)
+        except ValueError as error:
+            raise InputError(
+                f"--mass takes ELEMENT=AMU, for example --mass H=2.014; got {value!r}"
+            ) from error
+    return masses
+
+
+def _from_files(dyn: list[Path], label: list[str], sum_rule: bool) -> dict[str, ForceConstants]:
+    from himlip_ase.errors import InputError
+    from himlip_ase.phonons.phonopy_io import read_phonopy_params
+    from himlip_ase.phonons.qe import read_dyn
+
+    if label and len(label) != len(dyn):
+        raise InputError(f"{len(dyn)} --dyn but {len(label)} --label; give one --label for each, or none")
+    names = label or [str(path) for path in dyn]
+    if len(set(names)) != len(names):
+        raise InputError(f"the labels {names} repeat; give each set its own --label")
+    sets = {}
+    for name, path in zip(names, dyn, strict=True):
+        yaml = path.suffix in {".yaml", ".yml"}
+        fc = read_phonopy_params(path) if yaml else read_dyn(path).force_constants()
+        logger.info("%s: sum rule violated by %.3g eV/Å²", name, fc.acoustic_sum_rule_violation())
+        sets[name] = fc.with_acoustic_sum_rule() if sum_rule else fc
+    return sets
+
+
+def phonons(
+    structure: Annotated[
+        Path | None,
+        typer.Argument(help="Crystal in any format of ASE; leave out with --dyn.", show_default=False),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for figures and files.")] = Path("phonons"),
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of a bundled model or a .safetensors file.")
+    ] = None,
+    dims: Annotated[tuple[int, int, int], typer.Option("--dims", help="Supercell, e.g. --dims 2 2 2.")] = (
+        2,
+        2,
+        2,
+    ),
+    relax: Annotated[
+        bool, typer.Option("--relax/--no-relax", help="Relax the atoms in their cell first.")
+    ] = False,
+    fmax: Annotated[float, typer.Option("--fmax", help="Largest force after --relax, eV/Å.")] = 1e-4,
+    symmetrize: Annotated[
+        bool, typer.Option("--symmetrize/--no-symmetrize", help="Impose the space group and the sum rules.")
+    ] = True,
+    dyn: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--dyn", help="Plot QE dyn files (fildyn) or a phonopy_params.yaml instead; repeatable."
+        ),
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="Name of each --dyn in the legend.")
+    ] = None,
+    asr: Annotated[
+        bool, typer.Option("--asr/--no-asr", help="Impose the acoustic sum rule on what --dyn reads.")
+    ] = True,
+    mass: Annotated[
+        list[str] | None, typer.Option("--mass", help="ELEMENT=AMU, e.g. H=2.014; repeatable.")
+    ] = None,
+    npoints: Annotated[
+        int, typer.Option("--npoints", help="Points on the longest segment of the path.")
+    ] = 101,
+    mesh: Annotated[tuple[int, int, int], typer.Option("--mesh", help="q-mesh of the DOS.")] = (20, 20, 20),
+    write_dyn: Annotated[bool, typer.Option("--write-dyn", help="Write QE dyn files too.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+) -> None:
+    """Harmonic phonons: bands.png, bands.pdf, their data and phonopy_params.yaml in --out."""
+    from himlip_ase.errors import InputError
+    from himlip_ase.phonons.plots import write_phonons
+
+    if (structure is None) == (not dyn):
+        raise InputError("give either a STRUCTURE (with --model and --dims) or --dyn PREFIX, one of the two")
+    if structure is None:
+        sets = _from_files(dyn or [], label or [], asr)
+    else:
+        from himlip_ase.calculator import HiMLIPCalculator
+        from himlip_ase.phonons.harmonic import harmonic_force_constants, read_crystal, relax_positions
+
+        crystal = read_crystal(structure)
+        calculator = HiMLIPCalculator(model) if model else HiMLIPCalculator()
+        if relax:
+            crystal = relax_positions(crystal, calculator, fmax)
+        sets = {"Hi-MLIP": harmonic_force_constants(crystal, calculator, dims, symmetrize)}
+    if mass:
+        sets = {name: fc.with_masses(_masses(mass)) for name, fc in sets.items()}
+    for line in write_phonons(sets, out, npoints, mesh, write_dyn_files=write_dyn, overwrite=overwrite):
+        typer.echo(line)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("phonons", epilog=EPILOG)(phonons)
