@@ -1,0 +1,205 @@
+"""Energies, forces and stresses of many structures, in batches that fit the memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.potential.derivatives import energy_forces_stress
+from himlip_ase.potential.graph import build_graph
+from himlip_ase.potential.network import HiMLIP
+
+CHUNK_PAIRS = 32_768
+"""Atom pairs per batch by default: enough to hide the cost of a call, few enough for a workstation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a potential says about a sequence of structures.
+
+    Attributes
+    ----------
+    energies : ndarray (n,)
+        eV.
+    forces : list of ndarray (N_i, 3)
+        eV/Å, constraints ignored.
+    stresses : ndarray (n, 6)
+        eV/Å³, Voigt order xx yy zz yz xz xy, positive in tension; NaN for a structure that is not periodic in
+        three directions, and everywhere if the stress was not asked for.
+    """
+
+    energies: np.ndarray
+    forces: list[np.ndarray]
+    stresses: np.ndarray
+
+
+def evaluate(
+    model: HiMLIP, images: Sequence[Atoms] | Atoms, stress: bool = True, chunk_atoms: int | None = None
+) -> Evaluation:
+    """Energies, forces and stresses of a batch of structures, on the model's device and in its precision.
+
+    Structures with similarly many neighbours share a batch; a batch that does not fit in memory is split in
+    two and tried again. The values do not depend on the batches.
+
+    Parameters
+    ----------
+    model : HiMLIP
+    images : Atoms or sequence of Atoms
+        Any mixture of molecules, slabs and crystals. An empty sequence gives an empty result.
+    stress : bool
+        Whether to compute stresses.
+    chunk_atoms : int, optional
+        Largest number of atoms per batch (a larger structure makes a batch of its own). By default a batch
+        has about `CHUNK_PAIRS` atom pairs.
+
+    Returns
+    -------
+    Evaluation
+        In the order of `images`, float64.
+
+    Raises
+    ------
+    InputError
+        A structure that the model cannot take, by its index.
+    CalculationError
+        A non-finite energy, force or stress; the message names the structure.
+    """
+    frames = [images] if isinstance(images, Atoms) else list(images)
+    if chunk_atoms is not None and chunk_atoms < 1:
+        raise InputError(f"chunk_atoms must be at least 1, got {chunk_atoms}")
+    widths = np.array([_expected_neighbours(atoms, model.cutoff) for atoms in frames])
+    energies = np.zeros(len(frames))
+    stresses = np.full((len(frames), 6), np.nan)
+    forces: list[np.ndarray] = [np.zeros((0, 3))] * len(frames)
+    waiting = list(reversed(_chunks(frames, widths, chunk_atoms)))
+    with frozen(model):
+        while waiting:
+            chunk = waiting.pop()
+            result = _try_batch(model, frames, chunk, stress)
+            if result is None:
+                half = len(chunk) // 2
+                waiting += [chunk[half:], chunk[:half]]
+                continue
+            for index, energy, force, strain_gradient in zip(chunk, *result, strict=True):
+                energies[index], forces[index], stresses[index] = energy, force, strain_gradient
+    _check_finite(frames, energies, forces, stresses if stress else None)
+    return Evaluation(energies, forces, stresses)
+
+
+@contextlib.contextmanager
+def frozen(model: torch.nn.Module) -> Iterator[None]:
+    """The model's parameters without gradients: derivatives with respect to positions become cheaper."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on any device."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and "memory" in str(error).lower()
+    )
+
+
+def _try_batch(
+    model: HiMLIP, frames: list[Atoms], chunk: list[int], stress: bool
+) -> tuple[np.ndarray, list[np.ndarray], np.ndarray] | None:
+    """Energies, forces and stresses of some frames; None when they need more memory than there is."""
+    reference = next(model.parameters())
+    try:
+        graph = build_graph(
+            [frames[index] for index in chunk],
+            model.elements,
+            model.cutoff,
+            device=reference.device,
+            dtype=reference.dtype,
+        )
+    except InputError as error:
+        raise _named(error, frames, chunk, model) from error
+    try:
+        result = energy_forces_stress(model, graph, stress=stress)
+        energies = result.energies.double().cpu().numpy()
+        forces = result.forces.double().cpu().numpy()
+        tensors = None if result.stresses is None else result.stresses.double().cpu().numpy()
+    except (RuntimeError, MemoryError) as error:
+        if len(chunk) == 1 or not is_out_of_memory(error):
+            raise
+        return None
+    splits = np.cumsum([len(frames[index]) for index in chunk])[:-1]
+    if tensors is None:
+        voigt = np.full((len(chunk), 6), np.nan)
+    else:
+        voigt = full_3x3_to_voigt_6_stress(tensors)
+    return energies, [part.copy() for part in np.split(forces, splits)], voigt
+
+
+def _named(error: InputError, frames: list[Atoms], chunk: list[int], model: HiMLIP) -> InputError:
+    """The error of the first structure of a batch that has one, with the structure's index in front."""
+    if len(frames) == 1:
+        return error
+    for index in chunk:
+        try:
+            build_graph(frames[index], model.elements, model.cutoff)
+        except InputError as single:
+            return InputError(f"structure {index} ({frames[index].get_chemical_formula()}): {single}")
+    return error
+
+
+def _expected_neighbours(atoms: Atoms, cutoff: float) -> float:
+    """Rough number of neighbours of an atom, for putting alike structures together."""
+    n_atoms = len(atoms)
+    if n_atoms == 0 or not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
+        return 1.0
+    if not atoms.pbc.any():
+        return max(n_atoms - 1.0, 1.0)
+    lengths = np.ptp(atoms.positions, axis=0).max() + 2.0
+    cell = np.where(np.asarray(atoms.pbc)[:, None], atoms.cell.array, lengths * atoms.cell.complete().array)
+    cell[~atoms.pbc] *= lengths / np.maximum(np.linalg.norm(cell[~atoms.pbc], axis=1), 1e-8)[:, None]
+    volume = max(abs(float(np.linalg.det(cell))), 1e-3)
+    return max(4 / 3 * np.pi * cutoff**3 * n_atoms / volume, 1.0)
+
+
+def _chunks(frames: list[Atoms], widths: np.ndarray, chunk_atoms: int | None) -> list[list[int]]:
+    """Indices of the frames of each batch."""
+    chunks: list[list[int]] = []
+    atoms = 0
+    for index in np.argsort(widths, kind="stable").tolist():
+        allowed = chunk_atoms or max(1, int(CHUNK_PAIRS / widths[index]))
+        if not chunks or atoms + len(frames[index]) > allowed:
+            chunks.append([])
+            atoms = 0
+        chunks[-1].append(index)
+        atoms += len(frames[index])
+    return chunks
+
+
+def _check_finite(
+    frames: list[Atoms], energies: np.ndarray, forces: list[np.ndarray], stresses: np.ndarray | None
+) -> None:
+    for index, atoms in enumerate(frames):
+        bad = [
+            name
+            for name, value in (
+                ("energy", energies[index]),
+                ("forces", forces[index]),
+                ("stress", 0.0 if stresses is None or not atoms.pbc.all() else stresses[index]),
+            )
+            if not np.isfinite(value).all()
+        ]
+        if bad:
+            raise CalculationError(
+                f"non-finite {', '.join(bad)} for structure {index} ({atoms.get_chemical_formula()}); "
+                "check it for colliding atoms, and the model's weights"
+            )
