@@ -1,0 +1,321 @@
+"""The Hi-MLIP network: densities scalarised exactly on the sphere, and scalar messages along bonds.
+
+Every step is a polynomial, a Bessel function under a C³ envelope or SiLU, so that the energy has the derivatives that
+curvature needs; nothing depends on the choice of axes, images or order, and no neighbour is ever dropped.
+
+Layer by layer, each atom i collects the density of its neighbours j (Drautz, PRB 99, 014104 (2019), eq. 8)
+
+    A_i,c,lm = Σ_j R_c(r_ij; q_ij) Y_lm(r̂_ij),
+
+where q_ij is the species of j in the first layer and afterwards the scalars of j together with j's own density seen
+along the bond, Σ_m h_j,c,lm Y_lm(r̂_ij): the exact, smooth counterpart of scalarising vectors in edge frames.
+Invariants of body order two to five are integrals over the sphere of products of densities, exact by Lebedev
+quadrature because the integrands are polynomials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from ase.data import atomic_numbers
+from torch import Tensor, nn
+
+from himlip_ase.errors import InputError
+from himlip_ase.potential.angular import (
+    L_MAX,
+    N_HARMONICS,
+    degree_of_harmonic,
+    sphere_quadrature,
+    spherical_harmonics,
+)
+from himlip_ase.potential.graph import Graph
+from himlip_ase.potential.radial import RadialBasis, Repulsion
+
+N_FACTORS = 4
+"""Independent mixtures of the density that are multiplied with each other."""
+
+
+@dataclass(frozen=True)
+class HiMLIPConfig:
+    """Shape of a Hi-MLIP network.
+
+    Attributes
+    ----------
+    elements : tuple of str
+        Chemical symbols, in the order of the species index.
+    cutoff : float
+        Å.
+    n_radial : int
+        Bessel functions.
+    channels : int
+        Density channels per factor.
+    edge_features : int
+        Scalars that a neighbour contributes to the density of a layer.
+    hidden : int
+        Width of the scalar networks and of the atoms' scalar features.
+    bond_degree : int
+        Highest degree l of a neighbour's density that is seen along the bond, 0 to 3.
+    layers : int
+        Density layers; the range of the model is layers × cutoff.
+    mean_neighbours : float
+        Normalises sums over neighbours.
+    """
+
+    elements: tuple[str, ...]
+    cutoff: float = 5.0
+    n_radial: int = 8
+    channels: int = 16
+    edge_features: int = 8
+    hidden: int = 64
+    bond_degree: int = 3
+    layers: int = 2
+    mean_neighbours: float = 60.0
+
+    def __post_init__(self) -> None:
+        unknown = [symbol for symbol in self.elements if symbol not in atomic_numbers]
+        if unknown or not self.elements or len(set(self.elements)) != len(self.elements):
+            raise InputError(f"elements must be distinct chemical symbols, got {self.elements}")
+        if not 0 <= self.bond_degree <= L_MAX:
+            raise InputError(f"bond_degree must lie between 0 and {L_MAX}, got {self.bond_degree}")
+        if not 0 < self.cutoff < 20:
+            raise InputError(f"cutoff must lie between 0 and 20 Å, got {self.cutoff}")
+
+
+class DensityLayer(nn.Module):
+    """Neighbour density of each atom and its invariants.
+
+    Parameters
+    ----------
+    config : HiMLIPConfig
+    """
+
+    n_invariants: int
+
+    def __init__(self, config: HiMLIPConfig) -> None:
+        super().__init__()
+        channels = config.channels
+        n_raw = config.n_radial * config.edge_features
+        self.channels = channels
+        self.scale = config.mean_neighbours**-0.5
+        self.mix = nn.Parameter(torch.randn(L_MAX + 1, n_raw, N_FACTORS * channels, dtype=torch.float64) / n_raw**0.5)
+        self.gate = nn.Parameter(torch.ones(len(config.elements), L_MAX + 1, N_FACTORS * channels, dtype=torch.float64))
+        points, weights = sphere_quadrature()
+        degree = degree_of_harmonic()
+        self.register_buffer("degree", degree, persistent=False)
+        self.register_buffer("weights", weights, persistent=False)
+        on_sphere = spherical_harmonics(points).T.contiguous()
+        self.register_buffer("on_sphere", on_sphere, persistent=False)
+        self.register_buffer("on_sphere_low", on_sphere * (degree < L_MAX)[:, None], persistent=False)
+        by_degree = torch.nn.functional.one_hot(degree, L_MAX + 1).to(torch.float64)
+        self.register_buffer("by_degree", by_degree / (2 * degree[:, None] + 1), persistent=False)
+        self.n_invariants = channels * (N_FACTORS + 2 * (L_MAX + 1) + 4)
+
+    def density(self, radial: Tensor, edge: Tensor, harmonics: Tensor, species: Tensor) -> Tensor:
+        """Mixed densities of each atom.
+
+        Parameters
+        ----------
+        radial : Tensor (N, M, n_radial)
+        edge : Tensor (N, M, edge_features)
+        harmonics : Tensor (N, M, 16)
+        species : Tensor (N,)
+
+        Returns
+        -------
+        Tensor (N, N_FACTORS · channels, 16)
+        """
+        pair = (radial[..., :, None] * edge[..., None, :]).flatten(2)
+        raw = self.scale * torch.bmm(pair.transpose(1, 2), harmonics)
+        mixed = torch.cat(
+            [
+                torch.matmul(raw[:, :, low : low + 2 * degree + 1].transpose(1, 2), self.mix[degree])
+                for degree, low in ((degree, degree**2) for degree in range(L_MAX + 1))
+            ],
+            dim=1,
+        )
+        return (mixed * self.gate[species][:, self.degree]).transpose(1, 2)
+
+    def invariants(self, density: Tensor) -> Tensor:
+        """Invariants of body order two to five, (N, n_invariants)."""
+        n_atoms = len(density)
+        factors = density.reshape(n_atoms, N_FACTORS, self.channels, N_HARMONICS)
+        one, two, three, four = factors.unbind(1)
+        pairs = torch.stack([one * two, three * four], dim=1) @ self.by_degree
+        full = factors @ self.on_sphere
+        low = factors[:, 1:] @ self.on_sphere_low
+        triple = full[:, 0] * full[:, 1]
+        first_low = low[:, 0] * low[:, 1]
+        products = torch.stack(
+            [
+                triple * full[:, 2],
+                triple * full[:, 3],
+                first_low * low[:, 2] * low[:, 2],
+                first_low * first_low,
+            ],
+            dim=1,
+        )
+        integrals = products @ self.weights
+        return torch.cat([factors[..., 0].flatten(1), pairs.flatten(1), integrals.flatten(1)], dim=1)
+
+
+class ScalarNetwork(nn.Module):
+    """Species-conditioned two-layer network on standardised invariants."""
+
+    def __init__(self, n_input: int, config: HiMLIPConfig) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_input, dtype=torch.float64))
+        self.register_buffer("spread", torch.ones(n_input, dtype=torch.float64))
+        self.first = nn.Linear(n_input, config.hidden, dtype=torch.float64)
+        self.second = nn.Linear(config.hidden, config.hidden, dtype=torch.float64)
+        self.species = nn.Parameter(torch.randn(len(config.elements), config.hidden, dtype=torch.float64))
+
+    def forward(self, inputs: Tensor, species: Tensor) -> Tensor:
+        """(N, n_input) → (N, hidden)."""
+        hidden = self.first((inputs - self.mean) / self.spread) + self.species[species]
+        return hidden + self.second(nn.functional.silu(hidden))
+
+    @torch.no_grad()
+    def standardise(self, inputs: Tensor) -> None:
+        """Take mean and spread of the inputs from data."""
+        self.mean.copy_(inputs.mean(0))
+        spread = inputs.std(0)
+        self.spread.copy_(torch.where(spread > 1e-8, spread, torch.ones_like(spread)))
+
+
+class HiMLIP(nn.Module):
+    """Smooth equivariant interatomic potential.
+
+    Parameters
+    ----------
+    config : HiMLIPConfig
+    seed : int
+        Of the initial weights.
+
+    Attributes
+    ----------
+    energy_shift : Tensor (n_elements,)
+        Energy in eV that each element adds, fitted to the labels before training.
+    energy_scale : Tensor ()
+        Energy in eV of one unit of the network's output.
+    """
+
+    def __init__(self, config: HiMLIPConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        numbers = [atomic_numbers[symbol] for symbol in config.elements]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.radial = RadialBasis(config.n_radial, config.cutoff)
+            self.repulsion = Repulsion(numbers, config.cutoff)
+            self.species_edge = nn.Parameter(
+                torch.randn(len(numbers), config.edge_features, dtype=torch.float64) / config.n_radial**0.5
+            )
+            self.densities = nn.ModuleList(DensityLayer(config) for _ in range(config.layers))
+            n_first = self.densities[0].n_invariants
+            self.networks = nn.ModuleList(
+                ScalarNetwork(n_first + (config.hidden if layer else 0), config) for layer in range(config.layers)
+            )
+            self.bond_density = nn.ModuleList(
+                nn.Linear(N_FACTORS * config.channels, config.edge_features, bias=False, dtype=torch.float64)
+                for _ in range(config.layers - 1)
+            )
+            self.bond_scalars = nn.ModuleList(
+                nn.Linear(config.hidden, config.edge_features, dtype=torch.float64) for _ in range(config.layers - 1)
+            )
+            self.bond_mix = nn.ModuleList(
+                nn.Linear(config.edge_features * (config.bond_degree + 1), config.edge_features, bias=False, dtype=torch.float64)
+                for _ in range(config.layers - 1)
+            )
+            self.readouts = nn.ModuleList(
+                nn.Linear(config.hidden, len(numbers), dtype=torch.float64) for _ in range(config.layers)
+            )
+        for readout in self.readouts:
+            # The untrained model is the repulsion alone.
+            nn.init.zeros_(readout.weight)
+            nn.init.zeros_(readout.bias)
+        degree = degree_of_harmonic()[: (config.bond_degree + 1) ** 2]
+        self.register_buffer("by_degree", torch.nn.functional.one_hot(degree).to(torch.float64), False)
+        self.register_buffer("energy_shift", torch.zeros(len(numbers), dtype=torch.float64))
+        self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Chemical symbols that the model knows."""
+        return self.config.elements
+
+    @property
+    def cutoff(self) -> float:
+        """Cutoff of one layer in Å."""
+        return self.config.cutoff
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trainable parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(self, graph: Graph, strain: Tensor | None = None) -> Tensor:
+        """Energy of each structure.
+
+        Parameters
+        ----------
+        graph : Graph
+        strain : Tensor (B, 3, 3), optional
+            See `Graph.displacements`.
+
+        Returns
+        -------
+        Tensor (B,)
+            eV, differentiable to any order with respect to `graph.positions` and `strain`.
+        """
+        energies = self.atomic_energies(graph, strain)
+        total = torch.zeros(graph.n_frames, dtype=energies.dtype, device=energies.device)
+        return total.index_add(0, graph.frame, energies)
+
+    def atomic_energies(self, graph: Graph, strain: Tensor | None = None, standardise: bool = False) -> Tensor:
+        """Energy of each atom in eV, (N,); `standardise` sets the input statistics from this batch."""
+        vectors = graph.displacements(graph.positions, strain)
+        # Padding sits at the cutoff, where everything that depends on it vanishes with three derivatives.
+        pad = torch.tensor([0.0, 0.0, self.cutoff], dtype=vectors.dtype, device=vectors.device)
+        vectors = torch.where(graph.mask[..., None], vectors, pad)
+        distances = torch.linalg.vector_norm(vectors, dim=-1)
+        harmonics = spherical_harmonics(vectors / distances[..., None])
+        radial = self.radial(distances)
+        species, neighbours = graph.species, graph.neighbours
+        edge = self.species_edge[species[neighbours]]
+        energies = self.energy_shift[species] + self.repulsion(distances, species[:, None], species[neighbours])
+        scalars: Tensor | None = None
+        for layer, (density_layer, network) in enumerate(zip(self.densities, self.networks, strict=True)):
+            if scalars is not None:
+                edge = self._bond_features(layer - 1, density, scalars, harmonics, neighbours)
+            density = density_layer.density(radial, edge, harmonics, species)
+            inputs = density_layer.invariants(density)
+            if scalars is not None:
+                inputs = torch.cat([inputs, scalars], dim=1)
+            if standardise:
+                network.standardise(inputs)
+            scalars = network(inputs, species)
+            output = self.readouts[layer](scalars).gather(1, species[:, None])[:, 0]
+            energies = energies + self.energy_scale * output
+        return energies
+
+    def _bond_features(
+        self, layer: int, density: Tensor, scalars: Tensor, harmonics: Tensor, neighbours: Tensor
+    ) -> Tensor:
+        """What each neighbour tells along the bond: its scalars and its density in the bond's direction."""
+        n_seen = len(self.by_degree)
+        tensors = torch.matmul(density[..., :n_seen].transpose(1, 2), self.bond_density[layer].weight.T)
+        seen = harmonics[..., :n_seen, None] * tensors[neighbours]
+        along_bond = torch.einsum("nmsf,sl->nmfl", seen, self.by_degree).flatten(2)
+        return self.bond_scalars[layer](scalars)[neighbours] + self.bond_mix[layer](along_bond)
+
+    @torch.no_grad()
+    def standardise(self, graph: Graph) -> None:
+        """Set the statistics of the network inputs from a batch of typical structures."""
+        self.atomic_energies(graph, standardise=True)
+
+
+def element_union(species: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """All chemical symbols that occur, ordered by atomic number."""
+    return tuple(sorted({symbol for symbols in species for symbol in symbols}, key=atomic_numbers.__getitem__))

@@ -1,0 +1,100 @@
+"""Radial basis, smooth cutoff and short-range repulsion."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from ase.data import covalent_radii
+from torch import Tensor, nn
+
+from himlip_ase.units import BOHR_ANGSTROM, HARTREE_EV
+
+ENVELOPE_POWER = 4
+"""(1 − x²)⁴ has three vanishing derivatives at x = 1: the energy is C³ across the cutoff."""
+
+REPULSION_MARGIN_ANGSTROM = 0.5
+
+
+def envelope(distances: Tensor, cutoff: float | Tensor) -> Tensor:
+    """Smooth cutoff (1 − (r/r_c)²)⁴ inside r_c, zero outside; C³ and even in r."""
+    inside = (1 - (distances / cutoff) ** 2).clamp(min=0)
+    return inside**ENVELOPE_POWER
+
+
+class RadialBasis(nn.Module):
+    """Bessel functions with trainable wave numbers under the envelope.
+
+    b_k(r) = √(2/r_c) sin(κ_k r/r_c)/r · (1 − (r/r_c)²)⁴, κ_k starting at kπ (Gasteiger et al., arXiv:2003.03123,
+    eq. 7, with a C³ envelope).
+
+    Parameters
+    ----------
+    n_basis : int
+        Number of functions.
+    cutoff : float
+        r_c in Å.
+    """
+
+    def __init__(self, n_basis: int, cutoff: float) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.wave_numbers = nn.Parameter(math.pi * torch.arange(1, n_basis + 1, dtype=torch.float64))
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """(…,) distances in Å → (…, n_basis)."""
+        scaled = distances[..., None] / self.cutoff
+        waves = torch.sin(self.wave_numbers * scaled) / scaled
+        return waves * envelope(distances, self.cutoff)[..., None]
+
+
+class Repulsion(nn.Module):
+    """Ziegler–Biersack–Littmark screened nuclear repulsion, switched off beyond covalent contact.
+
+    Keeps the energy repulsive where no label reaches, as atoms approach each other. Half of each pair's energy goes
+    to each atom. Ziegler, Biersack, Littmark, *The Stopping and Range of Ions in Solids* (1985).
+
+    Parameters
+    ----------
+    numbers : sequence of int
+        Atomic numbers of the model's elements.
+    cutoff : float
+        The model's cutoff in Å, which the range of the repulsion never exceeds.
+    """
+
+    def __init__(self, numbers: list[int], cutoff: float) -> None:
+        super().__init__()
+        charge = torch.tensor(numbers, dtype=torch.float64)
+        radii = torch.tensor([covalent_radii[z] for z in numbers], dtype=torch.float64)
+        ranges = (radii[:, None] + radii[None, :] + REPULSION_MARGIN_ANGSTROM).clamp(max=cutoff)
+        screening = 0.8854 * BOHR_ANGSTROM / (charge[:, None] ** 0.23 + charge[None, :] ** 0.23)
+        coulomb = HARTREE_EV * BOHR_ANGSTROM * charge[:, None] * charge[None, :]
+        self.register_buffer("ranges", ranges, persistent=False)
+        self.register_buffer("screening", screening, persistent=False)
+        self.register_buffer("coulomb", coulomb, persistent=False)
+        self.register_buffer(
+            "weights", torch.tensor([0.18175, 0.50986, 0.28022, 0.02817], dtype=torch.float64), persistent=False
+        )
+        self.register_buffer(
+            "decays", torch.tensor([3.19980, 0.94229, 0.40290, 0.20162], dtype=torch.float64), persistent=False
+        )
+
+    def forward(self, distances: Tensor, centre: Tensor, neighbour: Tensor) -> Tensor:
+        """Repulsion energy of each atom.
+
+        Parameters
+        ----------
+        distances : Tensor (N, M)
+            Å.
+        centre, neighbour : Tensor (N, 1) and (N, M)
+            Element indices.
+
+        Returns
+        -------
+        Tensor (N,)
+            eV.
+        """
+        scaled = distances / self.screening[centre, neighbour]
+        screen = (self.weights * torch.exp(-self.decays * scaled[..., None])).sum(-1)
+        pair = self.coulomb[centre, neighbour] / distances * screen
+        return 0.5 * (pair * envelope(distances, self.ranges[centre, neighbour])).sum(-1)
