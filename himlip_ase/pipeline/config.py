@@ -15,7 +15,10 @@ from himlip_ase.dft.inputs import QESettings
 from himlip_ase.dft.runner import Launcher
 from himlip_ase.errors import InputError
 from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.potential.network import HiMLIPConfig
 from himlip_ase.sscha.settings import SschaSettings
+from himlip_ase.superconductivity.spectral import GammaWeight
+from himlip_ase.superconductivity.tc import Method
 
 Grid = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
@@ -41,9 +44,9 @@ class RattleSet(Section):
     supercell: Grid = (1, 1, 1)
     number: int = Field(default=30, ge=1)
     amplitude_angstrom: float = Field(default=0.4, gt=0, le=1.5)
+    mass_scaled: bool = False
+    """Scale the displacements by (lightest mass / mass)^¼."""
     seed: int = 1
-    k_grid: Grid | None = None
-    """None: the density of ``qe.k_grid``, rounded up for a supercell."""
 
 
 class LabelsSection(Section):
@@ -67,23 +70,37 @@ class FinetuneSection(Section):
     """A finished ``.safetensors``: no training is done."""
     model_without_hessian: Path | None = None
     """The same, trained without the Hessian term; shown beside it."""
+    compare: bool = True
+    """Train a second time without the Hessian term, to show what it brings."""
     base: str | None = None
-    """Name or path of the model to start from; None: fresh weights from ``seed``."""
+    """Name or path of the model to start from; None: fresh weights from ``training.seed``."""
     train_sets: list[str] | None = None
     """Label sets to learn from; None: all but ``validation`` and ``doublewell``."""
     hessian: bool = True
     """Whether the harmonic Hessian is learnt from."""
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     """See `himlip_ase.hint.settings.TrainingSettings`."""
+    network: dict[str, int | float] = Field(default_factory=dict)
+    """Shape of fresh weights: the keys of `himlip_ase.potential.network.HiMLIPConfig` but ``elements``."""
+
+    @model_validator(mode="after")
+    def _known_network(self) -> FinetuneSection:
+        allowed = [field.name for field in dataclasses.fields(HiMLIPConfig) if field.name != "elements"]
+        for key in self.network:
+            if key not in allowed:
+                raise ValueError(f"unknown key 'network.{key}'; {did_you_mean(key, allowed)}")
+        return self
 
 
 class TcSection(Section):
     """From G(q) and phonons to Tc."""
 
     mu_star: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.10, 0.13, 0.16], min_length=1)
+    methods: list[Method] = Field(default=["mcmillan", "allen-dynes", "eliashberg"], min_length=1)
     sigma_ry: float | None = Field(default=None, gt=0)
-    """Smearing of the double delta; None: chosen on the plateau, its spread reported."""
-    settings: dict[str, Any] = Field(default_factory=dict)
+    """Smearing of the double delta; None: the middle of the plateau, whose spread is added to the uncertainty."""
+    gamma_weight: GammaWeight = "counted"
+    """Whether the q-sum counts Γ (divides by N_q) or leaves it out (divides by N_q − 1)."""
 
 
 class RunConfig(Section):

@@ -58,12 +58,15 @@ class Stage:
     keep_files : bool
         Whether the folder is handed over as it is even when the inputs changed: for work too costly to
         repeat, whose room checks each file itself.
+    products : str
+        Subfolder that holds what later stages read; those files are watched for changes.
     """
 
     name: str
     run: Callable[[Context, Path], Outcome]
     inputs: Callable[[Context], list[Any]]
     keep_files: bool = False
+    products: str = "."
 
 
 def run_stages(
@@ -138,7 +141,7 @@ def _run_one(context: Context, stage: Stage, key: str, forced: bool) -> StageRec
         input_hash=key,
         figures=outcome.figures,
         notes=outcome.notes,
-        outputs=folder.hash_outputs(path),
+        outputs=folder.hash_outputs(path / stage.products),
         wall_seconds=time.perf_counter() - wall,
         cpu_seconds=_cpu_seconds() - cpu,
     )

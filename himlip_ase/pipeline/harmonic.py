@@ -1,0 +1,196 @@
+"""The ``phonons`` stage: harmonic phonons of DFT and of the potential, and the double well of the softest mode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import ForceConstants
+from himlip_ase.pipeline.labels import DOUBLE_WELL, LabelFolder, label_folder, softest_mode
+from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data
+from himlip_ase.pipeline.training import load_trained
+
+if TYPE_CHECKING:
+    from himlip_ase.potential.network import HiMLIP
+
+HIMLIP_DYN = "himlip.dyn"
+HIMLIP_NO_HESSIAN_DYN = "himlip_no_hessian.dyn"
+WELL = "doublewell.json"
+
+
+def model_force_constants(model: HiMLIP, primitive: Atoms, dims: Sequence[int]) -> ForceConstants:
+    """Harmonic force constants of a potential in a diagonal supercell, index symmetry imposed.
+
+    Parameters
+    ----------
+    model : HiMLIP
+    primitive : Atoms
+        Its masses are kept.
+    dims : three int
+
+    Returns
+    -------
+    ForceConstants
+        eV/Å².
+    """
+    from himlip_ase.potential.derivatives import hessian
+
+    n = len(primitive)
+    grid = (int(dims[0]), int(dims[1]), int(dims[2]))
+    count = int(np.prod(grid))
+    empty = ForceConstants(primitive, grid, np.zeros((n, n * count, 3, 3)))
+    rows = hessian(model, empty.supercell, indices=range(0, n * count, count)).detach().cpu().numpy()
+    return ForceConstants(primitive, grid, rows.transpose(0, 2, 1, 3)).symmetrized()
+
+
+@dataclass(frozen=True)
+class Well:
+    """Energy along one displacement pattern of the primitive cell.
+
+    Attributes
+    ----------
+    amplitudes : ndarray (n,)
+        Euclidean norm of the displacements of all atoms of the cell, Å.
+    energies : ndarray (n,)
+        eV per primitive cell, relative to amplitude 0.
+    position, depth : float
+        Amplitude (Å) of the minimum and its depth (eV per cell, positive); 0 and 0 for a single well.
+    """
+
+    amplitudes: np.ndarray
+    energies: np.ndarray
+    position: float
+    depth: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "amplitudes_angstrom": self.amplitudes.tolist(),
+            "energies_ev": self.energies.tolist(),
+            "position_angstrom": self.position,
+            "depth_ev": self.depth,
+        }
+
+
+def fit_well(amplitudes: np.ndarray, energies: np.ndarray) -> Well:
+    """The well through points along a mode whose energy is even in the amplitude.
+
+    E = E₀ + a x² + b x⁴ + c x⁶ by least squares; the points are returned relative to E₀.
+    """
+    x2 = np.asarray(amplitudes, dtype=float) ** 2
+    order = min(3, len(np.unique(x2)) - 1)
+    table = np.column_stack([x2**k for k in range(order + 1)])
+    coefficients, *_ = np.linalg.lstsq(table, np.asarray(energies, dtype=float), rcond=None)
+    fine = np.linspace(0.0, float(np.abs(amplitudes).max()), 2001)
+    curve = sum(c * fine ** (2 * k) for k, c in enumerate(coefficients)) - coefficients[0]
+    lowest = int(np.argmin(curve))
+    return Well(
+        np.asarray(amplitudes, dtype=float),
+        np.asarray(energies, dtype=float) - coefficients[0],
+        float(fine[lowest]),
+        float(-curve[lowest]),
+    )
+
+
+def dft_well(labels: LabelFolder) -> tuple[np.ndarray, Well] | None:
+    """Displacement pattern (n, 3), of norm 1, and well of the ``doublewell`` set; None where there is none."""
+    if DOUBLE_WELL not in labels.sets():
+        return None
+    frames = [frame for frame in labels.frames([DOUBLE_WELL]) if frame.energy is not None]
+    crystal = labels.crystal
+    shifts = []
+    for frame in frames:
+        shift = frame.atoms.positions - crystal.positions
+        shift -= np.rint(shift @ np.linalg.inv(crystal.cell.array)) @ crystal.cell.array
+        shifts.append(shift)
+    displacements = np.array(shifts)
+    farthest = displacements[np.linalg.norm(displacements, axis=(1, 2)).argmax()]
+    pattern = farthest / np.linalg.norm(farthest)
+    amplitudes = np.einsum("nia,ia->n", displacements, pattern)
+    return pattern, fit_well(amplitudes, np.array([frame.energy for frame in frames], dtype=float))
+
+
+def model_well(model: HiMLIP, crystal: Atoms, pattern: np.ndarray, largest: float, points: int = 81) -> Well:
+    """The well of a potential along `pattern`, on a fine scan from 0 to `largest` Å."""
+    from himlip_ase.potential.evaluate import evaluate
+
+    amplitudes = np.linspace(0.0, largest, points)
+    images = []
+    for amplitude in amplitudes:
+        image = crystal.copy()
+        image.positions += amplitude * pattern
+        images.append(image)
+    energies = np.asarray(evaluate(model, images, stress=False).energies)
+    energies = energies - energies[0]
+    lowest = int(np.argmin(energies))
+    return Well(amplitudes, energies, float(amplitudes[lowest]), float(-energies[lowest]))
+
+
+def _run(context: Context, folder: Path) -> Outcome:
+    from himlip_ase.phonons.phonopy_io import write_phonopy_params
+    from himlip_ase.phonons.qe import write_dyn
+
+    labels = label_folder(context)
+    dft = labels.harmonic
+    outcome = Outcome()
+    lowest, pattern = softest_mode(dft)
+    outcome.add("gamma_optical_lowest.dft", lowest, "cm⁻¹", "ph.x, harmonic; imaginary shown negative")
+    wells: dict[str, Any] = {}
+    reference = dft_well(labels)
+    if reference is not None:
+        pattern, well = reference
+        wells["dft"] = well.to_dict()
+        _quote_well(outcome, well, "dft", "single points of DFT along the softest Γ mode, even polynomial")
+    largest = float(np.abs(reference[1].amplitudes).max()) if reference else 0.35
+    for without, prefix, key in (
+        (False, HIMLIP_DYN, "with_hessian"),
+        (True, HIMLIP_NO_HESSIAN_DYN, "without_hessian"),
+    ):
+        model = load_trained(context, without)
+        if model is None:
+            continue
+        words = "potential trained without the Hessian" if without else "potential trained with the Hessian"
+        constants = model_force_constants(model, dft.primitive, dft.dims)
+        matrices = constants.dynamical_matrices()
+        write_dyn(matrices, folder / prefix, overwrite=True)
+        if not without:
+            write_phonopy_params(constants, folder / "phonopy_params.yaml", overwrite=True)
+        _compare(outcome, dft, matrices, key, words)
+        well = model_well(model, labels.crystal, pattern, largest)
+        wells[key] = well.to_dict()
+        _quote_well(outcome, well, key, words)
+    wells["pattern"] = pattern.tolist()
+    save_data(folder / WELL, wells)
+    write_phonopy_params(dft.force_constants(), folder / "phonopy_params_dft.yaml", overwrite=True)
+    return outcome
+
+
+def _compare(
+    outcome: Outcome, dft: DynamicalMatrices, model: DynamicalMatrices, key: str, words: str
+) -> None:
+    difference = model.frequencies() - dft.frequencies()
+    dims = "×".join(map(str, dft.dims))
+    how = f"{words} against ph.x, all modes of the {dims} grid, branches in ascending order"
+    outcome.add(f"harmonic_rmse.{key}", float(np.sqrt(np.mean(difference**2))), "cm⁻¹", how)
+    outcome.add(f"harmonic_largest_error.{key}", float(np.abs(difference).max()), "cm⁻¹", how)
+    lowest, _ = softest_mode(model)
+    outcome.add(f"gamma_optical_lowest.{key}", lowest, "cm⁻¹", f"{words}, harmonic; imaginary shown negative")
+
+
+def _quote_well(outcome: Outcome, well: Well, key: str, words: str) -> None:
+    outcome.add(f"double_well_depth.{key}", 1e3 * well.depth, "meV/cell", words)
+    how = f"{words}; Euclidean norm of the displacements of the primitive cell"
+    outcome.add(f"double_well_position.{key}", well.position, "Å", how)
+
+
+def _inputs(context: Context) -> list[Any]:
+    return []
+
+
+STAGE = Stage("phonons", _run, _inputs)

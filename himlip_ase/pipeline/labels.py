@@ -1,0 +1,292 @@
+"""The ``labels`` stage: DFT labels that are there already, or made with Quantum ESPRESSO."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import read
+
+from himlip_ase.errors import InputError
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.qe import read_dyn
+from himlip_ase.pipeline.config import RunConfig
+from himlip_ase.pipeline.stages import Context, Outcome, Stage
+from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, SQRT_EV_PER_ANGSTROM2_AMU_EV
+
+if TYPE_CHECKING:
+    from himlip_ase.hint.labels import LabelledFrame
+    from himlip_ase.superconductivity.elph_matrices import ElphMatrices
+
+logger = logging.getLogger(__name__)
+
+NEVER_TRAINED_ON = ("validation", "doublewell")
+"""Sets whose name starts so are for judging only."""
+
+DOUBLE_WELL = "doublewell"
+VALIDATION = "validation"
+_WIDTHS = 2.2
+"""The double well is sampled out to this many zero-point widths of the softest mode."""
+
+
+@dataclass(frozen=True)
+class LabelFolder:
+    """A folder of labels in the layout of ``himlip label collect``."""
+
+    path: Path
+
+    @cached_property
+    def crystal(self) -> Atoms:
+        """The relaxed primitive cell."""
+        path = self.path / "crystal.extxyz"
+        if not path.is_file():
+            raise InputError(
+                f"{self.path} is not a label folder: it has no crystal.extxyz; "
+                "`himlip label collect` writes one, or leave labels.folder out to make labels"
+            )
+        atoms = read(path)
+        assert isinstance(atoms, Atoms)
+        atoms.calc = None
+        return atoms
+
+    @cached_property
+    def harmonic(self) -> DynamicalMatrices:
+        """Φ(q) of DFT on the whole q-grid."""
+        return read_dyn(self.path / "harmonic" / "dyn0")
+
+    def elph(self) -> ElphMatrices:
+        """G(q) of ph.x."""
+        from himlip_ase.superconductivity.elph_matrices import read_elph
+
+        return read_elph(self.path / "harmonic" / "elph_dir", self.harmonic.primitive)
+
+    @property
+    def has_elph(self) -> bool:
+        """Whether there are electron-phonon matrices."""
+        return (self.path / "harmonic" / "elph_dir").is_dir()
+
+    def sets(self) -> list[str]:
+        """Names of the sets of single points."""
+        return sorted(path.stem for path in self.path.glob("*.extxyz") if path.stem != "crystal")
+
+    def training_sets(self) -> list[str]:
+        """The sets that may be learnt from."""
+        return [name for name in self.sets() if not name.startswith(NEVER_TRAINED_ON)]
+
+    def frames(self, names: Sequence[str]) -> list[LabelledFrame]:
+        """Labelled structures of the sets `names`."""
+        from himlip_ase.hint.labels import read_labels
+
+        known = self.sets()
+        for name in names:
+            if name not in known:
+                raise InputError(f"no label set '{name}' in {self.path}; there are: {', '.join(known)}")
+        return read_labels([self.path / f"{name}.extxyz" for name in names]) if names else []
+
+    def core_minutes(self) -> dict[str, float]:
+        """Core-minutes of DFT that each set, and ``harmonic``, took, from the provenance files."""
+        minutes = {}
+        for name in ("harmonic/provenance", *self.sets()):
+            path = self.path / f"{name}.json"
+            if path.is_file():
+                data = json.loads(path.read_text(encoding="utf-8"))
+                minutes[name.split("/")[0]] = float(data["core_seconds"]) / 60
+        return minutes
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Number of frames and of atoms in the first frame of each set."""
+        found = {}
+        for name in self.sets():
+            images: Any = read(self.path / f"{name}.extxyz", index=":")
+            found[name] = (len(images), len(images[0]))
+        return found
+
+
+def label_folder(context: Context) -> LabelFolder:
+    """Where the labels of a run are."""
+    given = context.config.labels.folder
+    return LabelFolder(given if given is not None else context.of("labels") / "collected")
+
+
+def _inputs(context: Context) -> list[Any]:
+    config = context.config
+    if config.labels.folder is not None:
+        return [config.labels.folder, list(config.q_grid)]
+    assert config.structure is not None
+    if not config.structure.is_file():
+        raise InputError(f"structure: {config.structure} does not exist; give a file that ASE reads")
+    plain = config.resolved()
+    return [config.structure, *(plain[key] for key in ("pressure_gpa", "q_grid", "qe", "harmonic", "labels"))]
+
+
+def _run(context: Context, folder: Path) -> Outcome:
+    config = context.config
+    if config.labels.folder is None:
+        make_labels(config, folder)
+    labels = label_folder(context)
+    check_labels(labels, config)
+    outcome = Outcome()
+    dims = "×".join(map(str, labels.harmonic.dims))
+    for name, minutes in labels.core_minutes().items():
+        outcome.add(
+            f"dft_core_minutes.{name}", round(minutes, 2), "core-min", f"CPU time that DFT printed for {name}"
+        )
+    outcome.add("q_grid", dims, "", "grid of the dynamical matrices of ph.x")
+    pressure = read(labels.path / "crystal.extxyz").info.get("pressure_gpa")  # type: ignore[union-attr]
+    if pressure is not None:
+        outcome.add("pressure", float(pressure), "GPa", "static pressure of DFT at the labelled crystal")
+    return outcome
+
+
+def check_labels(labels: LabelFolder, config: RunConfig) -> None:
+    """Refuse labels of another crystal, another grid or without anything to learn from.
+
+    Raises
+    ------
+    InputError
+    """
+    harmonic, crystal = labels.harmonic, labels.crystal
+    ours, theirs = crystal.get_chemical_symbols(), harmonic.primitive.get_chemical_symbols()
+    cell_deviation = float(np.abs(crystal.cell.array - harmonic.primitive.cell.array).max())
+    if ours != theirs or cell_deviation > 1e-3:
+        raise InputError(
+            f"{labels.path}: crystal.extxyz ({crystal.get_chemical_formula()}) and harmonic/dyn0 "
+            f"({harmonic.primitive.get_chemical_formula()}) are of different crystals or pressures "
+            f"(cells differ by {cell_deviation:.4f} Å); collect labels of one crystal"
+        )
+    if tuple(harmonic.dims) != tuple(config.q_grid):
+        raise InputError(
+            f"{labels.path}/harmonic is on a {'×'.join(map(str, harmonic.dims))} q-grid, the configuration asks for "
+            f"{'×'.join(map(str, config.q_grid))}; set q_grid: {list(harmonic.dims)}, or make other labels"
+        )
+    if config.structure is not None and config.labels.folder is not None:
+        given = read(config.structure)
+        assert isinstance(given, Atoms)
+        if sorted(given.get_chemical_symbols()) != sorted(ours):
+            raise InputError(
+                f"{config.structure} is {given.get_chemical_formula()}, the labels in {labels.path} are of "
+                f"{crystal.get_chemical_formula()}; leave `structure` or `labels.folder` out"
+            )
+    present = set(theirs)
+    for frame in labels.frames(labels.sets()):
+        strangers = set(frame.atoms.get_chemical_symbols()) - present
+        if strangers:
+            raise InputError(
+                f"{frame.source} holds {', '.join(sorted(strangers))}, which {crystal.get_chemical_formula()} does not: "
+                "a label file of another crystal"
+            )
+
+
+def make_labels(config: RunConfig, folder: Path) -> None:
+    """Relax, then harmonic matrices, rattled cells, double well and validation supercells; collected at the end.
+
+    Finished DFT runs are never repeated: each is recognised by its input.
+    """
+    from himlip_ase.dft.harmonic import harmonic
+    from himlip_ase.dft.labels import collect
+    from himlip_ase.dft.rattle import displace_along, rattle
+    from himlip_ase.dft.relax import relax
+
+    assert config.structure is not None
+    atoms = read(config.structure)
+    assert isinstance(atoms, Atoms)
+    settings, launcher = config.qe_settings, config.launcher
+    runs, out = folder / "runs", folder / "collected"
+    if config.labels.relax:
+        logger.info("relaxing to %g GPa", config.pressure_gpa)
+        atoms = relax(
+            atoms, config.pressure_gpa, settings, runs / "relax", launcher, resume=True, overwrite=True
+        ).atoms
+    logger.info("harmonic and electron-phonon matrices")
+    harmonic(
+        atoms,
+        config.q_grid,
+        settings,
+        runs / "harmonic",
+        launcher,
+        k_grid_dense=config.harmonic.dense_k_grid,
+        sigma_ry=config.harmonic.el_ph_sigma_ry,
+        n_sigma=config.harmonic.el_ph_nsigma,
+        resume=True,
+    )
+    collect(runs / "harmonic", "harmonic", out, pseudo_dir=settings.pseudo_dir, overwrite=True)
+    matrices = read_dyn(out / "harmonic" / "dyn0")
+    for name, rattled in config.labels.rattle.items():
+        if name.startswith(NEVER_TRAINED_ON):
+            raise InputError(f"labels.rattle: '{name}' is the name of a set for judging; choose another")
+        base = atoms.repeat(rattled.supercell)
+        frames = rattle(base, rattled.number, rattled.amplitude_angstrom, rattled.seed, rattled.mass_scaled)
+        _single_points(name, frames, atoms, config, runs, out)
+    if config.labels.double_well:
+        mode, amplitudes = double_well_scan(matrices, config.labels.double_well)
+        _single_points(
+            DOUBLE_WELL, displace_along(atoms, mode, amplitudes.tolist()), atoms, config, runs, out
+        )
+    if config.labels.validation:
+        from himlip_ase.sscha.initial import positive_definite_start
+        from himlip_ase.sscha.sampling import draw_configurations
+
+        start, _ = positive_definite_start(matrices)
+        frames = draw_configurations(
+            start,
+            config.labels.validation,
+            temperature_k=config.sscha.temperature_k,
+            seed=config.sscha.seed + 1000,
+        )
+        _single_points(VALIDATION, frames, atoms, config, runs, out)
+
+
+def _single_points(
+    name: str, frames: Sequence[Atoms], primitive: Atoms, config: RunConfig, runs: Path, out: Path
+) -> None:
+    from himlip_ase.dft.labels import collect
+    from himlip_ase.dft.single_points import run_single_points, single_points
+
+    logger.info("%s: %d single points of %d atoms", name, len(frames), len(frames[0]))
+    jobs = single_points(frames, runs / name, config.qe_settings, reference=primitive)
+    run_single_points(jobs, config.launcher, workers=config.workers, resume=True, progress=True)
+    collect(runs / name, name, out, pseudo_dir=config.qe_settings.pseudo_dir, overwrite=True)
+
+
+def softest_mode(matrices: DynamicalMatrices) -> tuple[float, np.ndarray]:
+    """Frequency (cm⁻¹, imaginary negative) and displacement pattern (n, 3) of the lowest optical mode at Γ.
+
+    The pattern is real, u_a = e_a/√m_a, of Euclidean norm 1; among degenerate modes one is chosen.
+    """
+    frequencies, vectors = matrices.eigen()
+    masses = matrices.primitive.get_masses()
+    uniform = np.kron(np.sqrt(masses / masses.sum())[:, None], np.eye(3))
+    overlap = (np.abs(uniform.T @ vectors[0]) ** 2).sum(axis=0)
+    optical = np.flatnonzero(overlap < 0.5)
+    if len(optical) == 0:
+        raise InputError("a crystal of one atom in the primitive cell has no optical mode")
+    branch = int(optical[0])
+    vector = vectors[0][:, branch]
+    vector = (vector * np.exp(-1j * np.angle(vector[np.abs(vector).argmax()]))).real
+    pattern = vector.reshape(-1, 3) / np.sqrt(masses)[:, None]
+    return float(frequencies[0, branch]), pattern / np.linalg.norm(pattern)
+
+
+def double_well_scan(matrices: DynamicalMatrices, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Softest mode at Γ, and amplitudes (Å, Euclidean norm) from 0 to 2.2 zero-point widths of |ω|.
+
+    Returns
+    -------
+    mode : ndarray (n, 3)
+    amplitudes : ndarray (number,)
+    """
+    frequency, mode = softest_mode(matrices)
+    mass = float((matrices.primitive.get_masses()[:, None] * mode**2).sum())
+    hbar_omega = max(abs(frequency), 50.0) / SQRT_EV_PER_ANGSTROM2_AMU_CM * SQRT_EV_PER_ANGSTROM2_AMU_EV
+    width = SQRT_EV_PER_ANGSTROM2_AMU_EV / np.sqrt(2 * mass * hbar_omega)
+    return mode, np.linspace(0.0, min(_WIDTHS * width, 0.8), number)
+
+
+STAGE = Stage("labels", _run, _inputs, keep_files=True, products="collected")
