@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 OLDEST = (1, 6, 2)
 """Versions before 1.6.2 without Julia return ones for the gradient's error, which voids their convergence."""
 
+NEGLIGIBLE_GRADIENT = 1e-6
+"""Modulus of the preconditioned gradient (Ry/bohr²) that ends a minimisation whatever its error: below it lie
+the differences between the constants inside python-sscha and CellConstructor (2e-7 relative)."""
+
 
 def engine() -> SimpleNamespace:
     """python-sscha's modules and constants, checked for version.
@@ -135,11 +139,13 @@ class Minimisation:
         Importance weights of the ensemble at the end.
     ended : str
         "gradient", "kong-liu", "steps" or "stuck".
-    free_energy, free_energy_sigma, gradient, gradient_sigma, kong_liu : ndarray, shape (steps,)
-        Free energy relative to the static energy of the starting centroids and its error (eV per primitive cell);
-        preconditioned gradient modulus and its error as python-sscha gives them (Ry/bohr²); Kong-Liu ratio.
+    free_energy, free_energy_sigma, kong_liu : ndarray, shape (steps + 1,)
+        Free energy relative to the static energy of the starting centroids and its error (eV per primitive
+        cell); Kong-Liu ratio.
+    gradient, gradient_sigma : ndarray, shape (steps,)
+        Preconditioned gradient modulus and its error before each step, as python-sscha gives them.
     frequencies : ndarray, shape (steps, 3N)
-        All modes of the supercell, cm⁻¹, ascending.
+        All modes of the supercell after each step, cm⁻¹, ascending.
     """
 
     auxiliary: DynamicalMatrices
@@ -193,6 +199,7 @@ def minimise(
         )
         minimizer.minim_struct = settings.minimise_structure and _has_free_coordinates(peer_ensemble)
         minimizer.set_minimization_step(settings.step)
+        minimizer.abs_conv_thr = NEGLIGIBLE_GRADIENT
         try:
             minimizer.init(init_timer=False)
             minimizer.run(verbose=0, custom_function_post=record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +14,8 @@ from ase.neighborlist import neighbor_list
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.sscha.sampling import HarmonicDistribution
+
+log = logging.getLogger(__name__)
 
 
 class EvaluationLike(Protocol):
@@ -132,7 +135,8 @@ def checked(
         )
     if stresses is not None and stresses.shape != (n, 6):
         raise InputError(
-            f"the force callable returned stresses {stresses.shape}; give ({n}, 6), ASE Voigt in eV/Å³, or None"
+            f"the force callable returned stresses {stresses.shape}; "
+            f"give ({n}, 6), ASE Voigt in eV/Å³, or None"
         )
     bad = ~np.isfinite(energies) | ~np.isfinite(forces).all(axis=(1, 2))
     if stresses is not None:
@@ -152,10 +156,23 @@ def shortest_distance(ideal: Atoms, displacements: np.ndarray) -> float:
     nearest = 1.5 * (ideal.get_volume() / size) ** (1 / 3)
     while len(distances := neighbor_list("d", ideal, nearest)) == 0:
         nearest *= 1.5
-    first, second, vectors = neighbor_list("ijD", ideal, float(distances.min()) + reach)
+    first, second, vectors = neighbor_list("ijD", ideal, float(distances.min()) + reach + 1e-6)
     once = first <= second
     first, second, vectors = first[once], second[once], vectors[once]
     smallest = np.inf
     for moved in displacements:
         smallest = min(smallest, float(np.linalg.norm(vectors + moved[second] - moved[first], axis=1).min()))
     return smallest
+
+
+def warn_close(number: int, ideal: Atoms, ensemble: Ensemble) -> None:
+    """Log a warning where atoms come closer than half the shortest ideal distance."""
+    ideal_shortest = shortest_distance(ideal, np.zeros((1, len(ideal), 3)))
+    if ensemble.shortest_distance < ideal_shortest / 2:
+        log.warning(
+            "population %d brings two atoms to %.2f Å (ideal crystal: %.2f Å); few potentials are right "
+            "there: verify the forces, or the start is too soft",
+            number,
+            ensemble.shortest_distance,
+            ideal_shortest,
+        )

@@ -14,7 +14,7 @@ from himlip_ase.files import FolderLock
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import write_dyn
 from himlip_ase.sscha import bridge
-from himlip_ase.sscha.ensemble import Ensemble, Evaluate, checked, draw_ensemble
+from himlip_ase.sscha.ensemble import Ensemble, Evaluate, checked, draw_ensemble, warn_close
 from himlip_ase.sscha.hessian import HessianEstimate, estimate_hessian
 from himlip_ase.sscha.initial import positive_definite_start
 from himlip_ase.sscha.progress import Progress
@@ -127,8 +127,8 @@ def _run(
         stages.append(stage)
         record = stage.record
         log.info(
-            "population %d: %d steps, ended by %s, F = %.3f ± %.3f meV, Kong-Liu %.2f, largest change %.1f cm⁻¹, "
-            "shortest distance %.2f Å; %s",
+            "population %d: %d steps, ended by %s, F = %.3f ± %.3f meV, Kong-Liu %.2f, "
+            "largest change %.1f cm⁻¹, shortest distance %.2f Å; %s",
             number,
             record.steps,
             record.ended,
@@ -207,6 +207,7 @@ def _population(
         distribution, ensemble.displacements, ensemble.forces, ones, symmetrise, settings.n_blocks
     )
     test = fresh_test(fresh, stages[-1].maker if stages else None)
+    warn_close(number, distribution.supercell, ensemble)
     peer_ensemble = bridge.build_ensemble(begun, ensemble, settings.temperature_k)
     found = bridge.minimise(peer_ensemble, settings, reference, bar.step)
     auxiliary = found.auxiliary
@@ -223,6 +224,7 @@ def _population(
         np.full(len(found.free_energy), number),
         found.free_energy,
         found.free_energy_sigma,
+        np.full(len(found.gradient), number),
         found.gradient,
         found.gradient_sigma,
         found.kong_liu,

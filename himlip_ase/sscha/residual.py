@@ -84,9 +84,7 @@ def residual(
         chosen = (pairs >= member[0]) & (pairs <= member[-1])
         shares.append(weights[chosen].sum() / weights.sum())
         weight = weights[chosen] / weights[chosen].sum()
-        correlation = np.einsum(
-            "n,nqi,nqj->qij", weight, moved[chosen], excess[chosen].conj(), optimize=True
-        )
+        correlation = np.einsum("n,nqi,nqj->qij", weight, moved[chosen], excess[chosen].conj(), optimize=True)
         change = -inverse @ correlation / cells
         blocks.append(symmetrise.matrices((change + change.conj().transpose(0, 2, 1)) / 2))
         mean = (weight @ forces[chosen].reshape(len(weight), -1)).reshape(cells, -1, 3).mean(axis=0)

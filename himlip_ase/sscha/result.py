@@ -69,17 +69,20 @@ class History:
     population : ndarray of int, shape (steps,)
     free_energy, free_energy_sigma : ndarray, shape (steps,)
         eV per primitive cell, relative to the static energy.
-    gradient, gradient_sigma : ndarray, shape (steps,)
-        Modulus of the preconditioned gradient and its error, python-sscha's units (Ry/bohr²).
+    gradient_population : ndarray of int, shape (gradients,)
+    gradient, gradient_sigma : ndarray, shape (gradients,)
+        Modulus of the preconditioned gradient and its error before each step, python-sscha's units
+        (Ry/bohr²); a population has one gradient less than free energies.
     kong_liu : ndarray, shape (steps,)
         Effective sample size over the number of configurations.
-    frequencies : ndarray, shape (steps, 3N)
-        All modes of the supercell, cm⁻¹, ascending.
+    frequencies : ndarray, shape (gradients, 3N)
+        All modes of the supercell after each step, cm⁻¹, ascending.
     """
 
     population: np.ndarray
     free_energy: np.ndarray
     free_energy_sigma: np.ndarray
+    gradient_population: np.ndarray
     gradient: np.ndarray
     gradient_sigma: np.ndarray
     kong_liu: np.ndarray

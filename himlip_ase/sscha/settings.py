@@ -84,8 +84,10 @@ class SschaSettings:
             (
                 "n_hessian_configurations",
                 self.n_hessian_configurations == 0
-                or (self.n_hessian_configurations >= 2 * self.n_blocks)
-                and self.n_hessian_configurations % 2 == 0,
+                or (
+                    self.n_hessian_configurations >= 2 * self.n_blocks
+                    and self.n_hessian_configurations % 2 == 0
+                ),
                 f"0 or an even number of at least 2 n_blocks = {2 * self.n_blocks}",
             ),
             ("max_populations", self.max_populations >= 1, "at least 1"),

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: whatever was finished is on disk whole, and a resumed run ends like an unbroken one."""
+"""Checkpoints: what was finished is on disk whole, and a resumed run ends like an unbroken one."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class State:
             return
         if not resume:
             raise InputError(
-                f"{self.folder.parent} holds an SSCHA run already; pass resume=True (--resume) to continue it "
-                "or choose another folder"
+                f"{self.folder.parent} holds an SSCHA run already; pass resume=True (--resume) to continue "
+                "it or choose another folder"
             )
         old = json.loads(path.read_text(encoding="utf-8"))
         if old.get("schema") != SCHEMA:

@@ -67,8 +67,8 @@ def fresh_test(fresh: Residual, maker: Residual | None) -> FreshTest:
 def reason(test: FreshTest, ended: str, significance: float) -> str:
     """One sentence on whether a population settled the auxiliary."""
     seen = (
-        f"a fresh ensemble asks for changes of {test.rms_z:.2f} standard errors (rms; largest {test.max_z:.1f}, "
-        f"{test.largest_shift_cm:.1f} cm⁻¹)"
+        f"a fresh ensemble asks for changes of {test.rms_z:.2f} standard errors (rms; largest "
+        f"{test.max_z:.1f}, {test.largest_shift_cm:.1f} cm⁻¹)"
     )
     if ended != "gradient":
         return f"the minimisation ended by {ENDINGS[ended]}; {seen}"

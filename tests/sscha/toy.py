@@ -47,7 +47,9 @@ class BondCrystal:
         self.calls += 1
         energies, forces, stresses = [], [], []
         for image in images:
-            vectors = image.positions[self.second] - image.positions[self.first] + self.shift @ image.cell.array
+            vectors = (
+                image.positions[self.second] - image.positions[self.first] + self.shift @ image.cell.array
+            )
             lengths = np.linalg.norm(vectors, axis=1)
             x = lengths - self.rest
             energies.append((self.k * x**2 / 2 + self.c * x**3 / 6 + self.d * x**4 / 24).sum())

@@ -1,0 +1,101 @@
+"""Against python-sscha on the same input: units, order of atoms, covariance, free energy, exact limits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sscha")
+
+from himlip_ase.phonons.cellconstructor import to_cellconstructor
+from himlip_ase.sscha import bridge
+from himlip_ase.sscha.ensemble import draw_ensemble
+from himlip_ase.sscha.initial import positive_definite_start
+from himlip_ase.sscha.residual import residual
+from himlip_ase.sscha.sampling import HarmonicDistribution
+from himlip_ase.sscha.settings import SschaSettings
+from himlip_ase.units import KB_EV_PER_K, RY_EV
+
+from .toy import DIMS, AsCalculator, BondCrystal, HarmonicCrystal, cscl
+
+pytestmark = pytest.mark.peer
+SHELLS = [(6.0, -20.0, 120.0, -0.02), (2.0, -5.0, 40.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
+UPSILON_RY_PER_K = 6.336857346553283e-06  # CellConstructor's k_B in this one function, 5e-4 too large
+SETTINGS = SschaSettings(n_configurations=40, n_hessian_configurations=0)
+
+
+@pytest.fixture(scope="module")
+def crystal() -> BondCrystal:
+    return BondCrystal(cscl(), DIMS, SHELLS)
+
+
+@pytest.fixture(scope="module")
+def start(crystal):
+    return positive_definite_start(crystal.harmonic())[0]
+
+
+@pytest.fixture(scope="module")
+def ensemble(crystal, start):
+    return draw_ensemble(HarmonicDistribution(start), 40, np.random.SeedSequence(5), crystal)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 600.0])
+def test_covariance_and_free_energy_equal_the_peers(start, temperature):
+    peer = bridge.engine()
+    cc_dyn = to_cellconstructor(start)
+    order = bridge.atom_order(start, cc_dyn)
+    distribution = HarmonicDistribution(start, temperature)
+    roots = np.repeat(np.sqrt(distribution.supercell.get_masses()[order]), 3)
+    ours = distribution.covariance().reshape(16, 3, 16, 3)[order][:, :, order].reshape(48, 48)
+    ours = ours * np.outer(roots, roots)
+    same = temperature * KB_EV_PER_K / RY_EV / UPSILON_RY_PER_K
+    upsilon = cc_dyn.GetUpsilonMatrix(same) / np.outer(roots, roots)
+    theirs = np.linalg.pinv(upsilon, rcond=1e-8) * peer.ensemble.Bohr**2
+    assert np.abs(ours - theirs).max() < 1e-5 * np.abs(theirs).max()
+    energy = cc_dyn.GetHarmonicFreeEnergy(temperature) * peer.ensemble.Rydberg / 8
+    assert distribution.free_energy() == pytest.approx(energy, rel=1e-5)
+
+
+def test_filled_arrays_equal_the_peers_own_loop_over_an_ase_calculator(crystal, start, ensemble):
+    filled = bridge.build_ensemble(start, ensemble, 0.0)
+    looped = bridge.build_ensemble(start, ensemble, 0.0)
+    looped.force_computed[:] = False
+    looped.energies[:] = 0
+    looped.forces[:] = 0
+    looped.stresses[:] = 0
+    with bridge._quiet():
+        looped.get_energy_forces(AsCalculator(crystal), compute_stress=True)
+    np.testing.assert_allclose(filled.energies, looped.energies, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(filled.forces, looped.forces, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(filled.stresses, looped.stresses, rtol=0, atol=1e-14)
+    assert np.abs(filled.stresses).max() > 1e-5
+    assert bridge.free_energy(filled) == pytest.approx(bridge.free_energy(looped), abs=1e-12)
+
+
+def test_harmonic_crystal_has_its_exact_free_energy_and_no_gradient(start):
+    temperature = 300.0
+    distribution = HarmonicDistribution(start, temperature)
+    ensemble = draw_ensemble(distribution, 40, np.random.SeedSequence(1), HarmonicCrystal(start, -16.0))
+    filled = bridge.build_ensemble(start, ensemble, temperature)
+    value, error = bridge.free_energy(filled)
+    assert value == pytest.approx(-2.0 + distribution.free_energy(), abs=2e-6)
+    assert error < 1e-6
+    found = bridge.minimise(filled, SETTINGS, static_energy=-2.0)
+    assert found.ended == "gradient" and len(found.gradient) == 1
+    np.testing.assert_allclose(found.auxiliary.frequencies(), start.frequencies(), atol=1e-2)
+    hessian = bridge.free_energy_hessian(bridge.build_ensemble(start, ensemble, temperature))
+    np.testing.assert_allclose(hessian.frequencies(), start.frequencies(), atol=1e-2)
+
+
+def test_where_the_peer_stops_our_residual_vanishes(start, ensemble):
+    """The end of python-sscha's minimisation solves the self-consistency equation written independently."""
+    filled = bridge.build_ensemble(start, ensemble, 0.0)
+    found = bridge.minimise(filled, SETTINGS, ensemble.static_energy / 8)
+    assert found.ended == "gradient"
+    assert found.gradient[-1] < 1e-3 * found.gradient[0]
+    symmetrise = bridge.symmetriser(start)
+    arrays = (ensemble.displacements, ensemble.forces)
+    before = residual(HarmonicDistribution(start), *arrays, np.ones(40), symmetrise, 4)
+    after = residual(HarmonicDistribution(found.auxiliary), *arrays, found.weights, symmetrise, 4)
+    assert np.abs(before.shifts_cm).max() > 20
+    assert np.abs(after.shifts_cm).max() < 0.05
