@@ -1,0 +1,306 @@
+"""ASE calculator of a Hi-MLIP model: energy, forces, stress, and everything of second order."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import (
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+    compare_atoms,
+)
+
+from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.potential.checkpoint import default_model, load_model
+from himlip_ase.potential.derivatives import ROW_ATOMS, hessian, hessian_vector_product
+from himlip_ase.potential.evaluate import Evaluation, evaluate, frozen
+from himlip_ase.potential.graph import build_graph
+from himlip_ase.potential.network import HiMLIP
+
+if TYPE_CHECKING:
+    from himlip_ase.phonons.force_constants import ForceConstants
+
+_IGNORED_BY_HESSIAN = {"initial_charges", "initial_magmoms"}
+
+
+class HiMLIPCalculator(Calculator):
+    """Interatomic potential with analytic second derivatives.
+
+    Energies in eV, forces in eV/Å, stress in eV/Å³ (Voigt xx yy zz yz xz xy, positive in tension; crystals
+    only), Hessians in eV/Å² with indices (atom, direction, atom, direction). Second derivatives are float64.
+
+    Parameters
+    ----------
+    model : str, path-like or HiMLIP, optional
+        Name of a bundled model, path of a ``.safetensors`` file, or a loaded model (which is copied, so that
+        training it further does not change this calculator). By default the package's own choice.
+    device : str or torch.device, optional
+        By default "cuda" where there is one, else "cpu".
+    dtype : {"float64", "float32"}
+        Precision of energies, forces and stresses.
+
+    Examples
+    --------
+    >>> from himlip_ase import HiMLIPCalculator
+    >>> atoms.calc = HiMLIPCalculator()  # doctest: +SKIP
+    >>> atoms.calc.get_hessian(atoms).shape  # doctest: +SKIP
+    (4, 3, 4, 3)
+    """
+
+    implemented_properties: list[str] = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        model: str | os.PathLike | HiMLIP | None = None,
+        device: str | torch.device | None = None,
+        dtype: Literal["float64", "float32"] = "float64",
+    ) -> None:
+        super().__init__()
+        if dtype not in ("float64", "float32"):
+            raise InputError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if isinstance(model, HiMLIP):
+            name, loaded = "custom", copy.deepcopy(model)
+        else:
+            name = Path(model).stem if model is not None else default_model()
+            loaded = load_model(model)
+        self.model = loaded.to(device=self.device, dtype=torch.float64)
+        self._first_order = self.model if dtype == "float64" else copy.deepcopy(self.model).to(torch.float32)
+        self.parameters = {"model": name, "device": str(self.device), "dtype": dtype}
+        self._hessian_atoms: Atoms | None = None
+        self._hessian_rows: dict[int, np.ndarray] = {}
+
+    # -- first order -----------------------------------------------------------------------------------------
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """A property by name: those of ASE that are implemented, and "hessian" (see `get_hessian`).
+
+        Raises
+        ------
+        PropertyNotImplementedError
+            "stress" of a structure that is not periodic in three directions, or an unknown name.
+        InputError
+            A structure that the model cannot take, or one that carries a charge.
+        """
+        subject = atoms if atoms is not None else self.atoms
+        if subject is not None:
+            _check_neutral(subject)
+            if name == "stress" and not subject.pbc.all():
+                raise PropertyNotImplementedError(
+                    f"stress needs a volume, but the structure has pbc {subject.pbc.tolist()}; "
+                    "stress is there for crystals, periodic in three directions"
+                )
+        if name == "hessian":
+            if subject is None:
+                raise InputError("whose Hessian? Pass atoms: calc.get_property('hessian', atoms)")
+            if not allow_calculation and not self._has_hessian(subject):
+                return None
+            return self.get_hessian(subject)
+        return super().get_property(name, atoms, allow_calculation)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] | None = None,
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Fill `results` with energy, free energy, forces and, for a crystal, stress."""
+        super().calculate(atoms, properties or ["energy"], list(system_changes))
+        subject = self.atoms
+        if subject is None:
+            raise InputError("no structure to calculate: pass atoms")
+        _check_neutral(subject)
+        crystal = bool(subject.pbc.all())
+        result = evaluate(self._first_order, subject, stress=crystal)
+        energy = float(result.energies[0])
+        self.results = {"energy": energy, "free_energy": energy, "forces": result.forces[0]}
+        if crystal:
+            self.results["stress"] = result.stresses[0]
+
+    def evaluate(
+        self, images: Sequence[Atoms], stress: bool = True, chunk_atoms: int | None = None
+    ) -> Evaluation:
+        """Energies, forces and stresses of many structures at once.
+
+        See `himlip_ase.potential.evaluate.evaluate`; nothing is cached.
+        """
+        frames = [images] if isinstance(images, Atoms) else list(images)
+        for atoms in frames:
+            _check_neutral(atoms)
+        return evaluate(self._first_order, frames, stress=stress, chunk_atoms=chunk_atoms)
+
+    # -- second order ----------------------------------------------------------------------------------------
+
+    def get_hessian(self, atoms: Atoms | None = None, indices: Sequence[int] | None = None) -> np.ndarray:
+        """Second derivatives of the energy with respect to the positions; constraints are ignored.
+
+        Parameters
+        ----------
+        atoms : Atoms, optional
+            By default those of the last calculation.
+        indices : sequence of int, optional
+            Atoms whose rows are wanted; all by default. Negative ones count from the end.
+
+        Returns
+        -------
+        ndarray (n, 3, N, 3)
+            eV/Å², float64; a copy of what is cached for this structure.
+
+        Raises
+        ------
+        InputError
+            A structure that the model cannot take, or an index outside it.
+        CalculationError
+            A non-finite element.
+        """
+        subject = atoms if atoms is not None else self.atoms
+        if subject is None:
+            raise InputError("whose Hessian? Pass atoms: calc.get_hessian(atoms)")
+        _check_neutral(subject)
+        rows = _check_indices(indices, len(subject))
+        if not self._same_structure(subject):
+            self._hessian_atoms = subject.copy()
+            self._hessian_rows = {}
+        missing = sorted(set(rows) - set(self._hessian_rows))
+        if missing:
+            with frozen(self.model):
+                values = hessian(self.model, subject, indices=missing, device=self.device).cpu().numpy()
+            self._hessian_rows.update(zip(missing, values, strict=True))
+        if not rows:
+            return np.zeros((0, 3, len(subject), 3))
+        return np.stack([self._hessian_rows[row] for row in rows])
+
+    def hessian_vector_product(self, atoms: Atoms, v: np.ndarray) -> np.ndarray:
+        """Products of the Hessian with given vectors, without the Hessian.
+
+        Parameters
+        ----------
+        atoms : Atoms
+        v : ndarray (N, 3) or (K, N, 3)
+            Any unit.
+
+        Returns
+        -------
+        ndarray
+            Same shape, eV/Å² times the unit of `v`.
+        """
+        _check_neutral(atoms)
+        vectors = np.asarray(v, dtype=float)
+        if vectors.shape[-2:] != (len(atoms), 3) or vectors.ndim not in (2, 3):
+            raise InputError(
+                f"vectors for {len(atoms)} atoms must have shape ({len(atoms)}, 3) or (K, {len(atoms)}, 3), "
+                f"got {vectors.shape}"
+            )
+        if not np.isfinite(vectors).all():
+            raise InputError("the vectors hold numbers that are not finite")
+        graph = build_graph(atoms, self.model.elements, self.model.cutoff, device=self.device)
+        stack = torch.as_tensor(vectors.reshape(-1, len(atoms), 3), device=self.device)
+        per_batch = max(1, ROW_ATOMS // len(atoms))
+        with frozen(self.model):
+            parts = [hessian_vector_product(self.model, graph, part) for part in stack.split(per_batch)]
+        product = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, len(atoms), 3))
+        if not np.isfinite(product).all():
+            raise CalculationError(
+                "non-finite Hessian-vector product; check the structure for colliding atoms"
+            )
+        return product.reshape(vectors.shape)
+
+    def get_force_constants(
+        self,
+        atoms: Atoms,
+        supercell: Sequence[int] = (2, 2, 2),
+        symmetry: bool = True,
+        symprec: float = 1e-5,
+    ) -> ForceConstants:
+        """Harmonic force constants of a crystal, exact second derivatives rather than differences.
+
+        Parameters
+        ----------
+        atoms : Atoms
+            Primitive cell, relaxed as far as the phonons are to be trusted.
+        supercell : (int, int, int)
+            Diagonal supercell; interactions beyond it are folded back.
+        symmetry : bool
+            Only differentiate along the displacements that the space group leaves independent (three for
+            Im-3m H3S) and let phonopy make the others from them. Otherwise every row of the primitive cell.
+        symprec : float
+            Tolerance in Å of the space-group search.
+
+        Returns
+        -------
+        ForceConstants
+            phonopy's compact layout (n_prim, n_super, 3, 3) in eV/Å²; masses are those of `atoms`.
+
+        Raises
+        ------
+        InputError
+            A structure that is not periodic in three directions.
+        """
+        from himlip_ase.phonons.force_constants import ForceConstants
+        from himlip_ase.phonons.lattice import build_supercell, check_dims, check_primitive
+
+        _check_neutral(atoms)
+        if not atoms.pbc.all():
+            raise InputError(f"force constants need a crystal; the structure has pbc {atoms.pbc.tolist()}")
+        dims, primitive = check_dims(supercell), check_primitive(atoms)
+        large = build_supercell(primitive, dims)
+        count = len(large) // len(primitive)
+        if symmetry:
+            return ForceConstants(primitive, dims, self._symmetric_rows(primitive, dims, large, symprec))
+        with frozen(self.model):
+            rows = range(0, len(large), count)
+            values = hessian(self.model, large, indices=rows, device=self.device).cpu().numpy()
+        return ForceConstants(primitive, dims, values.transpose(0, 2, 1, 3))
+
+    def _symmetric_rows(
+        self, primitive: Atoms, dims: tuple[int, int, int], large: Atoms, symprec: float
+    ) -> np.ndarray:
+        """Compact force constants from products along the symmetry-independent displacements."""
+        from himlip_ase.phonons.phonopy_io import setup_phonopy
+
+        phonopy = setup_phonopy(primitive, dims, symmetry=True, symprec=symprec)
+        # Products are linear, so the length of the displacement is of no account.
+        phonopy.generate_displacements(distance=1.0, is_plusminus=False)
+        displaced = phonopy.displacements  # (index, x, y, z) of each
+        vectors = np.zeros((len(displaced), len(large), 3))
+        for row, (index, *displacement) in enumerate(displaced):
+            vectors[row, int(index)] = displacement
+        phonopy.forces = -self.hessian_vector_product(large, vectors)
+        phonopy.produce_force_constants(calculate_full_force_constants=False)
+        return np.asarray(phonopy.force_constants)
+
+    def _same_structure(self, atoms: Atoms) -> bool:
+        return self._hessian_atoms is not None and not compare_atoms(
+            self._hessian_atoms, atoms, excluded_properties=_IGNORED_BY_HESSIAN
+        )
+
+    def _has_hessian(self, atoms: Atoms) -> bool:
+        return self._same_structure(atoms) and len(self._hessian_rows) == len(atoms)
+
+
+def _check_neutral(atoms: Atoms) -> None:
+    charge = atoms.info.get("charge")
+    if charge is not None and np.any(np.asarray(charge) != 0):
+        raise InputError(
+            f"the structure has info['charge'] = {charge}, but the model knows neutral systems only; "
+            "set atoms.info['charge'] = 0 if that is what you want"
+        )
+
+
+def _check_indices(indices: Sequence[int] | None, n_atoms: int) -> list[int]:
+    if indices is None:
+        return list(range(n_atoms))
+    rows = np.asarray(indices)
+    if rows.dtype == bool or (rows.size and not np.issubdtype(rows.dtype, np.integer)) or rows.ndim != 1:
+        raise InputError(f"indices must be a list of atom numbers, got {indices!r}")
+    if rows.size and (rows.min() < -n_atoms or rows.max() >= n_atoms):
+        raise InputError(f"indices must lie between {-n_atoms} and {n_atoms - 1}, got {rows.tolist()}")
+    return [int(row) % n_atoms for row in rows]
