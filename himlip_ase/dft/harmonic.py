@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
-from himlip_ase.dft.inputs import PREFIX, SCRATCH, QESettings, check_crystal, ph_input, pw_input
-from himlip_ase.dft.ph_files import PhFiles, check_ph_folder, check_ph_output
+from himlip_ase.dft.inputs import (
+    PREFIX,
+    SCRATCH,
+    QESettings,
+    check_crystal,
+    essential_ph_input,
+    ph_input,
+    pw_input,
+)
+from himlip_ase.dft.ph_files import PhFiles, check_a2fq2r, check_dyn, check_ph_folder, read_dyn0
 from himlip_ase.dft.runner import (
-    InterruptedRun,
     Launcher,
     RunLock,
     check_input_unchanged,
@@ -29,12 +35,8 @@ from himlip_ase.files import atomic_write, write_json
 
 log = logging.getLogger(__name__)
 
-PH_RETRIES: tuple[dict[str, Any], ...] = (
-    {"recover": True},
-    {"recover": True, "alpha_mix": 0.3},
-    {"recover": False, "alpha_mix": 0.2},
-)
-"""What the repetitions of a failed ph.x run change; the last one starts the phonons over."""
+PH_RETRIES: tuple[dict[str, Any], ...] = ({}, {"alpha_mix": 0.3}, {"alpha_mix": 0.1})
+"""What the repetitions of a failed ph.x run change; each goes on from the first unfinished q-point."""
 
 
 def harmonic(
@@ -142,7 +144,7 @@ def _finished(folder: Path, texts: dict[str, str], atoms: Atoms) -> PhFiles | No
 
 
 def _run_scf(folder: Path, texts: dict[str, str], launcher: Launcher, lock: RunLock) -> None:
-    """The scf runs, the dense one first: ph.x reads its eigenvalues from a2Fsave and starts from the other."""
+    """The scf runs, dense one first: ph.x reads eigenvalues from its a2Fsave and starts from the other."""
     scratch = folder / SCRATCH
     have_dense = (scratch / f"{PREFIX}.a2Fsave").is_file() and bool(
         "scf_dense" in texts and finished_run(folder, texts["scf_dense"], "scf_dense")
@@ -182,35 +184,47 @@ def _run_ph(
     atoms: Atoms,
     lock: RunLock,
 ) -> list[dict[str, Any]]:
-    """ph.x until it ends well, recovering what there is; returns the failures and what changed after each."""
+    """ph.x until every q-point is complete; returns the failures and what was changed after each."""
     retries: list[dict[str, Any]] = []
     changes: dict[str, Any] = {}
     for attempt in range(launcher.retries + 1):
-        started = (folder / SCRATCH / "_ph0").is_dir()
-        if attempt and not changes["recover"]:
-            shutil.rmtree(folder / SCRATCH / "_ph0", ignore_errors=True)
-            started = False
-        text = ph_input(q_grid, recover=started, alpha_mix=changes.get("alpha_mix"), **options)
+        start = first_unfinished_q(folder, atoms, options)
+        text = ph_input(q_grid, start_q=start, **options, **changes)
         with atomic_write(folder / "ph.in", overwrite=True) as stream:
             stream.write(text)
         _keep_old_output(folder)
-        log.info("ph.x on %s q-points%s", "×".join(map(str, q_grid)), ", recovering" if started else "")
+        shutil.rmtree(folder / SCRATCH / "_ph0", ignore_errors=True)
+        log.info("ph.x on %s q-points, from q-point %d", "×".join(map(str, q_grid)), start)
         status = run_program(launcher.command(launcher.ph, "ph.in"), folder, "ph.out", launcher.threads, lock)
         try:
-            check_ph_output((folder / "ph.out").read_text(errors="replace"), str(folder / "ph.out"))
             check_ph_folder(folder, atoms)
             if status:
                 raise CalculationError(f"{folder / 'ph.out'}: the program ended with exit status {status}")
-            return retries
-        except InterruptedRun:
-            raise
+            break
         except CalculationError as error:
             if attempt == launcher.retries:
                 raise type(error)(f"{error} after {attempt + 1} attempts") from error
             changes = PH_RETRIES[attempt]
             retries.append({"failure": str(error).replace(f"{folder}{os.sep}", ""), "then_changed": changes})
-            log.warning("%s; repeating it with %s", error, changes)
-    raise AssertionError("unreachable")
+            log.warning("%s; repeating it with %s", error, changes or "the same input")
+    return retries
+
+
+def first_unfinished_q(folder: str | os.PathLike, atoms: Atoms, options: Mapping[str, Any]) -> int:
+    """Number (from 1) of the first irreducible q-point whose files are incomplete; the last if none is."""
+    folder = Path(folder)
+    if not (folder / "dyn0").is_file():
+        return 1
+    count = read_dyn0(folder / "dyn0")[1]
+    for index in range(1, count + 1):
+        try:
+            check_dyn(folder / f"dyn{index}", atoms)
+            for isigma in range(1, options["n_sigma"] + 1) if options["electron_phonon"] else ():
+                path = folder / "elph_dir" / f"a2Fq2r.{50 + isigma}.{index}"
+                check_a2fq2r(path, len(atoms), options["sigma_ry"] * isigma)
+        except CalculationError:
+            return index
+    return count
 
 
 def _keep_old_output(folder: Path) -> None:
@@ -226,10 +240,7 @@ def _check_ph_input(folder: Path, text: str) -> None:
     if not path.is_file():
         return
 
-    def essential(content: str) -> str:
-        return re.sub(r"(?m)^\s*(recover|alpha_mix\(1\))\s*=.*\n", "", content).strip()
-
-    if essential(path.read_text()) != essential(text):
+    if essential_ph_input(path.read_text()).strip() != essential_ph_input(text).strip():
         raise InputError(
             f"{path} asks for another ph.x calculation; choose another folder, or delete this one"
         )

@@ -173,6 +173,11 @@ def pw_input(
     return stream.getvalue()
 
 
+def essential_ph_input(text: str) -> str:
+    """A ph.x input without what continuing or repeating a run changes."""
+    return re.sub(r"(?m)^\s*(start_q|last_q|recover|alpha_mix\(1\))\s*=.*\n", "", text)
+
+
 def read_structures(path: str | os.PathLike) -> list[Atoms]:
     """All structures in a file that ASE reads.
 
@@ -197,7 +202,7 @@ def ph_input(
     *,
     sigma_ry: float = 0.005,
     n_sigma: int = 10,
-    recover: bool = False,
+    start_q: int = 1,
     tr2_ph: float = 1e-14,
     alpha_mix: float | None = None,
     electron_phonon: bool = True,
@@ -210,8 +215,10 @@ def ph_input(
         Γ-centred grid of q-points.
     sigma_ry, n_sigma : float, int
         The double-delta Gaussians have widths sigma_ry, 2 sigma_ry, … n_sigma·sigma_ry, Ry.
-    recover : bool
-        Continue from what an interrupted run left in the scratch folder.
+    start_q : int
+        Irreducible q-point to start from, to continue an interrupted run. This, and not ph.x's own
+        ``recover=.true.``, because version 6.7 then stops on its elph.*.xml files or, without them, writes
+        wrong electron-phonon matrices.
     tr2_ph : float
         Threshold of the self-consistency of the response.
     alpha_mix : float, optional
@@ -238,8 +245,8 @@ def ph_input(
         ]
     if alpha_mix is not None:
         lines.append(f"   alpha_mix(1)     = {alpha_mix:g}")
-    if recover:
-        lines.append("   recover          = .true.")
+    if start_q > 1:
+        lines.append(f"   start_q          = {start_q}")
     return "\n".join([*lines, "/", ""])
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import read, write
 
-from himlip_ase.dft.inputs import PwInput, read_pw_input, relocated
+from himlip_ase.dft.inputs import PwInput, essential_ph_input, read_pw_input, relocated
 from himlip_ase.dft.parse import PwOutput, check_same_crystal, read_pw_output
 from himlip_ase.dft.ph_files import check_ph_folder
 from himlip_ase.dft.pseudopotentials import md5
@@ -334,7 +334,7 @@ def collect_harmonic(
             stream.write(gzip.compress(path.read_bytes(), 9, mtime=0))
     for name in [*(f"{stem}.in" for stem in stems), "ph.in"]:
         with atomic_write(out / "inputs" / f"harmonic_{name}", overwrite=True) as stream:
-            stream.write(relocated((folder / name).read_text()))
+            stream.write(essential_ph_input(relocated((folder / name).read_text())))
     write_json(
         target / "provenance.json",
         {

@@ -128,11 +128,11 @@ def parse_pw_output(text: str, name: str = "pw.out") -> PwOutput:
     """
     check_finished(text, name)
 
-    def last(pattern: str, what: str) -> str:
+    def last(pattern: str, what: str, which: int = -1) -> str:
         found = re.findall(pattern, text, re.M)
         if not found:
             raise CalculationError(f"{name}: no readable {what}")
-        return found[-1]
+        return found[which]
 
     n_atoms = int(last(r"number of atoms/cell\s*=\s*(\d+)", "number of atoms"))
     energy = float(last(rf"^!\s+total energy\s+=\s*({_NUMBER})\s*Ry", "total energy")) * RY_EV
@@ -142,7 +142,7 @@ def parse_pw_output(text: str, name: str = "pw.out") -> PwOutput:
     times = _TIME.findall(text)
     if not times:
         raise CalculationError(f"{name}: no readable run time")
-    alat = float(last(rf"celldm\(1\)=\s*({_NUMBER})", "celldm(1)")) * BOHR_ANGSTROM
+    alat = float(last(rf"celldm\(1\)=\s*({_NUMBER})", "celldm(1)", 0)) * BOHR_ANGSTROM
     sites = _SITE.findall(text)[:n_atoms]
     if len(sites) != n_atoms:
         raise CalculationError(f"{name}: {len(sites)} of {n_atoms} atomic positions are readable")
@@ -159,7 +159,7 @@ def parse_pw_output(text: str, name: str = "pw.out") -> PwOutput:
         version=last(r"Program PWSCF v\.(\S+) starts", "program version"),
         symbols=tuple(re.sub(r"[\d_].*", "", site[0]).capitalize() for site in sites),
         positions=np.array([[float(x) for x in site[1:]] for site in sites]) * alat,
-        volume=float(last(rf"unit-cell volume\s+=\s*({_NUMBER})", "cell volume")) * BOHR_ANGSTROM**3,
+        volume=float(last(rf"unit-cell volume\s+=\s*({_NUMBER})", "cell volume", 0)) * BOHR_ANGSTROM**3,
         pseudopotential_md5={os.path.basename(path): md5 for _, path, md5 in _MD5.findall(text)},
     )
     numbers = [output.energy, output.accuracy_ry]
@@ -215,7 +215,7 @@ def check_same_crystal(atoms: Atoms, output: PwOutput, name: str, tolerance: flo
     distance = np.linalg.norm((difference - np.rint(difference)) @ atoms.cell.array, axis=1)
     if distance.max() > tolerance:
         raise CalculationError(
-            f"{name}: atom {int(distance.argmax())} is {distance.max():.4f} Å away from its place in the input; "
+            f"{name}: atom {int(distance.argmax())} is {distance.max():.4f} Å from its place in the input; "
             "they belong to different runs"
         )
 

@@ -28,7 +28,7 @@ def pseudo_folder(folder: str | os.PathLike | None = None) -> Path:
     if not chosen:
         raise InputError(
             "no folder of pseudopotentials: pass --pseudo FOLDER, or set the environment variable "
-            "ESPRESSO_PSEUDO; PBE sets to download are listed at http://www.quantum-simulation.org/potentials/sg15_oncv, "
+            "ESPRESSO_PSEUDO; PBE sets to download: http://www.quantum-simulation.org/potentials/sg15_oncv, "
             "http://www.pseudo-dojo.org and https://www.materialscloud.org/sssp"
         )
     path = Path(chosen).expanduser().resolve()

@@ -87,8 +87,8 @@ def displace_along(atoms: Atoms, mode: np.ndarray, amplitudes: Sequence[float]) 
 def softest_gamma_mode(matrices: DynamicalMatrices) -> tuple[np.ndarray, float]:
     """Displacement pattern and frequency of the lowest mode at Γ.
 
-    Of degenerate modes the combination is taken that moves most along z (along y or x, if none moves along z),
-    so that the pattern does not depend on how the eigenvectors were mixed.
+    Of degenerate modes the combination is taken that moves most along z (along y or x, if none moves along
+    z), so that the pattern does not depend on how the eigenvectors were mixed.
 
     Parameters
     ----------

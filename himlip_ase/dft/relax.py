@@ -97,8 +97,9 @@ def relax(
 ) -> RelaxResult:
     """Relax cell and positions to a static pressure, until a separate scf run confirms it.
 
-    Crystals whose only free parameter is the volume are scaled by a secant iteration over scf runs; all others
-    go through vc-relax, repeated from its own result because it keeps the plane waves of the starting cell.
+    Crystals whose only free parameter is the volume are scaled by a secant iteration over scf runs; all
+    others go through vc-relax, repeated from its own result because it keeps the plane waves of its first
+    cell.
 
     Parameters
     ----------

@@ -185,7 +185,7 @@ def check_input_unchanged(folder: str | os.PathLike, text: str, stem: str = "pw"
         pairs = zip(comparable(old).splitlines(), comparable(text).splitlines(), strict=False)
         was, now = next(((a, b) for a, b in pairs if a != b), ("…", "…"))
         raise InputError(
-            f"{folder / stem}.in asks for something else: it has {was.strip()!r}, now {now.strip()!r} is wanted. "
+            f"{folder / stem}.in asks for something else: it has {was.strip()!r}, wanted is {now.strip()!r}. "
             "Choose another folder, or delete this one"
         )
     return True
@@ -232,9 +232,9 @@ def run_pw(
 ) -> PwOutput:
     """Run pw.x until its output can be trusted, a bounded number of times.
 
-    A valid output of the same input that is there already is returned without running. A failed run is repeated
-    with the changes of `RETRY_CHANGES`; its output is kept as ``<stem>.failed1.out`` …, the input as asked for
-    as ``<stem>.requested.in``, and what happened is written into ``<stem>.json``.
+    A valid output of the same input that is there already is returned without running. A failed run is
+    repeated with the changes of `RETRY_CHANGES`; its output is kept as ``<stem>.failed1.out`` …, the input as
+    asked for as ``<stem>.requested.in``, and what happened is written into ``<stem>.json``.
 
     Parameters
     ----------

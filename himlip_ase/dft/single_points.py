@@ -57,7 +57,7 @@ def single_points(
     settings : QESettings
         `settings.k_grid` is that of `reference`.
     reference : Atoms, optional
-        Primitive cell; each frame gets the same k-density, see `k_grid_like`. None: the grid is used as it is.
+        Primitive cell; each frame gets the same k-density, see `k_grid_like`. None: the grid is used as is.
     nosym : bool
         Do not look for symmetries: right for disordered cells.
     generator : mapping, optional
