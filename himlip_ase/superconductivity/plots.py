@@ -1,0 +1,121 @@
+"""Figures: α²F with cumulative λ, Tc against μ*, λ and Tc against σ. Each takes Axes and returns them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from himlip_ase.errors import InputError
+from himlip_ase.superconductivity.spectrum import Spectrum
+from himlip_ase.superconductivity.tc import Tc, TcTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from himlip_ase.superconductivity.plateau import SigmaPlateau
+
+_COLOURS = ("#9aa0a6", "#c2410c", "#1d4ed8", "#15803d", "#7c3aed")
+_NAMES = {
+    "mcmillan": "McMillan",
+    "allen-dynes": "Allen–Dynes f₁f₂",
+    "sisso": "SISSO",
+    "eliashberg": "Migdal–Eliashberg",
+}
+
+
+def plot_alpha2f(
+    ax: Axes, spectra: Sequence[Spectrum], labels: Sequence[str], width_cm: float | None = None
+) -> tuple[Axes, Axes]:
+    """Draw α²F(ω) filled, and λ summed up to ω on a second axis.
+
+    Parameters
+    ----------
+    ax : Axes
+    spectra : sequence of Spectrum
+        For example harmonic and anharmonic. Those with imaginary modes are marked "stable modes only".
+    labels : sequence of str
+    width_cm : float, optional
+        Broadening; None takes 1/80 of the highest phonon of each.
+
+    Returns
+    -------
+    (Axes, Axes)
+        The one given (α²F) and its twin (λ).
+    """
+    if len(spectra) != len(labels) or not spectra:
+        raise InputError(f"{len(spectra)} spectra and {len(labels)} labels; one label for each is wanted")
+    twin = ax.twinx()
+    ceiling, lambda_top, right = 0.0, 0.0, 0.0
+    for number, (spectrum, label) in enumerate(zip(spectra, labels, strict=True)):
+        colour = _COLOURS[number % len(_COLOURS)]
+        curve = spectrum.broadened(width_cm)
+        partial = any(problem.kind == "imaginary" for problem in spectrum.problems)
+        text = f"{label}: λ = {spectrum.lambda_total:.2f}" + (" (stable modes only)" if partial else "")
+        ax.fill_between(curve.omega_cm, curve.alpha2f, color=colour, alpha=0.25, lw=0)
+        ax.plot(curve.omega_cm, curve.alpha2f, color=colour, lw=1.2, label=text)
+        twin.plot(curve.omega_cm, curve.cumulative_lambda, color=colour, lw=1.4, ls="--")
+        ceiling = max(ceiling, float(curve.alpha2f.max()))
+        lambda_top = max(lambda_top, float(curve.cumulative_lambda.max()))
+        right = max(right, float(curve.omega_cm[-1]))
+    ax.set(xlim=(0, right), ylim=(0, 1.35 * ceiling), xlabel="ω (cm⁻¹)", ylabel="α²F(ω)")
+    twin.set(ylim=(0, 1.35 * lambda_top), ylabel="λ(ω), dashed")
+    ax.legend(loc="upper left", frameon=False, fontsize="small")
+    return ax, twin
+
+
+def plot_tc_against_mu_star(ax: Axes, tables: Sequence[TcTable], labels: Sequence[str]) -> Axes:
+    """Draw Tc against μ* for each method, one line style a table; refusals leave a gap."""
+    styles = ("-", "--", ":", "-.")
+    for number, (table, label) in enumerate(zip(tables, labels, strict=True)):
+        drawn = False
+        for place, method in enumerate(dict.fromkeys(entry.method for entry in table.results)):
+            entries = [e for e in table.results if e.method == method and isinstance(e, Tc)]
+            if not entries:
+                continue
+            drawn = True
+            name = f"{label}, {_NAMES[method]}" if len(tables) > 1 else _NAMES[method]
+            mu = [e.mu_star for e in entries]
+            error = [e.uncertainty_kelvin or 0.0 for e in entries]
+            ax.errorbar(
+                mu,
+                [e.kelvin for e in entries],
+                yerr=error if any(error) else None,
+                color=_COLOURS[place % len(_COLOURS)],
+                ls=styles[number % len(styles)],
+                marker="o",
+                ms=4,
+                capsize=3,
+                label=name,
+            )
+        if not drawn:
+            ax.plot([], [], ls="", label=f"{label}: no Tc")
+    ax.set(xlabel="μ*", ylabel="Tc (K)")
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def plot_sigma(ax: Axes, plateau: SigmaPlateau, label: str = "λ") -> Axes:
+    """Draw λ (left) and Tc (right) against the broadening, with the plateau shaded."""
+    ax.plot(plateau.sigma_ry, plateau.lambdas, color=_COLOURS[2], marker="o", ms=4, label=label)
+    ax.set(xlabel="σ (Ry)", ylabel="λ")
+    ax.set_ylim(bottom=0)
+    twin = ax.twinx()
+    twin.plot(plateau.sigma_ry, plateau.tc_kelvin, color=_COLOURS[1], marker="s", ms=4, ls="--", label="Tc")
+    twin.set_ylabel("Tc (K), dashed")
+    finite = plateau.tc_kelvin[np.isfinite(plateau.tc_kelvin)]
+    twin.set_ylim(0, 1.2 * finite.max() if len(finite) else 1)
+    if plateau.found:
+        ax.axvspan(plateau.window[0], plateau.window[1], color="#d1d5db", alpha=0.5, lw=0, label="plateau")
+    ax.legend(loc="lower right", frameon=False, fontsize="small")
+    return ax
+
+
+def curve_text(spectrum: Spectrum, label: str, width_cm: float | None = None) -> str:
+    """The data behind `plot_alpha2f` as text: ω (cm⁻¹), α²F and λ(ω); `read_alpha2f` reads it back."""
+    curve = spectrum.broadened(width_cm)
+    columns = zip(curve.omega_cm, curve.alpha2f, curve.cumulative_lambda, strict=True)
+    rows = [f"{w:12.4f} {a:14.7e} {c:14.7e}" for w, a, c in columns]
+    return "\n".join([f"# {label}: omega (cm-1), alpha2F, lambda(omega)", *rows, ""])

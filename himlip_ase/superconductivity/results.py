@@ -1,0 +1,75 @@
+"""Writing of Tc results: results.json, figures, and the data behind the figures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from himlip_ase.errors import InputError
+from himlip_ase.files import atomic_write, write_json
+from himlip_ase.superconductivity import plots
+from himlip_ase.superconductivity.analysis import TcAnalysis, format_table
+
+SCHEMA = "himlip-tc/1"
+FIGURE_FILES = ("alpha2f.png", "tc_mu_star.png", "tc.txt")
+
+
+def check_outputs(json_file: Path | None, figures: Path | None, overwrite: bool = False) -> None:
+    """InputError if a file that would be written exists and may not be replaced; called before any work."""
+    if overwrite:
+        return
+    wanted = [] if json_file is None else [json_file]
+    wanted += [] if figures is None else [figures / name for name in FIGURE_FILES]
+    for path in wanted:
+        if path.exists():
+            raise InputError(f"{path} exists already; add --overwrite or choose another name")
+
+
+def write_results(path: Path, analyses: Sequence[TcAnalysis], overwrite: bool = False) -> None:
+    """Write every figure with value, unit, uncertainty and how it was obtained."""
+    data = {"schema": SCHEMA, "analyses": [item.to_dict() for item in analyses]}
+    write_json(path, data, overwrite=overwrite)
+
+
+def write_figures(folder: Path, analyses: Sequence[TcAnalysis], overwrite: bool = False) -> list[Path]:
+    """Write α²F, Tc(μ*) and λ(σ) figures, the α²F data and the text table into `folder`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    written: list[Path] = []
+
+    def save(figure: Figure, name: str) -> None:
+        FigureCanvasAgg(figure)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=160, format="png")
+        with atomic_write(folder / name, "wb", overwrite=overwrite) as stream:
+            stream.write(buffer.getvalue())
+        written.append(folder / name)
+
+    def text(name: str, content: str) -> None:
+        with atomic_write(folder / name, overwrite=overwrite) as stream:
+            stream.write(content)
+        written.append(folder / name)
+
+    drawn = [item for item in analyses if len(item.spectrum.energies_ev)]
+    if drawn:
+        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        plots.plot_alpha2f(figure.add_subplot(), [a.spectrum for a in drawn], [a.label for a in drawn])
+        save(figure, "alpha2f.png")
+    for item in drawn:
+        text(f"alpha2f_{item.label}.dat", plots.curve_text(item.spectrum, item.label))
+    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+    plots.plot_tc_against_mu_star(
+        figure.add_subplot(), [a.table for a in analyses], [a.label for a in analyses]
+    )
+    save(figure, "tc_mu_star.png")
+    for item in analyses:
+        if item.plateau is not None:
+            figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+            axes = figure.add_subplot()
+            plots.plot_sigma(axes, item.plateau)
+            axes.set_title(item.label)
+            save(figure, f"sigma_{item.label}.png")
+    text("tc.txt", format_table(analyses))
+    return written
