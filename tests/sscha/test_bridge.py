@@ -99,3 +99,15 @@ def test_where_the_peer_stops_our_residual_vanishes(start, ensemble):
     after = residual(HarmonicDistribution(found.auxiliary), *arrays, found.weights, symmetrise, 4)
     assert np.abs(before.shifts_cm).max() > 20
     assert np.abs(after.shifts_cm).max() < 0.05
+
+
+def test_stress_has_ases_sign_and_unit():
+    """Bonds that want to be shorter pull: positive, and close to the static stress where it is large."""
+    crystal = BondCrystal(cscl(), DIMS, [(6.0, 0.0, 0.0, -0.3), (4.0, 0.0, 0.0, -0.3)])
+    start, _ = positive_definite_start(crystal.harmonic())
+    ensemble = draw_ensemble(HarmonicDistribution(start), 40, np.random.SeedSequence(5), crystal)
+    found = bridge.stress(bridge.build_ensemble(start, ensemble, 0.0))
+    assert found is not None
+    static = crystal([crystal.ideal]).stresses[0]
+    assert static[0] > 0.1
+    np.testing.assert_allclose(found[0], static, atol=0.1 * static[0])

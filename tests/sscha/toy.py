@@ -15,9 +15,9 @@ from himlip_ase.phonons.force_constants import ForceConstants
 DIMS = (2, 2, 2)
 
 
-def cscl(a: float = 2.6) -> Atoms:
+def cscl(a: float = 2.6, c: float = 2.6) -> Atoms:
     """A light two-atom cell, S at the corner and H in the middle."""
-    return Atoms("SH", scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]], cell=[a, a, a], pbc=True)
+    return Atoms("SH", scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]], cell=[a, a, c], pbc=True)
 
 
 class BondCrystal:

@@ -1,0 +1,163 @@
+"""Whole runs of a small anharmonic crystal: verdict, files, resuming, refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sscha")
+
+from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.files import FolderLock, write_json
+from himlip_ase.phonons.qe import read_dyn
+from himlip_ase.sscha import SschaSettings, bridge, load_result, run_sscha
+from himlip_ase.sscha.plots import write_figures
+from himlip_ase.sscha.sampling import HarmonicDistribution
+from himlip_ase.sscha.summary import describe
+
+from .toy import BondCrystal, HarmonicCrystal, cscl
+
+pytestmark = pytest.mark.peer
+DIMS = (1, 1, 2)
+SHELLS = [(6.0, -30.0, 300.0, -0.02), (2.0, -8.0, 60.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
+SETTINGS = SschaSettings(n_configurations=60, n_hessian_configurations=80, seed=11, n_blocks=5)
+
+
+class Killed(BaseException):
+    """Nothing catches it, like a signal."""
+
+
+@pytest.fixture(scope="module")
+def crystal():
+    return BondCrystal(cscl(c=2.7), DIMS, SHELLS)
+
+
+@pytest.fixture(scope="module")
+def harmonic(crystal):
+    return crystal.harmonic()
+
+
+@pytest.fixture(scope="module")
+def unbroken(crystal, harmonic, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    calls = crystal.calls
+    result = run_sscha(harmonic, crystal, SETTINGS, folder)
+    return result, folder, crystal.calls - calls
+
+
+def same(one, two):
+    for name in ("matrices", "qpoints"):
+        assert np.array_equal(getattr(one.auxiliary, name), getattr(two.auxiliary, name))
+        assert np.array_equal(getattr(one.hessian, name), getattr(two.hessian, name))
+    assert one.as_dict() == two.as_dict()
+    for name, array in vars(one.history).items():
+        assert np.array_equal(array, getattr(two.history, name))
+
+
+def test_converges_with_one_batch_a_population_and_says_why(unbroken, harmonic):
+    result, _, calls = unbroken
+    assert result.converged and result.populations_settled
+    assert "within the 2 allowed" in result.verdict
+    assert calls == len(result.populations) + 1
+    assert result.hessian_kong_liu == pytest.approx(1)
+    assert result.populations[0].fresh_rms_z > 2  # the harmonic start is not the minimum
+    assert result.populations[-1].fresh_rms_z < 2
+    assert 0 < result.free_energy_sigma < 0.05 * result.free_energy
+    assert result.free_energy < HarmonicDistribution(result.auxiliary).free_energy() * 1.5
+    optical = result.frequencies()[:, 3:] - harmonic.frequencies()[:, 3:]
+    assert (np.abs(optical) > 3 * result.auxiliary_sigma_cm[:, 3:]).any()
+    lower = result.frequencies() - result.hessian_frequencies()
+    assert (lower[result.hessian_sigma_cm > 0] > 0).all()  # the third-order bubble only softens
+
+
+def test_files_are_what_was_returned(unbroken, tmp_path):
+    result, folder, _ = unbroken
+    same(load_result(folder), result)
+    json.loads((folder / "result.json").read_text())
+    for name in ("auxiliary", "hessian"):
+        read = read_dyn(folder / f"{name}.dyn")
+        np.testing.assert_allclose(read.frequencies(), getattr(result, name).frequencies(), atol=0.05)
+    paths = write_figures(result, tmp_path)
+    assert all(path.stat().st_size > 500 for path in paths)
+    with pytest.raises(InputError, match="overwrite"):
+        write_figures(result, tmp_path)
+    with pytest.raises(InputError, match="overwrite"):
+        result.save(folder)
+    assert describe(result)[0].startswith("converged")
+
+
+@pytest.mark.parametrize("where", ["forces 1", "forces 2", "minimiser 2", "record 1", "forces last", "end"])
+def test_killed_and_resumed_equals_unbroken(where, unbroken, crystal, harmonic, tmp_path, monkeypatch):
+    stage, _, which = where.partition(" ")
+    count = 0
+    expected = len(unbroken[0].populations) + 1
+
+    def killer(function, at):
+        def call(*args, **kwargs):
+            nonlocal count
+            count += 1
+            if count == at:
+                raise Killed
+            return function(*args, **kwargs)
+
+        return call
+
+    evaluate = crystal
+    with monkeypatch.context() as patch:
+        if stage == "forces":
+            evaluate = killer(crystal, expected if which == "last" else int(which))
+        elif stage == "minimiser":
+            patch.setattr(bridge, "minimise", killer(bridge.minimise, int(which)))
+        elif stage == "record":
+            patch.setattr("himlip_ase.sscha.state.write_json", killer(write_json, 2))
+        else:
+            patch.setattr("himlip_ase.sscha.loop.estimate_hessian", killer(None, 1))
+        with pytest.raises(Killed):
+            run_sscha(harmonic, evaluate, SETTINGS, tmp_path)
+    with pytest.raises(InputError, match="resume"):
+        run_sscha(harmonic, crystal, SETTINGS, tmp_path)
+    same(run_sscha(harmonic, crystal, SETTINGS, tmp_path, resume=True), unbroken[0])
+
+
+def test_resuming_with_something_else_is_refused(crystal, harmonic, tmp_path):
+    short = dataclasses.replace(SETTINGS, max_populations=1, n_hessian_configurations=0)
+    result = run_sscha(harmonic, crystal, short, tmp_path)
+    assert not result.converged and not result.populations_settled
+    assert "stopped after 1 populations" in result.verdict and result.hessian is None
+    with pytest.raises(InputError, match="seed was 11, now 12"):
+        run_sscha(harmonic, crystal, dataclasses.replace(short, seed=12), tmp_path, resume=True)
+    other = harmonic.with_masses({"H": 2.014})
+    with pytest.raises(InputError, match="starting dynamical matrices"):
+        run_sscha(other, crystal, short, tmp_path, resume=True)
+    longer = dataclasses.replace(short, max_populations=2)
+    stiffer = BondCrystal(cscl(c=2.7), DIMS, [(6.5, -30.0, 300.0, -0.02), *SHELLS[1:]])
+    with FolderLock(tmp_path), pytest.raises(InputError, match="in use"):
+        run_sscha(harmonic, crystal, longer, tmp_path, resume=True)
+    assert len(run_sscha(harmonic, crystal, longer, tmp_path, resume=True).populations) == 2
+    kept = tmp_path / "state" / "population_002.json"
+    kept.unlink()
+    (tmp_path / "result.json").unlink()
+    with pytest.raises(InputError, match="forces differ"):
+        run_sscha(harmonic, stiffer, longer, tmp_path, resume=True)
+
+
+def test_a_grid_without_the_crystals_symmetry_is_explained(tmp_path):
+    crystal = BondCrystal(cscl(), (1, 1, 2), SHELLS)
+    with pytest.raises(InputError, match="grid lacks rotations"):
+        run_sscha(crystal.harmonic(), crystal, SETTINGS, tmp_path)
+
+
+def test_non_finite_forces_stop_the_run(harmonic, tmp_path):
+    crystal = HarmonicCrystal(harmonic)
+
+    def broken(images):
+        result = crystal(images)
+        result.forces[3, 0, 0] = np.nan
+        return result
+
+    with pytest.raises(CalculationError, match="not finite"):
+        run_sscha(harmonic, broken, SETTINGS, tmp_path)
+    assert not (tmp_path / "result.json").exists()
