@@ -22,7 +22,9 @@ def evaluate(
         list[Path] | None, typer.Option("--hessian", help="Prefix of QE dyn files, or a phonopy YAML file.")
     ] = None,
     sets: Annotated[str | None, typer.Option("--sets", help="These sets only, separated by commas.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for errors.json and the figures.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for errors.json and the figures.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")] = False,
 ) -> None:
     """Errors of energies, forces, stresses, Hessians and frequencies."""

@@ -25,13 +25,19 @@ def finetune(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("finetune"),
     base: Annotated[str | None, typer.Option("--base", help="Model to start from: a name or a path.")] = None,
-    sets: Annotated[str | None, typer.Option("--sets", help="Train on these sets only, e.g. rattle040,cells16.")] = None,
-    validation: Annotated[
-        list[Path] | None, typer.Option("--validation", help="Labels that choose the epoch; else a share is held out.")
+    sets: Annotated[
+        str | None, typer.Option("--sets", help="Train on these sets only, e.g. rattle040,cells16.")
     ] = None,
-    no_hessian: Annotated[bool, typer.Option("--no-hessian", help="Leave the Hessian out of the loss.")] = False,
+    validation: Annotated[
+        list[Path] | None,
+        typer.Option("--validation", help="Labels that choose the epoch; else a share is held out."),
+    ] = None,
+    no_hessian: Annotated[
+        bool, typer.Option("--no-hessian", help="Leave the Hessian out of the loss.")
+    ] = False,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="YAML with sections `training` and `network`; flags win.")
+        Path | None,
+        typer.Option("--config", "-c", help="YAML with sections `training` and `network`; flags win."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the labels.")] = None,
     minutes: Annotated[
@@ -41,7 +47,9 @@ def finetune(
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam.")] = None,
     probes: Annotated[int | None, typer.Option(help="Hessian projections a step.")] = None,
     probe: Annotated[str | None, typer.Option(help="rademacher, gaussian, one-hot or full.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Stop after so many validations without improvement.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many validations without improvement.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
@@ -56,7 +64,9 @@ def finetune(
     from himlip_ase.hint.report import training_bar, write_figures
 
     if not labels and not hessian:
-        raise InputError("nothing to train on: give --labels and --hessian, e.g. --labels labels/ --hessian harmonic/dyn")
+        raise InputError(
+            "nothing to train on: give --labels and --hessian, e.g. --labels labels/ --hessian harmonic/dyn"
+        )
     flags: dict[str, Any] = {
         "batch_size": batch_size, "learning_rate": learning_rate, "probes": probes, "probe": probe,
         "patience": patience, "seed": seed, "device": device,

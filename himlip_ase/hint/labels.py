@@ -350,17 +350,9 @@ def read_hessian(path: PathLike, symmetrize: bool = True, weight: float = 1.0) -
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise InputError(f"{path}: no such file")
-        import phonopy
+        from himlip_ase.phonons.phonopy_io import read_phonopy_params
 
-        from himlip_ase.phonons.phonopy_io import from_phonopy
-
-        try:
-            phonon = phonopy.load(path, log_level=0)
-        except Exception as error:
-            raise InputError(f"{path}: phonopy cannot load it ({error})") from error
-        if phonon.force_constants is None:
-            raise InputError(f"{path}: holds no force constants and no forces; save it with force constants")
-        force_constants = from_phonopy(phonon)
+        force_constants = read_phonopy_params(path)
     else:
         from himlip_ase.phonons.qe import read_dyn
 

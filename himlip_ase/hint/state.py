@@ -62,7 +62,7 @@ def read_state(path: Path, trainer: Trainer) -> None:
     try:
         with safetensors.safe_open(path, framework="pt") as stream:
             header = stream.metadata() or {}
-            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
+            tensors = {key: stream.get_tensor(key) for key in stream.keys()}
     except Exception as error:
         raise InputError(
             f"{path} is not a complete checkpoint ({error}); start again with --overwrite"
