@@ -1,0 +1,1 @@
+"""The single checks behind `himlip_ase.testing.check_calculator`, one module per kind."""
