@@ -26,6 +26,8 @@ from himlip_ase.potential.network import HiMLIP
 logger = logging.getLogger(__name__)
 
 VALIDATION_PROBES = 4
+LEAST_IMPROVEMENT = 1e-3
+"""Relative fall of the validation score that counts as one, for patience and plateaus."""
 CHECKPOINT = "checkpoint.safetensors"
 
 
@@ -243,9 +245,12 @@ class Trainer:
         values = self.validate()
         if not math.isfinite(values["score"]):
             self._finite(values["score"], values)
+        improved = values["score"] < p.best_score * (1 - LEAST_IMPROVEMENT)
         if values["score"] < p.best_score:
-            p.best_score, p.best_epoch, p.stale, p.plateau_stale = values["score"], p.epoch, 0, 0
+            p.best_score, p.best_epoch = values["score"], p.epoch
             self.best = {k: v.clone() for k, v in self.ema.items()}
+        if improved:
+            p.stale = p.plateau_stale = 0
         else:
             p.stale += 1
             p.plateau_stale += 1
@@ -286,6 +291,7 @@ class Trainer:
                 saved = time.monotonic()
             if self.on_epoch:
                 self.on_epoch(p)
+        p.elapsed, self._started = self._elapsed(), time.monotonic()
         chosen = self.best if (self.validation and self.best) else self.ema
         with torch.no_grad():
             for key, parameter in self.parameters.items():
