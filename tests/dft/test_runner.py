@@ -1,0 +1,165 @@
+"""Running pw.x: a failed run is repeated a bounded number of times and never taken for a result."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from himlip_ase.dft.inputs import pw_input
+from himlip_ase.dft.labels import collect, read_run
+from himlip_ase.dft.runner import RETRY_CHANGES, InterruptedRun, Launcher, run_pw, with_electrons
+from himlip_ase.dft.single_points import run_single_points, single_points
+from himlip_ase.errors import CalculationError, InputError, NotConvergedError
+from himlip_ase.files import FolderLock
+from tests.dft.conftest import FAULTS, faulty
+
+
+@pytest.fixture
+def text(aluminium, settings):
+    return pw_input(aluminium, settings, nosym=True)
+
+
+def test_good_run_runs_once_and_is_reused(tmp_path, fake_pw, text):
+    folder = tmp_path / "000"
+    first = run_pw(folder, text, fake_pw.launcher)
+    second = run_pw(folder, text, fake_pw.launcher)
+    assert fake_pw.calls == 1 and first.energy == second.energy
+    assert not (folder / "out").exists(), "scratch is removed after success"
+    assert (fake_pw.state / "threads").read_text().strip() == "1"
+    assert json.loads((folder / "pw.json").read_text())["retries"] == []
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_failure_is_repeated_with_stated_changes(tmp_path, fake_pw, text, fault):
+    fake_pw.plan(faulty(fake_pw.good, fault))
+    folder = tmp_path / "000"
+    run_pw(folder, text, fake_pw.launcher)
+    assert fake_pw.calls == 2
+    assert fake_pw.input(1) == text and fake_pw.input(2) == with_electrons(text, RETRY_CHANGES[0])
+    retries = json.loads((folder / "pw.json").read_text())["retries"]
+    assert [entry["then_changed"] for entry in retries] == [RETRY_CHANGES[0]]
+    assert (folder / "pw.failed1.out").is_file()
+    run_pw(folder, text, fake_pw.launcher)  # found again under the input that was asked for
+    assert fake_pw.calls == 2
+    assert read_run(folder).notes["retries"] == retries
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_lasting_failure_is_bounded_and_never_a_label(tmp_path, fake_pw, text, fault):
+    fake_pw.always(faulty(fake_pw.good, fault))
+    kind = NotConvergedError if fault in ("unconverged", "out of time") else CalculationError
+    with pytest.raises(kind, match="after 4 attempts"):
+        run_pw(tmp_path / "set" / "000", text, fake_pw.launcher)
+    assert fake_pw.calls == 4
+    assert "diagonalization  = 'cg'" in fake_pw.input(3) and "electron_maxstep = 300" in fake_pw.input(4)
+    with pytest.raises(CalculationError, match="1 of 1 runs"):
+        collect(tmp_path / "set", "bad", tmp_path / "labels")
+    assert not (tmp_path / "labels").exists()
+
+
+def test_errors_that_no_retry_mends_are_not_retried(tmp_path, fake_pw, text):
+    fake_pw.always("     Error in routine readpp (2):\n     file Al.upf not readable\n")
+    with pytest.raises(CalculationError, match="readpp"):
+        run_pw(tmp_path / "000", text, fake_pw.launcher)
+    assert fake_pw.calls == 1
+
+
+def test_fewer_retries(tmp_path, fake_pw, text):
+    fake_pw.always("")
+    with pytest.raises(CalculationError):
+        run_pw(tmp_path / "000", text, Launcher(pw=fake_pw.launcher.pw, retries=1))
+    assert fake_pw.calls == 2
+    with pytest.raises(InputError, match="retries"):
+        Launcher(retries=9)
+
+
+def test_killed_program_is_not_retried_but_resumed(tmp_path, fake_pw, text):
+    (fake_pw.state / "signal.1").touch()
+    with pytest.raises(InterruptedRun, match="signal 9"):
+        run_pw(tmp_path / "000", text, fake_pw.launcher)
+    assert fake_pw.calls == 1
+    run_pw(tmp_path / "000", text, fake_pw.launcher)
+    assert fake_pw.calls == 2
+
+
+def test_another_input_in_the_folder_is_refused(tmp_path, fake_pw, text):
+    folder = tmp_path / "000"
+    run_pw(folder, text, fake_pw.launcher)
+    before = (folder / "pw.out").read_bytes()
+    with pytest.raises(InputError, match=r"15\.0.*30\.0"):
+        run_pw(folder, text.replace("15.0", "30.0"), fake_pw.launcher)
+    assert (folder / "pw.out").read_bytes() == before and fake_pw.calls == 1
+
+
+def test_changed_pseudopotential_is_refused(tmp_path, fake_pw, text, pseudo):
+    run_pw(tmp_path / "000", text, fake_pw.launcher)
+    (pseudo / "Al.upf").write_text('<PP_HEADER element="Al"/> another one')
+    with pytest.raises(InputError, match="has changed"):
+        run_pw(tmp_path / "000", text, fake_pw.launcher)
+
+
+def test_output_of_another_crystal_is_no_result(tmp_path, fake_pw, text, aluminium, settings):
+    aluminium.positions[0, 0] += 0.05
+    with pytest.raises(CalculationError, match="different runs"):
+        run_pw(tmp_path / "000", pw_input(aluminium, settings, nosym=True), fake_pw.launcher)
+
+
+def test_missing_executable_names_the_package():
+    with pytest.raises(InputError, match="apt install quantum-espresso"):
+        Launcher(pw="no-such-pw.x").command("no-such-pw.x", "pw.in")
+    with pytest.raises(InputError, match="no-such-mpirun"):
+        Launcher(prefix="no-such-mpirun -n 2").command("sh", "pw.in")
+
+
+def test_prefix_goes_in_front():
+    command = Launcher(prefix="env -u HOME").command("sh", "pw.in")
+    assert command[:3] == ["env", "-u", "HOME"] and command[-2:] == ["-in", "pw.in"]
+
+
+def test_two_processes_in_one_folder(tmp_path, fake_pw, text, aluminium, settings):
+    with FolderLock(tmp_path / "000"), pytest.raises(InputError, match="in use"):
+        run_pw(tmp_path / "000", text, fake_pw.launcher)
+    jobs = single_points([aluminium], tmp_path / "set", settings)
+    with FolderLock(tmp_path / "set"), pytest.raises(InputError, match="in use"):
+        run_single_points(jobs, fake_pw.launcher)
+    assert fake_pw.calls == 0
+
+
+def test_lock_outlives_a_killed_parent_while_the_program_runs(tmp_path, fake_pw, text):
+    """The parent dies of SIGKILL; its orphaned program still holds the folder."""
+    slow = tmp_path / "slow.x"
+    slow.write_text("#!/bin/sh\ntouch started\nexec sleep 30\n")
+    slow.chmod(0o755)
+    folder = tmp_path / "000"
+    code = (
+        "from himlip_ase.dft.runner import Launcher, run_pw; import sys\n"
+        f"run_pw({str(folder)!r}, sys.stdin.read(), Launcher(pw={str(slow)!r}))"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        parent.stdin.write(text)
+        parent.stdin.close()
+        deadline = time.monotonic() + 30
+        while not (folder / "started").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        parent.kill()
+        parent.wait()
+        with pytest.raises(InputError, match="in use"):
+            run_pw(folder, text, fake_pw.launcher)
+    finally:
+        os.killpg(parent.pid, signal.SIGKILL)
+    for _ in range(100):
+        try:
+            run_pw(folder, text, fake_pw.launcher)
+            break
+        except InputError:
+            time.sleep(0.05)
+    assert fake_pw.calls == 1
