@@ -100,6 +100,8 @@ def from_phonopy(ph: Phonopy) -> ForceConstants:
             "calculator=None) after converting to eV and Å"
         )
     primitive = from_phonopy_atoms(ph.primitive)
+    # phonopy wraps the primitive cell's atoms; the rows of the force constants are those of the supercell's
+    primitive.positions = np.asarray(ph.supercell.positions)[ph.primitive.p2s_map]
     matrix = np.asarray(ph.supercell.cell) @ np.linalg.inv(np.asarray(primitive.cell))
     dims = np.rint(np.diag(matrix)).astype(int)
     if dims.min() < 1 or np.abs(matrix - np.diag(dims)).max() > 1e-4:
@@ -166,4 +168,10 @@ def read_phonopy_params(path: str | os.PathLike) -> ForceConstants:
 
     if not Path(path).exists():
         raise InputError(f"{path} does not exist; give the phonopy_params.yaml of a finished calculation")
-    return from_phonopy(phonopy.load(path, log_level=0))
+    try:
+        return from_phonopy(phonopy.load(path, primitive_matrix="P", log_level=0))
+    except Exception as first:
+        try:
+            return from_phonopy(phonopy.load(path, log_level=0))
+        except Exception as second:
+            raise InputError(f"{path} gives no force constants of a diagonal supercell: {second}") from first

@@ -163,7 +163,7 @@ def element_of(label: str, reader: LineReader) -> str:
 
     for length in (2, 1):
         candidate = label[:length].capitalize()
-        if len(candidate) == length and candidate in atomic_numbers:
+        if len(candidate) == length and atomic_numbers.get(candidate, 0) > 0:
             return candidate
     raise reader.fail(f"a species whose name begins with an element, not {label!r}")
 

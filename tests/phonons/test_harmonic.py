@@ -1,0 +1,138 @@
+"""Force constants from calculators, and the command."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import typer
+from ase.build import bulk
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
+from typer.testing import CliRunner
+
+from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.phonons.harmonic import harmonic_force_constants, read_crystal, relax_positions
+from himlip_ase.phonons.phonopy_io import read_phonopy_params
+from himlip_ase.phonons.qe import read_dyn, write_dyn
+
+from .springs import zincblende
+from .test_force_constants import build
+
+
+class WithHessian(EMT):
+    """EMT with a Hessian by central differences, as calculators with an analytic one offer it."""
+
+    calls = 0
+
+    def get_hessian(self, atoms):
+        self.calls += 1
+        step, size = 1e-3, len(atoms)
+        hessian = np.empty((size, 3, size, 3))
+        for i in range(size):
+            for a in range(3):
+                forces = []
+                for sign in (1, -1):
+                    moved = atoms.copy()
+                    moved.positions[i, a] += sign * step
+                    moved.calc = EMT()
+                    forces.append(moved.get_forces())
+                hessian[i, a] = (forces[1] - forces[0]) / (2 * step)
+        return hessian
+
+
+class Broken(Calculator):
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": 0.0, "forces": np.full((len(self.atoms), 3), np.nan)}
+
+
+@pytest.fixture(scope="module")
+def copper():
+    return bulk("Cu", "fcc", a=3.6)
+
+
+def test_hessian_and_displacements_give_the_same_phonons(copper):
+    calculator = WithHessian()
+    fc = harmonic_force_constants(copper, calculator, (2, 2, 2))
+    assert calculator.calls == 1
+    other = harmonic_force_constants(copper, EMT(), (2, 2, 2))
+    qpoints = np.array([[0.5, 0, 0], [0.5, 0.5, 0], [0.2, 0.1, 0.35]])
+    # anharmonic error of the 0.01 Å displacements
+    assert np.abs(fc.frequencies(qpoints) - other.frequencies(qpoints)).max() < 0.2
+    assert 50 < fc.frequencies(qpoints).min() < fc.frequencies(qpoints).max() < 350
+    assert fc.acoustic_sum_rule_violation() < 1e-8
+
+
+def test_unrelaxed_crystal_is_told_and_relaxed(caplog):
+    crystal = bulk("CuAu", "zincblende", a=5.6)
+    crystal.positions[1] += [0.05, 0.02, 0.0]
+    with caplog.at_level(logging.WARNING, logger="himlip_ase"):
+        harmonic_force_constants(crystal, EMT(), (1, 1, 1))
+    assert "not relaxed" in caplog.text
+    caplog.clear()
+    relaxed = relax_positions(crystal, EMT(), fmax=1e-5)
+    relaxed.calc = EMT()
+    assert np.abs(relaxed.get_forces()).max() < 1e-5
+    assert np.allclose(relaxed.cell, crystal.cell)
+    with caplog.at_level(logging.WARNING, logger="himlip_ase"):
+        harmonic_force_constants(relaxed, EMT(), (1, 1, 1))
+    assert "not relaxed" not in caplog.text
+
+
+def test_calculator_that_returns_nan_is_caught(copper):
+    with pytest.raises(CalculationError, match="not finite"):
+        harmonic_force_constants(copper, Broken(), (1, 1, 1))
+
+
+def test_structure_files_that_are_none(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        read_crystal(tmp_path / "none.cif")
+    (tmp_path / "a.extxyz").write_text("not a structure\n")
+    with pytest.raises(InputError, match="no structure file"):
+        read_crystal(tmp_path / "a.extxyz")
+
+
+@pytest.fixture
+def app():
+    from himlip_ase.cli.phonons import register
+
+    app = typer.Typer()
+    register(app)
+    return app
+
+
+def test_command_plots_files(app, tmp_path):
+    _, fc = build(zincblende, (2, 2, 2))
+    write_dyn(fc.dynamical_matrices(), tmp_path / "dyn")
+    arguments = ["--dyn", str(tmp_path / "dyn"), "--out", str(tmp_path / "out"), "--mesh", "3", "3", "3"]
+    arguments += ["--npoints", "5", "--mass", "B=20", "--write-dyn"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "lowest frequency" in done.output
+    heavy = read_phonopy_params(tmp_path / "out" / "phonopy_params.yaml")
+    assert heavy.primitive.get_masses()[0] == pytest.approx(20)
+    expected = fc.with_masses({"B": 20.0}).dynamical_matrices().frequencies()
+    assert np.abs(read_dyn(tmp_path / "out" / "dyn").frequencies() - expected).max() < 0.01
+    again = CliRunner().invoke(app, arguments)
+    assert isinstance(again.exception, InputError)
+    assert "--overwrite" in str(again.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "either a STRUCTURE"),
+        (["a.xyz", "--dyn", "b"], "either a STRUCTURE"),
+        (["--dyn", "a", "--dyn", "b", "--label", "x"], "one --label for each"),
+        (["--dyn", "a", "--dyn", "a"], "repeat"),
+        (["--dyn", "nowhere/dyn"], "nowhere/dyn0"),
+    ],
+)
+def test_command_refuses_what_makes_no_sense(app, arguments, message):
+    done = CliRunner().invoke(app, arguments)
+    assert isinstance(done.exception, InputError)
+    assert message in str(done.exception)

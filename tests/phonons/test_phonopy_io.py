@@ -1,0 +1,119 @@
+"""phonopy's own results on the same force constants, and its own commands on our files."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import numpy as np
+import phonopy
+import pytest
+import yaml
+
+from himlip_ase.errors import InputError
+from himlip_ase.phonons.phonopy_io import (
+    from_phonopy,
+    read_phonopy_params,
+    setup_phonopy,
+    to_phonopy,
+    write_phonopy_params,
+)
+from himlip_ase.units import THZ_CM
+
+from .springs import triclinic, zincblende
+from .test_force_constants import build
+
+CASES = [(triclinic, (2, 1, 3)), (zincblende, (2, 2, 2))]
+
+
+@pytest.mark.parametrize(("make", "dims"), CASES)
+def test_phonopy_given_displacement_forces_agrees_at_any_q(make, dims):
+    """phonopy makes force constants itself, from forces of the springs on its displaced supercells."""
+    _, fc = build(make, dims)
+    ph = setup_phonopy(fc.primitive, dims)
+    ph.generate_displacements(distance=0.01)
+    sites = ph.supercell.positions
+    hessian = fc.hessian()
+    ph.forces = np.array(
+        [-np.einsum("iajb,jb->ia", hessian, s.positions - sites) for s in ph.supercells_with_displacements]
+    )
+    ph.produce_force_constants()
+    qpoints = np.vstack([np.random.default_rng(0).random((5, 3)), fc.dynamical_matrices().qpoints[1:]])
+    ph.run_qpoints(qpoints)
+    assert np.abs(ph.qpoints.frequencies * THZ_CM - fc.frequencies(qpoints)).max() < 0.01
+    assert np.abs(from_phonopy(ph).frequencies(qpoints) - fc.frequencies(qpoints)).max() < 0.01
+
+
+@pytest.mark.parametrize(("make", "dims"), CASES)
+def test_yaml_round_trip_with_changed_masses(make, dims, tmp_path):
+    _, fc = build(make, dims)
+    fc = fc.with_masses(np.linspace(2.014, 9, len(fc.primitive)))
+    path = write_phonopy_params(fc, tmp_path / "phonopy_params.yaml")
+    back = read_phonopy_params(path)
+    qpoints = np.random.default_rng(1).random((4, 3))
+    assert back.dims == dims
+    assert np.abs(back.primitive.get_masses() - fc.primitive.get_masses()).max() < 1e-6
+    assert np.abs(back.frequencies(qpoints) - fc.frequencies(qpoints)).max() < 0.01
+    ph = phonopy.load(path, primitive_matrix="P", symmetrize_fc=False, log_level=0)
+    ph.run_qpoints(qpoints)
+    assert np.abs(ph.qpoints.frequencies * THZ_CM - fc.frequencies(qpoints)).max() < 0.01
+    with pytest.raises(InputError, match="exists already"):
+        write_phonopy_params(fc, path)
+
+
+@pytest.mark.skipif(shutil.which("phonopy-load") is None, reason="phonopy's commands are not on the PATH")
+def test_phonopy_load_post_processes_the_file(tmp_path):
+    _, fc = build(zincblende, (2, 2, 2))
+    write_phonopy_params(fc, tmp_path / "phonopy_params.yaml")
+    command = [
+        "phonopy-load",
+        "phonopy_params.yaml",
+        "--qpoints",
+        "0.5 0 0  0.1 0.2 0.3",
+        "--pa",
+        "P",
+        "--no-sym-fc",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = yaml.safe_load((tmp_path / "qpoints.yaml").read_text())
+    theirs = [[band["frequency"] * THZ_CM for band in q["band"]] for q in result["phonon"]]
+    assert np.abs(theirs - fc.frequencies(np.array([[0.5, 0, 0], [0.1, 0.2, 0.3]]))).max() < 0.01
+
+
+def test_full_and_compact_and_foreign_set_ups_are_read():
+    _, fc = build(zincblende, (2, 2, 2))
+    ph = to_phonopy(fc)
+    ph.force_constants = fc.full()
+    assert np.abs(from_phonopy(ph).compact - fc.compact).max() < 1e-12
+    snf = phonopy.Phonopy(ph.unitcell, [2, 2, 2], primitive_matrix="P", use_SNF_supercell=True)
+    snf.force_constants = fc.full()[_positions_order(fc, snf)][:, _positions_order(fc, snf)]
+    qpoints = np.array([[0.11, 0.2, 0.37], [0.5, 0.5, 0]])
+    assert np.abs(from_phonopy(snf).frequencies(qpoints) - fc.frequencies(qpoints)).max() < 1e-6
+
+
+def _positions_order(fc, ph):
+    ours = fc.supercell.get_scaled_positions()
+    order = []
+    for site in ph.supercell.scaled_positions:
+        delta = ours - site
+        order.append(int(np.argmin(np.abs(delta - np.rint(delta)).max(axis=1))))
+    assert sorted(order) == list(range(len(ours)))
+    return order
+
+
+def test_what_cannot_be_read_is_refused(tmp_path):
+    _, fc = build(zincblende, (2, 2, 2))
+    ph = to_phonopy(fc)
+    empty = setup_phonopy(fc.primitive, (2, 2, 2))
+    with pytest.raises(InputError, match="no force constants"):
+        from_phonopy(empty)
+    skewed = phonopy.Phonopy(ph.unitcell, [[1, 1, 0], [0, 1, 0], [0, 0, 1]], primitive_matrix="P")
+    skewed.force_constants = np.zeros((2, 2, 3, 3))
+    with pytest.raises(InputError, match="not diagonal"):
+        from_phonopy(skewed)
+    with pytest.raises(InputError, match="does not exist"):
+        read_phonopy_params(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1, 2\n")
+    with pytest.raises(InputError, match=r"bad\.yaml"):
+        read_phonopy_params(tmp_path / "bad.yaml")
