@@ -1,4 +1,4 @@
-"""The only place that talks to python-sscha: ensembles in, minimised matrices and Hessian out.
+"""The only place that talks to python-sscha: ensembles in, minimised matrices and averages out.
 
 Units inside python-sscha are mixed: dynamical matrices Ry/bohr², positions and displacements Å, energies Ry,
 forces Ry/Å, stresses Ry/bohr³ with the opposite sign.  The conversions here use its own constants.
@@ -27,7 +27,6 @@ from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.phonons.cellconstructor import from_cellconstructor, to_cellconstructor
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha.ensemble import Ensemble
-from himlip_ase.sscha.residual import Symmetriser
 from himlip_ase.sscha.settings import SschaSettings
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,6 @@ def engine() -> SimpleNamespace:
     """
     try:
         with _quiet():
-            import cellconstructor.symmetries as symmetries
             import sscha.Ensemble as ensemble
             import sscha.SchaMinimizer as minimizer
         version = metadata.version("python-sscha")
@@ -61,7 +59,7 @@ def engine() -> SimpleNamespace:
         ) from error
     if tuple(int(part) for part in version.split(".")[:3]) < OLDEST:
         raise InputError(f"python-sscha {version} is too old; install python-sscha>=1.6.2")
-    return SimpleNamespace(ensemble=ensemble, minimizer=minimizer, symmetries=symmetries, version=version)
+    return SimpleNamespace(ensemble=ensemble, minimizer=minimizer, version=version)
 
 
 @contextlib.contextmanager
@@ -103,8 +101,8 @@ def peer_matrices(dynamical: DynamicalMatrices) -> Any:
         raise
     except ValueError as error:
         raise InputError(
-            f"a {dynamical.dims} grid lacks rotations of the crystal (python-sscha: {error}); give a grid that "
-            "they map onto itself, such as (2, 2, 2) for a cubic crystal"
+            f"a {dynamical.dims} grid lacks rotations of the crystal (python-sscha: {error}); give a grid "
+            "that they map onto itself, such as (2, 2, 2) for a cubic crystal"
         ) from error
 
 
@@ -183,6 +181,7 @@ def minimise(
     peer_ensemble: Any,
     settings: SschaSettings,
     static_energy: float,
+    move_centroids: bool,
     on_step: Callable[[int], None] | None = None,
 ) -> Minimisation:
     """Minimise the free energy on one ensemble until its gradient vanishes or the Kong-Liu ratio runs out.
@@ -195,6 +194,8 @@ def minimise(
         Step, thresholds and limits.
     static_energy : float
         Energy subtracted from the free energy, eV per primitive cell.
+    move_centroids : bool
+        Minimise the structure too.
     on_step : callable, optional
         Called with the number of steps made.
     """
@@ -217,7 +218,7 @@ def minimise(
             use_julia=False,
             eq_energy=static_energy / rydberg,
         )
-        minimizer.minim_struct = settings.minimise_structure and _has_free_coordinates(peer_ensemble)
+        minimizer.minim_struct = move_centroids
         minimizer.set_minimization_step(settings.step)
         minimizer.abs_conv_thr = NEGLIGIBLE_GRADIENT
         try:
@@ -250,45 +251,6 @@ def minimise(
     )
 
 
-def _has_free_coordinates(peer_ensemble: Any) -> bool:
-    """Whether the space group leaves any atomic coordinate free, translations apart."""
-    structure = peer_ensemble.current_dyn.structure
-    test = np.random.default_rng(0).normal(size=structure.coords.shape)
-    projected = _vector_projection(structure, test - test.mean(axis=0))
-    return bool(np.abs(projected - projected.mean(axis=0)).max() > 1e-8)
-
-
-def _vector_projection(structure: Any, vectors: np.ndarray) -> np.ndarray:
-    symmetry = engine().symmetries.QE_Symmetry(structure)
-    symmetry.SetupQPoint()
-    projected = np.array(vectors, dtype=np.float64, order="C")
-    symmetry.SymmetrizeVector(projected)
-    return projected
-
-
-def symmetriser(dynamical: DynamicalMatrices) -> Symmetriser:
-    """Projections onto the space group of `dynamical` (acoustic sum rule included)."""
-    peer = engine()
-    cc_dyn = peer_matrices(dynamical)
-
-    def matrices(blocks: np.ndarray) -> np.ndarray:
-        work = peer_matrices(
-            DynamicalMatrices(dynamical.primitive, dynamical.dims, dynamical.qpoints, blocks)
-        )
-        fcq = np.array(work.dynmats, dtype=np.complex128)
-        with _quiet():
-            peer.symmetries.QE_Symmetry(work.structure).SymmetrizeFCQ(fcq, work.q_stars, asr="custom")
-        for index, block in enumerate(fcq):
-            work.dynmats[index] = block
-        return from_cellconstructor(work).matrices
-
-    def vectors(values: np.ndarray) -> np.ndarray:
-        with _quiet():
-            return _vector_projection(cc_dyn.structure, values)
-
-    return Symmetriser(matrices, vectors)
-
-
 def free_energy(peer_ensemble: Any) -> tuple[float, float]:
     """Free energy and its standard error, eV per primitive cell, potential energy included."""
     rydberg, cells = engine().ensemble.Rydberg, int(np.prod(peer_ensemble.supercell))
@@ -312,9 +274,9 @@ def stress(peer_ensemble: Any) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def free_energy_hessian(peer_ensemble: Any) -> DynamicalMatrices:
-    """Free-energy Hessian with the third-order term (Bianco 2017, PRB 96 014111), symmetrised.
+    """python-sscha's free-energy Hessian with the third-order term, the judge of our own.
 
-    The ensemble must be a fresh draw from the auxiliary: python-sscha converts it in place and back.
+    The ensemble must be a fresh draw from the auxiliary: it is converted in place and back.
     """
     with _quiet():
         hessian = peer_ensemble.get_free_energy_hessian(include_v4=False, use_symmetries=True)

@@ -10,6 +10,9 @@ import numpy as np
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha.ensemble import Ensemble
 from himlip_ase.sscha.residual import Residual
+from himlip_ase.sscha.sampling import HarmonicDistribution
+from himlip_ase.sscha.symmetry import SpaceGroup
+from himlip_ase.sscha.third_order import hessian_with_bubble, third_order
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,10 @@ class HessianEstimate:
 
 
 def estimate_hessian(
-    compute: Callable[[Ensemble], DynamicalMatrices],
+    distribution: HarmonicDistribution,
     ensemble: Ensemble,
     maker: Residual,
+    group: SpaceGroup,
     n_blocks: int,
     on_step: Callable[[int], None] | None = None,
 ) -> HessianEstimate:
@@ -43,27 +47,37 @@ def estimate_hessian(
 
     Parameters
     ----------
-    compute : callable
-        The Hessian of an ensemble.
+    distribution : HarmonicDistribution
+        The auxiliary.
     ensemble : Ensemble
-        Fresh draw from the auxiliary.
+        Fresh draw from it.
     maker : Residual
         Residual on the ensemble that made the auxiliary; its blocks carry the auxiliary's own noise into the
         Hessian's error.
+    group : SpaceGroup
+        Of the auxiliary.
     n_blocks : int
         Blocks of the jackknife.
     on_step : callable, optional
-        Called with the number of Hessians made.
+        Called with the number of blocks done.
     """
-    hessian = compute(ensemble)
-    whole = hessian.frequencies()
-    left_out = []
+    weights, total = [], None
+    tensors = []
     for number, block in enumerate(ensemble.pair_blocks(n_blocks), start=1):
-        kept = np.delete(np.arange(len(ensemble)), block)
-        left_out.append(compute(ensemble.part(kept)).frequencies())
+        tensors.append(third_order(distribution, ensemble.part(block), group))
+        weights.append(len(block) / len(ensemble))
+        total = tensors[-1] * weights[-1] if total is None else total + tensors[-1] * weights[-1]
         if on_step is not None:
             on_step(number)
-    deleted = np.array(left_out)
+    assert total is not None
+    hessian = hessian_with_bubble(distribution, total, group)
+    whole = hessian.frequencies()
+    deleted = np.array(
+        [
+            hessian_with_bubble(distribution, (total - weight * tensor) / (1 - weight), group).frequencies()
+            for tensor, weight in zip(tensors, weights, strict=True)
+        ]
+    )
     mean = deleted.mean(axis=0)
     spread = (n_blocks - 1) / n_blocks * ((deleted - mean) ** 2).sum(axis=0)
     changes = (maker.blocks - maker.blocks.mean(axis=0)) / np.sqrt(len(maker.blocks))

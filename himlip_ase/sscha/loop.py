@@ -23,6 +23,7 @@ from himlip_ase.sscha.result import History, PopulationRecord, SschaResult, load
 from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.state import State, pack, unpack
+from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.sscha.verdict import fresh_test, reason
 
 log = logging.getLogger(__name__)
@@ -201,15 +202,14 @@ def _population(
     distribution = HarmonicDistribution(begun, settings.temperature_k)
     ensemble = _ensemble(name, distribution, settings.n_configurations, number, checker, settings, state)
     reference = stages[0].reference if stages else ensemble.static_energy / np.prod(begun.dims)
-    symmetrise = bridge.symmetriser(begun)
+    group = SpaceGroup(begun)
     ones = np.ones(len(ensemble))
-    fresh = residual(
-        distribution, ensemble.displacements, ensemble.forces, ones, symmetrise, settings.n_blocks
-    )
+    fresh = residual(distribution, ensemble.displacements, ensemble.forces, ones, group, settings.n_blocks)
     test = fresh_test(fresh, stages[-1].maker if stages else None)
     warn_close(number, distribution.supercell, ensemble)
     peer_ensemble = bridge.build_ensemble(begun, ensemble, settings.temperature_k)
-    found = bridge.minimise(peer_ensemble, settings, reference, bar.step)
+    move = settings.minimise_structure and group.has_free_coordinates()
+    found = bridge.minimise(peer_ensemble, settings, reference, move, bar.step)
     auxiliary = found.auxiliary
     shift = np.tile(begun.primitive.positions - auxiliary.primitive.positions, (int(np.prod(begun.dims)), 1))
     maker = residual(
@@ -217,7 +217,7 @@ def _population(
         ensemble.displacements + shift,
         ensemble.forces,
         found.weights,
-        symmetrise,
+        group,
         settings.n_blocks,
     )
     history = History(
@@ -316,13 +316,13 @@ def _finish(
             settings,
             state,
         )
-        ones = np.ones(len(ensemble))
+        group, ones = SpaceGroup(auxiliary), np.ones(len(ensemble))
         fresh = residual(
             distribution,
             ensemble.displacements,
             ensemble.forces,
             ones,
-            bridge.symmetriser(auxiliary),
+            group,
             settings.n_blocks,
         )
         test = fresh_test(fresh, last.maker)
@@ -334,13 +334,7 @@ def _finish(
         total, sigma = bridge.free_energy(peer_ensemble)
         free_energy = total - last.reference
         stress = bridge.stress(peer_ensemble)
-        estimate = estimate_hessian(
-            lambda part: bridge.free_energy_hessian(bridge.build_ensemble(auxiliary, part, temperature)),
-            ensemble,
-            last.maker,
-            settings.n_blocks,
-            bar.step,
-        )
+        estimate = estimate_hessian(distribution, ensemble, last.maker, group, settings.n_blocks, bar.step)
     histories = [stage.history for stage in stages]
     return SschaResult(
         settings=settings,

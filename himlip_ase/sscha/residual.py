@@ -8,8 +8,8 @@ unbiased test of convergence.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -17,12 +17,14 @@ from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM
 
 
-@dataclass(frozen=True)
-class Symmetriser:
-    """Linear projections onto the space group: Φ(q) blocks (nq, 3n, 3n) and vectors (n, 3)."""
+class Projection(Protocol):
+    """Linear projections, such as :class:`~himlip_ase.sscha.symmetry.SpaceGroup`."""
 
-    matrices: Callable[[np.ndarray], np.ndarray]
-    vectors: Callable[[np.ndarray], np.ndarray]
+    def matrices(self, blocks: np.ndarray, /) -> np.ndarray:
+        """Of Φ(q), (nq, 3n, 3n)."""
+
+    def vectors(self, values: np.ndarray, /) -> np.ndarray:
+        """Of one vector an atom of the primitive cell, (n, 3)."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def residual(
     displacements: np.ndarray,
     forces: np.ndarray,
     weights: np.ndarray,
-    symmetrise: Symmetriser,
+    group: Projection,
     n_blocks: int,
 ) -> Residual:
     """Self-consistency residual of `distribution` on an ensemble.
@@ -64,7 +66,7 @@ def residual(
         Å from its centroids and eV/Å, in the order of ``primitive.repeat(dims)``, opposite pairs adjacent.
     weights : ndarray, shape (n,)
         Importance weights; ones for a fresh ensemble.
-    symmetrise : Symmetriser
+    group : Projection
         Projections onto the space group.
     n_blocks : int
         Blocks for the standard error.
@@ -86,9 +88,9 @@ def residual(
         weight = weights[chosen] / weights[chosen].sum()
         correlation = np.einsum("n,nqi,nqj->qij", weight, moved[chosen], excess[chosen].conj(), optimize=True)
         change = -inverse @ correlation / cells
-        blocks.append(symmetrise.matrices((change + change.conj().transpose(0, 2, 1)) / 2))
+        blocks.append(group.matrices((change + change.conj().transpose(0, 2, 1)) / 2))
         mean = (weight @ forces[chosen].reshape(len(weight), -1)).reshape(cells, -1, 3).mean(axis=0)
-        block_forces.append(symmetrise.vectors(mean - mean.mean(axis=0)))
+        block_forces.append(group.vectors(mean - mean.mean(axis=0)))
     changes, means = np.array(blocks), np.array(block_forces)
     shifts = frequency_changes(distribution, changes)
     share = np.array(shares)

@@ -53,7 +53,7 @@ class SschaSettings:
     max_steps: int = 500
     seed: int = 0
     n_hessian_configurations: int = 2000
-    n_blocks: int = 10
+    n_blocks: int = 20
     minimise_structure: bool = True
     significance: float = 2.0
 
