@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib
 import logging
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Annotated
@@ -65,7 +66,7 @@ def _root(
     configure_logging(level)
 
 
-def configure_logging(level: int) -> None:
+def configure_logging(level: int = logging.INFO) -> None:
     """Send the package's log to standard error, once, at `level`."""
     logger = logging.getLogger("himlip_ase")
     logger.setLevel(level)
@@ -74,7 +75,10 @@ def configure_logging(level: int) -> None:
         from rich.logging import RichHandler
 
         handler = RichHandler(
-            console=Console(stderr=True), show_path=False, show_level=False, log_time_format="%H:%M:%S"
+            console=Console(stderr=True, width=None if sys.stderr.isatty() else 150),
+            show_path=False,
+            show_level=False,
+            log_time_format="%H:%M:%S",
         )
         handler.himlip_console = True  # type: ignore[attr-defined]
         logger.addHandler(handler)
@@ -93,17 +97,17 @@ def clean_errors(debug: bool = False) -> Iterator[None]:
         if debug:
             raise
         typer.echo(_STOPPED, err=True)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise SystemExit(EXIT_INTERRUPTED) from None
     except InputError as error:
         if debug:
             raise
         typer.echo(f"Input error: {error}", err=True)
-        raise typer.Exit(EXIT_INPUT) from None
+        raise SystemExit(EXIT_INPUT) from None
     except CalculationError as error:
         if debug:
             raise
         typer.echo(f"Calculation failed: {error}", err=True)
-        raise typer.Exit(EXIT_CALCULATION) from None
+        raise SystemExit(EXIT_CALCULATION) from None
     except OSError as error:
         if debug:
             raise
@@ -112,12 +116,12 @@ def clean_errors(debug: bool = False) -> Iterator[None]:
             typer.echo(
                 f"Calculation failed: no space left on the disk{name}; free some and --resume", err=True
             )
-            raise typer.Exit(EXIT_CALCULATION) from None
+            raise SystemExit(EXIT_CALCULATION) from None
         if error.errno == errno.EROFS:
             typer.echo(f"Input error: the file system of{name} is read-only; choose another folder", err=True)
         else:
             typer.echo(f"Input error: {error.strerror or error}:{name}", err=True)
-        raise typer.Exit(EXIT_INPUT) from None
+        raise SystemExit(EXIT_INPUT) from None
 
 
 def run_command(name: str, arguments: list[str], debug: bool = False) -> None:

@@ -41,8 +41,8 @@ def _run(context: Context, folder: Path) -> Outcome:
     outcome = Outcome()
     n_populations = len(result.populations)
     run = (
-        f"{n_populations} populations of {settings.n_configurations} configurations at {settings.temperature_k:g} K, "
-        f"seed {settings.seed}, {result.engine}"
+        f"{n_populations} populations of {settings.n_configurations} configurations at "
+        f"{settings.temperature_k:g} K, seed {settings.seed}, {result.engine}"
     )
     outcome.add("sscha_converged", bool(result.converged), "", result.verdict)
     if not result.converged:
@@ -90,7 +90,7 @@ def _run(context: Context, folder: Path) -> Outcome:
             "hessian_lowest",
             float(frequencies[least]),
             "cm⁻¹",
-            f"lowest mode of the free-energy Hessian on the grid, at q = {result.hessian.qpoints[least[0]].tolist()}",
+            f"lowest mode of the free-energy Hessian, at q = {result.hessian.qpoints[least[0]].tolist()}",
             float(result.hessian_sigma_cm[least]),
         )
     return outcome

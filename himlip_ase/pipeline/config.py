@@ -81,7 +81,7 @@ class FinetuneSection(Section):
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     """See `himlip_ase.hint.settings.TrainingSettings`."""
     network: dict[str, int | float] = Field(default_factory=dict)
-    """Shape of fresh weights: the keys of `himlip_ase.potential.network.HiMLIPConfig` but ``elements``."""
+    """Shape of fresh weights: keys of `himlip_ase.potential.network.HiMLIPConfig`, without ``elements``."""
 
     @model_validator(mode="after")
     def _known_network(self) -> FinetuneSection:
@@ -98,7 +98,7 @@ class TcSection(Section):
     mu_star: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.10, 0.13, 0.16], min_length=1)
     methods: list[Method] = Field(default=["mcmillan", "allen-dynes", "eliashberg"], min_length=1)
     sigma_ry: float | None = Field(default=None, gt=0)
-    """Smearing of the double delta; None: the middle of the plateau, whose spread is added to the uncertainty."""
+    """Smearing of the double delta; None: the middle of the plateau, whose spread enters the uncertainty."""
     gamma_weight: GammaWeight = "counted"
     """Whether the q-sum counts Γ (divides by N_q) or leaves it out (divides by N_q − 1)."""
 

@@ -1,4 +1,4 @@
-"""The ``phonons`` stage: harmonic phonons of DFT and of the potential, and the double well of the softest mode."""
+"""The ``phonons`` stage: harmonic phonons of DFT and potential, and the double well of the softest mode."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def fit_well(amplitudes: np.ndarray, energies: np.ndarray) -> Well:
 
 
 def dft_well(labels: LabelFolder) -> tuple[np.ndarray, Well] | None:
-    """Displacement pattern (n, 3), of norm 1, and well of the ``doublewell`` set; None where there is none."""
+    """Displacement pattern (n, 3) of norm 1, and well, of the ``doublewell`` set; None without one."""
     if DOUBLE_WELL not in labels.sets():
         return None
     frames = [frame for frame in labels.frames([DOUBLE_WELL]) if frame.energy is not None]

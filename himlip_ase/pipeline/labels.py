@@ -163,8 +163,8 @@ def check_labels(labels: LabelFolder, config: RunConfig) -> None:
         )
     if tuple(harmonic.dims) != tuple(config.q_grid):
         raise InputError(
-            f"{labels.path}/harmonic is on a {'×'.join(map(str, harmonic.dims))} q-grid, the configuration asks for "
-            f"{'×'.join(map(str, config.q_grid))}; set q_grid: {list(harmonic.dims)}, or make other labels"
+            f"{labels.path}/harmonic is on a {'×'.join(map(str, harmonic.dims))} q-grid, the "
+            f"configuration asks for {'×'.join(map(str, config.q_grid))}; set q_grid: {list(harmonic.dims)}"
         )
     if config.structure is not None and config.labels.folder is not None:
         given = read(config.structure)
@@ -179,13 +179,13 @@ def check_labels(labels: LabelFolder, config: RunConfig) -> None:
         strangers = set(frame.atoms.get_chemical_symbols()) - present
         if strangers:
             raise InputError(
-                f"{frame.source} holds {', '.join(sorted(strangers))}, which {crystal.get_chemical_formula()} does not: "
-                "a label file of another crystal"
+                f"{frame.source} holds {', '.join(sorted(strangers))}, which "
+                f"{crystal.get_chemical_formula()} does not: a label file of another crystal"
             )
 
 
 def make_labels(config: RunConfig, folder: Path) -> None:
-    """Relax, then harmonic matrices, rattled cells, double well and validation supercells; collected at the end.
+    """Relax, then harmonic matrices, rattled cells, double well and validation supercells, collected.
 
     Finished DFT runs are never repeated: each is recognised by its input.
     """

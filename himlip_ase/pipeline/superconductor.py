@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, mass_reduced
 from himlip_ase.pipeline.labels import label_folder
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data
+from himlip_ase.superconductivity.analysis import TcAnalysis, analyse
+from himlip_ase.superconductivity.plateau import BootstrapTc, bootstrap_tc
+from himlip_ase.superconductivity.tc import NoTc
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, signed_frequencies_cm
-
-if TYPE_CHECKING:
-    from himlip_ase.superconductivity.elph_matrices import ElphMatrices
-    from himlip_ase.superconductivity.plateau import SigmaPlateau
-    from himlip_ase.superconductivity.spectrum import Spectrum
-
-logger = logging.getLogger(__name__)
 
 TABLES = "tc.json"
 SPECTRA = "spectra.npz"
@@ -49,100 +44,65 @@ def _run(context: Context, folder: Path) -> Outcome:
     cases["auxiliary"] = (sscha.auxiliary, sscha.auxiliary_sigma_cm)
     if sscha.hessian is not None:
         cases["hessian"] = (sscha.hessian, sscha.hessian_sigma_cm)
-    refusal = "" if sscha.converged else f"the SSCHA did not converge: {sscha.verdict}"
+    unconverged = "" if sscha.converged else f"the SSCHA did not converge: {sscha.verdict}"
+    config = context.config.tc
     tables: dict[str, Any] = {}
     spectra: dict[str, np.ndarray] = {}
     for key, (phonons, sigma_cm) in cases.items():
-        spectrum, table = _one(
-            context, outcome, elph, key, phonons, sigma_cm, refusal if key != "harmonic" else ""
+        found = analyse(
+            NAMES[key],
+            elph,
+            phonons,
+            labels.harmonic,
+            mu_star=config.mu_star,
+            methods=config.methods,
+            sigma_ry=config.sigma_ry,
+            gamma_weight=config.gamma_weight,
         )
-        spectra[f"{key}.energies_ev"], spectra[f"{key}.lambdas"] = spectrum.energies_ev, spectrum.lambdas
-        tables[key] = table
+        noise = None
+        if sigma_cm is not None and not found.spectrum.problems:
+            samples = noisy_phonons(phonons, sigma_cm, NOISE_SAMPLES)
+            noise = bootstrap_tc(
+                elph, samples, config.mu_star, config.methods, found.sigma_ry, config.gamma_weight
+            )
+        tables[key] = found.to_dict()
+        spectra[f"{key}.energies_ev"] = found.spectrum.energies_ev
+        spectra[f"{key}.lambdas"] = found.spectrum.lambdas
+        _quote(outcome, key, found, noise, "" if key == "harmonic" else unconverged)
     save_data(folder / TABLES, tables)
     np.savez_compressed(folder / SPECTRA, **spectra)  # type: ignore[arg-type]
     return outcome
 
 
-def _one(
-    context: Context,
-    outcome: Outcome,
-    elph: ElphMatrices,
-    key: str,
-    phonons: DynamicalMatrices,
-    sigma_cm: np.ndarray | None,
-    refusal: str,
-) -> tuple[Spectrum, dict[str, Any]]:
-    """Spectrum and table of one set of phonons; each Tc is quoted with its error bar or its reason."""
-    from himlip_ase.superconductivity.plateau import (
-        BootstrapTc,
-        bootstrap_tc,
-        sigma_plateau,
-        with_sigma_spread,
-    )
-    from himlip_ase.superconductivity.spectral import mode_coupling
-    from himlip_ase.superconductivity.tc import NoTc, Tc, tc_table
-
-    config = context.config.tc
-    plateau: SigmaPlateau | None = None
-    if len(elph.sigma_ry) >= 3:
-        plateau = sigma_plateau(elph, phonons, config.mu_star[0], gamma_weight=config.gamma_weight)
-    sigma_ry = config.sigma_ry or (plateau.sigma_chosen_ry if plateau else None)
-    spectrum = mode_coupling(elph, phonons, sigma_ry, config.gamma_weight).spectrum()
-    table = tc_table(spectrum, config.mu_star, config.methods)
-    noise: BootstrapTc | None = None
-    if sigma_cm is not None and not spectrum.problems:
-        samples = noisy_phonons(phonons, sigma_cm, NOISE_SAMPLES)
-        noise = bootstrap_tc(elph, samples, config.mu_star, config.methods, sigma_ry, config.gamma_weight)
-    name = NAMES[key]
-    scope = "all modes" if not spectrum.problems else f"stable modes only ({'; '.join(table.problems)})"
-    lambda_noise = [table.lambda_uncertainty, plateau.lambda_spread if plateau else None]
-    lambda_noise.append(noise.lambda_std if noise else None)
-    outcome.add(
-        f"lambda.{key}",
-        table.lambda_total,
-        "",
-        f"2∫α²F/ω, {name}, {scope}; uncertainty: weight of Γ, σ plateau and noise of the phonons",
-        quadrature(lambda_noise),
-    )
-    outcome.add(f"omega_log.{key}", table.omega_log_k, "K", f"logarithmic mean, {name}, {scope}")
-    entries = []
+def _quote(outcome: Outcome, key: str, found: TcAnalysis, noise: BootstrapTc | None, refusal: str) -> None:
+    """λ, ω_log and each Tc with its error bar, or with the reason why there is none."""
+    table, name = found.table, found.label
+    scope = f"stable modes only ({'; '.join(table.problems)})" if table.problems else "all modes"
+    plus = "; statistical noise of the phonons" if noise is not None else ""
+    how = f"2∫α²F/ω, {name}, {scope}; ±: {table.uncertainty_source}{plus}"
+    error = quadrature([table.lambda_uncertainty, noise.lambda_std if noise else None])
+    outcome.add(f"lambda.{key}", _finite(table.lambda_total), "", how, error)
+    outcome.add(f"omega_log.{key}", _finite(table.omega_log_k), "K", f"logarithmic mean, {name}, {scope}")
+    sampled = {(r.method, r.mu_star): r for r in noise.results} if noise is not None else {}
     for entry in table.results:
         figure = f"tc.{key}.{entry.method}.mu{entry.mu_star:.2f}"
-        if isinstance(entry, Tc) and plateau is not None:
-            entry = with_sigma_spread(entry, plateau)
-        reason = refusal or (entry.reason if isinstance(entry, NoTc) else "")
-        item: dict[str, Any] = {"method": entry.method, "mu_star": entry.mu_star}
-        if reason or isinstance(entry, NoTc):
-            outcome.add(figure, None, "K", f"no Tc: {reason}")
-            entries.append(item | {"kelvin": None, "reason": reason})
+        what = f"{entry.method}, μ* = {entry.mu_star:g}, {name}"
+        if isinstance(entry, NoTc) or refusal:
+            reason = refusal or (entry.reason if isinstance(entry, NoTc) else "")
+            outcome.add(figure, None, "K", f"{what}: no Tc: {reason}")
             continue
-        sources, parts = entry.uncertainty_source, [entry.uncertainty_kelvin]
-        if noise is not None:
-            match = [r for r in noise.results if (r.method, r.mu_star) == (entry.method, entry.mu_star)]
-            if match and isinstance(match[0], Tc):
-                parts.append(match[0].uncertainty_kelvin)
-                sources += "; statistical noise of the phonons"
-            elif match and isinstance(match[0], NoTc):
-                outcome.notes.append(
-                    f"Tc ({name}, {entry.method}, μ* = {entry.mu_star:g}): {match[0].reason}"
-                )
-        error = quadrature(parts)
-        outcome.add(
-            figure, entry.kelvin, "K", f"{entry.method}, μ* = {entry.mu_star:g}, {name}; ±: {sources}", error
-        )
-        entries.append(item | {"kelvin": entry.kelvin, "uncertainty": error, "sources": sources})
+        sample = sampled.get((entry.method, entry.mu_star))
+        if isinstance(sample, NoTc):
+            outcome.add(figure, None, "K", f"{what}: no Tc: {sample.reason}")
+            continue
+        error = quadrature([entry.uncertainty_kelvin, sample.uncertainty_kelvin if sample else None])
+        outcome.add(figure, entry.kelvin, "K", f"{what}; ±: {entry.uncertainty_source}{plus}", error)
     if table.problems:
-        outcome.notes.append(f"No Tc from phonons '{name}': {'; '.join(table.problems)}.")
-    data = table.to_dict() | {"tc": entries}
-    if plateau is not None:
-        data["sigma"] = {
-            "sigma_ry": plateau.sigma_ry.tolist(),
-            "lambda": plateau.lambdas.tolist(),
-            "found": plateau.found,
-            "window_ry": list(plateau.window),
-            "chosen_ry": sigma_ry,
-        }
-    return spectrum, data
+        outcome.notes.append(f"No Tc from the phonons '{name}': {'; '.join(table.problems)}.")
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def quadrature(parts: list[float | None]) -> float | None:

@@ -1,4 +1,4 @@
-"""The ``finetune`` stage: a model that is there already, or one trained on the labels; judged on what it never saw."""
+"""The ``finetune`` stage: a model that is there already, or one trained; judged on what it never saw."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _judge(context: Context, labels: LabelFolder, folder: Path, outcome: Outcome
                     1e3 * item.forces.rmse,
                     "meV/Å",
                     f"{seen}; DFT forces have {1e3 * item.forces.label_rms:.0f} meV/Å rms",
-                    bootstrap_rmse(*(1e3 * x for x in item.pairs["forces"]), blocks=item.frames),
+                    bootstrap_rmse(1e3 * item.pairs["forces"][0], 1e3 * item.pairs["forces"][1], item.frames),
                 )
                 outcome.add(
                     f"{name}.energy_rmse.{key}",

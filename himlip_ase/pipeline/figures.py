@@ -1,0 +1,136 @@
+"""The pictures of a report, each written as PNG and PDF beside the numbers that it shows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from himlip_ase.files import atomic_write, write_json
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from himlip_ase.sscha.result import SschaResult
+    from himlip_ase.superconductivity.spectrum import Spectrum
+
+
+def save(figure: Figure, folder: Path, name: str) -> Path:
+    """Write ``name.png`` and ``name.pdf``; the path of the PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    for kind in ("pdf", "png"):
+        buffer = io.BytesIO()
+        # no date and no random names inside: the same numbers give the same file
+        figure.savefig(
+            buffer, format=kind, dpi=150, metadata={"CreationDate": None} if kind == "pdf" else None
+        )
+        with atomic_write(folder / f"{name}.{kind}", "wb", overwrite=True) as stream:
+            stream.write(buffer.getvalue())
+    return folder / f"{name}.png"
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    return figure, list(axes)
+
+
+def bands(
+    folder: Path,
+    left: Mapping[str, DynamicalMatrices],
+    right: Mapping[str, DynamicalMatrices],
+    npoints: int = 81,
+) -> Path:
+    """Bands along the high-symmetry path: two groups of phonons side by side on one scale.
+
+    Parameters
+    ----------
+    folder : Path
+    left, right : mapping of label to DynamicalMatrices
+    npoints : int
+        Points on the longest segment.
+    """
+    from himlip_ase.phonons.bands import BandStructure, band_path, band_structure
+    from himlip_ase.phonons.plots import plot_bands
+
+    path = band_path(next(iter(left.values())).primitive, npoints)
+    groups = [group for group in (left, right) if group]
+    figure, axes = _figure(5.2 * len(groups), 4.4, len(groups))
+    low, high = 0.0, 0.0
+    for ax, group in zip(axes, groups, strict=True):
+        drawn: dict[str, BandStructure] = {}
+        for label, matrices in group.items():
+            drawn[label] = band_structure(matrices.force_constants(), path=path)
+            name = "".join(c if c.isalnum() else "_" for c in label.lower())
+            drawn[label].write(folder / f"bands_{name}.txt", overwrite=True)
+        plot_bands(ax, list(drawn.values()), list(drawn))
+        for item in drawn.values():
+            low = min(low, min(float(f.min()) for f in item.frequencies))
+            high = max(high, max(float(f.max()) for f in item.frequencies))
+    for ax in axes:
+        ax.set_ylim(low - 0.03 * (high - low), high + 0.12 * (high - low))
+    return save(figure, folder, "bands")
+
+
+def double_well(folder: Path, wells: Mapping[str, Any]) -> Path:
+    """Energy along the softest mode at Γ: DFT points, potential with and without the Hessian in training."""
+    figure, (ax,) = _figure(5.2, 3.8)
+    styles = {
+        "with_hessian": ("-", "C0", "Hi-MLIP"),
+        "without_hessian": ("--", "C1", "trained without Hessian"),
+    }
+    for key, (style, colour, label) in styles.items():
+        if key in wells:
+            x, y = np.array(wells[key]["amplitudes_angstrom"]), 1e3 * np.array(wells[key]["energies_ev"])
+            ax.plot(np.r_[-x[::-1], x], np.r_[y[::-1], y], style, color=colour, label=label)
+    if "dft" in wells:
+        x, y = np.array(wells["dft"]["amplitudes_angstrom"]), 1e3 * np.array(wells["dft"]["energies_ev"])
+        ax.plot(np.r_[-x, x], np.r_[y, y], "o", color="k", ms=4, label="DFT", zorder=3)
+    ax.axhline(0, color="0.7", lw=0.8, zorder=0)
+    ax.set(xlabel="displacement of the cell along the mode (Å)", ylabel="energy (meV/cell)")
+    ax.legend(frameon=False, fontsize="small")
+    write_json(folder / "double_well.json", dict(wells), overwrite=True)
+    return save(figure, folder, "double_well")
+
+
+def parity(folder: Path, pairs: Mapping[str, np.ndarray], name: str) -> Path:
+    """Forces on the set `name`: potential against DFT, with and without the Hessian in training."""
+    from himlip_ase.hint.plots import plot_parity
+
+    titles = {"with_hessian": "with Hessian", "without_hessian": "without Hessian"}
+    present = [key for key in titles if f"{key}.{name}.forces" in pairs]
+    figure, axes = _figure(4.2 * len(present), 4.0, len(present))
+    for ax, key in zip(axes, present, strict=True):
+        wanted, got = pairs[f"{key}.{name}.forces"]
+        plot_parity(ax, wanted, got, "force", "eV/Å")
+        ax.set_title(f"{name}, trained {titles[key]}", fontsize="medium")
+    return save(figure, folder, f"parity_{name}")
+
+
+def alpha2f(folder: Path, spectra: Mapping[str, Spectrum]) -> Path:
+    """α²F and cumulative λ of each set of phonons."""
+    from himlip_ase.superconductivity.plots import curve_text, plot_alpha2f
+
+    figure, (ax,) = _figure(6.4, 4.2)
+    plot_alpha2f(ax, list(spectra.values()), list(spectra))
+    for label, spectrum in spectra.items():
+        name = "".join(c if c.isalnum() else "_" for c in label.lower())
+        with atomic_write(folder / f"alpha2f_{name}.txt", overwrite=True) as stream:
+            stream.write(curve_text(spectrum, label))
+    return save(figure, folder, "alpha2f")
+
+
+def sscha(folder: Path, result: SschaResult) -> list[Path]:
+    """Convergence of the SSCHA, and frequencies with error bars on the grid."""
+    from himlip_ase.sscha.plots import write_figures
+
+    return [path for path in write_figures(result, folder, overwrite=True) if path.suffix == ".png"]

@@ -1,0 +1,274 @@
+"""The ``report`` stage: pictures, ``report.md``, ``report.html`` from what the other stages left."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from himlip_ase.files import atomic_write
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.qe import read_dyn
+from himlip_ase.pipeline import figures
+from himlip_ase.pipeline.config import RunConfig
+from himlip_ase.pipeline.document import Document, Heading, Paragraph, Picture, Table, number
+from himlip_ase.pipeline.harmonic import HIMLIP_DYN, WELL
+from himlip_ase.pipeline.labels import VALIDATION, LabelFolder, label_folder
+from himlip_ase.pipeline.runfolder import Figure, RunFolder
+from himlip_ase.pipeline.stages import Context, Outcome, Stage
+from himlip_ase.pipeline.superconductor import NAMES, SPECTRA, TABLES
+from himlip_ase.pipeline.training import PAIRS
+
+logger = logging.getLogger(__name__)
+
+BEFORE = ("labels", "finetune", "phonons", "sscha", "tc")
+
+
+def _run(context: Context, folder: Path) -> Outcome:
+    outcome = Outcome()
+    costs = cost_rows(context)
+    for name, (value, unit, how) in costs.items():
+        outcome.add(name, value, unit, how)
+    write_report(context, outcome)
+    return outcome
+
+
+def write_report(context: Context, extra: Outcome | None = None) -> Path:
+    """Draw everything again and write ``report.md`` and ``report.html``.
+
+    Returns
+    -------
+    Path
+        ``report.html``.
+    """
+    folder, labels = context.folder, label_folder(context)
+    quoted: dict[str, Figure] = {}
+    notes: list[str] = []
+    for stage in (*BEFORE, "report"):
+        record = folder.read_record(stage)
+        if record is not None:
+            quoted |= record.figures
+            notes += record.notes
+    if extra is not None:
+        quoted |= extra.figures
+    document = Document(f"{context.config.name}: anharmonic phonons and Tc")
+    _headline(document, context.config, quoted, notes)
+    _pictures(document, context, labels, quoted)
+    _costs(document, labels, quoted)
+    document.add(
+        Heading("All figures"),
+        Table(
+            ["figure", "value", "unit", "how it was obtained"],
+            [[name, number(f.value, f.uncertainty), f.unit, f.how] for name, f in quoted.items()],
+            numbers=[1],
+        ),
+        Heading("How to go on"),
+        Paragraph(
+            "config.yaml holds everything that decided this run, versions.json what computed it, state/ the "
+            "data of each stage: dyn files for QE and CellConstructor, phonopy_params*.yaml for phonopy. After "
+            "a change, --resume does again what depends on it; --from STAGE does a stage and all after it."
+        ),
+    )
+    for name, text in (("report.md", document.markdown(folder.path)), ("report.html", document.html())):
+        with atomic_write(folder.path / name, overwrite=True) as stream:
+            stream.write(text)
+    return folder.path / "report.html"
+
+
+def report_again(path: str | Path) -> Path:
+    """Write the report of a run folder again, from its finished stages; see `write_report`."""
+    import yaml
+
+    from himlip_ase.pipeline.config import build_config
+
+    folder = RunFolder.existing(path)
+    config = build_config(
+        yaml.safe_load((folder.path / "config.yaml").read_text(encoding="utf-8")), "config.yaml"
+    )
+    with folder.session():
+        return write_report(Context(config, folder))
+
+
+def _headline(document: Document, config: RunConfig, quoted: dict[str, Figure], notes: list[str]) -> None:
+    def cell(name: str) -> str:
+        figure = quoted.get(name)
+        if figure is None:
+            return ""
+        if figure.value is None:
+            return "no Tc" if name.startswith("tc.") else "–"
+        return f"{number(figure.value, figure.uncertainty)} {figure.unit}".strip()
+
+    kinds = [key for key in NAMES if f"lambda.{key}" in quoted]
+    if kinds:
+        rows = [["λ", *(cell(f"lambda.{key}") for key in kinds)]]
+        rows.append(["ω_log", *(cell(f"omega_log.{key}") for key in kinds)])
+        for method in config.tc.methods:
+            for mu in config.tc.mu_star:
+                label = f"Tc, {method}, μ* = {mu:.2f}"
+                rows.append([label, *(cell(f"tc.{key}.{method}.mu{mu:.2f}") for key in kinds)])
+        document.add(Table(["", *(NAMES[key] for key in kinds)], rows, numbers=range(1, 1 + len(kinds))))
+        reasons = []
+        for key in kinds:
+            for name, figure in quoted.items():
+                if name.startswith(f"tc.{key}.") and figure.value is None:
+                    reasons.append(f"{NAMES[key]}: {figure.how.partition('no Tc: ')[2] or figure.how}")
+        if reasons:
+            text = "; ".join(dict.fromkeys(reasons))
+            document.add(
+                Paragraph(f"Where there is no Tc: {text}. λ and ω_log there are of the stable modes alone.")
+            )
+    rows = [
+        ["lowest optical mode at Γ, DFT harmonic", cell("gamma_optical_lowest.dft")],
+        ["the same, Hi-MLIP harmonic", cell("gamma_optical_lowest.with_hessian")],
+        ["the same, SSCHA auxiliary", cell("gamma_optical_lowest.auxiliary")],
+        ["the same, free-energy Hessian", cell("gamma_optical_lowest.hessian")],
+        ["lowest mode of the free-energy Hessian on the grid", cell("hessian_lowest")],
+        ["harmonic frequencies, RMSE against DFT", cell("harmonic_rmse.with_hessian")],
+        ["harmonic frequencies, largest error", cell("harmonic_largest_error.with_hessian")],
+        ["free energy above the static lattice", cell("free_energy")],
+    ]
+    document.add(Table(["", ""], [row for row in rows if row[1]], numbers=[1]))
+    document.add(
+        Paragraph("Imaginary frequencies are shown negative. ± is one standard error unless said otherwise.")
+    )
+    for note in dict.fromkeys(notes):
+        document.add(Paragraph(note))
+
+
+def _pictures(document: Document, context: Context, labels: LabelFolder, quoted: dict[str, Figure]) -> None:
+    place = context.folder.figures
+    phonons, sscha, tc = context.of("phonons"), context.of("sscha"), context.of("tc")
+    left: dict[str, DynamicalMatrices] = {"DFT harmonic": labels.harmonic}
+    right: dict[str, DynamicalMatrices] = {}
+    if (phonons / f"{HIMLIP_DYN}0").is_file():
+        left["Hi-MLIP harmonic"] = read_dyn(phonons / f"{HIMLIP_DYN}0")
+    if (sscha / "result.json").is_file():
+        from himlip_ase.sscha.result import load_result
+
+        result = load_result(sscha)
+        right["SSCHA auxiliary"] = result.auxiliary
+        if result.hessian is not None:
+            right["free-energy Hessian"] = result.hessian
+    document.add(
+        Heading("Phonons"),
+        Picture(
+            figures.bands(place, left, right),
+            "Bands, Fourier-interpolated from the q-grid. Left: harmonic, DFT and potential. Right: SSCHA "
+            "auxiliary, positive by construction, and free-energy Hessian, from which stability is read.",
+        ),
+    )
+    if (phonons / WELL).is_file():
+        wells = json.loads((phonons / WELL).read_text(encoding="utf-8"))
+        document.add(
+            Heading("Double well of the softest mode at Γ"),
+            Picture(
+                figures.double_well(place, wells),
+                "Energy along the mode; the curves were not fitted to the points.",
+            ),
+        )
+    if right:
+        captions = (
+            "Convergence of the SSCHA: free energy, gradient and its error, Kong-Liu ratio, frequencies.",
+            "Frequencies with one standard error at each q-point of the grid.",
+        )
+        document.add(Heading("SSCHA"))
+        for path, caption in zip(figures.sscha(place, result), captions, strict=False):
+            document.add(Picture(path, caption))
+    spectra = read_spectra(tc)
+    if spectra:
+        document.add(
+            Heading("Electron-phonon coupling"),
+            Picture(figures.alpha2f(place, spectra), "α²F (filled) and λ summed up to ω (dashed)."),
+        )
+    pairs_path = context.of("finetune") / PAIRS
+    if pairs_path.is_file():
+        with np.load(pairs_path) as pairs:
+            for name in labels.sets():
+                if name.startswith(VALIDATION):
+                    document.add(
+                        Heading(f"Forces on supercells never trained on ({name})"),
+                        Picture(figures.parity(place, dict(pairs), name), "Potential against DFT."),
+                    )
+
+
+def read_spectra(folder: Path) -> dict[str, Any]:
+    """Spectra that the ``tc`` stage left, by the name of their phonons."""
+    from himlip_ase.superconductivity.spectrum import Problem, Spectrum
+
+    if not (folder / SPECTRA).is_file():
+        return {}
+    tables = json.loads((folder / TABLES).read_text(encoding="utf-8"))
+    found = {}
+    with np.load(folder / SPECTRA) as data:
+        for key, table in tables.items():
+            imaginary = tuple(Problem("imaginary", text) for text in table["problems"])
+            energies, lambdas = data[f"{key}.energies_ev"], data[f"{key}.lambdas"]
+            if len(energies):
+                found[NAMES[key]] = Spectrum(energies, lambdas, imaginary)
+    return found
+
+
+def cost_rows(context: Context) -> dict[str, tuple[float, str, str]]:
+    """What the labels cost, and what the same SSCHA on DFT forces would have."""
+    labels = label_folder(context)
+    minutes, counts = labels.core_minutes(), labels.counts()
+    trained = [name for name in labels.training_sets() if name in minutes]
+    learnt = minutes.get("harmonic", 0.0) + sum(minutes[name] for name in trained)
+    rows: dict[str, tuple[float, str, str]] = {
+        "cost.labels": (
+            learnt,
+            "core-min",
+            f"DFT of the harmonic run and of {', '.join(trained) or 'no other set'}",
+        )
+    }
+    record = context.folder.read_record("sscha")
+    validation = [name for name in minutes if name.startswith(VALIDATION)]
+    if record is not None and validation and counts[validation[0]][0]:
+        each = minutes[validation[0]] / counts[validation[0]][0]
+        calls = int(record.figures["sscha_force_calls"].value)
+        rows["cost.dft_sscha"] = (
+            each * calls,
+            "core-min",
+            f"{calls} supercells of {counts[validation[0]][1]} atoms at the {each:.1f} core-min that one of "
+            f"set '{validation[0]}' took",
+        )
+    for stage in BEFORE:
+        done = context.folder.read_record(stage)
+        if done is not None and stage != "labels":
+            rows[f"cost.{stage}"] = (
+                done.cpu_seconds / 60,
+                "core-min",
+                f"CPU time of the stage {stage} in this run",
+            )
+    return rows
+
+
+def _costs(document: Document, labels: LabelFolder, quoted: dict[str, Figure]) -> None:
+    counts = labels.counts()
+    rows = []
+    for name, minutes in labels.core_minutes().items():
+        use = "harmonic Hessian, G(q)" if name == "harmonic" else "judging only"
+        if name in labels.training_sets():
+            use = "training"
+        frames = f"{counts[name][0]} × {counts[name][1]} atoms" if name in counts else ""
+        rows.append([name, frames, use, number(minutes)])
+    document.add(Heading("Cost"), Table(["DFT labels", "", "used for", "core-min"], rows, numbers=[3]))
+    rows = [[f.how, number(f.value)] for name, f in quoted.items() if name.startswith("cost.")]
+    document.add(Table(["in all", "core-min"], rows, numbers=[1]))
+    if "cost.dft_sscha" in quoted and "cost.labels" in quoted:
+        ratio = quoted["cost.dft_sscha"].value / max(quoted["cost.labels"].value, 1e-9)
+        document.add(
+            Paragraph(
+                f"The same SSCHA on DFT forces would have taken {ratio:.0f} times the DFT of the labels."
+            )
+        )
+
+
+def _inputs(context: Context) -> list[Any]:
+    return []
+
+
+STAGE = Stage("report", _run, _inputs)
