@@ -123,7 +123,7 @@ def dimers(context: Context) -> tuple[float, str]:
             def energy(change: float, distance: float = distance) -> float:
                 return context.energy(dimer(distance + change))
 
-            error = min(relative(difference(energy, step) - pull, size) for step in (2e-3, 5e-4))
+            error = min(relative(difference(energy, step) - pull, size) for step in (2e-3, 5e-4, 1e-4))
             if not error <= worst:
                 worst, note = error, f"{first}–{second} at {distance:.2f} Å"
     return worst, note

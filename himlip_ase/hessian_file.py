@@ -1,0 +1,127 @@
+"""Hessians on disk: one structure and its second derivatives, as NumPy .npz or HDF5."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.errors import InputError
+from himlip_ase.files import atomic_write
+from himlip_ase.units import signed_frequencies_cm
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, eq=False)
+class StoredHessian:
+    """A structure and its second derivatives.
+
+    Attributes
+    ----------
+    atoms : Atoms
+    hessian : ndarray (n, 3, N, 3)
+        eV/Å², indices (atom, direction, atom, direction); rows of `indices`.
+    indices : ndarray (n,)
+        Atoms whose rows are there.
+    model : str
+        What made it.
+    """
+
+    atoms: Atoms
+    hessian: np.ndarray
+    indices: np.ndarray
+    model: str = ""
+
+    def frequencies(self) -> np.ndarray:
+        """Frequencies in cm⁻¹ at Γ of the whole structure (3N), ascending, imaginary negative."""
+        n_atoms = len(self.atoms)
+        if not np.array_equal(np.sort(self.indices), np.arange(n_atoms)):
+            raise InputError(
+                f"frequencies need the rows of all {n_atoms} atoms; there are {len(self.indices)}"
+            )
+        roots = np.sqrt(np.repeat(self.atoms.get_masses(), 3))
+        matrix = self.hessian[np.argsort(self.indices)].reshape(3 * n_atoms, 3 * n_atoms)
+        reduced = 0.5 * (matrix + matrix.T) / roots / roots[:, None]
+        return signed_frequencies_cm(np.linalg.eigvalsh(reduced))
+
+
+def write_hessian(path: str | os.PathLike, stored: StoredHessian, overwrite: bool = False) -> None:
+    """Write a Hessian, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.npz``, ``.h5`` or ``.hdf5``. Both hold hessian (eV/Å²), indices, positions (Å), cell (Å), pbc,
+        numbers, masses (amu), model, units and schema.
+    stored : StoredHessian
+    overwrite : bool
+
+    Raises
+    ------
+    InputError
+        Another suffix, shapes that do not match, or a file that exists and `overwrite` is False.
+    """
+    suffix = _suffix(path)
+    shape = (len(stored.indices), 3, len(stored.atoms), 3)
+    if stored.hessian.shape != shape:
+        raise InputError(f"the Hessian should have shape {shape}, got {stored.hessian.shape}")
+    atoms = stored.atoms
+    arrays: dict[str, Any] = {
+        "hessian": stored.hessian,
+        "indices": np.asarray(stored.indices, dtype=int),
+        "positions": atoms.positions,
+        "cell": atoms.cell.array,
+        "pbc": atoms.pbc,
+        "numbers": atoms.numbers,
+        "masses": atoms.get_masses(),
+    }
+    texts = {"model": stored.model, "units": "hessian eV/Å², positions and cell Å, masses amu"}
+    with atomic_write(path, "wb", overwrite=overwrite) as stream:
+        if suffix == ".npz":
+            extra = {name: np.array(text) for name, text in texts.items()}
+            np.savez_compressed(stream, allow_pickle=False, schema=SCHEMA, **arrays, **extra)
+            return
+        with h5py.File(stream, "w") as file:
+            for name, value in arrays.items():
+                file.create_dataset(name, data=value)
+            file.attrs.update({**texts, "schema": SCHEMA})
+
+
+def read_hessian(path: str | os.PathLike) -> StoredHessian:
+    """Read what `write_hessian` wrote.
+
+    Raises
+    ------
+    InputError
+        A missing or damaged file, or one that is something else.
+    """
+    suffix = _suffix(path)
+    try:
+        if suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                data = {name: file[name] for name in file.files}
+            model = str(data["model"])
+        else:
+            with h5py.File(path, "r") as file:
+                data = {name: np.asarray(file[name]) for name in file}
+                model = str(file.attrs["model"])
+        atoms = Atoms(data["numbers"], positions=data["positions"], cell=data["cell"], pbc=data["pbc"])
+        atoms.set_masses(data["masses"])
+        return StoredHessian(atoms, data["hessian"], data["indices"], model)
+    except FileNotFoundError as error:
+        raise InputError(f"no file {os.fspath(path)!r}") from error
+    except Exception as error:
+        raise InputError(f"{path} is not a Hessian file of himlip-ase: {error}") from error
+
+
+def _suffix(path: str | os.PathLike) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".npz", ".h5", ".hdf5"):
+        raise InputError(f"a Hessian is kept as .npz, .h5 or .hdf5; got {Path(path).name!r}")
+    return suffix

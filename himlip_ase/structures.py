@@ -1,0 +1,84 @@
+"""Structures in and out: any format of ASE, extended XYZ with energies, forces and stresses."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
+
+from himlip_ase.errors import InputError
+from himlip_ase.files import atomic_write
+
+
+def read_structures(paths: Iterable[str | os.PathLike], index: str = ":") -> list[Atoms]:
+    """All structures of some files, in order.
+
+    Parameters
+    ----------
+    paths : iterable of path-like
+        Any format that ASE reads.
+    index : str
+        Which structures of each file, as a Python slice.
+
+    Raises
+    ------
+    InputError
+        A file that is missing, unreadable or holds no structure.
+    """
+    found: list[Atoms] = []
+    for path in paths:
+        if not Path(path).is_file():
+            raise InputError(f"no structure file {os.fspath(path)!r}")
+        try:
+            images = read(os.fspath(path), index=index)
+        except Exception as error:
+            raise InputError(
+                f"{path} is not a structure file that ASE can read ({type(error).__name__}: {error})"
+            ) from error
+        images = [images] if isinstance(images, Atoms) else list(images)
+        if not images:
+            raise InputError(f"{path} holds no structure at index {index!r}")
+        found += images
+    return found
+
+
+def read_structure(path: str | os.PathLike) -> Atoms:
+    """The last structure of a file (see `read_structures`)."""
+    return read_structures([path], index="-1")[0]
+
+
+def with_results(atoms: Atoms, energy: float, forces: np.ndarray, stress: np.ndarray | None = None) -> Atoms:
+    """A copy of a structure that carries results; a stress with NaN (no volume) is left out."""
+    copy = atoms.copy()
+    if stress is not None and not np.isfinite(stress).all():
+        stress = None
+    copy.calc = SinglePointCalculator(copy, energy=energy, free_energy=energy, forces=forces, stress=stress)
+    return copy
+
+
+def write_structures(path: str | os.PathLike, images: Sequence[Atoms], overwrite: bool = False) -> None:
+    """Write extended XYZ with whatever energies, forces and stresses the structures carry, atomically.
+
+    Raises
+    ------
+    InputError
+        The file exists and `overwrite` is False, or its suffix is not ``.extxyz`` or ``.xyz``.
+    """
+    if Path(path).suffix not in (".extxyz", ".xyz"):
+        raise InputError(f"structures are written as extended XYZ; type {Path(path).stem}.extxyz")
+    text = io.StringIO()
+    write(text, list(images), format="extxyz")
+    with atomic_write(path, overwrite=overwrite) as stream:
+        stream.write(text.getvalue())
+
+
+def require_new(path: str | os.PathLike, overwrite: bool) -> None:
+    """Raise `InputError` before any work is done if a result could not be written in the end."""
+    if Path(path).exists() and not overwrite:
+        raise InputError(f"{path} exists already; pass --overwrite or choose another name")
