@@ -31,7 +31,7 @@ class EvaluationLike(Protocol):
 
     @property
     def stresses(self) -> Any:
-        """(n, 6) ASE Voigt in eV/Å³, positive in tension, or None"""
+        """(n, 6) ASE Voigt in eV/Å³, positive in tension; None, or NaN everywhere, if not computed"""
 
 
 class Evaluate(Protocol):
@@ -128,6 +128,8 @@ def checked(
     forces = np.asarray([np.asarray(f, dtype=float) for f in evaluation.forces])
     given = getattr(evaluation, "stresses", None)
     stresses = None if given is None else np.asarray(given, dtype=float)
+    if stresses is not None and np.isnan(stresses).all():
+        stresses = None
     if energies.shape != (n,) or forces.shape != (n, size, 3):
         raise InputError(
             f"the force callable returned energies {energies.shape} and forces {forces.shape} for {n} images "

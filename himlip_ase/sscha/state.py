@@ -85,6 +85,10 @@ class State:
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
         run = {"schema": SCHEMA, "settings": settings.as_dict(), "initial_sha256": digest.hexdigest()}
         if not path.exists():
+            if (self.folder.parent / "result.json").exists():
+                raise InputError(
+                    f"{self.folder.parent} holds a result without its state; choose another folder"
+                )
             write_json(path, run)
             return
         if not resume:

@@ -150,6 +150,12 @@ def test_a_grid_without_the_crystals_symmetry_is_explained(tmp_path):
         run_sscha(crystal.harmonic(), crystal, SETTINGS, tmp_path)
 
 
+def test_a_foreign_result_is_not_written_over(unbroken, crystal, harmonic, tmp_path):
+    unbroken[0].save(tmp_path)
+    with pytest.raises(InputError, match="without its state"):
+        run_sscha(harmonic, crystal, SETTINGS, tmp_path)
+
+
 def test_non_finite_forces_stop_the_run(harmonic, tmp_path):
     crystal = HarmonicCrystal(harmonic)
 

@@ -1,4 +1,4 @@
-"""Third-order constants against finite differences, the bubble against exact free energies, the space group."""
+"""Third-order constants against finite differences, the bubble against exact free energies."""
 
 from __future__ import annotations
 
