@@ -194,6 +194,7 @@ def collect(
                 f"{path} exists already; pass overwrite=True (--overwrite) or choose another --set"
             )
     runs = read_runs(folder, partial)
+    warn_of_other_accuracy(runs[0], out, set_name)
     frames = [labelled_atoms(run, set_name) for run in runs]
     pseudopotentials = record_pseudopotentials(runs, out, pseudo_dir)
     for old in (out / "inputs").glob(f"{set_name}_*.in"):
@@ -238,6 +239,20 @@ def collect(
         "%d labels, %.1f core-minutes → %s", len(runs), sum(r.output.core_seconds for r in runs) / 60, target
     )
     return target
+
+
+def warn_of_other_accuracy(run: Run, out: Path, set_name: str) -> None:
+    """Log a warning if another set of the label folder was calculated with other settings."""
+    for path in sorted(out.glob("*.json")):
+        settings = json.loads(path.read_text()).get("settings")
+        if not settings or path.stem == set_name:
+            continue
+        mine = run.request.settings
+        different = {
+            k: (v, mine.get(k)) for k, v in settings.items() if k != "conv_thr_ry" and v != mine.get(k)
+        }
+        if different:
+            log.warning("%s has another accuracy than %s: %s", set_name, path.stem, different)
 
 
 def common_notes(runs: Sequence[Run]) -> dict[str, Any]:
