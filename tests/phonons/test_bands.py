@@ -28,10 +28,15 @@ def unstable(stable):
     return DynamicalMatrices(dm.primitive, dm.dims, dm.qpoints, softened).force_constants()
 
 
-def test_special_points_are_right_in_a_cell_that_is_not_the_standard_one(stable):
-    """The lengths of Γ, X, W, L, K, U of an fcc zone, from the cell in the rows of Quantum ESPRESSO."""
-    path = band_path(stable.primitive, npoints=20)
-    reciprocal = np.linalg.inv(np.asarray(stable.primitive.cell)).T * 4.4
+@pytest.mark.parametrize(
+    "rows", [np.eye(3), [[1, 1, 0], [0, 1, 0], [0, 0, 1]], [[0, 0, 1], [-1, 0, 0], [2, 1, 1]]]
+)
+def test_special_points_are_right_in_a_cell_that_is_not_the_standard_one(stable, rows):
+    """The lengths of Γ, X, W, L, K, U of an fcc zone, from the cell of Quantum ESPRESSO and skewed ones."""
+    crystal = stable.primitive.copy()
+    crystal.set_cell(np.asarray(rows) @ np.asarray(crystal.cell))
+    path = band_path(crystal, npoints=20)
+    reciprocal = np.linalg.inv(np.asarray(crystal.cell)).T * 4.4
     lengths = {
         "Γ": 0,
         "X": 1,
