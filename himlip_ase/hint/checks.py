@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from ase import Atoms
@@ -37,8 +38,8 @@ def sum_rule_deviation(matrix: np.ndarray) -> float:
 def symmetry_deviation(atoms: Atoms, matrix: np.ndarray, symprec: float = 1e-3) -> tuple[float, int]:
     """How far a Hessian is from the symmetry of its atoms.
 
-    A Hessian whose atoms are listed in another order, or whose axes are another frame's, breaks the translations
-    and rotations of the crystal.
+    A Hessian whose atoms are listed in another order, or whose axes are another frame's, breaks the
+    translations and rotations of the crystal.
 
     Parameters
     ----------
@@ -103,9 +104,9 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
     Raises
     ------
     InputError
-        Wrong shape, non-finite elements, not symmetric (1 %), acoustic sum rule violated (10 % of the largest element),
-        symmetry of the crystal violated (10 %: another order of atoms or another orientation), or, for molecules and
-        disordered cells, far pairs stronger than near ones (another order of atoms).
+        Wrong shape, non-finite elements, not symmetric (1 % of the largest element), acoustic sum rule
+        violated (10 %), symmetry of the crystal violated (10 %: another order of atoms or another
+        orientation), or far pairs stronger than near ones (another order of atoms).
     """
     matrix = np.asarray(matrix)
     n = len(atoms)
@@ -132,8 +133,9 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
         deviation, operations = symmetry_deviation(atoms, matrix)
         if deviation > SYMMETRY_TOLERANCE:
             raise InputError(
-                f"{name}: breaks the symmetry of its atoms ({operations} operations) by {deviation:.2%} of the largest "
-                f"element (allowed {SYMMETRY_TOLERANCE:.0%}); are the atoms in another order or the axes another frame's?"
+                f"{name}: breaks the symmetry of its atoms ({operations} operations) by {deviation:.2%} of "
+                f"the largest element (allowed {SYMMETRY_TOLERANCE:.0%}); are the atoms in another order or "
+                "the axes another frame's?"
             )
     ratio = _decay(atoms, matrix)
     if ratio < 1.0:
@@ -146,8 +148,8 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
 def check_frames(frames: Sequence[LabelledFrame]) -> None:
     """Refuse labels that are non-finite or in the wrong unit or sign.
 
-    Stresses are compared with :data:`LARGEST_STRESS` and :data:`LARGEST_TENSION`, and, where frames differ by a
-    strain alone, with the change of the energy: ΔE must equal V σ : ε.
+    Stresses are compared with :data:`LARGEST_STRESS` and :data:`LARGEST_TENSION`, and, where frames differ by
+    a strain alone, with the change of the energy: ΔE must equal V σ : ε.
 
     Raises
     ------
@@ -167,16 +169,17 @@ def check_frames(frames: Sequence[LabelledFrame]) -> None:
         if largest > LARGEST_STRESS:
             raise InputError(
                 f"{frame.source or frame.set}: stress component of {largest:.4g} eV/Å³ = "
-                f"{largest * EV_PER_ANGSTROM3_GPA:.3g} GPa; is it in GPa (× {1 / EV_PER_ANGSTROM3_GPA:.7f} gives "
-                f"eV/Å³) or kbar (× {0.1 / EV_PER_ANGSTROM3_GPA:.8f})?"
+                f"{largest * EV_PER_ANGSTROM3_GPA:.3g} GPa; is it in GPa (× {1 / EV_PER_ANGSTROM3_GPA:.7f} "
+                f"gives eV/Å³) or kbar (× {0.1 / EV_PER_ANGSTROM3_GPA:.8f})?"
             )
     _check_virial_work(stressed)
     if stressed:
         tension = float(np.median([np.sum(f.stress[:3]) / 3 for f in stressed if f.stress is not None]))
         if tension > LARGEST_TENSION:
             raise InputError(
-                f"stress: the median frame is pulled by {tension:.3g} eV/Å³ ({tension * EV_PER_ANGSTROM3_GPA:.3g} "
-                "GPa); ASE's stress is positive in tension and negative under pressure: is the sign wrong?"
+                f"stress: the median frame is pulled by {tension:.3g} eV/Å³ "
+                f"({tension * EV_PER_ANGSTROM3_GPA:.3g} GPa); ASE's stress is positive in tension "
+                "and negative under pressure: is the sign wrong?"
             )
 
 
@@ -188,7 +191,7 @@ def _check_virial_work(frames: Sequence[LabelledFrame]) -> None:
             groups.setdefault(tuple(frame.atoms.numbers), []).append(frame)
     work, change = [], []
     for group in groups.values():
-        for first, second in zip(group[:-1], group[1:], strict=True):
+        for first, second in pairwise(group):
             delta = first.atoms.get_scaled_positions() - second.atoms.get_scaled_positions()
             delta -= np.rint(delta)
             deformation = np.linalg.solve(first.atoms.cell.array, second.atoms.cell.array)
@@ -210,8 +213,8 @@ def _check_virial_work(frames: Sequence[LabelledFrame]) -> None:
     slope = float(w @ c / (c @ c))
     if not 0.5 < slope < 2.0:
         raise InputError(
-            f"stress: the work V σ:ε between {len(w) + 1} strained frames is {slope:.4g} times the change of energy "
-            "(must be near 1; -1 means the wrong sign, 160.2 GPa, 1602 kbar)"
+            f"stress: the work V σ:ε between {len(w) + 1} strained frames is {slope:.4g} times the change of "
+            "energy (must be near 1; -1 means the wrong sign, 160.2 GPa, 1602 kbar)"
         )
 
 
@@ -289,5 +292,6 @@ def check_separate(training: Sequence[LabelledFrame], validation: Sequence[Label
     if shared:
         raise InputError(
             f"{len(shared)} frames are in both the training and the validation labels: "
-            f"{'; '.join(map(str, shared[:5]))}{' ...' if len(shared) > 5 else ''}; remove them from one of the two"
+            f"{'; '.join(map(str, shared[:5]))}{' ...' if len(shared) > 5 else ''}; "
+            "remove them from one of the two"
         )

@@ -21,8 +21,8 @@ def read_training_config(
     Parameters
     ----------
     path : path or None
-        YAML with the sections ``training`` (:class:`TrainingSettings`, with ``loss`` and ``curriculum`` inside) and
-        ``network`` (:class:`HiMLIPConfig`); either may be missing.
+        YAML with the sections ``training`` (:class:`TrainingSettings`, with ``loss`` and ``curriculum``
+        inside) and ``network`` (:class:`HiMLIPConfig`); either may be missing.
     flags : dict, optional
         Settings that win over the file.
 

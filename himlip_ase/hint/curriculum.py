@@ -15,8 +15,8 @@ class Curriculum:
     Parameters
     ----------
     kind : {"linear", "constant"}
-        ``linear`` is eq. 3 of the paper: from `start` to `end` linearly, so that the potential first settles the
-        energy surface and then its curvature. ``constant`` is `end` throughout.
+        ``linear`` is eq. 3 of the paper: from `start` to `end` linearly, so that the potential first settles
+        the energy surface and then its curvature. ``constant`` is `end` throughout.
     start, end : float
         Factors at the beginning and from `until` on.
     until : float

@@ -51,7 +51,7 @@ class SetErrors:
     energy : ErrorSummary or None
         Per atom, eV.
     relative_energy : ErrorSummary or None
-        Per atom, eV, after the mean error of the set is removed (only differences of energy matter to a crystal).
+        Per atom, eV, after the mean error of the set is removed (a crystal feels differences of energy only).
     forces : ErrorSummary or None
         Components, eV/Å.
     stress : ErrorSummary or None
@@ -114,7 +114,7 @@ class LabelErrors:
             return {k: v for k, v in asdict(item).items() if k != "pairs" and v is not None}
 
         return {
-            "units": "energy eV/atom, forces eV/Å, stress eV/Å³, hessian and eigenvalues eV/Å², frequencies cm-1",
+            "units": "energy eV/atom, forces eV/Å, stress eV/Å³, hessian, eigenvalues eV/Å², frequencies /cm",
             "sets": {k: clean(v) for k, v in self.sets.items()},
             "hessians": {k: clean(v) for k, v in self.hessians.items()},
         }
@@ -244,8 +244,8 @@ def describe(errors: LabelErrors) -> list[str]:
         )
         if found.frequencies and found.lowest:
             line += (
-                f", frequencies RMSE {found.frequencies.rmse:.1f}, largest {found.frequencies.largest:.1f} cm-1, "
-                f"lowest {found.lowest[1]:.0f} (label {found.lowest[0]:.0f})"
+                f", frequencies RMSE {found.frequencies.rmse:.1f}, largest {found.frequencies.largest:.1f} "
+                f"cm-1, lowest {found.lowest[1]:.0f} (label {found.lowest[0]:.0f})"
             )
         lines.append(line)
     return lines

@@ -80,7 +80,7 @@ def finetune(
     folder : path, optional
         Receives ``model.safetensors`` and its card, ``report.json``, ``history.csv`` and ``state/``.
     validation : sequence of LabelledFrame, optional
-        Chooses the epoch that is kept. None: a share of `labels` is held out (`settings.validation_fraction`).
+        Chooses the epoch that is kept. None: a share of `labels` is held out (`validation_fraction`).
         Frames that shall judge the model must not be given here either.
     network : HiMLIPConfig, optional
         Shape of a model from scratch.
@@ -187,7 +187,7 @@ def _start_model(
         from himlip_ase.potential.checkpoint import load_model
 
         model, origin = load_model(base), str(base)
-    model = model.to(torch.float64)
+    model = model.to(device="cpu", dtype=torch.float64)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     if frames:
@@ -234,14 +234,13 @@ def fit_references(model: HiMLIP, store: FrameStore, scale: bool = False, ridge:
     keep = values > ridge * values.max()
     inverse = torch.where(keep, 1 / torch.where(keep, values, 1.0), 0.0)
     shift = vectors @ (inverse * (vectors.T @ (a.T @ (w**2 * b))))
-    model.energy_shift += shift.to(model.energy_shift)
+    energies = model.get_buffer("energy_shift")
+    energies += shift.to(energies)
     if scale:
         rest = b - a @ shift
         spread = ((w**2 * rest**2).sum() / (w**2).sum()).sqrt()
-        model.energy_scale.fill_(float(spread.clamp(0.05, 2.0)))
-    logger.info(
-        "energies of the elements: %s eV", dict(zip(model.elements, model.energy_shift.tolist(), strict=True))
-    )
+        model.get_buffer("energy_scale").fill_(float(spread.clamp(0.05, 2.0)))
+    logger.info("energies of the elements: %s eV", dict(zip(model.elements, energies.tolist(), strict=True)))
 
 
 def _fingerprint(
@@ -252,8 +251,8 @@ def _fingerprint(
 ) -> str:
     digest = hashlib.sha256(origin.encode())
     for frame in [*training, *held_out]:
-        for value in (frame.atoms.numbers, frame.atoms.positions, frame.atoms.cell.array, frame.energy, frame.forces,
-                      frame.stress, frame.weight):  # fmt: skip
+        structure = (frame.atoms.numbers, frame.atoms.positions, frame.atoms.cell.array)
+        for value in (*structure, frame.energy, frame.forces, frame.stress, frame.weight):
             digest.update(b"none" if value is None else np.ascontiguousarray(value).tobytes())
     for label in hessians:
         digest.update(label.atoms.positions.tobytes() + np.ascontiguousarray(label.matrix).tobytes())

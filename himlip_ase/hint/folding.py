@@ -1,9 +1,9 @@
 """The Hessian of a supercell as Hessians of the smallest cells that hold the same q-points.
 
-A point q of order m of the commensurate grid is commensurate with a (non-diagonal) supercell of m primitive cells
-(Lloyd-Williams and Monserrat, PRB 92, 184301 (2015)). The Hessians of these small cells, one for each q that symmetry
-does not give, hold all that the Hessian of the full supercell holds, and a Hessian-vector product on them is
-cheaper: a 2×2×2 grid needs cells of two primitive cells instead of eight.
+A point q of order m of the commensurate grid is commensurate with a (non-diagonal) supercell of m primitive
+cells (Lloyd-Williams and Monserrat, PRB 92, 184301 (2015)). The Hessians of these small cells, one for each q
+that symmetry does not give, hold all that the Hessian of the full supercell holds, and a Hessian-vector
+product on them is cheaper: a 2×2×2 grid needs cells of two primitive cells instead of eight.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def fold_hessian(label: HessianLabel) -> list[HessianLabel]:
     Returns
     -------
     list of HessianLabel
-        One for each star of q-points that is not among the multiples of another's; each also holds the multiples
-        of its q, Γ among them. Their Hessians are exact sums of blocks of the supercell's.
+        One for each star of q-points that is not among the multiples of another's; each also holds the
+        multiples of its q, Γ among them. Their Hessians are exact sums of blocks of the supercell's.
     """
     constants = label.force_constants
     if constants is None or int(np.prod(constants.dims)) == 1:
@@ -61,7 +61,7 @@ def _mesh(constants: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _irreducible(constants: Any) -> list[tuple[np.ndarray, int]]:
-    """Integer q (in units of 1/dims) and star of one member of each star, those of the highest order first."""
+    """Integer q (in units of 1/dims) and star of one member of each star, the highest order first."""
     mapping, address = _mesh(constants)
     points = [(address[star], int(star)) for star in np.unique(mapping)]
     return sorted(points, key=lambda point: -_order(point[0], constants.dims))

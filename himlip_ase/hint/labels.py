@@ -58,8 +58,8 @@ class HessianLabel:
     ) -> HessianLabel:
         """Label from force constants, with the translational and permutation symmetries imposed.
 
-        A potential obeys the acoustic sum rule exactly and cannot learn a violation, so that the (small) one of
-        the label is removed; :func:`himlip_ase.hint.checks.check_hessian` refuses a large one beforehand.
+        A potential obeys the acoustic sum rule exactly and cannot learn a violation, so that the (small) one
+        of the label is removed; :func:`himlip_ase.hint.checks.check_hessian` refuses a large one beforehand.
 
         Parameters
         ----------
@@ -271,9 +271,9 @@ def read_labels(
     Parameters
     ----------
     paths : path or sequence of paths
-        Files that ASE reads (extxyz foremost), Quantum ESPRESSO outputs ``pw.out``, or folders: their ``.extxyz``,
-        ``.xyz``, ``.traj`` and ``.db`` files, or if there are none, every ``pw.out`` below them (unfinished and
-        unconverged runs are left out with a warning).
+        Files that ASE reads (extxyz foremost), Quantum ESPRESSO outputs ``pw.out``, or folders: their
+        ``.extxyz``, ``.xyz``, ``.traj`` and ``.db`` files, or if there are none, every ``pw.out`` below them
+        (unfinished and unconverged runs are left out with a warning).
     sets : sequence of str, optional
         Keep these sets only (``info["set"]``, else the name of the file or folder).
     weight : float
@@ -301,7 +301,8 @@ def read_labels(
             if not any(f.labelled for f in found):
                 raise InputError(
                     f"{path}: {len(found)} structures but no label in any; looked for "
-                    f"{', '.join(ENERGY_KEYS + FORCES_KEYS + STRESS_KEYS)} in the file and in ASE's calculator"
+                    f"{', '.join(ENERGY_KEYS + FORCES_KEYS + STRESS_KEYS)} in the file "
+                    "and in ASE's calculator"
                 )
             frames += [f for f in found if f.labelled]
         else:

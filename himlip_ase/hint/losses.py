@@ -27,8 +27,8 @@ class LossWeights:
     huber : float or None
         Forces errors beyond this many eV/Å count linearly. None: squared throughout.
     force_scale : float or None
-        Soften hot atoms: the squared error of an atom's force is divided by 1 + |F|²/force_scale² (F the label,
-        eV/Å), and energies and stresses likewise by the mean of that over the frame. None: all alike.
+        Soften hot atoms: the squared error of an atom's force is divided by 1 + |F|²/force_scale² (F the
+        label, eV/Å), and energies and stresses likewise by the mean of that over the frame. None: all alike.
     """
 
     energy: float = 10.0

@@ -64,10 +64,10 @@ def parity_figure(errors: LabelErrors) -> Figure:
             if labels.size:
                 offset = labels.mean() if quantity == "energy" else 0.0
                 plot_parity(ax, labels - offset, predicted - offset, quantity, unit, name)
-    for item in errors.hessians.values():
-        if item.pairs is not None:
-            unit, name = ("cm⁻¹", "frequency") if item.frequencies else ("eV/Å²", "Hessian eigenvalue")
-            plot_parity(axes[3], *item.pairs, name, unit)
+    for found in errors.hessians.values():
+        if found.pairs is not None:
+            unit, name = ("cm⁻¹", "frequency") if found.frequencies else ("eV/Å²", "Hessian eigenvalue")
+            plot_parity(axes[3], *found.pairs, name, unit)
     return figure
 
 

@@ -21,8 +21,8 @@ class TrainingSettings:
     Parameters
     ----------
     epochs : int or None
-        Passes over the frames. None: as many as fit into `max_minutes`, and learning rate and Hessian weight follow
-        the clock (such a run continues after a stop, but is not reproduced to the bit).
+        Passes over the frames. None: as many as fit into `max_minutes`, and learning rate and Hessian weight
+        follow the clock (such a run continues after a stop, but is not reproduced to the bit).
     max_minutes : float or None
         Wall time of the whole run, continuations included. With `epochs` given, it only stops the run.
     batch_size : int
@@ -37,14 +37,15 @@ class TrainingSettings:
     optimizer : {"adam", "adamw"}
     learning_rate, weight_decay : float
     schedule : {"cosine", "plateau", "constant"}
-        Of the learning rate: cosine over the run down to `final_rate` of it; or halved whenever the validation
-        score has not improved for `plateau_patience` validations.
+        Of the learning rate: cosine over the run down to `final_rate` of it; or halved whenever the
+        validation score has not improved for `plateau_patience` validations.
     warmup_steps : int
         Linear growth of the learning rate at the start.
     clip : float
         Largest norm of the gradient; 0 for none.
     ema : float
-        Decay of the exponential moving average of the weights, which is what is validated and returned; 0 for none.
+        Decay of the exponential moving average of the weights, which is what is validated and returned; 0 for
+        none.
     validation_fraction : float
         Share of the frames of each set kept from training, unless a validation set is given.
     validate_every : int or None
@@ -117,11 +118,15 @@ class TrainingSettings:
     def from_dict(cls, data: dict[str, Any]) -> TrainingSettings:
         """Settings of a nested dictionary; unknown keys are refused with the nearest known one."""
         nested = {"loss": LossWeights, "curriculum": Curriculum}
-        values = dict(known_keys(cls.__dataclass_fields__, data, "training setting"))
+        values = dict(known_keys(_names(cls), data, "training setting"))
         for key, kind in nested.items():
             if isinstance(values.get(key), dict):
-                values[key] = kind(**known_keys(kind.__dataclass_fields__, values[key], f"{key} setting"))
+                values[key] = kind(**known_keys(_names(kind), values[key], f"{key} setting"))
         return cls(**values)
+
+
+def _names(kind: Any) -> list[str]:
+    return [f.name for f in dataclasses.fields(kind)]
 
 
 def known_keys(names: Iterable[str], data: dict[str, Any], what: str) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class Trainer:
             for h in self.hessians
         ]
 
-    # -- schedules ---------------------------------------------------------------------------------------------
+    # -- schedules -------------------------------------------------------------------------------------------
 
     def _fraction(self, step_in_epoch: float = 0.0) -> float:
         s = self.settings
@@ -141,7 +141,7 @@ class Trainer:
             rate *= self.progress.plateau_factor
         return rate
 
-    # -- one step ----------------------------------------------------------------------------------------------
+    # -- one step --------------------------------------------------------------------------------------------
 
     def frame_losses(self, batch: Batch, create_graph: bool = True) -> dict[str, Tensor]:
         """Unweighted losses of a batch: energy (per atom), forces, stress."""
@@ -218,7 +218,7 @@ class Trainer:
             list(self.ema.values()), [p.detach() for p in self.parameters.values()], 1 - decay
         )
 
-    # -- validation --------------------------------------------------------------------------------------------
+    # -- validation ------------------------------------------------------------------------------------------
 
     def validate(self) -> dict[str, float]:
         """Unweighted losses of the averaged weights on the validation frames and the Hessians.
@@ -258,7 +258,7 @@ class Trainer:
                 p.plateau_factor, p.plateau_stale = p.plateau_factor / 2, 0
         return {f"val_{k}": v for k, v in values.items()}
 
-    # -- the loop ----------------------------------------------------------------------------------------------
+    # -- the loop --------------------------------------------------------------------------------------------
 
     def run(self) -> Progress:
         """Train until the epochs, the time or the patience are used up.
@@ -324,7 +324,7 @@ class Trainer:
         rows = {key: sum(values) / len(values) for key, values in sums.items()}
         return rows | {"learning_rate": self.optimizer.param_groups[0]["lr"]}
 
-    # -- checkpoints -------------------------------------------------------------------------------------------
+    # -- checkpoints -----------------------------------------------------------------------------------------
 
     @property
     def checkpoint(self) -> Path | None:

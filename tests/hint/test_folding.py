@@ -14,9 +14,16 @@ from tests.hint.toy import toy_hessian
 
 @pytest.mark.parametrize(
     ("name", "structure", "dims"),
-    [("Cu", "fcc", (2, 2, 2)), ("NaCl", "rocksalt", (2, 2, 2)), ("Fe", "bcc", (3, 1, 2)), ("Cu", "fcc", (4, 4, 4))],
+    [
+        ("Cu", "fcc", (2, 2, 2)),
+        ("NaCl", "rocksalt", (2, 2, 2)),
+        ("Fe", "bcc", (3, 1, 2)),
+        ("Cu", "fcc", (4, 4, 4)),
+    ],
 )
-def test_folded_hessian_is_that_of_the_small_cell(name: str, structure: str, dims: tuple[int, int, int]) -> None:
+def test_folded_hessian_is_that_of_the_small_cell(
+    name: str, structure: str, dims: tuple[int, int, int]
+) -> None:
     """The pair potential's own Hessian of the small cell equals the sum of blocks of the supercell's."""
     primitive = bulk(name, structure, a=4.0)
     # ForceConstants gives the supercell in its own order of atoms.

@@ -48,7 +48,7 @@ def _with_calculator(atoms: Atoms) -> Atoms:
 
 
 def test_labels_are_read_from_the_calculator_and_from_ref_keys(tmp_path: Path, crystal: Atoms) -> None:
-    """The same labels under ASE's own names (moved into the calculator by the reader) and under REF_ names."""
+    """The same labels under ASE's own names (moved into the calculator) and under REF_ names."""
     image = rattled(crystal, 1, 0.1)[0]
     energy, forces, stress = toy_labels(image)
     ase.io.write(tmp_path / "own.extxyz", _with_calculator(image))
@@ -119,13 +119,13 @@ def test_virial_becomes_stress_of_the_right_sign(crystal: Atoms) -> None:
 @pytest.mark.parametrize("text", ["Program PWSCF v.6.7", "JOB DONE. convergence NOT achieved"])
 def test_unfinished_and_unconverged_runs_are_no_labels(tmp_path: Path, text: str) -> None:
     (tmp_path / "pw.out").write_text(text)
-    with pytest.raises(InputError, match="did not finish|did not converge"):
+    with pytest.raises(InputError, match=r"did not finish|did not converge"):
         read_labels(tmp_path / "pw.out")
     with pytest.raises(InputError, match="no labels"):
         read_labels(tmp_path)
 
 
-# -- units and signs ---------------------------------------------------------------------------------------------
+# -- units and signs ----------------------------------------------------------------------------------------
 
 
 def _strained(crystal: Atoms, factor: float) -> list[LabelledFrame]:
@@ -143,7 +143,9 @@ def test_right_stress_passes(crystal: Atoms) -> None:
     check_frames(_strained(crystal, 1.0))
 
 
-@pytest.mark.parametrize("factor", [-1.0, 1 / GPA_EV_PER_ANGSTROM3, 10 / GPA_EV_PER_ANGSTROM3, GPA_EV_PER_ANGSTROM3])
+@pytest.mark.parametrize(
+    "factor", [-1.0, 1 / GPA_EV_PER_ANGSTROM3, 10 / GPA_EV_PER_ANGSTROM3, GPA_EV_PER_ANGSTROM3]
+)
 def test_stress_in_another_unit_or_of_wrong_sign_is_refused(crystal: Atoms, factor: float) -> None:
     with pytest.raises(InputError, match="stress"):
         check_frames(_strained(crystal, factor))
@@ -168,7 +170,7 @@ def test_nan_label_is_named(crystal: Atoms) -> None:
         check_frames([replace(frame, forces=forces, source="here.xyz#3")])
 
 
-# -- Hessians ----------------------------------------------------------------------------------------------------
+# -- Hessians -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -244,7 +246,7 @@ def test_hessian_label_of_force_constants_and_of_phonopy_yaml(tmp_path: Path) ->
         read_hessian(tmp_path / "dyn")
 
 
-# -- duplicates --------------------------------------------------------------------------------------------------
+# -- duplicates ---------------------------------------------------------------------------------------------
 
 
 def test_duplicates_within_and_between_sets(crystal: Atoms) -> None:

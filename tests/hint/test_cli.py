@@ -1,0 +1,89 @@
+"""The commands end to end on files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import bulk
+from typer.testing import CliRunner
+
+from himlip_ase.cli.app import app
+from himlip_ase.phonons.force_constants import ForceConstants
+from himlip_ase.phonons.phonopy_io import write_phonopy_params
+from tests.hint.toy import rattled, toy_hessian, toy_labels
+
+CONFIG = """
+training: {epochs: 3, batch_size: 4, validation_fraction: 0.2, device: cpu}
+network: {elements: [Cu], cutoff: 4.5, n_radial: 4, channels: 2, edge_features: 2, hidden: 8, layers: 1}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    primitive = bulk("Cu", "fcc", a=3.7)
+    for name, number in (("rattle", 6), ("validation", 2)):
+        images = rattled(primitive.repeat((2, 1, 1)), number, 0.1, seed=number)
+        for image in images:
+            energy, forces, stress = toy_labels(image)
+            image.info |= {"REF_energy": energy, "REF_stress": stress, "set": name}
+            image.arrays["REF_forces"] = forces
+        ase.io.write(tmp_path / f"{name}.extxyz", images)
+    empty = ForceConstants(primitive, (2, 2, 2), np.zeros((1, 8, 3, 3)))
+    constants = ForceConstants.from_hessian(
+        primitive, (2, 2, 2), toy_hessian(empty.supercell), order="phonopy"
+    )
+    write_phonopy_params(constants, tmp_path / "phonopy_params.yaml")
+    (tmp_path / "train.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def _run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    return result.exit_code, result.output
+
+
+def test_finetune_and_eval(folder: Path) -> None:
+    common = (
+        "finetune",
+        "--labels",
+        folder,
+        "--hessian",
+        folder / "phonopy_params.yaml",
+        "--out",
+        folder / "run",
+    )
+    code, output = _run(*common, "--config", folder / "train.yaml", "--epochs", 2)
+    assert code == 0, output
+    report = json.loads((folder / "run" / "report.json").read_text())
+    assert report["training"]["epochs"] == 2
+    assert list(report["labels"]["sets"]) == ["rattle"], "validation sets are not trained on"
+    assert report["labels"]["hessians"][0]["atoms"] == 8
+    assert (folder / "run" / "figures" / "parity.png").is_file()
+    code, output = _run(*common, "--config", folder / "train.yaml")
+    assert code == 2
+    assert "--resume" in output
+    model = folder / "run" / "model.safetensors"
+    code, output = _run("eval", model, "--labels", folder, "--sets", "validation", "--out", folder / "eval")
+    assert code == 0, output
+    assert "validation: 2 frames" in output
+    errors = json.loads((folder / "eval" / "errors.json").read_text())
+    assert errors["sets"]["validation"]["forces"]["count"] == 12
+
+
+def test_typos_and_missing_files_exit_with_a_message(folder: Path) -> None:
+    code, output = _run("finetune", "--labels", folder, "--sets", "ratle", "--out", folder / "run")
+    assert code == 2
+    assert "rattle" in output
+    code, output = _run("finetune", "--labels", folder / "absent", "--out", folder / "run")
+    assert code == 2
+    (folder / "bad.yaml").write_text("training: {epoch: 3}")
+    code, output = _run(
+        "finetune", "--labels", folder, "--config", folder / "bad.yaml", "--out", folder / "run"
+    )
+    assert code == 2
+    assert "did you mean 'epochs'" in output
+    assert not (folder / "run").exists()
