@@ -137,10 +137,14 @@ def test_resuming_with_something_else_is_refused(crystal, harmonic, tmp_path):
     with FolderLock(tmp_path), pytest.raises(InputError, match="in use"):
         run_sscha(harmonic, crystal, longer, tmp_path, resume=True)
     assert len(run_sscha(harmonic, crystal, longer, tmp_path, resume=True).populations) == 2
-    kept = tmp_path / "state" / "population_002.json"
-    kept.unlink()
     (tmp_path / "result.json").unlink()
-    with pytest.raises(InputError, match="forces differ"):
+    with pytest.raises(InputError, match="forces differ"):  # every population is there
+        run_sscha(harmonic, stiffer, longer, tmp_path, resume=True)
+    (tmp_path / "state" / "population_002.json").unlink()
+    with pytest.raises(InputError, match="forces differ"):  # the ensemble is there, not its minimisation
+        run_sscha(harmonic, stiffer, longer, tmp_path, resume=True)
+    (tmp_path / "state" / "population_002_ensemble.npz").unlink()
+    with pytest.raises(InputError, match="forces differ"):  # a new ensemble would be drawn
         run_sscha(harmonic, stiffer, longer, tmp_path, resume=True)
 
 
