@@ -34,6 +34,8 @@ class Context:
     cutoff : float or None
         Range of a neighbour list of the calculator in Å.
     seed : int
+    scans : dict
+        Kept values of scans across the cutoff, which serve several checks.
     """
 
     calc: Any
@@ -42,6 +44,7 @@ class Context:
     cutoff: float | None
     seed: int
     elements: list[str] = field(init=False)
+    scans: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.elements = sorted(set(self.ideal.get_chemical_symbols()))

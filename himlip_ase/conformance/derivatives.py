@@ -13,6 +13,8 @@ from himlip_ase.conformance.context import Context, Definition, relative
 STEPS = (1e-2, 3e-3, 1e-3)
 """Å. A right derivative agrees at one of them; a wrong one at none."""
 DIRECTIONS = 3
+FLOOR = 1e-3
+"""Derivatives (eV/Å, eV, eV/Å²) smaller than this are compared as if they had this size."""
 
 
 def difference(function: Callable[[float], np.ndarray | float], step: float) -> np.ndarray:
@@ -34,7 +36,7 @@ def _directions(context: Context, name: str) -> np.ndarray:
 
 
 def _best(analytic: np.ndarray, numeric: Callable[[float], np.ndarray]) -> tuple[float, str]:
-    errors = {step: relative(numeric(step) - analytic, analytic) for step in STEPS}
+    errors = {step: relative(numeric(step) - analytic, analytic, FLOOR) for step in STEPS}
     step = min(errors, key=errors.__getitem__)
     return errors[step], f"step {step:g} Å, largest {np.abs(analytic).max():.3g}"
 
@@ -89,19 +91,19 @@ def hessian(context: Context) -> tuple[float, str]:
 def hessian_symmetry(context: Context) -> float:
     """Largest |H − Hᵀ| over the largest |H|."""
     value = context.hessian(context.rattled)
-    return relative(value - value.T, value)
+    return relative(value - value.T, value, FLOOR)
 
 
 def hessian_sum_rule(context: Context) -> float:
     """Largest sum of a row's blocks over the largest |H|."""
     value = context.hessian(context.rattled)
-    return relative(value.reshape(len(value), -1, 3).sum(axis=1), value)
+    return relative(value.reshape(len(value), -1, 3).sum(axis=1), value, FLOOR)
 
 
 def net_force(context: Context) -> float:
     """Sum of the forces over the largest."""
     value = context.forces(context.rattled)
-    return relative(value.sum(axis=0), value)
+    return relative(value.sum(axis=0), value, FLOOR)
 
 
 def dimers(context: Context) -> tuple[float, str]:

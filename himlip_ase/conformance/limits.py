@@ -48,16 +48,28 @@ def _sides(atoms: Atoms, direction: np.ndarray) -> list[list[Atoms]]:
     return sides
 
 
+def _scans(context: Context, quantity: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Values of a quantity inside and outside the cutoff, for each crossing."""
+    if quantity not in context.scans:
+        context.scans[quantity] = [
+            (name, *(np.array([getattr(context, quantity)(image) for image in side]) for side in sides))
+            for sides, name in (
+                (_sides(atoms, direction), name) for atoms, direction, name in _crossings(context)
+            )
+        ]
+    return context.scans[quantity]
+
+
 def _jump(context: Context, quantity: str, order: int) -> tuple[float, str]:
     """Largest jump of a quantity (order 0) or of its slope along the scan (order 1)."""
     worst, note = 0.0, ""
-    for atoms, direction, name in _crossings(context):
-        limits = []
-        for sign, scan in zip((-1, 1), _sides(atoms, direction), strict=True):
-            values = np.array([getattr(context, quantity)(image) for image in scan])
-            weights = SLOPE_AT_ZERO * sign / SPACING if order else VALUE_AT_ZERO
-            limits.append(np.tensordot(weights, values, axes=1))
-        jump = float(np.abs(limits[1] - limits[0]).max())
+    for name, inside, outside in _scans(context, quantity):
+        if order:
+            weights = SLOPE_AT_ZERO / SPACING
+            difference = np.tensordot(weights, inside + outside, axes=1)
+        else:
+            difference = np.tensordot(VALUE_AT_ZERO, inside - outside, axes=1)
+        jump = float(np.abs(difference).max())
         if not jump <= worst:
             worst, note = jump, name
     return worst, note
