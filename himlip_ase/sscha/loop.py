@@ -102,7 +102,8 @@ def _finished(folder: Path, settings: SschaSettings) -> SschaResult | None:
         return None
     result = load_result(folder)
     more = not result.populations_settled and len(result.populations) < settings.max_populations
-    return None if more else result
+    other = result.settings.n_hessian_configurations != settings.n_hessian_configurations
+    return None if more or other else result
 
 
 def _run(
@@ -161,7 +162,7 @@ def _finish(
     if settings.n_hessian_configurations:
         bar.begin("free-energy Hessian", settings.n_blocks)
         distribution = HarmonicDistribution(auxiliary, temperature)
-        name = f"hessian_{len(stages):03d}"
+        name = f"hessian_{len(stages):03d}_{settings.n_hessian_configurations}"
         ensemble = take_ensemble(
             name,
             distribution,

@@ -19,8 +19,8 @@ from himlip_ase.sscha.ensemble import Ensemble
 from himlip_ase.sscha.settings import SschaSettings
 
 SCHEMA = 1
-MAY_GROW = ("max_populations",)
-"""Settings that a resumed run may change."""
+MAY_CHANGE = ("max_populations", "n_hessian_configurations")
+"""Settings that a resumed run may change: they touch no population that is finished."""
 
 
 def pack(prefix: str, dynamical: DynamicalMatrices) -> dict[str, np.ndarray]:
@@ -102,14 +102,14 @@ class State:
         changed = [
             f"{name} was {old['settings'].get(name)!r}, now {value!r}"
             for name, value in settings.as_dict().items()
-            if name not in MAY_GROW and old["settings"].get(name) != value
+            if name not in MAY_CHANGE and old["settings"].get(name) != value
         ]
         if old["initial_sha256"] != run["initial_sha256"]:
             changed.append("the starting dynamical matrices differ")
         if changed:
             raise InputError(
                 f"cannot resume {self.folder.parent}: {'; '.join(changed)}. Use the settings the run was "
-                f"begun with (only {', '.join(MAY_GROW)} may change) or choose another folder"
+                f"begun with (only {', '.join(MAY_CHANGE)} may change) or choose another folder"
             )
         write_json(path, run, overwrite=True)
 

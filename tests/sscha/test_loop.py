@@ -154,6 +154,14 @@ def test_a_grid_without_the_crystals_symmetry_is_explained(tmp_path):
         run_sscha(crystal.harmonic(), crystal, SETTINGS, tmp_path)
 
 
+def test_the_hessian_can_be_added_later(unbroken, crystal, harmonic, tmp_path):
+    without = dataclasses.replace(SETTINGS, n_hessian_configurations=0)
+    assert run_sscha(harmonic, crystal, without, tmp_path).hessian is None
+    calls = crystal.calls
+    same(run_sscha(harmonic, crystal, SETTINGS, tmp_path, resume=True), unbroken[0])
+    assert crystal.calls == calls + 2  # one old configuration checked, one ensemble
+
+
 def test_a_foreign_result_is_not_written_over(unbroken, crystal, harmonic, tmp_path):
     unbroken[0].save(tmp_path)
     with pytest.raises(InputError, match="without its state"):
