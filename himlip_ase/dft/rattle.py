@@ -8,7 +8,8 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, mass_reduced
+from himlip_ase.units import signed_frequencies_cm
 
 
 def rattle(atoms: Atoms, count: int, stdev: float, seed: int, mass_scaled: bool = False) -> list[Atoms]:
@@ -85,7 +86,7 @@ def displace_along(atoms: Atoms, mode: np.ndarray, amplitudes: Sequence[float]) 
 
 
 def softest_gamma_mode(matrices: DynamicalMatrices) -> tuple[np.ndarray, float]:
-    """Displacement pattern and frequency of the lowest mode at Γ.
+    """Displacement pattern and frequency of the lowest mode at Γ that is no translation.
 
     Of degenerate modes the combination is taken that moves most along z (along y or x, if none moves along
     z), so that the pattern does not depend on how the eigenvectors were mixed.
@@ -100,20 +101,26 @@ def softest_gamma_mode(matrices: DynamicalMatrices) -> tuple[np.ndarray, float]:
         Displacements e/√M, of unit Euclidean norm; the largest one is positive.
     frequency : float
         cm⁻¹, imaginary shown negative.
+
+    Raises
+    ------
+    InputError
+        The primitive cell has one atom, so that every mode at Γ is a translation.
     """
-    gamma = matrices.index((0.0, 0.0, 0.0))
-    frequencies, vectors = (array[gamma] for array in matrices.eigen())
-    frequency = float(frequencies[0])
-    subspace = np.real_if_close(vectors[:, np.abs(frequencies - frequency) < 0.1])
-    if np.iscomplexobj(subspace):
-        raise InputError("the eigenvectors at Γ are complex; the dynamical matrix there has to be real")
+    masses = matrices.primitive.get_masses()
+    if len(masses) == 1:
+        raise InputError("a crystal with one atom in its primitive cell has no optical mode at Γ")
+    reduced = mass_reduced(matrices.matrices[matrices.index((0.0, 0.0, 0.0))].real, masses)
+    translations = np.kron(np.sqrt(masses / masses.sum())[:, None], np.eye(3))
+    optical = np.linalg.svd(translations, full_matrices=True)[0][:, 3:]
+    eigenvalues, vectors = np.linalg.eigh(optical.T @ reduced @ optical)
+    frequencies = signed_frequencies_cm(eigenvalues)
+    subspace = optical @ vectors[:, np.abs(frequencies - frequencies[0]) < 0.1]
     for axis in (2, 1, 0):
-        # the direction within the subspace with the largest displacements along this axis
         part = subspace.reshape(-1, 3, subspace.shape[1])[:, axis]
         weights, combinations = np.linalg.eigh(part.T @ part)
-        if weights[-1] > 1e-6 or axis == 0:
-            mode = (subspace @ combinations[:, -1]).reshape(-1, 3)
+        if weights[-1] > 1e-6:
             break
-    mode = mode / np.sqrt(matrices.primitive.get_masses())[:, None]
+    mode = (subspace @ combinations[:, -1]).reshape(-1, 3) / np.sqrt(masses)[:, None]
     mode *= np.sign(mode.flat[np.abs(mode).argmax()]) / np.linalg.norm(mode)
-    return mode, frequency
+    return mode, float(frequencies[0])

@@ -13,9 +13,10 @@ import spglib
 from ase import Atoms
 
 from himlip_ase.dft.inputs import QESettings, check_crystal, pw_input
-from himlip_ase.dft.labels import read_run, write_crystal
+from himlip_ase.dft.labels import write_crystal
 from himlip_ase.dft.parse import PwOutput
 from himlip_ase.dft.runner import Launcher, requested_input, run_pw
+from himlip_ase.dft.runs import read_run
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.files import FolderLock
 from himlip_ase.units import BOHR_ANGSTROM, EV_PER_ANGSTROM3_GPA, RY_EV

@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 
+import numpy as np
 import pytest
 from ase.build import bulk
 
@@ -16,7 +17,9 @@ from himlip_ase.dft.ph_files import check_ph_folder, check_ph_output, read_dyn0
 from himlip_ase.dft.rattle import softest_gamma_mode
 from himlip_ase.dft.runner import Launcher
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
+from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM
 from tests.dft.conftest import DATA
 
 OPTIONS = {"n_sigma": 3, "sigma_ry": 0.02, "electron_phonon": True}
@@ -115,9 +118,23 @@ def test_collected_harmonic_labels(finished, crystal, tmp_path, monkeypatch):
     assert read_dyn(target / "dyn0").dims == (2, 2, 2)
 
 
-def test_softest_mode_does_not_depend_on_eigenvectors(finished):
-    mode, _ = softest_gamma_mode(read_dyn(finished / "dyn0"))
-    assert mode.ravel() == pytest.approx([0, 0, 1], abs=1e-8)
+def test_softest_mode_is_optical_and_unique(finished):
+    """Two atoms on isotropic springs: threefold optical mode at ω² = k (1/m + 1/M), taken along z."""
+    atoms = bulk("NaCl", "rocksalt", a=5.6)
+    spring = 3.0
+    block = np.kron([[1, -1], [-1, 1]], np.eye(3)) * spring
+    generator = np.random.default_rng(0)
+    noise = generator.normal(size=(6, 6)) * 1e-9  # mixes the degenerate eigenvectors at random
+    matrices = DynamicalMatrices(atoms, (1, 1, 1), np.zeros((1, 3)), (block + noise + noise.T)[None])
+    mode, frequency = softest_gamma_mode(matrices)
+    sodium, chlorine = atoms.get_masses()
+    assert frequency == pytest.approx(
+        SQRT_EV_PER_ANGSTROM2_AMU_CM * np.sqrt(spring * (1 / sodium + 1 / chlorine))
+    )
+    expected = np.array([[0, 0, chlorine], [0, 0, -sodium]]) / np.hypot(sodium, chlorine)
+    assert mode == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(InputError, match="one atom"):
+        softest_gamma_mode(read_dyn(finished / "dyn0"))
 
 
 FAKE_PH = """#!/bin/sh

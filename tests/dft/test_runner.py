@@ -12,8 +12,9 @@ import time
 import pytest
 
 from himlip_ase.dft.inputs import pw_input
-from himlip_ase.dft.labels import collect, read_run
+from himlip_ase.dft.labels import collect
 from himlip_ase.dft.runner import RETRY_CHANGES, InterruptedRun, Launcher, run_pw, with_electrons
+from himlip_ase.dft.runs import read_run
 from himlip_ase.dft.single_points import run_single_points, single_points
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.files import FolderLock

@@ -12,8 +12,9 @@ from ase.io import read
 from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
-from himlip_ase.dft.labels import collect, read_runs
+from himlip_ase.dft.labels import collect
 from himlip_ase.dft.rattle import displace_along, rattle
+from himlip_ase.dft.runs import read_runs
 from himlip_ase.dft.single_points import run_single_points, single_points
 from himlip_ase.errors import CalculationError, InputError
 from tests.dft.conftest import faulty
