@@ -70,18 +70,21 @@ def configure_logging(level: int = logging.INFO) -> None:
     """Send the package's log to standard error, once, at `level`."""
     logger = logging.getLogger("himlip_ase")
     logger.setLevel(level)
-    if not any(getattr(handler, "himlip_console", False) for handler in logger.handlers):
+    if any(getattr(handler, "himlip_console", False) for handler in logger.handlers):
+        return
+    handler: logging.Handler
+    if sys.stderr.isatty():
         from rich.console import Console
         from rich.logging import RichHandler
 
         handler = RichHandler(
-            console=Console(stderr=True, width=None if sys.stderr.isatty() else 150),
-            show_path=False,
-            show_level=False,
-            log_time_format="%H:%M:%S",
+            console=Console(stderr=True), show_path=False, show_level=False, log_time_format="%H:%M:%S"
         )
-        handler.himlip_console = True  # type: ignore[attr-defined]
-        logger.addHandler(handler)
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.himlip_console = True  # type: ignore[attr-defined]
+    logger.addHandler(handler)
 
 
 @contextlib.contextmanager

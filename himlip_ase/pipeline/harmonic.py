@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,6 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
-from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.pipeline.labels import DOUBLE_WELL, LabelFolder, label_folder, softest_mode
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data
 from himlip_ase.pipeline.training import load_trained
@@ -22,31 +20,6 @@ if TYPE_CHECKING:
 HIMLIP_DYN = "himlip.dyn"
 HIMLIP_NO_HESSIAN_DYN = "himlip_no_hessian.dyn"
 WELL = "doublewell.json"
-
-
-def model_force_constants(model: HiMLIP, primitive: Atoms, dims: Sequence[int]) -> ForceConstants:
-    """Harmonic force constants of a potential in a diagonal supercell, index symmetry imposed.
-
-    Parameters
-    ----------
-    model : HiMLIP
-    primitive : Atoms
-        Its masses are kept.
-    dims : three int
-
-    Returns
-    -------
-    ForceConstants
-        eV/Å².
-    """
-    from himlip_ase.potential.derivatives import hessian
-
-    n = len(primitive)
-    grid = (int(dims[0]), int(dims[1]), int(dims[2]))
-    count = int(np.prod(grid))
-    empty = ForceConstants(primitive, grid, np.zeros((n, n * count, 3, 3)))
-    rows = hessian(model, empty.supercell, indices=range(0, n * count, count)).detach().cpu().numpy()
-    return ForceConstants(primitive, grid, rows.transpose(0, 2, 1, 3)).symmetrized()
 
 
 @dataclass(frozen=True)
@@ -133,6 +106,8 @@ def model_well(model: HiMLIP, crystal: Atoms, pattern: np.ndarray, largest: floa
 
 
 def _run(context: Context, folder: Path) -> Outcome:
+    from himlip_ase.calculator import HiMLIPCalculator
+    from himlip_ase.phonons.harmonic import harmonic_force_constants
     from himlip_ase.phonons.phonopy_io import write_phonopy_params
     from himlip_ase.phonons.qe import write_dyn
 
@@ -156,7 +131,7 @@ def _run(context: Context, folder: Path) -> Outcome:
         if model is None:
             continue
         words = "potential trained without the Hessian" if without else "potential trained with the Hessian"
-        constants = model_force_constants(model, dft.primitive, dft.dims)
+        constants = harmonic_force_constants(dft.primitive, HiMLIPCalculator(model), dft.dims)
         matrices = constants.dynamical_matrices()
         write_dyn(matrices, folder / prefix, overwrite=True)
         if not without:

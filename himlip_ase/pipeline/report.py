@@ -67,9 +67,9 @@ def write_report(context: Context, extra: Outcome | None = None) -> Path:
         ),
         Heading("How to go on"),
         Paragraph(
-            "config.yaml holds everything that decided this run, versions.json what computed it, state/ the "
-            "data of each stage: dyn files for QE and CellConstructor, phonopy_params*.yaml for phonopy. After "
-            "a change, --resume does again what depends on it; --from STAGE does a stage and all after it."
+            "config.yaml holds all that decided this run, versions.json what computed it, state/ the data "
+            "of each stage: dyn files for QE and CellConstructor, phonopy_params*.yaml for phonopy. "
+            "After a change, --resume does again what depends on it; --from STAGE redoes it and all after it."
         ),
     )
     for name, text in (("report.md", document.markdown(folder.path)), ("report.html", document.html())):

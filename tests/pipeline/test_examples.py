@@ -1,0 +1,62 @@
+"""The examples and the code in README and documentation run."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def snippets(page: Path, language: str) -> list[str]:
+    """Code blocks of a page in a language, with their indentation in lists removed."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.M | re.S)
+    return ["\n".join(line.removeprefix(indent) for line in code.splitlines()) for indent, code in found]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(path), run_name="__main__")
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if snippets(page, "python")], ids=lambda page: page.stem
+)
+def test_python_snippets(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for code in snippets(page, "python"):
+        exec(compile(code, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if snippets(page, "yaml")], ids=lambda page: page.stem
+)
+def test_yaml_snippets_are_valid_configurations(page: Path) -> None:
+    from himlip_ase.pipeline.config import parse_config
+
+    for text in snippets(page, "yaml"):
+        assert parse_config(text).name
+
+
+def test_h3s_configuration_is_valid() -> None:
+    from himlip_ase.pipeline.config import load_config
+
+    config = load_config(ROOT / "examples" / "h3s" / "h3s.yaml")
+    assert config.labels.folder == ROOT / "examples" / "h3s" / "labels"
+    assert config.sscha.n_configurations == 500
+
+
+def test_commands_in_the_pages_exist() -> None:
+    from himlip_ase.cli.app import COMMANDS
+
+    for page in PAGES:
+        for name in re.findall(r"`himlip ([a-z]+)", page.read_text(encoding="utf-8")):
+            assert name in COMMANDS, f"{page.name} names `himlip {name}`"
