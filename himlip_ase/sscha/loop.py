@@ -24,7 +24,7 @@ from himlip_ase.sscha.population import (
     stage_name,
     take_ensemble,
 )
-from himlip_ase.sscha.progress import Progress
+from himlip_ase.sscha.progress import Progress, log_file
 from himlip_ase.sscha.residual import residual
 from himlip_ase.sscha.result import History, SschaResult, load_result
 from himlip_ase.sscha.sampling import HarmonicDistribution
@@ -82,7 +82,7 @@ def run_sscha(
     settings = SschaSettings() if settings is None else settings
     folder = Path(folder)
     bridge.engine()
-    with FolderLock(folder), Progress(settings, enabled=progress) as bar:
+    with FolderLock(folder), log_file(folder), Progress(settings, enabled=progress) as bar:
         state = State(folder)
         state.begin(initial, settings, resume)
         finished = _finished(folder, settings)
@@ -92,7 +92,7 @@ def run_sscha(
         start, changed = positive_definite_start(initial)
         result = dataclasses.replace(_run(start, evaluate, settings, state, bar), initial_changed=changed)
         result.save(folder, overwrite=True)
-    log.info("%s: %s", "converged" if result.converged else "NOT CONVERGED", result.verdict)
+        log.info("%s: %s", "converged" if result.converged else "NOT CONVERGED", result.verdict)
     return result
 
 

@@ -1,7 +1,11 @@
-"""Progress on stderr (stdout belongs to results), throttled by rich."""
+"""Progress on stderr (stdout belongs to results), throttled by rich, and the log file of a run."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from himlip_ase.sscha.settings import SschaSettings
@@ -53,3 +57,21 @@ class Progress:
         """`done` steps of the stage are behind us."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done)
+
+
+@contextlib.contextmanager
+def log_file(folder: Path) -> Iterator[None]:
+    """Append what this room logs to ``log.txt`` in `folder`."""
+    logger, package = logging.getLogger("himlip_ase.sscha"), logging.getLogger("himlip_ase")
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    before = logger.level
+    if package.level == logging.NOTSET and logger.getEffectiveLevel() > logging.INFO:
+        logger.setLevel(logging.INFO)  # nobody chose a level: the file still tells the story
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        handler.close()
