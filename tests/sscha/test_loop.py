@@ -77,7 +77,7 @@ def test_files_are_what_was_returned(unbroken, tmp_path):
     result, folder, _ = unbroken
     same(load_result(folder), result)
     json.loads((folder / "result.json").read_text())
-    assert (folder / "log.txt").read_text().count("population") == len(result.populations)
+    assert (folder / "log.txt").read_text().count("INFO population") == len(result.populations)
     for name in ("auxiliary", "hessian"):
         read = read_dyn(folder / f"{name}.dyn")
         np.testing.assert_allclose(read.frequencies(), getattr(result, name).frequencies(), atol=0.05)
