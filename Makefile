@@ -2,7 +2,7 @@
 # make test   set up .venv, lint, type-check and test
 # make docs   build the documentation into docs/_build/html
 # Choices:  PYTHON=python3.12   TORCH="torch==2.13.0"   PIP_FLAGS="--index-url ..."   RUN=runs/h3s   H3S_FLAGS="--retrain"
-# The CPU build of torch from its own index:  make TORCH="torch --index-url https://download.pytorch.org/whl/cpu" h3s
+# Without an NVIDIA GPU the CPU build of torch is taken, which is much smaller.
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -31,10 +31,11 @@ $(STAMPS)/venv:
 	  { echo "The venv module is missing; type: sudo apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
 	@mkdir -p $(STAMPS) && touch $@
 
-# torch first and by itself, so that nothing else pulls another build of it
+# torch first and by itself, so that nothing else pulls another build of it; a wheel on disk (PIP_FIND_LINKS) wins
+CPU_BUILD := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
 $(STAMPS)/torch: $(STAMPS)/venv
 	@echo "Installing $(TORCH)"
-	@$(PIP) $(TORCH)
+	@$(PIP) --no-index --no-deps $(TORCH) 2>/dev/null || $(PIP) $(TORCH) $(CPU_BUILD)
 	@touch $@
 
 $(STAMPS)/package: $(STAMPS)/torch pyproject.toml

@@ -8,7 +8,9 @@ group=${1:-sscha}
 python=${PYTHON:-python3}
 missing=()
 need() { missing+=("$1"); }
-linkable() { echo 'int main(void){return 0;}' | gcc -x c - -l"$1" -o /dev/null 2>/dev/null; }
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+linkable() { echo 'int main(void){return 0;}' | gcc -x c - -l"$1" -o "$scratch/a.out" 2>/dev/null; }
 
 case $group in
   sscha)

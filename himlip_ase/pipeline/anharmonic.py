@@ -14,6 +14,7 @@ from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.harmonic import HIMLIP_DYN
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.pipeline.training import load_trained
+from himlip_ase.sscha.hessian import acoustic
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 
@@ -113,12 +114,8 @@ def lowest_optical(matrices: DynamicalMatrices, sigma_cm: np.ndarray) -> tuple[f
 
 def _without_translations(matrices: DynamicalMatrices, frequencies: np.ndarray) -> np.ndarray:
     """Frequencies with the three translations at Γ set to +inf."""
-    _, vectors = matrices.eigen()
-    masses = matrices.primitive.get_masses()
-    uniform = np.kron(np.sqrt(masses / masses.sum())[:, None], np.eye(3))
-    overlap = (np.abs(uniform.T @ vectors[0]) ** 2).sum(axis=0)
     result = np.array(frequencies, dtype=float)
-    result[0, overlap > 0.5] = np.inf
+    result[0, acoustic(matrices)] = np.inf
     return result
 
 

@@ -19,6 +19,7 @@ from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
+from himlip_ase.sscha.hessian import acoustic
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 if TYPE_CHECKING:
@@ -197,6 +198,7 @@ def make_labels(config: RunConfig, folder: Path) -> None:
     assert config.structure is not None
     atoms = read(config.structure)
     assert isinstance(atoms, Atoms)
+    _warn_if_not_primitive(atoms)
     settings, launcher = config.qe_settings, config.launcher
     runs, out = folder / "runs", folder / "collected"
     if config.labels.relax:
@@ -243,6 +245,21 @@ def make_labels(config: RunConfig, folder: Path) -> None:
         _single_points(VALIDATION, frames, atoms, config, runs, out)
 
 
+def _warn_if_not_primitive(atoms: Atoms) -> None:
+    import spglib
+
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    primitive = spglib.find_primitive(cell, symprec=1e-3)
+    if primitive is not None and len(primitive[2]) < len(atoms):
+        logger.warning(
+            "the structure has %d atoms, its primitive cell %d: DFT will cost much more than it has to, and q_grid "
+            "counts cells of %d atoms; give the primitive cell",
+            len(atoms),
+            len(primitive[2]),
+            len(atoms),
+        )
+
+
 def _single_points(
     name: str, frames: Sequence[Atoms], primitive: Atoms, config: RunConfig, runs: Path, out: Path
 ) -> None:
@@ -262,9 +279,7 @@ def softest_mode(matrices: DynamicalMatrices) -> tuple[float, np.ndarray]:
     """
     frequencies, vectors = matrices.eigen()
     masses = matrices.primitive.get_masses()
-    uniform = np.kron(np.sqrt(masses / masses.sum())[:, None], np.eye(3))
-    overlap = (np.abs(uniform.T @ vectors[0]) ** 2).sum(axis=0)
-    optical = np.flatnonzero(overlap < 0.5)
+    optical = np.setdiff1d(np.arange(len(vectors[0])), acoustic(matrices))
     if len(optical) == 0:
         raise InputError("a crystal of one atom in the primitive cell has no optical mode")
     branch = int(optical[0])

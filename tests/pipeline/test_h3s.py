@@ -1,0 +1,148 @@
+"""The whole pipeline on the shipped H3S labels and model, with an SSCHA too short to converge."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from himlip_ase.errors import InputError
+from himlip_ase.pipeline.config import RunConfig, load_config
+from himlip_ase.pipeline.report import report_again
+from himlip_ase.pipeline.run import STAGES, run_pipeline
+
+CONFIG = Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml"
+SHORT: dict[str, Any] = {
+    "sscha.n_configurations": 40,
+    "sscha.max_populations": 1,
+    "sscha.n_hessian_configurations": 40,
+    "sscha.n_blocks": 4,
+    "tc.methods": ["allen-dynes"],
+}
+
+
+def short(**more: Any) -> RunConfig:
+    return load_config(CONFIG, SHORT | more)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("sscha", reason="python-sscha is not installed: pip install 'himlip-ase[sscha]'")
+    folder = tmp_path_factory.mktemp("runs") / "h3s"
+    run_pipeline(short(), folder)
+    return folder
+
+
+def figures(folder: Path) -> dict[str, dict[str, Any]]:
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))["figures"]
+
+
+@pytest.mark.peer
+def test_everything_quoted_has_unit_and_origin(finished: Path) -> None:
+    quoted = figures(finished)
+    for name in (
+        "harmonic_rmse.with_hessian",
+        "gamma_optical_lowest.dft",
+        "gamma_optical_lowest.hessian",
+        "double_well_depth.dft",
+        "double_well_depth.with_hessian",
+        "free_energy",
+        "lambda.harmonic",
+        "tc.hessian.allen-dynes.mu0.10",
+        "cost.labels",
+    ):
+        assert set(quoted[name]) == {"value", "unit", "uncertainty", "how"}
+        assert quoted[name]["how"]
+    assert quoted["free_energy"]["uncertainty"] > 0
+    assert quoted["gamma_optical_lowest.hessian"]["uncertainty"] > 0
+
+
+@pytest.mark.peer
+def test_no_tc_without_convergence_or_with_imaginary_modes(finished: Path) -> None:
+    quoted = figures(finished)
+    assert quoted["sscha_converged"]["value"] is False
+    for name, figure in quoted.items():
+        if name.startswith("tc."):
+            assert figure["value"] is None
+            assert ("imaginary" if ".harmonic." in name else "converge") in figure["how"]
+    assert "no Tc" in (finished / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.peer
+def test_harmonic_physics_of_h3s(finished: Path) -> None:
+    quoted = {name: figure["value"] for name, figure in figures(finished).items()}
+    assert -700 < quoted["gamma_optical_lowest.dft"] < -500
+    assert quoted["harmonic_rmse.with_hessian"] < 5
+    assert quoted["harmonic_largest_error.with_hessian"] < 20
+    for what in ("depth", "position"):
+        assert quoted[f"double_well_{what}.with_hessian"] == pytest.approx(
+            quoted[f"double_well_{what}.dft"], rel=0.1
+        )
+
+
+@pytest.mark.peer
+def test_the_report_shows_every_picture(finished: Path) -> None:
+    html = (finished / "report.html").read_text(encoding="utf-8")
+    assert html.count("data:image/png;base64,") >= 6
+    assert "http://" not in html and "https://" not in html
+    for name in ("bands", "double_well", "alpha2f", "sscha_convergence"):
+        assert (finished / "figures" / f"{name}.png").stat().st_size > 5000
+
+
+@pytest.mark.peer
+def test_what_phonopy_and_qe_read_is_there(finished: Path) -> None:
+    for name in ("phonons/phonopy_params.yaml", "sscha/phonopy_params_hessian.yaml", "sscha/auxiliary.dyn0"):
+        assert (finished / "state" / name).is_file()
+
+
+@pytest.mark.peer
+def test_resuming_keeps_everything_and_a_change_redoes_what_depends_on_it(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    stamps = {stage.name: (folder / f"state/{stage.name}.json").stat().st_mtime_ns for stage in STAGES}
+
+    def redone() -> list[str]:
+        return [n for n, t in stamps.items() if (folder / f"state/{n}.json").stat().st_mtime_ns != t]
+
+    run_pipeline(short(), folder, resume=True)
+    assert redone() == []
+    run_pipeline(short(**{"tc.mu_star": [0.12]}), folder, resume=True)
+    assert redone() == ["tc", "report"]
+    assert "tc.harmonic.allen-dynes.mu0.12" in figures(folder)
+    assert "tc.harmonic.allen-dynes.mu0.10" not in figures(folder)
+    (folder / "report.html").unlink()
+    assert report_again(folder).is_file()
+
+
+def test_labels_of_another_crystal_are_refused(tmp_path: Path) -> None:
+    labels = tmp_path / "labels"
+    shutil.copytree(CONFIG.parent / "labels", labels)
+    name = next(path for path in sorted(labels.glob("*.extxyz")) if path.stem != "crystal")
+    name.write_text(name.read_text(encoding="utf-8").replace("\nS ", "\nSe "), encoding="utf-8")
+    with pytest.raises(InputError, match=r"Se.*another crystal"):
+        run_pipeline(short(**{"labels.folder": labels}), tmp_path / "run", until="labels")
+
+
+def test_a_truncated_dyn_file_is_named(tmp_path: Path) -> None:
+    labels = tmp_path / "labels"
+    shutil.copytree(CONFIG.parent / "labels", labels)
+    path = labels / "harmonic" / "dyn2"
+    path.write_text(path.read_text(encoding="utf-8")[:1500], encoding="utf-8")
+    with pytest.raises(InputError, match="dyn2"):
+        run_pipeline(short(**{"labels.folder": labels}), tmp_path / "run", until="labels")
+
+
+def test_another_grid_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"set q_grid: \[2, 2, 2\]"):
+        run_pipeline(short(q_grid=[3, 3, 3]), tmp_path / "run", until="labels")
+
+
+def test_a_missing_model_says_what_to_do(tmp_path: Path) -> None:
+    config = short(**{"finetune.model": tmp_path / "absent.safetensors"})
+    with pytest.raises(InputError, match="--retrain"):
+        run_pipeline(config, tmp_path / "run", until="finetune")
