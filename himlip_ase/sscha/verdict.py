@@ -14,6 +14,9 @@ NEGLIGIBLE_CM = 0.1
 NEGLIGIBLE_FORCE = 1e-4
 """The same for a mean force on a centroid, eV/Å."""
 
+ROUNDING = 1e-8
+"""A force (eV/Å) that symmetry makes vanish stays below this."""
+
 
 @dataclass(frozen=True)
 class FreshTest:
@@ -55,7 +58,8 @@ def fresh_test(fresh: Residual, maker: Residual | None) -> FreshTest:
     modes = np.abs(fresh.shifts_cm) / np.sqrt(variance + NEGLIGIBLE_CM**2)
     force_variance = fresh.force_sigma**2 + (0 if maker is None else maker.force_sigma**2)
     pushes = np.abs(fresh.force) / np.sqrt(force_variance + NEGLIGIBLE_FORCE**2)
-    z = np.concatenate([np.delete(modes.ravel(), [0, 1, 2]), pushes[pushes > 0].ravel()])
+    free = (np.abs(fresh.force) > ROUNDING) | (fresh.force_sigma > ROUNDING)  # not fixed by symmetry
+    z = np.concatenate([np.delete(modes.ravel(), [0, 1, 2]), pushes[free]])
     return FreshTest(
         float(np.sqrt((z**2).mean())),
         float(z.max()),
