@@ -61,6 +61,7 @@ def tc(
         bool,
         typer.Option("--accept-imaginary", help="Quote the Tc of the stable modes alone, marked as such."),
     ] = False,
+    gap: Annotated[bool, typer.Option("--gap", help="Also Δ(T) and 2Δ/kTc at the first μ*.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for figures and their data.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
@@ -79,7 +80,7 @@ def tc(
             raise InputError(
                 "--alpha2f stands alone; --dyn, --elph and --mass belong to the other way to call"
             )
-        analyses = [analyse_curve(alpha2f.name, read_alpha2f(alpha2f, alpha2f_unit), mu_star=values)]
+        analyses = [analyse_curve(alpha2f.name, read_alpha2f(alpha2f, alpha2f_unit), mu_star=values, gap=gap)]
     else:
         if dyn is None or elph is None:
             raise InputError("give --dyn PREFIX and --elph FOLDER, or --alpha2f FILE")
@@ -103,6 +104,7 @@ def tc(
                 gamma_weight=gamma_weight,  # type: ignore[arg-type]
                 mesh=mesh,
                 accept=accept,
+                gap=gap,
             )
             for label, item in pairs
             if item is not None

@@ -1,6 +1,9 @@
 """Superconductivity: electron-phonon matrices of ph.x with any phonons → α²F, λ, Tc."""
 
+from himlip_ase.superconductivity.analysis import TcAnalysis, analyse, analyse_curve, format_table
+from himlip_ase.superconductivity.eliashberg import eliashberg_tc
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices, read_elph
+from himlip_ase.superconductivity.gap import GapCurve, gap_curve, solve_gap, tc_sensitivity
 from himlip_ase.superconductivity.outputs import read_alpha2f
 from himlip_ase.superconductivity.plateau import bootstrap_tc, sigma_plateau
 from himlip_ase.superconductivity.spectral import (
@@ -16,21 +19,30 @@ from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable, critical_temperat
 __all__ = [
     "Alpha2F",
     "ElphMatrices",
+    "GapCurve",
     "ImaginaryMode",
     "ModeCoupling",
     "NoTc",
     "Problem",
     "Spectrum",
     "Tc",
+    "TcAnalysis",
     "TcTable",
+    "analyse",
+    "analyse_curve",
     "bootstrap_tc",
     "critical_temperature",
+    "eliashberg_tc",
+    "format_table",
+    "gap_curve",
     "interpolated_coupling",
     "mode_coupling",
     "read_alpha2f",
     "read_elph",
     "sigma_plateau",
+    "solve_gap",
     "spectrum_from_curve",
     "swap_onto_grid",
+    "tc_sensitivity",
     "tc_table",
 ]

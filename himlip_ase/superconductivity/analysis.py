@@ -10,6 +10,7 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
+from himlip_ase.superconductivity.gap import GapCurve, gap_curve
 from himlip_ase.superconductivity.plateau import SigmaPlateau, sigma_plateau
 from himlip_ase.superconductivity.spectral import (
     GammaWeight,
@@ -19,7 +20,16 @@ from himlip_ase.superconductivity.spectral import (
     swap_onto_grid,
 )
 from himlip_ase.superconductivity.spectrum import Spectrum
-from himlip_ase.superconductivity.tc import DEFAULT_MU_STAR, METHODS, Method, TcTable, add_spread, tc_table
+from himlip_ase.superconductivity.tc import (
+    DEFAULT_MU_STAR,
+    METHODS,
+    Method,
+    Tc,
+    TcTable,
+    add_spread,
+    critical_temperature,
+    tc_table,
+)
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
@@ -43,6 +53,8 @@ class TcAnalysis:
         None with fewer than three broadenings.
     masses_amu : dict
         Element to mass in use.
+    gap : GapCurve or None
+        Δ(T) at the first μ*, when asked for and when there is a Tc.
     """
 
     label: str
@@ -52,6 +64,7 @@ class TcAnalysis:
     sigma_ry: float | None = None
     plateau: SigmaPlateau | None = None
     masses_amu: dict[str, float] = field(default_factory=dict)
+    gap: GapCurve | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -61,6 +74,14 @@ class TcAnalysis:
         ]
         data["sigma_ry"] = self.sigma_ry
         data["masses_amu"] = self.masses_amu
+        if self.gap is not None:
+            data["gap"] = {
+                "two_delta_over_kTc": self.gap.ratio,
+                "edge_mev": float(self.gap.gap_edge_ev[0] * 1e3),
+                "edge_uncertainty_mev": self.gap.gap_edge_spread_ev * 1e3,
+                "kelvin": float(self.gap.kelvin[0]),
+                "how": "non-linear Migdal–Eliashberg equations, Padé; uncertainty: order of the approximant",
+            }
         if self.plateau is not None:
             p = self.plateau
             data["sigma_plateau"] = {
@@ -88,6 +109,7 @@ def analyse(
     gamma_weight: GammaWeight = "counted",
     mesh: Sequence[int] | None = None,
     accept: Sequence[str] = (),
+    gap: bool = False,
 ) -> TcAnalysis:
     """α²F, λ, ω_log, ω₂ and every Tc of G(q) with some phonons.
 
@@ -113,6 +135,8 @@ def analyse(
         As in `mode_coupling`.
     mesh : sequence of 3 int, optional
         Fourier-interpolate D and G onto this mesh.
+    gap : bool
+        Solve the non-linear Eliashberg equations too, at the first μ*.
 
     Returns
     -------
@@ -175,7 +199,13 @@ def analyse(
         coupling.sigma_ry,
         plateau,
         {s: float(m) for s, m in zip(symbols, coupling.primitive.get_masses(), strict=True)},
+        _gap(spectrum, mu_star[0], accept) if gap else None,
     )
+
+
+def _gap(spectrum: Spectrum, mu_star: float, accept: Sequence[str]) -> GapCurve | None:
+    found = isinstance(critical_temperature(spectrum, mu_star, "eliashberg", accept), Tc)
+    return gap_curve(spectrum, mu_star) if found else None
 
 
 def analyse_curve(
@@ -184,9 +214,11 @@ def analyse_curve(
     *,
     mu_star: Sequence[float] = DEFAULT_MU_STAR,
     methods: Sequence[Method] = METHODS,
+    gap: bool = False,
 ) -> TcAnalysis:
     """Every Tc of a tabulated α²F (`read_alpha2f`)."""
-    return TcAnalysis(label, spectrum, tc_table(spectrum, mu_star, methods))
+    curve = _gap(spectrum, mu_star[0], ()) if gap else None
+    return TcAnalysis(label, spectrum, tc_table(spectrum, mu_star, methods), gap=curve)
 
 
 def format_table(analyses: Sequence[TcAnalysis]) -> str:
@@ -225,6 +257,12 @@ def format_table(analyses: Sequence[TcAnalysis]) -> str:
             lines.append(
                 f"  σ: {kind} {p.window[0]:g}–{p.window[1]:g} Ry, λ ± {p.lambda_spread:.3f}, "
                 f"Tc ± {p.tc_spread_kelvin:.2f} K over it"
+            )
+        if item.gap is not None:
+            g = item.gap
+            lines.append(
+                f"  gap: Δ₀ = {g.gap_edge_ev[0] * 1e3:.2f} meV at {g.kelvin[0]:.1f} K, "
+                f"2Δ₀/kTc = {g.ratio:.2f}"
             )
         lines += [f"  note: {text}" for text in item.spectrum.caveats]
         lines.append("")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+from scipy import fft
 from scipy.linalg import eigh
 from scipy.optimize import brentq
-from scipy.sparse.linalg import ArpackError, eigsh
+from scipy.sparse import csr_matrix
 
 from himlip_ase import units
 from himlip_ase.errors import CalculationError, InputError
@@ -13,7 +16,8 @@ from himlip_ase.superconductivity.formulas import mcmillan, mu_star_at_cutoff
 from himlip_ase.superconductivity.spectrum import Spectrum
 
 MIN_FREQUENCIES = 64
-MAX_FREQUENCIES = 6000
+MAX_FREQUENCIES = 16000
+EXACT_FREQUENCIES = 150
 DEFAULT_CUTOFF = 15.0
 
 
@@ -22,6 +26,40 @@ def coupling_at_matsubara(spectrum: Spectrum, kt_ev: float, count: int) -> np.nd
     nu2 = (2 * np.pi * kt_ev * np.arange(count)) ** 2
     omega2 = spectrum.energies_ev**2
     return (spectrum.lambdas * omega2) @ (1 / (omega2[:, None] + nu2[None, :]))
+
+
+class MatsubaraKernel:
+    """The sums Σ_m λ(n−m) x_m over all integers m, for x even or odd in m → −m−1, by fast Fourier transforms.
+
+    Parameters
+    ----------
+    lam : ndarray, shape (2·count,)
+        λ(l), l = 0 … 2·count−1.
+    count : int
+        Positive Matsubara frequencies.
+    """
+
+    def __init__(self, lam: np.ndarray, count: int) -> None:
+        self.count = count
+        self._length = fft.next_fast_len(4 * count, real=True)
+        column = np.zeros(self._length)
+        column[: 2 * count] = lam
+        column[self._length - 2 * count + 1 :] = lam[:0:-1]
+        self._transform = fft.rfft(column)
+
+    def _apply(self, x: np.ndarray, sign: float) -> np.ndarray:
+        extended = np.zeros(self._length)
+        extended[: self.count] = x
+        extended[self._length - self.count :] = sign * x[::-1]
+        return fft.irfft(self._transform * fft.rfft(extended), self._length)[: self.count]
+
+    def even(self, x: np.ndarray) -> np.ndarray:
+        """Σ_{m≥0} [λ(n−m) + λ(n+m+1)] x_m."""
+        return self._apply(x, 1.0)
+
+    def odd(self, x: np.ndarray) -> np.ndarray:
+        """Σ_{m≥0} [λ(n−m) − λ(n+m+1)] x_m."""
+        return self._apply(x, -1.0)
 
 
 def largest_eigenvalue(spectrum: Spectrum, kt_ev: float, count: int, mu_star: float) -> float:
@@ -43,23 +81,57 @@ def largest_eigenvalue(spectrum: Spectrum, kt_ev: float, count: int, mu_star: fl
     """
     lam = coupling_at_matsubara(spectrum, kt_ev, 2 * count)
     n = np.arange(count)
-    pairing = lam[np.abs(n[:, None] - n)] + lam[n[:, None] + n + 1] - 2 * mu_star
     diagonal = 2 * n + 1 + lam[0] + 2 * (np.cumsum(lam[:count]) - lam[0])
     if not (diagonal > 0).all():
         raise CalculationError(
             "the mass renormalisation is not positive: the α²F has too much negative weight"
         )
     scale = 1 / np.sqrt(diagonal)
-    matrix = pairing * scale[:, None] * scale
-    if count > 150:
-        try:
-            start = scale / (n + 0.5)
-            return (
-                float(eigsh(matrix, k=1, which="LA", v0=start, tol=1e-11, return_eigenvectors=False)[0]) - 1
-            )
-        except ArpackError:
-            pass
-    return float(eigh(matrix, eigvals_only=True, subset_by_index=[count - 1, count - 1])[0]) - 1
+    if count <= EXACT_FREQUENCIES:
+        pairing = lam[np.abs(n[:, None] - n)] + lam[n[:, None] + n + 1] - 2 * mu_star
+        matrix = pairing * scale[:, None] * scale
+        return float(eigh(matrix, eigvals_only=True, subset_by_index=[count - 1, count - 1])[0]) - 1
+    nodes, hats = _nodes(count)
+    rows = lam[np.abs(nodes[:, None] - n)] + lam[nodes[:, None] + n + 1] - 2 * mu_star
+    return float(np.linalg.eigvals(_reduced(rows, nodes, hats, diagonal)).real.max()) - 1
+
+
+def _reduced(rows: np.ndarray, nodes: np.ndarray, hats: csr_matrix, diagonal: np.ndarray) -> np.ndarray:
+    """The matrix that takes Δ at the nodes to the right-hand side of its linear equation, divided by Z."""
+    n = np.arange(rows.shape[1])
+    return (hats.T @ (rows / (2 * n + 1)).T).T * ((2 * nodes + 1) / diagonal[nodes])[:, None]
+
+
+def pairing_mode(spectrum: Spectrum, kt_ev: float, count: int, mu_star: float) -> tuple[float, np.ndarray]:
+    """Excess as in `largest_eigenvalue`, and the Δ_n (count,) that belongs to it, scaled to Δ_0 = 1."""
+    lam = coupling_at_matsubara(spectrum, kt_ev, 2 * count)
+    n = np.arange(count)
+    diagonal = 2 * n + 1 + lam[0] + 2 * (np.cumsum(lam[:count]) - lam[0])
+    nodes, hats = _nodes(count)
+    rows = lam[np.abs(nodes[:, None] - n)] + lam[nodes[:, None] + n + 1] - 2 * mu_star
+    values, vectors = np.linalg.eig(_reduced(rows, nodes, hats, diagonal))
+    best = int(values.real.argmax())
+    delta = hats @ vectors[:, best].real
+    return float(values[best].real) - 1, delta / delta[0]
+
+
+@lru_cache(maxsize=8)
+def _nodes(count: int, growth: float = 1.04) -> tuple[np.ndarray, csr_matrix]:
+    """Matsubara indices where Δ is kept (the first, then geometric), and its linear interpolation.
+
+    At low temperature Δ(iω_n) varies over many indices; the sums over m stay complete, 1/ω_m included.
+    """
+    geometric = np.exp(np.arange(0, np.log(count) + np.log(growth), np.log(growth)))
+    nodes = np.unique(np.append(np.rint(geometric).astype(int) - 1, count - 1).clip(0, count - 1))
+    n = np.arange(count)
+    right = np.searchsorted(nodes, n, side="left").clip(1)
+    width = nodes[right] - nodes[right - 1]
+    fraction = (n - nodes[right - 1]) / width
+    hats = csr_matrix(
+        (np.concatenate([1 - fraction, fraction]), (np.tile(n, 2), np.concatenate([right - 1, right]))),
+        shape=(count, len(nodes)),
+    )
+    return nodes, hats
 
 
 def eliashberg_tc(

@@ -36,9 +36,7 @@ def read_text(path: Path) -> str:
     except (OSError, EOFError) as error:
         raise InputError(f"{path} cannot be read ({error}); copy it again or rerun ph.x") from error
     if not text.strip():
-        raise InputError(
-            f"{path} is empty: ph.x was stopped while writing it; rerun ph.x with recover=.true."
-        )
+        raise InputError(f"{path} is empty: ph.x was stopped while writing it; rerun ph.x for that q-point")
     return text
 
 
@@ -66,7 +64,7 @@ class A2FFile:
 def _truncated(path: Path, found: int, wanted: int) -> InputError:
     return InputError(
         f"{path} holds {found} complete matrices of the {wanted} that its header announces: it is truncated; "
-        "copy it again, or rerun ph.x with recover=.true."
+        "copy it again, or rerun ph.x for that q-point (start_q, last_q)"
     )
 
 
@@ -175,7 +173,7 @@ def read_elph_inp_lambda(path: str | Path) -> LambdaInput:
     if len(omega2) != n_modes or len(rows) != n_sigma * n_modes or not len(sigma) == len(dos) == n_sigma:
         raise InputError(
             f"{path} announces {n_sigma} broadenings of {n_modes} modes and holds {len(rows)} lines of λ and "
-            f"{len(omega2)} frequencies: it is truncated; rerun ph.x with recover=.true."
+            f"{len(omega2)} frequencies: it is truncated; rerun ph.x for that q-point"
         )
     values = np.array([[float("nan") if "*" in w else float(w) for w in row] for row in rows])
     values = values.reshape(n_sigma, n_modes, 2)

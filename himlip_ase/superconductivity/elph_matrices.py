@@ -205,7 +205,7 @@ def read_elph(
             if (isigma, iq) not in paths:
                 raise InputError(
                     f"{place}/a2Fq2r.{50 + isigma}.{iq} is missing (others have {len(sigmas)} broadenings of "
-                    f"{len(numbers)} q-points); copy it, or rerun ph.x with recover=.true."
+                    f"{len(numbers)} q-points); copy it, or rerun ph.x for that q-point (start_q, last_q)"
                 )
     to_fractional = primitive.cell.array / alat
     sigma, dos, fermi, blocks = [], [], [], []

@@ -1,4 +1,4 @@
-"""Figures: α²F with cumulative λ, Tc against μ*, λ and Tc against σ. Each takes Axes and returns them."""
+"""Figures: α²F with cumulative λ, Tc against μ*, λ and Tc against σ, Δ(T), each onto given Axes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from himlip_ase.superconductivity.tc import Tc, TcTable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from himlip_ase.superconductivity.gap import GapCurve
     from himlip_ase.superconductivity.plateau import SigmaPlateau
 
 _COLOURS = ("#9aa0a6", "#c2410c", "#1d4ed8", "#15803d", "#7c3aed")
@@ -110,6 +111,21 @@ def plot_sigma(ax: Axes, plateau: SigmaPlateau, label: str = "λ") -> Axes:
     if plateau.found:
         ax.axvspan(plateau.window[0], plateau.window[1], color="#d1d5db", alpha=0.5, lw=0, label="plateau")
     ax.legend(loc="lower right", frameon=False, fontsize="small")
+    return ax
+
+
+def plot_gap(ax: Axes, gap: GapCurve, label: str = "Δ(T)") -> Axes:
+    """Draw the gap edge (meV) against T with its closing at Tc."""
+    kelvin = np.append(gap.kelvin, gap.tc_kelvin)
+    edge = np.append(gap.gap_edge_ev, 0.0) * 1e3
+    ax.plot(kelvin, edge, color=_COLOURS[2], marker="o", ms=4, label=f"{label}: 2Δ₀/kTc = {gap.ratio:.2f}")
+    smooth = np.linspace(1e-3, 1, 300)
+    bcs = np.tanh(1.74 * np.sqrt(1 / smooth - 1)) * edge[0]
+    ax.plot(smooth * gap.tc_kelvin, bcs, color=_COLOURS[0], ls="--", lw=1, label="tanh(1.74 √(Tc/T − 1))")
+    ax.set(xlabel="T (K)", ylabel="gap edge Δ (meV)")
+    ax.set_xlim(left=0)
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False, fontsize="small")
     return ax
 
 

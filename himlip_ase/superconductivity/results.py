@@ -71,5 +71,9 @@ def write_figures(folder: Path, analyses: Sequence[TcAnalysis], overwrite: bool 
             plots.plot_sigma(axes, item.plateau)
             axes.set_title(item.label)
             save(figure, f"sigma_{item.label}.png")
+        if item.gap is not None:
+            figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+            plots.plot_gap(figure.add_subplot(), item.gap, item.label)
+            save(figure, f"gap_{item.label}.png")
     text("tc.txt", format_table(analyses))
     return written

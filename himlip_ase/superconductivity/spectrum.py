@@ -111,7 +111,7 @@ class Spectrum:
         """ω₂ in K."""
         return self.omega_2_ev * units.EV_KELVIN
 
-    def coarsened(self, bins: int = 600) -> Spectrum:
+    def coarsened(self, bins: int = 300) -> Spectrum:
         """A shorter equivalent: modes gathered in logarithmic energy bins, λ and ω_log kept exactly."""
         if len(self.energies_ev) <= bins or (self.lambdas < 0).any():
             return self
