@@ -202,11 +202,13 @@ class HiMLIPCalculator(Calculator):
         if not np.isfinite(vectors).all():
             raise InputError("the vectors hold numbers that are not finite")
         graph = build_graph(atoms, self.model.elements, self.model.cutoff, device=self.device)
+        if not vectors.size:
+            return np.zeros(vectors.shape)
         stack = torch.as_tensor(vectors.reshape(-1, len(atoms), 3), device=self.device)
         per_batch = max(1, ROW_ATOMS // len(atoms))
         with frozen(self.model):
             parts = [hessian_vector_product(self.model, graph, part) for part in stack.split(per_batch)]
-        product = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, len(atoms), 3))
+        product = torch.cat(parts).cpu().numpy()
         if not np.isfinite(product).all():
             raise CalculationError(
                 "non-finite Hessian-vector product; check the structure for colliding atoms"

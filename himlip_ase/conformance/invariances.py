@@ -58,6 +58,8 @@ def translation(context: Context) -> float:
 def permutation(context: Context) -> float:
     """Another order of the atoms."""
     order = context.rng("permutation").permutation(len(context.rattled))
+    if np.array_equal(order, np.arange(len(order))):
+        order = order[::-1]
     return same_physics(context, context.rattled, context.rattled[order], order)
 
 

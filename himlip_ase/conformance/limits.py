@@ -51,12 +51,14 @@ def _sides(atoms: Atoms, direction: np.ndarray) -> list[list[Atoms]]:
 def _scans(context: Context, quantity: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Values of a quantity inside and outside the cutoff, for each crossing."""
     if quantity not in context.scans:
-        context.scans[quantity] = [
-            (name, *(np.array([getattr(context, quantity)(image) for image in side]) for side in sides))
-            for sides, name in (
-                (_sides(atoms, direction), name) for atoms, direction, name in _crossings(context)
+        scans = []
+        for atoms, direction, name in _crossings(context):
+            inside, outside = (
+                np.array([getattr(context, quantity)(image) for image in side])
+                for side in _sides(atoms, direction)
             )
-        ]
+            scans.append((name, inside, outside))
+        context.scans[quantity] = scans
     return context.scans[quantity]
 
 
