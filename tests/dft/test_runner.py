@@ -135,7 +135,7 @@ def test_two_processes_in_one_folder(tmp_path, fake_pw, text, aluminium, setting
 def test_lock_outlives_a_killed_parent_while_the_program_runs(tmp_path, fake_pw, text):
     """The parent dies of SIGKILL; its orphaned program still holds the folder."""
     slow = tmp_path / "slow.x"
-    slow.write_text("#!/bin/sh\ntouch started\nexec sleep 30\n")
+    slow.write_text("#!/bin/sh\ntouch started\nexec sleep 90\n")
     slow.chmod(0o755)
     folder = tmp_path / "000"
     code = (
@@ -148,7 +148,7 @@ def test_lock_outlives_a_killed_parent_while_the_program_runs(tmp_path, fake_pw,
     try:
         parent.stdin.write(text)
         parent.stdin.close()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (folder / "started").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         parent.kill()

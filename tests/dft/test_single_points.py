@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -179,3 +185,33 @@ def test_command_line_errors(tmp_path, aluminium, pseudo, monkeypatch):
     result = run(app, [*arguments, "--pseudo", str(pseudo)])
     assert result.exit_code == 2 and "apt install quantum-espresso" in result.output
     assert not (tmp_path / "runs").exists(), "nothing is written on bad input"
+
+
+def test_interrupt_stops_the_programs_and_starts_no_other(tmp_path, jobs):
+    """Ctrl-C, sent to the parent alone: it ends within seconds, with its programs, and retries nothing."""
+    slow = tmp_path / "slow.x"
+    slow.write_text("#!/bin/sh\necho $$ > started\nexec sleep 90\n")
+    slow.chmod(0o755)
+    code = (
+        "import pickle, signal, sys\n"
+        "from himlip_ase.dft.runner import Launcher\n"
+        "from himlip_ase.dft.single_points import run_single_points\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"run_single_points(pickle.load(sys.stdin.buffer), Launcher(pw={str(slow)!r}), workers=2)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    parent.stdin.write(pickle.dumps(jobs))
+    parent.stdin.close()
+    started = [job.folder / "started" for job in jobs]
+    deadline = time.monotonic() + 60
+    while sum(path.exists() for path in started) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    parent.send_signal(signal.SIGINT)
+    assert parent.wait(timeout=20) != 0
+    assert b"KeyboardInterrupt" in parent.stderr.read()
+    parent.stderr.close()
+    assert [path.exists() for path in started] == [True, True, False, False, False, False]
+    for path in started[:2]:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.read_text()), 0)
+        assert not (path.parent / "pw.failed1.out").exists()
