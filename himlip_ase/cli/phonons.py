@@ -70,6 +70,10 @@ def phonons(
     relax: Annotated[
         bool, typer.Option("--relax/--no-relax", help="Relax the atoms in their cell first.")
     ] = False,
+    pressure: Annotated[
+        float | None,
+        typer.Option("--pressure", help="With --relax: relax the cell too, to this pressure in GPa."),
+    ] = None,
     fmax: Annotated[float, typer.Option("--fmax", help="Largest force after --relax, eV/Å.")] = 1e-4,
     symmetrize: Annotated[
         bool, typer.Option("--symmetrize/--no-symmetrize", help="Impose the space group and the sum rules.")
@@ -102,19 +106,24 @@ def phonons(
 
     if (structure is None) == (not dyn):
         raise InputError("give either a STRUCTURE (with --model and --dims) or --dyn PREFIX, one of the two")
+    if pressure is not None and not relax:
+        raise InputError("--pressure relaxes the cell, so it needs --relax")
+    masses = _masses(mass or [])
     if structure is None:
         sets = _from_files(dyn or [], label or [], asr)
     else:
         from himlip_ase.calculator import HiMLIPCalculator
-        from himlip_ase.phonons.harmonic import harmonic_force_constants, read_crystal, relax_positions
+        from himlip_ase.phonons.harmonic import harmonic_force_constants
+        from himlip_ase.relaxation import relax as relax_atoms
+        from himlip_ase.structures import read_structure
 
-        crystal = read_crystal(structure)
+        crystal = read_structure(structure)
         calculator = HiMLIPCalculator(model) if model else HiMLIPCalculator()
         if relax:
-            crystal = relax_positions(crystal, calculator, fmax)
+            crystal = relax_atoms(crystal, calculator, pressure, fmax, keep_symmetry=True).atoms
         sets = {"Hi-MLIP": harmonic_force_constants(crystal, calculator, dims, symmetrize)}
-    if mass:
-        sets = {name: fc.with_masses(_masses(mass)) for name, fc in sets.items()}
+    if masses:
+        sets = {name: fc.with_masses(masses) for name, fc in sets.items()}
     for line in write_phonons(sets, out, npoints, mesh, write_dyn_files=write_dyn, overwrite=overwrite):
         typer.echo(line)
 

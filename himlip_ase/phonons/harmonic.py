@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from himlip_ase.errors import CalculationError, InputError, NotConvergedError
+from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.phonons.lattice import build_supercell, check_dims, check_primitive
 
@@ -36,8 +34,9 @@ def harmonic_force_constants(
         Should be relaxed; a force above 1e-3 eV/Å is logged as a warning, because frequencies then depend
         on it.
     calculator : ASE calculator
-        With ``get_hessian(atoms)`` → (N, 3, N, 3) eV/Å² (as `HiMLIPCalculator` and MACE have it) it is called
-        once; otherwise central differences of forces are taken with phonopy's displacements.
+        One with ``get_force_constants`` (`HiMLIPCalculator`) makes them itself; one with
+        ``get_hessian(atoms)`` → (N, 3, N, 3) eV/Å² (as MACE has it) is called once on the supercell;
+        otherwise central differences of forces are taken with phonopy's displacements.
     dims : three integers
         Diagonal supercell.
     symmetrize : bool
@@ -58,7 +57,9 @@ def harmonic_force_constants(
             "the largest force is %.3g eV/Å: the crystal is not relaxed; use --relax or `himlip relax`",
             residual,
         )
-    if hasattr(calculator, "get_hessian"):
+    if hasattr(calculator, "get_force_constants"):
+        fc = calculator.get_force_constants(cell, supercell=dims, symmetry=symmetrize)
+    elif hasattr(calculator, "get_hessian"):
         supercell = build_supercell(cell, dims)
         hessian = np.asarray(calculator.get_hessian(supercell), dtype=float)
         if hessian.ndim == 3:
@@ -71,26 +72,6 @@ def harmonic_force_constants(
     return fc.symmetrized() if symmetrize else fc
 
 
-def read_crystal(path: str | os.PathLike) -> Atoms:
-    """Last structure of a file that ASE reads, as a bare primitive cell.
-
-    Raises
-    ------
-    InputError
-        No such file, a format that ASE does not know, or a structure that is no crystal.
-    """
-    from ase.io import read
-
-    if not Path(path).is_file():
-        raise InputError(f"{path} does not exist; give a structure file (extxyz, cif, POSCAR, …)")
-    try:
-        atoms = read(str(path))
-    except Exception as error:
-        raise InputError(f"{path} is no structure file that ASE can read: {error}") from error
-    assert isinstance(atoms, Atoms)
-    return check_primitive(atoms)
-
-
 def largest_force(atoms: Atoms, calculator: Any) -> float:
     """Length of the largest force on an atom, eV/Å."""
     copy = atoms.copy()
@@ -99,39 +80,6 @@ def largest_force(atoms: Atoms, calculator: Any) -> float:
     if not np.isfinite(forces).all():
         raise CalculationError("the calculator returned forces that are not finite")
     return float(np.linalg.norm(forces, axis=1).max())
-
-
-def relax_positions(atoms: Atoms, calculator: Any, fmax: float = 1e-4, steps: int = 500) -> Atoms:
-    """Relax the atoms in their cell, keeping the crystal's symmetry.
-
-    Parameters
-    ----------
-    atoms : Atoms
-    calculator : ASE calculator
-    fmax : float
-        Largest force at the end, eV/Å.
-    steps : int
-
-    Raises
-    ------
-    NotConvergedError
-        The force is still above `fmax` after `steps`.
-    """
-    from ase.constraints import FixSymmetry
-    from ase.optimize import BFGSLineSearch
-
-    relaxed = check_primitive(atoms)
-    relaxed.calc = calculator
-    if largest_force(relaxed, calculator) > fmax:
-        relaxed.set_constraint(FixSymmetry(relaxed))
-        BFGSLineSearch(relaxed, logfile=os.devnull).run(fmax=fmax, steps=steps)
-        relaxed.set_constraint()
-        residual = largest_force(relaxed, calculator)
-        if residual > fmax:
-            raise NotConvergedError(
-                f"after {steps} steps the largest force is still {residual:.3g} eV/Å (wanted {fmax:.3g})"
-            )
-    return check_primitive(relaxed)
 
 
 def _finite_differences(
