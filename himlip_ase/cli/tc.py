@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -90,25 +90,15 @@ def tc(
         harmonic = None if harmonic_dyn is None else read_dyn(harmonic_dyn)
         matrices = read_elph(elph, (harmonic or phonons).primitive)
         accept = ("imaginary",) if accept_imaginary else ()
-        pairs = [("harmonic", harmonic)] if harmonic is not None else []
-        pairs.append(("anharmonic" if harmonic is not None else "phonons", phonons))
-        analyses = [
-            analyse(
-                label,
-                matrices,
-                item,
-                harmonic,
-                mu_star=values,
-                masses=_masses(mass or []),
-                sigma_ry=sigma,
-                gamma_weight=gamma_weight,  # type: ignore[arg-type]
-                mesh=mesh,
-                accept=accept,
-                gap=gap,
-            )
-            for label, item in pairs
-            if item is not None
-        ]
+        options: dict[str, Any] = {
+            "mu_star": values, "masses": _masses(mass or []), "gamma_weight": gamma_weight, "mesh": mesh,
+            "accept": accept, "gap": gap,
+        }  # fmt: skip
+        label = "phonons" if harmonic is None else "anharmonic"
+        analyses = [analyse(label, matrices, phonons, harmonic, sigma_ry=sigma, **options)]
+        if harmonic is not None:  # at the broadening chosen for the phonons, so that the two can be compared
+            options["sigma_ry"] = analyses[0].sigma_ry
+            analyses.insert(0, analyse("harmonic", matrices, harmonic, harmonic, **options))
     typer.echo(format_table(analyses), nl=False)
     if json_file is not None:
         write_results(json_file, analyses, overwrite)

@@ -182,14 +182,15 @@ def analyse(
     table = tc_table(spectrum, mu_star, methods, accept)
     if plateau is not None:
         low, high = plateau.window
-        window = [float(s) for s in elph.sigma_ry if low - 1e-9 <= s <= high + 1e-9]
-        others = [
-            tc_table(mode_coupling(elph, phonons, s, gamma_weight).spectrum(), mu_star, methods, accept)
-            for s in window
-        ]
+        others = []
+        for value in elph.sigma_ry[(elph.sigma_ry > low - 1e-9) & (elph.sigma_ry < high + 1e-9)]:
+            if mesh is None:
+                second = mode_coupling(elph, phonons, float(value), gamma_weight)
+            else:
+                second = interpolated_coupling(elph, phonons, mesh, float(value), gamma_weight)
+            others.append(tc_table(second.spectrum(), mu_star, methods, accept))
         kind = "σ-plateau" if plateau.found else "flattest σ window, no plateau:"
-        if mesh is None:
-            table = add_spread(table, others, f"{kind} {low:g}–{high:g} Ry (half the spread)")
+        table = add_spread(table, others, f"{kind} {low:g}–{high:g} Ry (half the spread)")
     symbols = coupling.primitive.get_chemical_symbols()
     return TcAnalysis(
         label,

@@ -48,18 +48,22 @@ def plot_alpha2f(
     if len(spectra) != len(labels) or not spectra:
         raise InputError(f"{len(spectra)} spectra and {len(labels)} labels; one label for each is wanted")
     twin = ax.twinx()
-    ceiling, lambda_top, right = 0.0, 0.0, 0.0
+    curves = [spectrum.broadened(width_cm) for spectrum in spectra]
+    ceiling = max(float(curve.alpha2f.max()) for curve in curves)
+    lambda_top = max(float(curve.cumulative_lambda.max()) for curve in curves)
+    right = max(float(curve.omega_cm[-1]) for curve in curves)
     for number, (spectrum, label) in enumerate(zip(spectra, labels, strict=True)):
         colour = _COLOURS[number % len(_COLOURS)]
-        curve = spectrum.broadened(width_cm)
+        curve = curves[number]
         partial = any(problem.kind == "imaginary" for problem in spectrum.problems)
         text = f"{label}: λ = {spectrum.lambda_total:.2f}" + (" (stable modes only)" if partial else "")
         ax.fill_between(curve.omega_cm, curve.alpha2f, color=colour, alpha=0.25, lw=0)
         ax.plot(curve.omega_cm, curve.alpha2f, color=colour, lw=1.2, label=text)
-        twin.plot(curve.omega_cm, curve.cumulative_lambda, color=colour, lw=1.4, ls="--")
-        ceiling = max(ceiling, float(curve.alpha2f.max()))
-        lambda_top = max(lambda_top, float(curve.cumulative_lambda.max()))
-        right = max(right, float(curve.omega_cm[-1]))
+        to_edge = (
+            np.append(curve.omega_cm, right),
+            np.append(curve.cumulative_lambda, curve.cumulative_lambda[-1]),
+        )
+        twin.plot(*to_edge, color=colour, lw=1.4, ls="--")
     ax.set(xlim=(0, right), ylim=(0, 1.35 * ceiling), xlabel="ω (cm⁻¹)", ylabel="α²F(ω)")
     twin.set(ylim=(0, 1.35 * lambda_top), ylabel="λ(ω), dashed")
     ax.legend(loc="upper left", frameon=False, fontsize="small")
@@ -68,8 +72,13 @@ def plot_alpha2f(
 
 def plot_tc_against_mu_star(ax: Axes, tables: Sequence[TcTable], labels: Sequence[str]) -> Axes:
     """Draw Tc against μ* for each method, one line style a table; refusals leave a gap."""
-    styles = ("-", "--", ":", "-.")
-    for number, (table, label) in enumerate(zip(tables, labels, strict=True)):
+    styles = ["-", "--", ":", "-."]
+    every = sorted({entry.mu_star for table in tables for entry in table.results})
+    step = 0.04 * min(np.diff(every), default=0.03)  # so that error bars stand side by side
+    used = 0
+    for table, label in zip(tables, labels, strict=True):
+        if any("imaginary" in problem for problem in table.problems):
+            label = f"{label} (stable modes)"
         drawn = False
         for place, method in enumerate(dict.fromkeys(entry.method for entry in table.results)):
             entries = [e for e in table.results if e.method == method and isinstance(e, Tc)]
@@ -77,24 +86,26 @@ def plot_tc_against_mu_star(ax: Axes, tables: Sequence[TcTable], labels: Sequenc
                 continue
             drawn = True
             name = f"{label}, {_NAMES[method]}" if len(tables) > 1 else _NAMES[method]
-            mu = [e.mu_star for e in entries]
+            mu = [e.mu_star + step * (place - 1.5) for e in entries]
             error = [e.uncertainty_kelvin or 0.0 for e in entries]
             ax.errorbar(
                 mu,
                 [e.kelvin for e in entries],
                 yerr=error if any(error) else None,
                 color=_COLOURS[place % len(_COLOURS)],
-                ls=styles[number % len(styles)],
+                ls=styles[used % len(styles)],
                 marker="o",
                 ms=4,
                 capsize=3,
                 label=name,
             )
+        used += drawn
         if not drawn:
             ax.plot([], [], ls="", label=f"{label}: no Tc")
     ax.set(xlabel="μ*", ylabel="Tc (K)")
     ax.set_ylim(bottom=0)
-    ax.legend(frameon=False, fontsize="small")
+    columns = min(len(tables), 2)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False, fontsize="small")
     return ax
 
 
@@ -103,11 +114,11 @@ def plot_sigma(ax: Axes, plateau: SigmaPlateau, label: str = "λ") -> Axes:
     ax.plot(plateau.sigma_ry, plateau.lambdas, color=_COLOURS[2], marker="o", ms=4, label=label)
     ax.set(xlabel="σ (Ry)", ylabel="λ")
     ax.set_ylim(bottom=0)
-    twin = ax.twinx()
-    twin.plot(plateau.sigma_ry, plateau.tc_kelvin, color=_COLOURS[1], marker="s", ms=4, ls="--", label="Tc")
-    twin.set_ylabel("Tc (K), dashed")
     finite = plateau.tc_kelvin[np.isfinite(plateau.tc_kelvin)]
-    twin.set_ylim(0, 1.2 * finite.max() if len(finite) else 1)
+    if len(finite):
+        twin = ax.twinx()
+        twin.plot(plateau.sigma_ry, plateau.tc_kelvin, color=_COLOURS[1], marker="s", ms=4, ls="--")
+        twin.set(ylim=(0, 1.2 * finite.max()), ylabel="Tc (K), dashed")
     if plateau.found:
         ax.axvspan(plateau.window[0], plateau.window[1], color="#d1d5db", alpha=0.5, lw=0, label="plateau")
     ax.legend(loc="lower right", frameon=False, fontsize="small")
