@@ -186,7 +186,7 @@ def _start_model(
     else:
         from himlip_ase.potential.checkpoint import load_model
 
-        model, origin = load_model(base), str(base)
+        model, origin = load_model(base), Path(base).name
     model = model.to(device="cpu", dtype=torch.float64)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
@@ -297,7 +297,7 @@ def _report(
             "training": asdict(count_labels(training)),
             "validation": asdict(count_labels(held_out)),
             "sets": {n: sum(f.set == n for f in training) for n in sorted({f.set for f in training})},
-            "hessians": [{"name": Path(h.name).name, "atoms": len(h.atoms)} for h in hessians],
+            "hessians": [{"name": h.name, "atoms": len(h.atoms)} for h in hessians],
         },
         "settings": settings.to_dict(),
         "training": {

@@ -365,6 +365,7 @@ def read_hessian(path: PathLike, symmetrize: bool = True, weight: float = 1.0) -
                 )
             path = found[0]
         force_constants = read_dyn(path).force_constants()
-    label = HessianLabel.from_force_constants(force_constants, str(path), symmetrize, weight)
+    name = f"{path.absolute().parent.name}/{path.name}"
+    label = HessianLabel.from_force_constants(force_constants, name, symmetrize, weight)
     logger.info("Hessian %s: %d atoms, %s", path, len(label.atoms), label.atoms.get_chemical_formula())
     return label

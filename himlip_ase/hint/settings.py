@@ -77,7 +77,7 @@ class TrainingSettings:
     final_rate: float = 0.01
     plateau_patience: int = 10
     warmup_steps: int = 50
-    clip: float = 10.0
+    clip: float = 50.0
     ema: float = 0.99
     validation_fraction: float = 0.1
     validate_every: int | None = None

@@ -227,7 +227,7 @@ def test_wrong_atom_order_of_a_molecule_is_refused() -> None:
         check_hessian(atoms, matrix[np.ix_(order, range(3), order, range(3))])
 
 
-def test_hessian_label_of_force_constants_and_of_phonopy_yaml(tmp_path: Path) -> None:
+def test_hessian_label_of_force_constants_phonopy_and_qe(tmp_path: Path) -> None:
     primitive = bulk("NaCl", "rocksalt", a=5.2)
     n_cells = 8
     supercell = ForceConstants(primitive, (2, 2, 2), np.zeros((2, 2 * n_cells, 3, 3))).supercell
@@ -235,11 +235,19 @@ def test_hessian_label_of_force_constants_and_of_phonopy_yaml(tmp_path: Path) ->
     label = HessianLabel.from_force_constants(constants)
     assert label.matrix == pytest.approx(toy_hessian(label.atoms), abs=1e-8)
     from himlip_ase.phonons.phonopy_io import write_phonopy_params
+    from himlip_ase.phonons.qe import write_dyn
 
     write_phonopy_params(constants, tmp_path / "phonopy_params.yaml")
     again = read_hessian(tmp_path / "phonopy_params.yaml")
     assert again.matrix == pytest.approx(label.matrix, abs=1e-6)
     assert again.atoms.get_chemical_symbols() == label.atoms.get_chemical_symbols()
+    write_dyn(constants.dynamical_matrices(), tmp_path / "harmonic" / "dyn")
+    for path in ("harmonic/dyn", "harmonic/dyn0", "harmonic"):
+        from_qe = read_hessian(tmp_path / path)
+        assert from_qe.name.startswith("harmonic/dyn")
+        assert np.linalg.eigvalsh(from_qe.matrix.reshape(48, 48)) == pytest.approx(
+            np.linalg.eigvalsh(label.matrix.reshape(48, 48)), abs=1e-5
+        )
     with pytest.raises(InputError):
         read_hessian(tmp_path / "absent.yaml")
     with pytest.raises(InputError):
