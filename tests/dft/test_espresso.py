@@ -76,7 +76,6 @@ def test_labels_end_to_end(tmp_path, pseudo):
     assert json.loads((labels / "pseudopotentials.json").read_text())["Al"]["file"] == "Al.pz-vbc.UPF"
 
 
-@pytest.mark.slow
 def test_harmonic_end_to_end(tmp_path, pseudo):
     """himlip label harmonic → collect: the whole grid, acoustic modes near zero, real elsewhere."""
     if shutil.which("ph.x") is None:
