@@ -252,11 +252,10 @@ def _warn_if_not_primitive(atoms: Atoms) -> None:
     primitive = spglib.find_primitive(cell, symprec=1e-3)
     if primitive is not None and len(primitive[2]) < len(atoms):
         logger.warning(
-            "the structure has %d atoms, its primitive cell %d: DFT will cost much more than it has to, and q_grid "
-            "counts cells of %d atoms; give the primitive cell",
+            "the structure has %d atoms, its primitive cell %d: DFT will cost more than needed, and q_grid "
+            "counts the larger cells; give the primitive cell",
             len(atoms),
             len(primitive[2]),
-            len(atoms),
         )
 
 
