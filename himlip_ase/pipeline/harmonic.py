@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
+from scipy.interpolate import CubicHermiteSpline
 
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.pipeline.labels import DOUBLE_WELL, LabelFolder, label_folder, softest_mode
@@ -51,31 +52,30 @@ class Well:
         }
 
 
-def fit_well(amplitudes: np.ndarray, energies: np.ndarray) -> Well:
-    """The well through points along a mode whose energy is even in the amplitude.
+def fit_well(amplitudes: np.ndarray, energies: np.ndarray, slopes: np.ndarray) -> Well:
+    """The well through points along a mode, by cubic Hermite interpolation.
 
-    E = E₀ + a x² + b x⁴ + c x⁶ by least squares; the points are returned relative to E₀.
+    Parameters
+    ----------
+    amplitudes : ndarray (n,)
+        Å, from 0; any order.
+    energies, slopes : ndarray (n,)
+        eV and eV/Å, energy and its derivative with respect to the amplitude. No form of the well is assumed.
     """
-    x2 = np.asarray(amplitudes, dtype=float) ** 2
-    order = min(3, len(np.unique(x2)) - 1)
-    table = np.column_stack([x2**k for k in range(order + 1)])
-    coefficients, *_ = np.linalg.lstsq(table, np.asarray(energies, dtype=float), rcond=None)
-    fine = np.linspace(0.0, float(np.abs(amplitudes).max()), 2001)
-    curve = sum(c * fine ** (2 * k) for k, c in enumerate(coefficients)) - coefficients[0]
+    order = np.argsort(amplitudes)
+    amplitudes, energies, slopes = (np.asarray(x, dtype=float)[order] for x in (amplitudes, energies, slopes))
+    energies = energies - energies[0]
+    fine = np.linspace(amplitudes[0], amplitudes[-1], 4001)
+    curve = CubicHermiteSpline(amplitudes, energies, slopes)(fine)
     lowest = int(np.argmin(curve))
-    return Well(
-        np.asarray(amplitudes, dtype=float),
-        np.asarray(energies, dtype=float) - coefficients[0],
-        float(fine[lowest]),
-        float(-curve[lowest]),
-    )
+    return Well(amplitudes, energies, float(fine[lowest]), float(-curve[lowest]))
 
 
 def dft_well(labels: LabelFolder) -> tuple[np.ndarray, Well] | None:
     """Displacement pattern (n, 3) of norm 1, and well, of the ``doublewell`` set; None without one."""
     if DOUBLE_WELL not in labels.sets():
         return None
-    frames = [frame for frame in labels.frames([DOUBLE_WELL]) if frame.energy is not None]
+    frames = [f for f in labels.frames([DOUBLE_WELL]) if f.energy is not None and f.forces is not None]
     crystal = labels.crystal
     shifts = []
     for frame in frames:
@@ -86,7 +86,9 @@ def dft_well(labels: LabelFolder) -> tuple[np.ndarray, Well] | None:
     farthest = displacements[np.linalg.norm(displacements, axis=(1, 2)).argmax()]
     pattern = farthest / np.linalg.norm(farthest)
     amplitudes = np.einsum("nia,ia->n", displacements, pattern)
-    return pattern, fit_well(amplitudes, np.array([frame.energy for frame in frames], dtype=float))
+    energies = np.array([frame.energy for frame in frames], dtype=float)
+    slopes = np.array([-np.sum(frame.forces * pattern) for frame in frames])
+    return pattern, fit_well(amplitudes, energies, slopes)
 
 
 def model_well(model: HiMLIP, crystal: Atoms, pattern: np.ndarray, largest: float, points: int = 81) -> Well:
@@ -121,7 +123,9 @@ def _run(context: Context, folder: Path) -> Outcome:
     if reference is not None:
         pattern, well = reference
         wells["dft"] = well.to_dict()
-        _quote_well(outcome, well, "dft", "single points of DFT along the softest Γ mode, even polynomial")
+        _quote_well(
+            outcome, well, "dft", "DFT single points along the softest Γ mode, even polynomial through them"
+        )
     largest = float(np.abs(reference[1].amplitudes).max()) if reference else 0.35
     for without, prefix, key in (
         (False, HIMLIP_DYN, "with_hessian"),
