@@ -1,4 +1,4 @@
-"""Train a network on some of the H3S labels and measure what matters: shared by the benchmarks of networks and labels."""
+"""Train a network on some of the H3S labels and measure what matters; for the other benchmarks to call."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def h3s_network(**changes: int | float) -> HiMLIPConfig:
 
 
 def force_call_ms(model: HiMLIP, images: int = 8, repeats: int = 5) -> float:
-    """CPU time (ms, one thread, float64, least of several) of energy, forces and stress of a 32-atom cell in a batch."""
+    """CPU milliseconds of energy, forces and stress of one 32-atom cell in a batch; least of several."""
     crystal = LabelFolder(LABELS).crystal.repeat((2, 2, 2))
     rng = np.random.default_rng(0)
     frames = []

@@ -27,7 +27,7 @@ def main() -> None:
     """Train and measure every choice of labels, rewriting the table after each."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=200, help="passes over the labels (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=200, help="passes over the labels")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rows = []

@@ -1,4 +1,4 @@
-"""Bake-off of network shapes on the H3S labels: accuracy on unseen supercells against the cost of a force call.
+"""Bake-off of network shapes on the H3S labels: accuracy on unseen supercells against cost of forces.
 
     python benchmarks/networks.py --epochs 100
 
@@ -26,7 +26,7 @@ def main() -> None:
     """Train and measure every shape, rewriting the table after each."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=100, help="passes over the labels (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=100, help="passes over the labels")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rows = []

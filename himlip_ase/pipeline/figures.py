@@ -83,23 +83,35 @@ def bands(
 
 def double_well(folder: Path, wells: Mapping[str, Any]) -> Path:
     """Energy along the softest mode at Γ: DFT points, potential with and without the Hessian in training."""
-    figure, (ax,) = _figure(5.2, 3.8)
+    figure, axes = _figure(9.6, 3.8, 2)
+    depth = 1e3 * max(float(well["depth_ev"]) for key, well in wells.items() if key != "pattern")
     styles = {
         "with_hessian": ("-", "C0", "Hi-MLIP"),
         "without_hessian": ("--", "C1", "trained without Hessian"),
     }
-    for key, (style, colour, label) in styles.items():
-        if key in wells:
-            x, y = np.array(wells[key]["amplitudes_angstrom"]), 1e3 * np.array(wells[key]["energies_ev"])
-            ax.plot(np.r_[-x[::-1], x], np.r_[y[::-1], y], style, color=colour, label=label)
-    if "dft" in wells:
-        x, y = np.array(wells["dft"]["amplitudes_angstrom"]), 1e3 * np.array(wells["dft"]["energies_ev"])
-        ax.plot(np.r_[-x, x], np.r_[y, y], "o", color="k", ms=4, label="DFT", zorder=3)
-    ax.axhline(0, color="0.7", lw=0.8, zorder=0)
-    ax.set(xlabel="displacement of the cell along the mode (Å)", ylabel="energy (meV/cell)")
-    ax.legend(frameon=False, fontsize="small")
+    for ax in axes:
+        for key, (style, colour, label) in styles.items():
+            if key in wells:
+                x, y = _mirrored(wells[key])
+                ax.plot(x, y, style, color=colour, label=label)
+        if "dft" in wells:
+            x, y = _mirrored(wells["dft"])
+            ax.plot(x, y, "o", color="k", ms=4, label="DFT", zorder=3)
+        ax.axhline(0, color="0.7", lw=0.8, zorder=0)
+        ax.set(xlabel="displacement of the cell along the mode (Å)", ylabel="energy (meV/cell)")
+    axes[0].legend(frameon=False, fontsize="small")
+    zoom = max(depth, 2.0)
+    axes[1].set_ylim(-1.8 * zoom, 3 * zoom)
     write_json(folder / "double_well.json", dict(wells), overwrite=True)
     return save(figure, folder, "double_well")
+
+
+def _mirrored(well: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Amplitudes (Å) and energies (meV) on both sides of the symmetric site, ascending."""
+    x, y = np.array(well["amplitudes_angstrom"]), 1e3 * np.array(well["energies_ev"])
+    both, energies = np.r_[-x, x], np.r_[y, y]
+    order = np.argsort(both, kind="stable")
+    return both[order], energies[order]
 
 
 def parity(folder: Path, pairs: Mapping[str, np.ndarray], name: str) -> Path:

@@ -166,7 +166,7 @@ def _pictures(document: Document, context: Context, labels: LabelFolder, quoted:
             Heading("Double well of the softest mode at Γ"),
             Picture(
                 figures.double_well(place, wells),
-                "Energy along the mode; the curves were not fitted to the points.",
+                "Energy along the mode, whole and near the bottom; the curves were not fitted to the points.",
             ),
         )
     if right:
