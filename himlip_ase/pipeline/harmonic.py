@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
-from scipy.interpolate import CubicHermiteSpline
 
-from himlip_ase.errors import InputError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.pipeline.labels import DOUBLE_WELL, LabelFolder, label_folder, softest_mode
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data
@@ -53,35 +51,23 @@ class Well:
         }
 
 
-def interpolate_well(amplitudes: np.ndarray, energies: np.ndarray) -> Well:
-    """The well through points along a mode whose energy is even in the amplitude, by a cubic spline.
+def fit_well(amplitudes: np.ndarray, energies: np.ndarray, slopes: np.ndarray) -> Well:
+    """The well through points along a mode, by cubic Hermite interpolation.
 
     Parameters
     ----------
     amplitudes : ndarray (n,)
-        Å, on either side; energies at ±x are averaged. At least two distances from 0.
-    energies : ndarray (n,)
-        eV; the returned ones are relative to the spline's value at 0.
+        Å, from 0; any order.
+    energies, slopes : ndarray (n,)
+        eV and eV/Å, energy and its derivative with respect to the amplitude. No form of the well is assumed.
     """
-    from scipy.interpolate import CubicSpline
-
-    distance = np.abs(np.asarray(amplitudes, dtype=float))
-    energy = np.asarray(energies, dtype=float)
-    x, index = np.unique(distance.round(6), return_inverse=True)
-    y = np.bincount(index, energy) / np.bincount(index)
-    if len(x) < 2:
-        raise InputError(f"a double well wants two different amplitudes at least, got {x.tolist()} Å")
-    right = x > 0
-    spline = CubicSpline(np.r_[-x[right][::-1], x], np.r_[y[right][::-1], y])
-    fine = np.linspace(0.0, float(x.max()), 4001)
-    curve = spline(fine) - spline(0.0)
+    order = np.argsort(amplitudes)
+    amplitudes, energies, slopes = (np.asarray(x, dtype=float)[order] for x in (amplitudes, energies, slopes))
+    energies = energies - energies[0]
+    fine = np.linspace(amplitudes[0], amplitudes[-1], 4001)
+    curve = CubicHermiteSpline(amplitudes, energies, slopes)(fine)
     lowest = int(np.argmin(curve))
-    return Well(
-        np.asarray(amplitudes, dtype=float),
-        energy - float(spline(0.0)),
-        float(fine[lowest]),
-        max(0.0, float(-curve[lowest])),
-    )
+    return Well(amplitudes, energies, float(fine[lowest]), float(-curve[lowest]))
 
 
 def dft_well(labels: LabelFolder) -> tuple[np.ndarray, Well] | None:
@@ -101,7 +87,7 @@ def dft_well(labels: LabelFolder) -> tuple[np.ndarray, Well] | None:
     amplitudes = np.einsum("nia,ia->n", displacements, pattern)
     energies = np.array([frame.energy for frame in frames], dtype=float)
     slopes = np.array([-np.sum(frame.forces * pattern) for frame in frames])
-    return pattern, interpolate_well(amplitudes, energies, slopes)
+    return pattern, fit_well(amplitudes, energies, slopes)
 
 
 def model_well(model: HiMLIP, crystal: Atoms, pattern: np.ndarray, largest: float, points: int = 81) -> Well:
@@ -117,7 +103,7 @@ def model_well(model: HiMLIP, crystal: Atoms, pattern: np.ndarray, largest: floa
     energies = np.asarray(evaluate(model, images, stress=False).energies)
     energies = energies - energies[0]
     lowest = int(np.argmin(energies))
-    return Well(amplitudes, energies, float(amplitudes[lowest]), max(0.0, float(-energies[lowest])))
+    return Well(amplitudes, energies, float(amplitudes[lowest]), float(-energies[lowest]))
 
 
 def _run(context: Context, folder: Path) -> Outcome:
@@ -136,7 +122,9 @@ def _run(context: Context, folder: Path) -> Outcome:
     if reference is not None:
         pattern, well = reference
         wells["dft"] = well.to_dict()
-        _quote_well(outcome, well, "dft", "DFT single points along the softest Γ mode, spline through them")
+        _quote_well(
+            outcome, well, "dft", "DFT single points along the softest Γ mode, even polynomial through them"
+        )
     largest = float(np.abs(reference[1].amplitudes).max()) if reference else 0.35
     for without, prefix, key in (
         (False, HIMLIP_DYN, "with_hessian"),

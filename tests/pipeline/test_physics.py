@@ -9,7 +9,7 @@ from ase.build import bulk
 
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.lattice import commensurate_qpoints
-from himlip_ase.pipeline.harmonic import interpolate_well
+from himlip_ase.pipeline.harmonic import fit_well
 from himlip_ase.pipeline.labels import double_well_scan, softest_mode
 from himlip_ase.pipeline.superconductor import noisy_phonons, quadrature
 from himlip_ase.pipeline.training import bootstrap_rmse
@@ -52,7 +52,7 @@ def test_double_well_scan_reaches_the_zero_point_width() -> None:
 
 def test_well_of_a_known_polynomial() -> None:
     x = np.linspace(0, 0.34, 9)
-    well = interpolate_well(x, 7.0 - 3.0 * x**2 + 40.0 * x**4, -6.0 * x + 160.0 * x**3)
+    well = fit_well(x, 7.0 - 3.0 * x**2 + 40.0 * x**4, -6.0 * x + 160.0 * x**3)
     # the error of cubic Hermite interpolation is at most h⁴ max|f⁗| / 384
     bound = (0.34 / 8) ** 4 * 960 / 384
     assert well.position == pytest.approx(np.sqrt(3 / 80), abs=1e-3)
@@ -62,7 +62,7 @@ def test_well_of_a_known_polynomial() -> None:
 
 def test_a_single_well_has_no_depth() -> None:
     x = np.linspace(0, 0.3, 9)
-    well = interpolate_well(x, 2.0 * x**2, 4.0 * x)
+    well = fit_well(x, 2.0 * x**2, 4.0 * x)
     assert (well.position, well.depth) == (0.0, pytest.approx(0.0, abs=1e-12))
 
 
