@@ -123,7 +123,10 @@ def _run(context: Context, folder: Path) -> Outcome:
         pattern, well = reference
         wells["dft"] = well.to_dict()
         _quote_well(
-            outcome, well, "dft", "DFT single points along the softest Γ mode, even polynomial through them"
+            outcome,
+            well,
+            "dft",
+            "DFT single points along the softest Γ mode, Hermite interpolation of energies and forces",
         )
     largest = float(np.abs(reference[1].amplitudes).max()) if reference else 0.35
     for without, prefix, key in (
