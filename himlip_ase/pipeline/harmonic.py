@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
+from scipy.interpolate import CubicHermiteSpline
 
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.pipeline.labels import DOUBLE_WELL, LabelFolder, label_folder, softest_mode
