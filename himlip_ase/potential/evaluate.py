@@ -16,7 +16,7 @@ from himlip_ase.potential.derivatives import energy_forces_stress
 from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.network import HiMLIP
 
-CHUNK_PAIRS = 32_768
+CHUNK_PAIRS = 16_384
 """Atom pairs per batch by default: enough to hide the cost of a call, few enough for a workstation."""
 
 
