@@ -24,7 +24,9 @@ from himlip_ase.hint.checks import check_frames, check_hessian, check_separate, 
 from himlip_ase.hint.evaluate import describe, evaluate_labels
 from himlip_ase.hint.folding import fold_hessian
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame, count_labels
+from himlip_ase.hint.polish import polish
 from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.hint.state import write_history
 from himlip_ase.hint.training import Progress, Trainer
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig, element_union
 
@@ -133,6 +135,10 @@ def finetune(
         if resume:
             trainer.load()
         progress = trainer.run()
+        if settings.polish.rounds:
+            polish(trainer, on_epoch, resume)
+            if path is not None:
+                write_history(path / "history.csv", progress.history)
         report = _report(trainer, training, held_out, hessians, origin, settings)
         if path is not None:
             _save(path, trainer.model, report)

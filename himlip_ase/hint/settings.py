@@ -11,6 +11,7 @@ from typing import Any, Literal
 from himlip_ase.errors import InputError
 from himlip_ase.hint.curriculum import Curriculum
 from himlip_ase.hint.losses import LossWeights
+from himlip_ase.hint.polish import PolishSettings
 from himlip_ase.hint.projections import ProbeKind
 
 
@@ -61,6 +62,8 @@ class TrainingSettings:
     loss : LossWeights
     curriculum : Curriculum
         Growth of the Hessian's weight.
+    polish : PolishSettings
+        Quasi-Newton descent on all labels after the last epoch.
     """
 
     epochs: int | None = 400
@@ -87,6 +90,7 @@ class TrainingSettings:
     device: str = "auto"
     loss: LossWeights = field(default_factory=LossWeights)
     curriculum: Curriculum = field(default_factory=Curriculum)
+    polish: PolishSettings = field(default_factory=PolishSettings)
 
     def __post_init__(self) -> None:
         if self.epochs is None and self.max_minutes is None:
@@ -117,7 +121,7 @@ class TrainingSettings:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainingSettings:
         """Settings of a nested dictionary; unknown keys are refused with the nearest known one."""
-        nested = {"loss": LossWeights, "curriculum": Curriculum}
+        nested = {"loss": LossWeights, "curriculum": Curriculum, "polish": PolishSettings}
         values = dict(known_keys(_names(cls), data, "training setting"))
         for key, kind in nested.items():
             if isinstance(values.get(key), dict):

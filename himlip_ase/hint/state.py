@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from himlip_ase.hint.training import Trainer
 
 FORMAT = "himlip-training-1"
-MAY_CHANGE = ("max_minutes", "checkpoint_seconds", "device")
+MAY_CHANGE = ("max_minutes", "checkpoint_seconds", "device", "polish")
 """Settings that a continued run may change without being another run."""
 
 

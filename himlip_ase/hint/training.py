@@ -180,7 +180,7 @@ class Trainer:
             loss = torch.stack([self._weight(k) * v for k, v in losses.items()]).sum()
             parts |= {k: float(v.detach()) for k, v in losses.items()}
             total += float(loss.detach())
-            self._finite(total, parts)
+            self.check_finite(total, parts)
             loss.backward()
         if self.hessians and self.progress.step % s.hessian_every == 0 and s.loss.hessian > 0:
             item = self.hessians[(self.progress.step // s.hessian_every) % len(self.hessians)]
@@ -191,16 +191,17 @@ class Trainer:
             factor = s.curriculum.factor(fraction) * s.loss.hessian
             parts["hessian"] = float(loss.detach())
             total += factor * parts["hessian"]
-            self._finite(total, parts)
+            self.check_finite(total, parts)
             (factor * loss).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), s.clip if s.clip > 0 else math.inf)
-        self._finite(float(norm), parts | {"gradient": float(norm)})
+        self.check_finite(float(norm), parts | {"gradient": float(norm)})
         self.optimizer.step()
         self._update_ema()
         self.progress.step += 1
         return parts | {"loss": total}
 
-    def _finite(self, value: float, parts: dict[str, float]) -> None:
+    def check_finite(self, value: float, parts: dict[str, float]) -> None:
+        """Raise TrainingDiverged, naming the parts of the loss, unless `value` is finite."""
         if math.isfinite(value):
             return
         kept = f"; the last good checkpoint is {self.checkpoint}" if self.checkpoint else ""
@@ -244,7 +245,7 @@ class Trainer:
         p = self.progress
         values = self.validate()
         if not math.isfinite(values["score"]):
-            self._finite(values["score"], values)
+            self.check_finite(values["score"], values)
         improved = values["score"] < p.best_score * (1 - LEAST_IMPROVEMENT)
         if values["score"] < p.best_score:
             p.best_score, p.best_epoch = values["score"], p.epoch

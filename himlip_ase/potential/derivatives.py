@@ -1,7 +1,7 @@
 """Forces, stress, Hessian-vector products and Hessians by automatic differentiation.
 
-All curvature is reverse-over-reverse: the gradient of (∂E/∂x)·v. Rows are taken in batches by repeating the structure,
-which gives exact rows in one backward pass without any rule for vectorised autodiff.
+All curvature is reverse-over-reverse: the gradient of (∂E/∂x)·v. Rows are taken in batches by repeating the
+structure, which gives exact rows in one backward pass without any rule for vectorised autodiff.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def _symmetric(strain: Tensor | None) -> Tensor | None:
     return None if strain is None else 0.5 * (strain + strain.transpose(1, 2))
 
 
-def hessian_vector_product(model: HiMLIP, graph: Graph, vectors: Tensor, create_graph: bool = False) -> Tensor:
+def hessian_vector_product(
+    model: HiMLIP, graph: Graph, vectors: Tensor, create_graph: bool = False
+) -> Tensor:
     """Products of the Hessian of the summed energy with given vectors.
 
     Parameters
@@ -92,14 +94,18 @@ def hessian_vector_product(model: HiMLIP, graph: Graph, vectors: Tensor, create_
     """
     n_atoms = len(graph.positions)
     if vectors.shape[-2:] != (n_atoms, 3) or vectors.dim() not in (2, 3):
-        raise InputError(f"vectors must have shape ({n_atoms}, 3) or (K, {n_atoms}, 3), got {tuple(vectors.shape)}")
+        raise InputError(
+            f"vectors must have shape ({n_atoms}, 3) or (K, {n_atoms}, 3), got {tuple(vectors.shape)}"
+        )
     stack = vectors.reshape(-1, n_atoms, 3).to(graph.positions)
     batch = graph.replicate(len(stack)) if len(stack) > 1 else graph
     positions = batch.positions.detach().requires_grad_(True)
     with torch.enable_grad():
         energies = model(replace(batch, positions=positions))
         (gradient,) = torch.autograd.grad(energies.sum(), positions, create_graph=True)
-        (product,) = torch.autograd.grad((gradient * stack.reshape(-1, 3)).sum(), positions, create_graph=create_graph)
+        (product,) = torch.autograd.grad(
+            (gradient * stack.reshape(-1, 3)).sum(), positions, create_graph=create_graph
+        )
     return product.reshape(vectors.shape)
 
 
@@ -152,5 +158,7 @@ def hessian(
         start += chunk
     result = torch.cat(products).reshape(len(rows), 3, len(atoms), 3)
     if not torch.isfinite(result).all():
-        raise CalculationError("the Hessian contains non-finite elements; check the structure for colliding atoms")
+        raise CalculationError(
+            "the Hessian contains non-finite elements; check the structure for colliding atoms"
+        )
     return result

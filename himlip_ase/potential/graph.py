@@ -1,7 +1,7 @@
 """From atoms to a batched neighbour graph.
 
-The neighbour list gives integers only (atom pairs and lattice shifts, from vesin); every vector is built in torch
-from positions and cell, so that derivatives of any order are those of the energy.
+The neighbour list gives integers only (atom pairs and lattice shifts, from vesin); every vector is built in
+torch from positions and cell, so that derivatives of any order are those of the energy.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Graph:
             return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
 
         return Graph(
-            move(self.positions), move(self.cells), move(self.species), move(self.frame), move(self.neighbours),
-            move(self.shifts), move(self.mask), self.n_frames, move(self.volumes),
+            move(self.positions), move(self.cells), move(self.species), move(self.frame),
+            move(self.neighbours), move(self.shifts), move(self.mask), self.n_frames, move(self.volumes),
         )  # fmt: skip
 
     def atoms_per_frame(self) -> torch.Tensor:
@@ -94,7 +94,7 @@ class Graph:
         return vectors
 
     def replicate(self, copies: int) -> Graph:
-        """The batch repeated `copies` times, copy by copy; used to get many exact rows in one backward pass."""
+        """The batch repeated `copies` times, copy by copy: many exact rows in one backward pass."""
         n_atoms = len(self.positions)
         offsets = torch.arange(copies, device=self.frame.device)
         frame = (self.frame[None] + offsets[:, None] * self.n_frames).reshape(-1)
@@ -133,8 +133,8 @@ def build_graph(
     Raises
     ------
     InputError
-        No atoms, a non-finite position (named), an unknown element, a periodic direction without a cell vector,
-        a singular cell, or two coincident atoms (the pair is named).
+        No atoms, a non-finite position (named), an unknown element, a periodic direction without a cell
+        vector, a singular cell, or two coincident atoms (the pair is named).
     """
     frames = [images] if isinstance(images, Atoms) else list(images)
     if not frames:
@@ -169,7 +169,9 @@ def _check_atoms(atoms: Atoms, lookup: dict[str, int]) -> None:
         raise InputError("the structure has no atoms")
     bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
     if len(bad):
-        raise InputError(f"atom {bad[0]} ({atoms[int(bad[0])].symbol}) has the position {atoms.positions[bad[0]]}")
+        raise InputError(
+            f"atom {bad[0]} ({atoms[int(bad[0])].symbol}) has the position {atoms.positions[bad[0]]}"
+        )
     unknown = sorted({chemical_symbols[z] for z in atoms.numbers} - set(lookup))
     if unknown:
         raise InputError(

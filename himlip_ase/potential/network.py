@@ -1,15 +1,16 @@
 """The Hi-MLIP network: densities scalarised exactly on the sphere, and scalar messages along bonds.
 
-Every step is a polynomial, a Bessel function under a C³ envelope or SiLU, so that the energy has the derivatives that
-curvature needs; nothing depends on the choice of axes, images or order, and no neighbour is ever dropped.
+Every step is a polynomial, a Bessel function under a C³ envelope or SiLU, so that the energy has the
+derivatives that curvature needs; nothing depends on the choice of axes, images or order, and no neighbour is
+ever dropped.
 
 Layer by layer, each atom i collects the density of its neighbours j (Drautz, PRB 99, 014104 (2019), eq. 8)
 
     A_i,c,lm = Σ_j R_c(r_ij; q_ij) Y_lm(r̂_ij),
 
-where q_ij is the species of j in the first layer and afterwards the scalars of j together with j's own density seen
-along the bond, Σ_m h_j,c,lm Y_lm(r̂_ij): the exact, smooth counterpart of scalarising vectors in edge frames.
-Invariants of body order two to five are integrals over the sphere of products of densities, exact by Lebedev
+where q_ij is the species of j in the first layer and afterwards the scalars of j together with j's own
+density seen along the bond, Σ_m h_j,c,lm Y_lm(r̂_ij): the exact, smooth counterpart of scalarising vectors in
+edge frames. Invariants of body order two to five are integrals over the sphere of products of densities, exact by Lebedev
 quadrature because the integrands are polynomials.
 """
 
@@ -91,7 +92,11 @@ class DensityLayer(nn.Module):
     config : HiMLIPConfig
     """
 
-    n_invariants: int
+    degree: Tensor
+    weights: Tensor
+    on_sphere: Tensor
+    on_sphere_low: Tensor
+    by_degree: Tensor
 
     def __init__(self, config: HiMLIPConfig) -> None:
         super().__init__()
@@ -99,8 +104,12 @@ class DensityLayer(nn.Module):
         n_raw = config.n_radial * config.edge_features
         self.channels = channels
         self.scale = config.mean_neighbours**-0.5
-        self.mix = nn.Parameter(torch.randn(L_MAX + 1, n_raw, N_FACTORS * channels, dtype=torch.float64) / n_raw**0.5)
-        self.gate = nn.Parameter(torch.ones(len(config.elements), L_MAX + 1, N_FACTORS * channels, dtype=torch.float64))
+        self.mix = nn.Parameter(
+            torch.randn(L_MAX + 1, n_raw, N_FACTORS * channels, dtype=torch.float64) / n_raw**0.5
+        )
+        self.gate = nn.Parameter(
+            torch.ones(len(config.elements), L_MAX + 1, N_FACTORS * channels, dtype=torch.float64)
+        )
         points, weights = sphere_quadrature()
         degree = degree_of_harmonic()
         self.register_buffer("degree", degree, persistent=False)
@@ -110,7 +119,11 @@ class DensityLayer(nn.Module):
         self.register_buffer("on_sphere_low", on_sphere * (degree < L_MAX)[:, None], persistent=False)
         by_degree = torch.nn.functional.one_hot(degree, L_MAX + 1).to(torch.float64)
         self.register_buffer("by_degree", by_degree / (2 * degree[:, None] + 1), persistent=False)
-        self.n_invariants = channels * (N_FACTORS + 2 * (L_MAX + 1) + 4)
+
+    @staticmethod
+    def n_invariants(config: HiMLIPConfig) -> int:
+        """Number of invariants: every factor's l = 0, two pair products by degree, four integrals."""
+        return config.channels * (N_FACTORS + 2 * (L_MAX + 1) + 4)
 
     def density(self, radial: Tensor, edge: Tensor, harmonics: Tensor, species: Tensor) -> Tensor:
         """Mixed densities of each atom.
@@ -163,6 +176,9 @@ class DensityLayer(nn.Module):
 class ScalarNetwork(nn.Module):
     """Species-conditioned two-layer network on standardised invariants."""
 
+    mean: Tensor
+    spread: Tensor
+
     def __init__(self, n_input: int, config: HiMLIPConfig) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_input, dtype=torch.float64))
@@ -184,6 +200,56 @@ class ScalarNetwork(nn.Module):
         self.spread.copy_(torch.where(spread > 1e-8, spread, torch.ones_like(spread)))
 
 
+class BondFeatures(nn.Module):
+    """What each neighbour tells along a bond: its scalars, and its density in the bond's direction.
+
+    Parameters
+    ----------
+    config : HiMLIPConfig
+    """
+
+    by_degree: Tensor
+
+    def __init__(self, config: HiMLIPConfig) -> None:
+        super().__init__()
+        features = config.edge_features
+        self.tensors = nn.Linear(N_FACTORS * config.channels, features, bias=False, dtype=torch.float64)
+        self.scalars = nn.Linear(config.hidden, features, dtype=torch.float64)
+        self.mix = nn.Linear(features * (config.bond_degree + 1), features, bias=False, dtype=torch.float64)
+        degree = degree_of_harmonic()[: (config.bond_degree + 1) ** 2]
+        self.register_buffer("by_degree", nn.functional.one_hot(degree).to(torch.float64), persistent=False)
+
+    def forward(self, density: Tensor, scalars: Tensor, harmonics: Tensor, neighbours: Tensor) -> Tensor:
+        """Features of the bonds, (N, M, edge_features), from densities and scalars of the atoms."""
+        n_seen = len(self.by_degree)
+        tensors = self.tensors(density[..., :n_seen].transpose(1, 2))
+        seen = harmonics[..., :n_seen, None] * tensors[neighbours]
+        along_bond = torch.einsum("nmsf,sl->nmfl", seen, self.by_degree).flatten(2)
+        return self.scalars(scalars)[neighbours] + self.mix(along_bond)
+
+
+class Layer(nn.Module):
+    """One density, its scalar network and its share of the energy.
+
+    Parameters
+    ----------
+    config : HiMLIPConfig
+    first : bool
+        Whether neighbours are told apart by species only, and no scalars come in.
+    """
+
+    def __init__(self, config: HiMLIPConfig, first: bool) -> None:
+        super().__init__()
+        self.bonds = None if first else BondFeatures(config)
+        self.density = DensityLayer(config)
+        n_inputs = DensityLayer.n_invariants(config) + (0 if first else config.hidden)
+        self.network = ScalarNetwork(n_inputs, config)
+        self.readout = nn.Linear(config.hidden, len(config.elements), dtype=torch.float64)
+        # The untrained model is the repulsion alone.
+        nn.init.zeros_(self.readout.weight)
+        nn.init.zeros_(self.readout.bias)
+
+
 class HiMLIP(nn.Module):
     """Smooth equivariant interatomic potential.
 
@@ -201,6 +267,9 @@ class HiMLIP(nn.Module):
         Energy in eV of one unit of the network's output.
     """
 
+    energy_shift: Tensor
+    energy_scale: Tensor
+
     def __init__(self, config: HiMLIPConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = config
@@ -212,31 +281,7 @@ class HiMLIP(nn.Module):
             self.species_edge = nn.Parameter(
                 torch.randn(len(numbers), config.edge_features, dtype=torch.float64) / config.n_radial**0.5
             )
-            self.densities = nn.ModuleList(DensityLayer(config) for _ in range(config.layers))
-            n_first = self.densities[0].n_invariants
-            self.networks = nn.ModuleList(
-                ScalarNetwork(n_first + (config.hidden if layer else 0), config) for layer in range(config.layers)
-            )
-            self.bond_density = nn.ModuleList(
-                nn.Linear(N_FACTORS * config.channels, config.edge_features, bias=False, dtype=torch.float64)
-                for _ in range(config.layers - 1)
-            )
-            self.bond_scalars = nn.ModuleList(
-                nn.Linear(config.hidden, config.edge_features, dtype=torch.float64) for _ in range(config.layers - 1)
-            )
-            self.bond_mix = nn.ModuleList(
-                nn.Linear(config.edge_features * (config.bond_degree + 1), config.edge_features, bias=False, dtype=torch.float64)
-                for _ in range(config.layers - 1)
-            )
-            self.readouts = nn.ModuleList(
-                nn.Linear(config.hidden, len(numbers), dtype=torch.float64) for _ in range(config.layers)
-            )
-        for readout in self.readouts:
-            # The untrained model is the repulsion alone.
-            nn.init.zeros_(readout.weight)
-            nn.init.zeros_(readout.bias)
-        degree = degree_of_harmonic()[: (config.bond_degree + 1) ** 2]
-        self.register_buffer("by_degree", torch.nn.functional.one_hot(degree).to(torch.float64), False)
+            self.layers = nn.ModuleList(Layer(config, first=index == 0) for index in range(config.layers))
         self.register_buffer("energy_shift", torch.zeros(len(numbers), dtype=torch.float64))
         self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
 
@@ -273,7 +318,9 @@ class HiMLIP(nn.Module):
         total = torch.zeros(graph.n_frames, dtype=energies.dtype, device=energies.device)
         return total.index_add(0, graph.frame, energies)
 
-    def atomic_energies(self, graph: Graph, strain: Tensor | None = None, standardise: bool = False) -> Tensor:
+    def atomic_energies(
+        self, graph: Graph, strain: Tensor | None = None, standardise: bool = False
+    ) -> Tensor:
         """Energy of each atom in eV, (N,); `standardise` sets the input statistics from this batch."""
         vectors = graph.displacements(graph.positions, strain)
         # Padding sits at the cutoff, where everything that depends on it vanishes with three derivatives.
@@ -283,32 +330,25 @@ class HiMLIP(nn.Module):
         harmonics = spherical_harmonics(vectors / distances[..., None])
         radial = self.radial(distances)
         species, neighbours = graph.species, graph.neighbours
-        edge = self.species_edge[species[neighbours]]
-        energies = self.energy_shift[species] + self.repulsion(distances, species[:, None], species[neighbours])
-        scalars: Tensor | None = None
-        for layer, (density_layer, network) in enumerate(zip(self.densities, self.networks, strict=True)):
-            if scalars is not None:
-                edge = self._bond_features(layer - 1, density, scalars, harmonics, neighbours)
-            density = density_layer.density(radial, edge, harmonics, species)
-            inputs = density_layer.invariants(density)
-            if scalars is not None:
+        energies = self.energy_shift[species] + self.repulsion(
+            distances, species[:, None], species[neighbours]
+        )
+        bonds = self.species_edge[species[neighbours]]
+        density = scalars = torch.empty(0)
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            if layer.bonds is not None:
+                bonds = layer.bonds(density, scalars, harmonics, neighbours)
+            density = layer.density.density(radial, bonds, harmonics, species)
+            inputs = layer.density.invariants(density)
+            if layer.bonds is not None:
                 inputs = torch.cat([inputs, scalars], dim=1)
             if standardise:
-                network.standardise(inputs)
-            scalars = network(inputs, species)
-            output = self.readouts[layer](scalars).gather(1, species[:, None])[:, 0]
+                layer.network.standardise(inputs)
+            scalars = layer.network(inputs, species)
+            output = layer.readout(scalars).gather(1, species[:, None])[:, 0]
             energies = energies + self.energy_scale * output
         return energies
-
-    def _bond_features(
-        self, layer: int, density: Tensor, scalars: Tensor, harmonics: Tensor, neighbours: Tensor
-    ) -> Tensor:
-        """What each neighbour tells along the bond: its scalars and its density in the bond's direction."""
-        n_seen = len(self.by_degree)
-        tensors = torch.matmul(density[..., :n_seen].transpose(1, 2), self.bond_density[layer].weight.T)
-        seen = harmonics[..., :n_seen, None] * tensors[neighbours]
-        along_bond = torch.einsum("nmsf,sl->nmfl", seen, self.by_degree).flatten(2)
-        return self.bond_scalars[layer](scalars)[neighbours] + self.bond_mix[layer](along_bond)
 
     @torch.no_grad()
     def standardise(self, graph: Graph) -> None:
@@ -318,4 +358,6 @@ class HiMLIP(nn.Module):
 
 def element_union(species: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """All chemical symbols that occur, ordered by atomic number."""
-    return tuple(sorted({symbol for symbols in species for symbol in symbols}, key=atomic_numbers.__getitem__))
+    return tuple(
+        sorted({symbol for symbols in species for symbol in symbols}, key=atomic_numbers.__getitem__)
+    )

@@ -25,8 +25,8 @@ def envelope(distances: Tensor, cutoff: float | Tensor) -> Tensor:
 class RadialBasis(nn.Module):
     """Bessel functions with trainable wave numbers under the envelope.
 
-    b_k(r) = √(2/r_c) sin(κ_k r/r_c)/r · (1 − (r/r_c)²)⁴, κ_k starting at kπ (Gasteiger et al., arXiv:2003.03123,
-    eq. 7, with a C³ envelope).
+    b_k(r) = sin(κ_k x)/x · (1 − x²)⁴ with x = r/r_c and κ_k starting at kπ (after Gasteiger et al.,
+    arXiv:2003.03123, eq. 7, with a C³ envelope).
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ class RadialBasis(nn.Module):
 class Repulsion(nn.Module):
     """Ziegler–Biersack–Littmark screened nuclear repulsion, switched off beyond covalent contact.
 
-    Keeps the energy repulsive where no label reaches, as atoms approach each other. Half of each pair's energy goes
-    to each atom. Ziegler, Biersack, Littmark, *The Stopping and Range of Ions in Solids* (1985).
+    Keeps the energy repulsive where no label reaches, as atoms approach each other. Half of each pair's
+    energy goes to each atom. Ziegler, Biersack, Littmark, *The Stopping and Range of Ions in Solids* (1985).
 
     Parameters
     ----------
@@ -61,6 +61,12 @@ class Repulsion(nn.Module):
     cutoff : float
         The model's cutoff in Å, which the range of the repulsion never exceeds.
     """
+
+    ranges: Tensor
+    screening: Tensor
+    coulomb: Tensor
+    weights: Tensor
+    decays: Tensor
 
     def __init__(self, numbers: list[int], cutoff: float) -> None:
         super().__init__()
@@ -73,10 +79,14 @@ class Repulsion(nn.Module):
         self.register_buffer("screening", screening, persistent=False)
         self.register_buffer("coulomb", coulomb, persistent=False)
         self.register_buffer(
-            "weights", torch.tensor([0.18175, 0.50986, 0.28022, 0.02817], dtype=torch.float64), persistent=False
+            "weights",
+            torch.tensor([0.18175, 0.50986, 0.28022, 0.02817], dtype=torch.float64),
+            persistent=False,
         )
         self.register_buffer(
-            "decays", torch.tensor([3.19980, 0.94229, 0.40290, 0.20162], dtype=torch.float64), persistent=False
+            "decays",
+            torch.tensor([3.19980, 0.94229, 0.40290, 0.20162], dtype=torch.float64),
+            persistent=False,
         )
 
     def forward(self, distances: Tensor, centre: Tensor, neighbour: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ def test_a_kill_between_weights_and_card_leaves_a_model(saved: Path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         save_model(small_model(seed=1), saved, overwrite=True)
     again = load_model(saved)
-    assert torch.equal(again.densities[0].mix, small_model(seed=1).densities[0].mix)
+    assert torch.equal(again.layers[0].density.mix, small_model(seed=1).layers[0].density.mix)
 
 
 def test_weights_of_another_version_are_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

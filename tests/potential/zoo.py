@@ -101,7 +101,7 @@ def small_model(layers: int = 2, seed: int = 0) -> HiMLIP:
     model = HiMLIP(config, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for readout in model.readouts:
+        for readout in (layer.readout for layer in model.layers):
             readout.weight.copy_(torch.randn(readout.weight.shape, generator=generator, dtype=torch.float64))
         model.energy_shift.copy_(torch.tensor([-1.0, -5.0]))
         model.energy_scale.fill_(0.1)
