@@ -10,8 +10,8 @@ Layer by layer, each atom i collects the density of its neighbours j (Drautz, PR
 
 where q_ij is the species of j in the first layer and afterwards the scalars of j together with j's own
 density seen along the bond, Σ_m h_j,c,lm Y_lm(r̂_ij): the exact, smooth counterpart of scalarising vectors in
-edge frames. Invariants of body order two to five are integrals over the sphere of products of densities, exact
-by Lebedev quadrature because the integrands are polynomials.
+edge frames. Invariants of body order two to five are integrals over the sphere of products of densities,
+exact by Lebedev quadrature because the integrands are polynomials.
 """
 
 from __future__ import annotations
