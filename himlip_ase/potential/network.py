@@ -174,30 +174,39 @@ class DensityLayer(nn.Module):
 
 
 class ScalarNetwork(nn.Module):
-    """Species-conditioned two-layer network on standardised invariants."""
+    """Species-conditioned two-layer network on standardised, compressed invariants.
 
-    mean: Tensor
+    Inputs are centred on the median and scaled by the standard deviation over typical structures, for each
+    element, then pass through asinh: nearly linear where the labels are, logarithmic far outside, which keeps
+    products of many densities from overwhelming the repulsion.
+    """
+
+    centre: Tensor
     spread: Tensor
 
     def __init__(self, n_input: int, config: HiMLIPConfig) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(n_input, dtype=torch.float64))
-        self.register_buffer("spread", torch.ones(n_input, dtype=torch.float64))
+        shape = (len(config.elements), n_input)
+        self.register_buffer("centre", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("spread", torch.ones(shape, dtype=torch.float64))
         self.first = nn.Linear(n_input, config.hidden, dtype=torch.float64)
         self.second = nn.Linear(config.hidden, config.hidden, dtype=torch.float64)
         self.species = nn.Parameter(torch.randn(len(config.elements), config.hidden, dtype=torch.float64))
 
     def forward(self, inputs: Tensor, species: Tensor) -> Tensor:
         """(N, n_input) → (N, hidden)."""
-        hidden = self.first((inputs - self.mean) / self.spread) + self.species[species]
+        standard = torch.asinh((inputs - self.centre[species]) / self.spread[species])
+        hidden = self.first(standard) + self.species[species]
         return hidden + self.second(nn.functional.silu(hidden))
 
     @torch.no_grad()
-    def standardise(self, inputs: Tensor) -> None:
-        """Take mean and spread of the inputs from data."""
-        self.mean.copy_(inputs.mean(0))
-        spread = inputs.std(0)
-        self.spread.copy_(torch.where(spread > 1e-8, spread, torch.ones_like(spread)))
+    def standardise(self, inputs: Tensor, species: Tensor) -> None:
+        """Take centre and spread of the inputs of each element from data."""
+        for index in species.unique():
+            chosen = inputs[species == index]
+            spread = chosen.std(dim=0, correction=0)
+            self.centre[index] = chosen.median(dim=0).values
+            self.spread[index] = torch.where(spread > 1e-6, spread, torch.ones_like(spread))
 
 
 class BondFeatures(nn.Module):
@@ -344,7 +353,7 @@ class HiMLIP(nn.Module):
             if layer.bonds is not None:
                 inputs = torch.cat([inputs, scalars], dim=1)
             if standardise:
-                layer.network.standardise(inputs)
+                layer.network.standardise(inputs, species)
             scalars = layer.network(inputs, species)
             output = layer.readout(scalars).gather(1, species[:, None])[:, 0]
             energies = energies + self.energy_scale * output
