@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
 EXIT_CALCULATION = 1
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
+CONSOLE = "himlip console"
 _STOPPED = "Stopped. Finished work is kept; continue with --resume."
 
 app = typer.Typer(
@@ -70,7 +71,7 @@ def configure_logging(level: int = logging.INFO) -> None:
     """Send the package's log to standard error, once, at `level`."""
     logger = logging.getLogger("himlip_ase")
     logger.setLevel(level)
-    if any(getattr(handler, "himlip_console", False) for handler in logger.handlers):
+    if any(handler.get_name() == CONSOLE for handler in logger.handlers):
         return
     handler: logging.Handler
     if sys.stderr.isatty():
@@ -83,7 +84,7 @@ def configure_logging(level: int = logging.INFO) -> None:
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    handler.himlip_console = True  # type: ignore[attr-defined]
+    handler.set_name(CONSOLE)
     logger.addHandler(handler)
 
 
