@@ -49,6 +49,14 @@ class RattleSet(Section):
     seed: int = 1
 
 
+class QuantumSet(Section):
+    """Cells drawn from the zero-point distribution of the harmonic phonons (|ω| for imaginary modes)."""
+
+    supercell: Grid = (1, 1, 1)
+    number: int = Field(default=12, ge=1)
+    seed: int = 1
+
+
 class LabelsSection(Section):
     """The DFT labels: a folder of finished ones, or what to make."""
 
@@ -57,6 +65,14 @@ class LabelsSection(Section):
     relax: bool = True
     """Relax the crystal to ``pressure_gpa`` before anything else."""
     rattle: dict[str, RattleSet] = Field(default_factory=lambda: {"rattle040": RattleSet()})
+    quantum: dict[str, QuantumSet] = Field(
+        default_factory=lambda: {
+            "quantum111": QuantumSet(seed=10),
+            "quantum211": QuantumSet(supercell=(2, 1, 1), number=6, seed=11),
+            "quantum221": QuantumSet(supercell=(2, 2, 1), number=4, seed=12),
+        }
+    )
+    """Cells as the SSCHA will visit them: the larger ones show how displacements of different q interact."""
     validation: int = Field(default=8, ge=0)
     """Supercells of the q-grid, drawn from the harmonic distribution, labelled and never trained on."""
     double_well: int = Field(default=9, ge=0)

@@ -194,6 +194,7 @@ def make_labels(config: RunConfig, folder: Path) -> None:
     from himlip_ase.dft.labels import collect
     from himlip_ase.dft.rattle import displace_along, rattle
     from himlip_ase.dft.relax import relax
+    from himlip_ase.sscha.sampling import draw_configurations
 
     assert config.structure is not None
     atoms = read(config.structure)
@@ -220,9 +221,15 @@ def make_labels(config: RunConfig, folder: Path) -> None:
     )
     collect(runs / "harmonic", "harmonic", out, pseudo_dir=settings.pseudo_dir, overwrite=True)
     matrices = read_dyn(out / "harmonic" / "dyn0")
-    for name, rattled in config.labels.rattle.items():
+    for name in (*config.labels.rattle, *config.labels.quantum):
         if name.startswith(NEVER_TRAINED_ON):
-            raise InputError(f"labels.rattle: '{name}' is the name of a set for judging; choose another")
+            raise InputError(f"labels: '{name}' is the name of a set for judging; choose another")
+    for name, drawn in config.labels.quantum.items():
+        frames = draw_configurations(
+            matrices.interpolated(drawn.supercell), drawn.number, 0.0, drawn.seed, flip_imaginary=True
+        )
+        _single_points(name, frames, atoms, config, runs, out)
+    for name, rattled in config.labels.rattle.items():
         base = atoms.repeat(rattled.supercell)
         frames = rattle(base, rattled.number, rattled.amplitude_angstrom, rattled.seed, rattled.mass_scaled)
         _single_points(name, frames, atoms, config, runs, out)
@@ -233,7 +240,6 @@ def make_labels(config: RunConfig, folder: Path) -> None:
         )
     if config.labels.validation:
         from himlip_ase.sscha.initial import positive_definite_start
-        from himlip_ase.sscha.sampling import draw_configurations
 
         start, _ = positive_definite_start(matrices)
         frames = draw_configurations(
