@@ -92,6 +92,8 @@ class FinetuneSection(Section):
     """Name or path of the model to start from; None: fresh weights from ``training.seed``."""
     train_sets: list[str] | None = None
     """Label sets to learn from; None: all but ``validation`` and ``doublewell``."""
+    set_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Weight of a set's frames in the loss, 1 where it is not named."""
     hessian: bool = True
     """Whether the harmonic Hessian is learnt from."""
     training: TrainingSettings = Field(default_factory=TrainingSettings)

@@ -83,7 +83,14 @@ def _train(config: RunConfig, labels: LabelFolder, folder: Path) -> None:
             raise InputError(
                 f"finetune.train_sets: '{name}' is for judging the model and cannot be learnt from"
             )
-    frames = labels.frames(chosen)
+    unknown = sorted(set(section.set_weights) - set(chosen))
+    if unknown:
+        raise InputError(
+            f"finetune.set_weights: no set {', '.join(unknown)} to train on; there are {', '.join(chosen)}"
+        )
+    frames = [
+        replace(f, weight=f.weight * section.set_weights.get(f.set, 1.0)) for f in labels.frames(chosen)
+    ]
     hessian = read_hessian(labels.path / "harmonic")
     network = None
     if section.base is None:
