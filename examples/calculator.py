@@ -14,7 +14,7 @@ from himlip_ase import HiMLIPCalculator
 
 here = Path(__file__).parent
 atoms = read(here / "h3s" / "labels" / "crystal.extxyz")
-atoms.calc = HiMLIPCalculator(here / "h3s" / "model" / "h3s.safetensors")
+atoms.calc = HiMLIPCalculator()
 print(f"energy {atoms.get_potential_energy():.3f} eV")
 print(f"stress {atoms.get_stress()} eV/Å³ (Voigt, positive in tension)")
 

@@ -31,12 +31,12 @@ class LossWeights:
         label, eV/Å), and energies and stresses likewise by the mean of that over the frame. None: all alike.
     """
 
-    energy: float = 1000.0
-    forces: float = 10.0
+    energy: float = 4000.0
+    forces: float = 30.0
     stress: float = 15.0
     hessian: float = 100.0
     huber: float | None = None
-    force_scale: float | None = 5.0
+    force_scale: float | None = 1.5
 
     def __post_init__(self) -> None:
         for name in ("energy", "forces", "stress", "hessian"):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from himlip_ase.dft.inputs import QESettings
 from himlip_ase.dft.runner import Launcher
 from himlip_ase.errors import InputError
+from himlip_ase.hint.polish import PolishSettings
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.potential.network import HiMLIPConfig
 from himlip_ase.sscha.settings import SschaSettings
@@ -96,7 +97,9 @@ class FinetuneSection(Section):
     """Weight of a set's frames in the loss, 1 where it is not named."""
     hessian: bool = True
     """Whether the harmonic Hessian is learnt from."""
-    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    training: TrainingSettings = Field(
+        default_factory=lambda: TrainingSettings(epochs=300, polish=PolishSettings(rounds=10))
+    )
     """See `himlip_ase.hint.settings.TrainingSettings`."""
     network: dict[str, int | float] = Field(default_factory=dict)
     """Shape of fresh weights: keys of `himlip_ase.potential.network.HiMLIPConfig`, without ``elements``."""

@@ -65,12 +65,12 @@ class HiMLIPConfig:
     """
 
     elements: tuple[str, ...]
-    cutoff: float = 5.0
+    cutoff: float = 4.5
     n_radial: int = 8
     channels: int = 16
-    edge_features: int = 8
+    edge_features: int = 4
     hidden: int = 64
-    bond_degree: int = 3
+    bond_degree: int = 2
     layers: int = 2
     mean_neighbours: float = 60.0
 

@@ -301,7 +301,7 @@ def test_hessian_of_a_toy_crystal_is_learnt_with_its_frequencies() -> None:
         assert errors.sum_rule < 1e-8 and errors.asymmetry < 1e-8
         found[len(hessians)] = errors.frequencies
     assert found[1].rmse < 0.1 * found[1].label_rms
-    assert found[1].rmse < 0.3 * found[0].rmse
+    assert found[1].rmse < 0.5 * found[0].rmse
 
 
 def test_report_and_card_are_plain_json(frames, label, tmp_path: Path) -> None:
