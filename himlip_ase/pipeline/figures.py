@@ -97,6 +97,9 @@ def double_well(folder: Path, wells: Mapping[str, Any]) -> Path:
         if "dft" in wells:
             x, y = _mirrored(wells["dft"])
             ax.plot(x, y, "o", color="k", ms=4, label="DFT", zorder=3)
+        for marker, key in zip("sD^v", sorted(k for k in wells if k.startswith("dft_")), strict=False):
+            x, y = _mirrored(wells[key])
+            ax.plot(x, y, marker, color="C2", mfc="none", ms=5, label=f"DFT, {key[4:]}", zorder=3)
         ax.axhline(0, color="0.7", lw=0.8, zorder=0)
         ax.set(xlabel="displacement of the cell along the mode (Å)", ylabel="energy (meV/cell)")
     axes[0].legend(frameon=False, fontsize="small")

@@ -71,11 +71,11 @@ def fit_well(amplitudes: np.ndarray, energies: np.ndarray, slopes: np.ndarray) -
     return Well(amplitudes, energies, float(fine[lowest]), float(-curve[lowest]))
 
 
-def dft_well(labels: LabelFolder) -> tuple[np.ndarray, Well] | None:
-    """Displacement pattern (n, 3) of norm 1, and well, of the ``doublewell`` set; None without one."""
-    if DOUBLE_WELL not in labels.sets():
+def dft_well(labels: LabelFolder, name: str = DOUBLE_WELL) -> tuple[np.ndarray, Well] | None:
+    """Displacement pattern (n, 3) of norm 1, and well, of a ``doublewell`` set; None without one."""
+    if name not in labels.sets():
         return None
-    frames = [f for f in labels.frames([DOUBLE_WELL]) if f.energy is not None and f.forces is not None]
+    frames = [f for f in labels.frames([name]) if f.energy is not None and f.forces is not None]
     crystal = labels.crystal
     shifts = []
     for frame in frames:
@@ -123,6 +123,12 @@ def _run(context: Context, folder: Path) -> Outcome:
     if reference is not None:
         pattern, well = reference
         wells["dft"] = well.to_dict()
+        for name in labels.sets():
+            other = dft_well(labels, name) if name.startswith(f"{DOUBLE_WELL}_") else None
+            if other is not None:
+                key = f"dft{name.removeprefix(DOUBLE_WELL)}"
+                wells[key] = other[1].to_dict()
+                _quote_well(outcome, other[1], key, f"the same from the set {name}")
         _quote_well(
             outcome,
             well,
