@@ -2,7 +2,7 @@
 
 32 atoms of H3S (2×2×2 Im-3m, rattled by 0.1 Å), float64, one thread, neighbour lists included, stress not.
 
-    python benchmarks/force_calls.py --model examples/h3s/model.safetensors --out benchmarks/force_calls.json
+    python benchmarks/force_calls.py --model himlip-h3s-1 --out benchmarks/results/force_calls.json
 
 Without --model the default network with untrained weights is timed, which costs the same.
 """
@@ -76,8 +76,10 @@ def himlip_row(path: str | None, repeats: int) -> dict[str, Any]:
 
 def mace_row(repeats: int) -> dict[str, Any]:
     """Timings of a random MACE with 32x0e + 32x1o, l ≤ 2, two layers and a cutoff of 4.5 Å."""
-    from e3nn import o3
-    from mace import data, modules, tools
+    # e3nn ships its constants as a pickle that holds a slice, which safe loading must be told to allow
+    with torch.serialization.safe_globals([slice]):
+        from e3nn import o3
+        from mace import data, modules, tools
     from mace.tools import torch_geometric
 
     torch.set_default_dtype(torch.float64)
