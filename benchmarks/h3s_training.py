@@ -16,7 +16,6 @@ from himlip_ase.files import write_json
 from himlip_ase.hint.evaluate import evaluate_labels
 from himlip_ase.hint.finetune import finetune
 from himlip_ase.hint.labels import read_hessian, read_labels
-from himlip_ase.hint.polish import PolishSettings
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.pipeline.config import load_config
 from himlip_ase.pipeline.harmonic import dft_well, model_well
@@ -48,11 +47,11 @@ class Row:
     well_position_angstrom: float
 
 
-def h3s_settings(n_frames: int, steps: int, seed: int = 0) -> TrainingSettings:
-    """The training settings of ``examples/h3s/h3s.yaml``, with a given number of steps and no polish."""
+def h3s_settings(n_frames: int, steps: int, seed: int = 0, polish: int = 0) -> TrainingSettings:
+    """The training settings of ``examples/h3s/h3s.yaml`` with other numbers of steps and of polish rounds."""
     settings = load_config(H3S / "h3s.yaml").finetune.training
     epochs = max(1, round(steps / -(-n_frames // settings.batch_size)))
-    return replace(settings, epochs=epochs, seed=seed, polish=PolishSettings())
+    return replace(settings, epochs=epochs, seed=seed, polish=replace(settings.polish, rounds=polish))
 
 
 def h3s_network(**changes: int | float) -> HiMLIPConfig:
@@ -88,12 +87,13 @@ def train_and_measure(
     steps: int,
     seed: int = 0,
     hessian: bool = True,
+    polish: int = 0,
 ) -> Row:
     """Train from scratch on the sets (and the harmonic Hessian), then measure on what was not trained on."""
     torch.set_num_threads(1)
     label = read_hessian(LABELS / "harmonic")
     frames = read_labels([LABELS / f"{item}.extxyz" for item in sets])
-    settings = h3s_settings(len(frames), steps, seed)
+    settings = h3s_settings(len(frames), steps, seed, polish)
     if not hessian:
         settings = replace(settings, loss=replace(settings.loss, hessian=0.0))
     start = time.process_time()
