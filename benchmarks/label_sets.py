@@ -4,8 +4,8 @@
     python benchmarks/label_sets.py --steps 3000 --polish 6 --only paper --out label_sets_long
 
 The tables are in benchmarks/results; DFT core-minutes are those of the sets, without the Hessian. A few
-hundred steps do not exhaust the larger sets: compare the long rows with the shipped model (3000 steps, 12 rounds
-of polish).
+hundred steps do not exhaust the larger sets: compare the long rows with the shipped model (3000 steps, 12
+rounds of polish).
 """
 
 from __future__ import annotations

@@ -229,7 +229,7 @@ def collect_harmonic(
     pseudo_dir: str | os.PathLike | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Publish a finished harmonic run: dyn files, gzipped a2Fq2r files, crystal.extxyz and provenance.
+    """Publish a finished harmonic run: dyn and gzipped electron-phonon files, crystal.extxyz, provenance.
 
     Parameters
     ----------
@@ -260,7 +260,8 @@ def collect_harmonic(
     for path in files.dyn:
         with atomic_write(target / path.name, overwrite=overwrite) as stream:
             stream.write(path.read_text())
-    for path in files.elph:
+    printed = sorted((folder / "elph_dir").glob("elph.inp_lambda.*")) if files.elph else []
+    for path in (*files.elph, *printed):
         with atomic_write(target / "elph_dir" / f"{path.name}.gz", "wb", overwrite=overwrite) as stream:
             stream.write(gzip.compress(path.read_bytes(), 9, mtime=0))
     for name in [*(f"{stem}.in" for stem in stems), "ph.in"]:
