@@ -10,6 +10,8 @@ TORCH ?= torch==2.13.0
 PIP_FLAGS ?=
 RUN ?= runs/h3s
 H3S_FLAGS ?=
+# one thread: small tensors gain nothing from more, and the same command gives the same result
+export OMP_NUM_THREADS ?= 1
 PYTEST_FLAGS ?=
 
 VENV := .venv
