@@ -293,15 +293,16 @@ def test_hessian_of_a_toy_crystal_is_learnt_with_its_frequencies() -> None:
         curriculum=Curriculum("linear", start=0.1),
         loss=LossWeights(energy=1, forces=1, stress=10, hessian=10),
     )  # fmt: skip
-    found = {}
-    for hessians in ([label], []):
-        model = finetune(frames, hessians, settings=settings, network=SMALL).model
-        errors = hessian_errors(model, label)
-        assert errors.frequencies is not None
-        assert errors.sum_rule < 1e-8 and errors.asymmetry < 1e-8
-        found[len(hessians)] = errors.frequencies
-    assert found[1].rmse < 0.1 * found[1].label_rms
-    assert found[1].rmse < 0.5 * found[0].rmse
+    found: dict[int, list[float]] = {0: [], 1: []}
+    for seed in range(3):  # one draw of weights may come close to the curvature by chance
+        for hessians in ([label], []):
+            seeded = replace(settings, seed=seed)
+            errors = hessian_errors(finetune(frames, hessians, settings=seeded, network=SMALL).model, label)
+            assert errors.frequencies is not None
+            assert errors.sum_rule < 1e-8 and errors.asymmetry < 1e-8
+            found[len(hessians)].append(errors.frequencies.rmse)
+        assert found[1][-1] < 0.1 * errors.frequencies.label_rms
+    assert np.mean(found[1]) < 0.3 * np.mean(found[0])
 
 
 def test_report_and_card_are_plain_json(frames, label, tmp_path: Path) -> None:
