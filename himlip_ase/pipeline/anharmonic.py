@@ -1,4 +1,14 @@
-"""The ``sscha`` stage: anharmonic phonons, free energy and free-energy Hessian with the trained potential."""
+"""The ``sscha`` stage: anharmonic phonons, free energy and free-energy Hessian with the trained potential.
+
+Its folder, each run of which `himlip_ase.sscha.result.load_result` reads (and of which the auxiliary and the
+Hessian carry the masses that it was made with)::
+
+    state/sscha/                 the main run: natural masses, grid q_grid
+    state/sscha/<isotope>/       one for each name in `anharmonic.isotopes`, on the same grid
+    state/sscha/grid_4x4x4/      one for each of `anharmonic.grids`, natural masses
+
+`isotope_folders` and `grid_folders` give those that are finished.
+"""
 
 from __future__ import annotations
 
@@ -97,6 +107,20 @@ def _run(context: Context, folder: Path) -> Outcome:
     return outcome
 
 
+def isotope_folders(context: Context) -> dict[str, Path]:
+    """Folders of the isotopes' runs that hold a result, by name, in the order of the configuration."""
+    home = context.of(STAGE.name)
+    names = context.config.anharmonic.isotopes
+    return {name: home / name for name in names if (home / name / "result.json").is_file()}
+
+
+def grid_folders(context: Context) -> dict[tuple[int, int, int], Path]:
+    """Folders of the runs on further grids that hold a result."""
+    home = context.of(STAGE.name)
+    places = {grid: home / f"grid_{'x'.join(map(str, grid))}" for grid in context.config.anharmonic.grids}
+    return {grid: place for grid, place in places.items() if (place / "result.json").is_file()}
+
+
 def lowest_optical(matrices: DynamicalMatrices, sigma_cm: np.ndarray) -> tuple[float, float]:
     """Lowest optical frequency at Γ and its standard error, cm⁻¹; degenerate partners are averaged.
 
@@ -120,7 +144,8 @@ def _without_translations(matrices: DynamicalMatrices, frequencies: np.ndarray) 
 
 
 def _inputs(context: Context) -> list[Any]:
-    return [context.config.resolved()["sscha"]]
+    resolved = context.config.resolved()
+    return [resolved["sscha"], resolved["anharmonic"]]
 
 
 STAGE = Stage("sscha", _run, _inputs)

@@ -23,6 +23,8 @@ from himlip_ase.superconductivity.tc import Method
 
 Grid = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
+Mass = Annotated[float, Field(gt=0)]
+
 
 class Section(BaseModel):
     """Common to all sections: unknown keys are refused, numbers must be finite."""
@@ -113,6 +115,24 @@ class FinetuneSection(Section):
         return self
 
 
+class AnharmonicSection(Section):
+    """Further SSCHA runs beside the main one (natural masses, grid ``q_grid``, settings ``sscha``)."""
+
+    isotopes: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")], dict[str, Mass]] = Field(
+        default_factory=dict
+    )
+    """Masses (amu) by element for each isotope, e.g. ``{D3S: {H: 2.014}}``; begun from the main run."""
+    grids: list[Grid] = Field(default_factory=list)
+    """Further supercells, e.g. ``[[4, 4, 4]]``; begun from the potential's own force constants on them."""
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> AnharmonicSection:
+        taken = sorted(set(self.isotopes) & {"state", "figures"})
+        if taken:
+            raise ValueError(f"an isotope cannot be called {taken[0]}; call it D3S, for example")
+        return self
+
+
 class TcSection(Section):
     """From G(q) and phonons to Tc."""
 
@@ -145,6 +165,7 @@ class RunConfig(Section):
     labels: LabelsSection = Field(default_factory=LabelsSection)
     finetune: FinetuneSection = Field(default_factory=FinetuneSection)
     sscha: SschaSettings = Field(default_factory=SschaSettings)
+    anharmonic: AnharmonicSection = Field(default_factory=AnharmonicSection)
     tc: TcSection = Field(default_factory=TcSection)
 
     @model_validator(mode="after")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from himlip_ase.errors import InputError
+
+ENGINES = ("native", "python-sscha")
+ORDERS = ("third", "third+fourth")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,17 @@ class SschaSettings:
     significance : float
         Largest root mean square, over modes, of (change that a fresh ensemble still asks for) / (its
         standard error) that counts as converged; pure noise gives about 1.
+    frequency_error_cm : float or None
+        Largest standard error of an auxiliary frequency wanted, cm⁻¹: once the gradient is noise, the
+        following populations grow until it is reached.  None: all populations have n_configurations.
+    max_configurations : int
+        Configurations that a growing population never exceeds, even.
+    pressure_gpa : float or None
+        Pressure of the quantum crystal to which the cell is relaxed, GPa; None keeps the cell.
+    engine : {"native", "python-sscha"}
+        What minimises the free energy; the second needs the extra ``himlip-ase[sscha]``.
+    hessian_order : {"third", "third+fourth"}
+        SSCHA force constants that enter the free-energy Hessian beside the auxiliary.
     """
 
     n_configurations: int = 500
@@ -56,6 +70,11 @@ class SschaSettings:
     n_blocks: int = 20
     minimise_structure: bool = True
     significance: float = 2.0
+    frequency_error_cm: float | None = None
+    max_configurations: int = 8000
+    pressure_gpa: float | None = None
+    engine: Literal["native", "python-sscha"] = "native"
+    hessian_order: Literal["third", "third+fourth"] = "third"
 
     def __post_init__(self) -> None:
         for name in (
@@ -65,12 +84,14 @@ class SschaSettings:
             "seed",
             "n_hessian_configurations",
             "n_blocks",
+            "max_configurations",
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
                 raise InputError(f"{name} is {value!r}; give an integer")
         floats = ("temperature_k", "step", "kong_liu", "meaningful_factor", "significance")
-        for name in floats:
+        optional = ("frequency_error_cm", "pressure_gpa")
+        for name in floats + tuple(name for name in optional if getattr(self, name) is not None):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise InputError(f"{name} is {value!r}; give a finite number")
@@ -98,6 +119,19 @@ class SschaSettings:
             ("kong_liu", 0 < self.kong_liu < 1, "a number between 0 and 1"),
             ("meaningful_factor", self.meaningful_factor > 0, "a positive number"),
             ("significance", self.significance > 0, "a positive number"),
+            (
+                "frequency_error_cm",
+                self.frequency_error_cm is None or self.frequency_error_cm > 0,
+                "a positive number of cm⁻¹, or None",
+            ),
+            (
+                "max_configurations",
+                self.frequency_error_cm is None
+                or (self.max_configurations >= self.n_configurations and self.max_configurations % 2 == 0),
+                f"an even number of at least n_configurations = {self.n_configurations}",
+            ),
+            ("engine", self.engine in ENGINES, f"one of {', '.join(ENGINES)}"),
+            ("hessian_order", self.hessian_order in ORDERS, f"one of {', '.join(ORDERS)}"),
         ]
         for name, good, allowed in checks:
             if not good:
