@@ -111,7 +111,9 @@ class HarmonicDistribution:
         blocks, refused = [], []
         for index, matrix in enumerate(ordered):
             mass_reduced = (matrix + matrix.conj().T) / 2 * scale[:, None] * scale[None, :]
-            if index == 0:
+            if self._is_real(index):
+                if np.abs(matrix.imag).max() > 1e-4 * np.abs(matrices).max():
+                    raise InputError("the dynamical matrix at a q that equals -q is not real")
                 mass_reduced = mass_reduced.real
             basis = self._without_translations() if index == 0 else np.eye(len(scale))
             eigenvalues, vectors = np.linalg.eigh(basis.T @ mass_reduced @ basis)
@@ -130,6 +132,11 @@ class HarmonicDistribution:
                 "auxiliary, or pass flip_imaginary=True to take |ω|"
             )
         return blocks
+
+    def _is_real(self, index: int) -> bool:
+        """Whether q and -q of the FFT grid are the same point, where the matrices are real."""
+        cell = np.array(np.unravel_index(index, self.dims))
+        return not (2 * cell % self.dims).any()
 
     def _without_translations(self) -> np.ndarray:
         """Orthonormal columns spanning the mass-reduced space without the three translations."""
@@ -205,12 +212,74 @@ class HarmonicDistribution:
         dims, size = self.dims, len(self.inverse_root_masses)
         drawn = n // 2 if pairs else n
         noise = np.fft.fftn(generator.standard_normal((drawn, *dims, size)), axes=(1, 2, 3))
-        root = self._functions(lambda energies: np.sqrt(self._variance(energies))).reshape(*dims, size, size)
-        moved = np.fft.ifftn(np.einsum("xyzij,nxyzj->nxyzi", root, noise), axes=(1, 2, 3))
+        root = self._functions(lambda energies: np.sqrt(self._variance(energies)))
+        at_q = noise.reshape(drawn, -1, size).transpose(1, 0, 2) @ root.transpose(0, 2, 1)
+        result = self._real_space(at_q)
+        return np.stack([result, -result], axis=1).reshape(n, *result.shape[1:]) if pairs else result
+
+    def _real_space(self, at_q: np.ndarray) -> np.ndarray:
+        """Displacements (n, N, 3) in Å of mass-reduced Fourier coefficients (nq of the FFT grid, n, 3n)."""
+        dims, n = self.dims, at_q.shape[1]
+        moved = np.fft.ifftn(at_q.transpose(1, 0, 2).reshape(n, *dims, -1), axes=(1, 2, 3))
         if np.abs(moved.imag).max() > 1e-6 * np.abs(moved.real).max():
             raise InputError("the dynamical matrices at q and -q are not complex conjugates of each other")
-        result = (moved.real * self.inverse_root_masses).reshape(drawn, -1, 3)
-        return np.stack([result, -result], axis=1).reshape(n, *result.shape[1:]) if pairs else result
+        return (moved.real * self.inverse_root_masses).reshape(n, -1, 3)
+
+    @property
+    def n_modes(self) -> int:
+        """Number of modes of the supercell but the three translations."""
+        return int(np.prod(self.dims)) * len(self.inverse_root_masses) - 3
+
+    def from_modes(self, normal: np.ndarray) -> np.ndarray:
+        """Displacements whose normal coordinates, in units of their standard deviations, are given.
+
+        Parameters
+        ----------
+        normal : ndarray, shape (n, n_modes)
+            Columns belong to the real standing waves of the supercell, lowest ħω first (ties, to 1 μeV: in
+            the order of the grid).  Independent normal deviates give a draw from the distribution.
+
+        Returns
+        -------
+        ndarray, shape (n, N, 3)
+            Å, in the order of ``primitive.repeat(dims)``.
+        """
+        dims, size = self.dims, len(self.inverse_root_masses)
+        cells = np.indices(dims).reshape(3, -1).T
+        opposite = np.ravel_multi_index(tuple(((-cells) % dims).T), dims)
+        ranked = []
+        for index, partner in enumerate(opposite):
+            energies = self._blocks[index][0]
+            copies = 1 if partner == index else 2  # cosine and sine of a travelling wave
+            if partner >= index:
+                ranked += [
+                    (round(float(energy), 6), index, branch, part)
+                    for branch, energy in enumerate(energies)
+                    for part in range(copies)
+                ]
+        place = {wave[1:]: column for column, wave in enumerate(sorted(ranked))}
+        at_q = np.zeros((len(cells), len(normal), size), dtype=complex)
+        for index, partner in enumerate(opposite):
+            if partner < index:
+                continue
+            energies, vectors = self._blocks[index]
+            polarised = _canonical(vectors) * np.sqrt(self._variance(energies) * len(cells))
+            real = normal[:, [place[index, branch, 0] for branch in range(len(energies))]]
+            if partner == index:
+                at_q[index] = real @ polarised.T
+            else:
+                imaginary = normal[:, [place[index, branch, 1] for branch in range(len(energies))]]
+                at_q[index] = (real + 1j * imaginary) / np.sqrt(2) @ polarised.T
+                at_q[partner] = at_q[index].conj()
+        return self._real_space(at_q)
+
+
+def _canonical(vectors: np.ndarray) -> np.ndarray:
+    """Eigenvectors (columns) with the phase that makes the first of their largest elements positive."""
+    sizes = np.abs(vectors)
+    first = (sizes > sizes.max(axis=0) - 1e-6).argmax(axis=0)
+    largest = vectors[first, np.arange(vectors.shape[1])]
+    return vectors * (largest.conj() / np.abs(largest))
 
 
 def _coth_half(energies: np.ndarray, temperature_k: float) -> np.ndarray:

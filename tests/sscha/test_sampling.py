@@ -10,6 +10,7 @@ import pytest
 from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.sscha.draws import draw_displacements, stream
 from himlip_ase.sscha.sampling import HarmonicDistribution, draw_configurations
 from himlip_ase.units import KB_EV_PER_K, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
@@ -82,6 +83,62 @@ def test_seed_and_pairs():
     assert len(images) == 3 and len(images[0]) == 24
     moved = images[1].positions - dynamical.primitive.repeat(DIMS).positions
     np.testing.assert_allclose(moved, distribution.displacements(3, 7)[1], atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 800.0])
+def test_standing_waves_rebuild_the_covariance(temperature):
+    distribution = HarmonicDistribution(random_crystal()[0], temperature)
+    waves = distribution.from_modes(np.eye(distribution.n_modes)).reshape(distribution.n_modes, -1)
+    exact = distribution.covariance()
+    assert np.abs(waves.T @ waves - exact).max() < 1e-12 * exact.max()
+    roots = np.sqrt(np.repeat(distribution.supercell.get_masses(), 3))
+    widths = np.linalg.norm(waves * roots, axis=1)  # the softest modes are the widest: they come first
+    assert (np.diff(widths) < 1e-6 * widths[0]).all()
+
+
+@pytest.mark.parametrize("sampling", ["pairs", "independent", "sobol"])
+def test_every_way_of_drawing_has_the_covariance(sampling):
+    distribution = HarmonicDistribution(random_crystal()[0], 300.0)
+    variances, axes = np.linalg.eigh(distribution.covariance())
+    sample = draw_displacements(distribution, 8192, stream(3, 1), sampling, 16).reshape(8192, -1)
+    white = sample @ axes[:, 3:] / np.sqrt(variances[3:])
+    deviation = (white.T @ white / 8192 - np.eye(69)) * np.sqrt(8192)
+    assert np.sqrt((np.diag(deviation) ** 2).mean()) < 2.2
+    assert np.sqrt((deviation**2).mean()) < 1.6
+    assert np.abs(white.mean(axis=0)).max() < 5 / np.sqrt(8192)
+    again = draw_displacements(distribution, 8192, stream(3, 1), sampling, 16)
+    assert np.array_equal(again.reshape(sample.shape), sample)
+    other = draw_displacements(distribution, 8192, stream(3, 2), sampling, 16)
+    assert not np.allclose(other, again)
+
+
+def test_sobol_beats_independent_draws_and_its_blocks_give_the_error():
+    """Mean square of each normal coordinate: 1 exactly."""
+    distribution = HarmonicDistribution(random_crystal()[0])
+    inverse = np.linalg.pinv(distribution.from_modes(np.eye(69)).reshape(69, -1))
+
+    def blocks(sampling, seed):
+        white = draw_displacements(distribution, 1024, seed, sampling, 8).reshape(1024, -1) @ inverse
+        return (white**2).reshape(8, 128, -1).mean(axis=1) - 1
+
+    found = {kind: np.array([blocks(kind, s) for s in range(20)]) for kind in ("independent", "sobol")}
+    error = {kind: np.sqrt((b.mean(axis=1) ** 2).mean()) for kind, b in found.items()}
+    assert error["sobol"] < error["independent"] / 2
+    sobol = found["sobol"]
+    quoted = sobol.std(axis=1, ddof=1) / np.sqrt(8)
+    z = sobol.mean(axis=1) / quoted
+    assert 0.60 < (np.abs(z) < 1).mean() < 0.75  # Student's t with 7 degrees of freedom: 0.65
+    assert 0.9 < np.sqrt((sobol.mean(axis=1) ** 2).mean() / (quoted**2).mean()) < 1.1
+
+
+def test_impossible_draws_are_explained():
+    distribution = HarmonicDistribution(random_crystal()[0])
+    with pytest.raises(InputError, match="pairs, independent, sobol"):
+        draw_displacements(distribution, 4, 0, "halton")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"multiple of 40, e\.g\. 480"):
+        draw_displacements(distribution, 500, 0, "sobol", 20)
+    with pytest.raises(InputError, match="even"):
+        draw_displacements(distribution, 5, 0, "pairs")
 
 
 def test_imaginary_modes_are_refused_unless_flipped():

@@ -1,0 +1,185 @@
+"""Forces as a callable on a list of configurations: the interface, its check, and adapters for ASE."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError
+
+from himlip_ase.errors import CalculationError, InputError
+
+
+class EvaluationLike(Protocol):
+    """What the force callable returns for n images of N atoms."""
+
+    @property
+    def energies(self) -> Any:
+        """(n,) eV"""
+
+    @property
+    def forces(self) -> Any:
+        """(n, N, 3) or n arrays (N, 3), eV/Å"""
+
+    @property
+    def stresses(self) -> Any:
+        """(n, 6) ASE Voigt in eV/Å³, positive in tension; None, or NaN everywhere, if not computed"""
+
+
+class Evaluate(Protocol):
+    """Energies, forces and stresses of a batch of supercells."""
+
+    def __call__(self, images: list[Atoms], /) -> EvaluationLike: ...
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Energies (n,) eV, forces (n, N, 3) eV/Å and stresses (n, 6) eV/Å³ (ASE Voigt) or None."""
+
+    energies: np.ndarray
+    forces: np.ndarray
+    stresses: np.ndarray | None
+
+
+class Unfinished(CalculationError):
+    """Raised by a force callable that could serve a part of its images only.
+
+    Parameters
+    ----------
+    message : str
+    evaluation : EvaluationLike
+        For all images; whatever stands in the rows of the others.
+    finished : ndarray of bool, shape (n,)
+        Rows of `evaluation` that hold results; they are kept and not asked for again.
+    """
+
+    def __init__(self, message: str, evaluation: EvaluationLike, finished: np.ndarray) -> None:
+        super().__init__(message)
+        self.evaluation, self.finished = evaluation, np.asarray(finished, dtype=bool)
+
+
+def checked(
+    evaluation: EvaluationLike, images: Sequence[Atoms]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Arrays of an evaluation after a check of number, shape and finiteness.
+
+    Raises
+    ------
+    InputError
+        The callable returned arrays of the wrong number or shape.
+    CalculationError
+        An energy, force or stress is not finite.
+    """
+    n, size = len(images), len(images[0])
+    energies = np.asarray(evaluation.energies, dtype=float).reshape(-1)
+    forces = np.asarray([np.asarray(f, dtype=float) for f in evaluation.forces])
+    given = getattr(evaluation, "stresses", None)
+    stresses = None if given is None else np.asarray(given, dtype=float)
+    if stresses is not None and np.isnan(stresses).all():
+        stresses = None
+    if energies.shape != (n,) or forces.shape != (n, size, 3):
+        raise InputError(
+            f"the force callable returned energies {energies.shape} and forces {forces.shape} for {n} images "
+            f"of {size} atoms; it must return energies ({n},) in eV and forces ({n}, {size}, 3) in eV/Å"
+        )
+    if stresses is not None and stresses.shape != (n, 6):
+        raise InputError(
+            f"the force callable returned stresses {stresses.shape}; "
+            f"give ({n}, 6), ASE Voigt in eV/Å³, or None"
+        )
+    bad = ~np.isfinite(energies) | ~np.isfinite(forces).all(axis=(1, 2))
+    if stresses is not None:
+        bad |= ~np.isfinite(stresses).all(axis=1)
+    if bad.any():
+        raise CalculationError(
+            f"{bad.sum()} of {n} configurations have an energy, force or stress that is not finite "
+            f"(first: {int(np.flatnonzero(bad)[0])}); the potential does not cover what this ensemble visits"
+        )
+    return energies, forces, stresses
+
+
+def single_point(calculator: Calculator, image: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
+    """Energy (eV), raw forces (eV/Å) and stress (eV/Å³; NaN if the calculator has none) of one image."""
+    atoms = image.copy()
+    atoms.calc = calculator
+    energy = float(atoms.get_potential_energy())
+    forces = np.array(atoms.get_forces(apply_constraint=False))
+    try:
+        stress = np.array(atoms.get_stress())
+    except (NotImplementedError, PropertyNotImplementedError):
+        stress = np.full(6, np.nan)
+    return energy, forces, stress
+
+
+def from_calculator(calculator: Calculator) -> Evaluate:
+    """Force callable of an ASE calculator, one image after the other.
+
+    A calculator with a batched ``evaluate`` method (:class:`himlip_ase.HiMLIPCalculator`) is used through it.
+    """
+    batched = getattr(calculator, "evaluate", None)
+    if callable(batched):
+        return batched
+
+    def evaluate(images: list[Atoms], /) -> Arrays:
+        return _stack([single_point(calculator, image) for image in images])
+
+    return evaluate
+
+
+def from_executor(
+    executor: Executor, run: Callable[[Atoms], tuple[float, np.ndarray, np.ndarray]] | Calculator
+) -> Evaluate:
+    """Force callable that sends every image to a ``concurrent.futures`` executor (processes, Dask, …).
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor
+    run : callable or ASE calculator
+        ``run(image)`` gives energy (eV), forces (N, 3) (eV/Å) and stress (6,) (eV/Å³, NaN if none); it must
+        be importable by the workers. A calculator is copied for each image.
+
+    Raises
+    ------
+    Unfinished
+        By the callable, when some jobs failed: what finished is kept, and resuming asks for the rest only.
+    """
+
+    def evaluate(images: list[Atoms], /) -> Arrays:
+        if isinstance(run, Calculator):
+            jobs = [executor.submit(single_point, copy.deepcopy(run), image) for image in images]
+        else:
+            jobs = [executor.submit(run, image) for image in images]
+        rows: list[tuple[float, np.ndarray, np.ndarray]] = []
+        failures: dict[int, Exception] = {}
+        for index, (job, image) in enumerate(zip(jobs, images, strict=True)):
+            try:
+                rows.append(job.result())
+            except Exception as error:
+                failures[index] = error
+                rows.append((np.nan, np.full((len(image), 3), np.nan), np.full(6, np.nan)))
+        result = _stack(rows)
+        if failures:
+            worst, cause = next(iter(failures.items()))
+            raise Unfinished(
+                f"{len(failures)} of {len(images)} jobs failed (first: image {worst}, "
+                f"{type(cause).__name__}: {cause}); the others are kept: mend the cause and resume",
+                result,
+                np.array([index not in failures for index in range(len(images))]),
+            ) from cause
+        return result
+
+    return evaluate
+
+
+def _stack(rows: Sequence[tuple[float, np.ndarray, np.ndarray]]) -> Arrays:
+    stresses = np.array([row[2] for row in rows])
+    return Arrays(
+        np.array([row[0] for row in rows]),
+        np.array([row[1] for row in rows]),
+        None if np.isnan(stresses).all() else stresses,
+    )
