@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -139,7 +140,9 @@ class HiMLIPCalculator(Calculator):
 
     # -- second order ----------------------------------------------------------------------------------------
 
-    def get_hessian(self, atoms: Atoms | None = None, indices: Sequence[int] | None = None) -> np.ndarray:
+    def get_hessian(
+        self, atoms: Atoms | None = None, indices: Sequence[int] | None = None, symmetry: bool = False
+    ) -> np.ndarray:
         """Second derivatives of the energy with respect to the positions; constraints are ignored.
 
         Parameters
@@ -148,6 +151,10 @@ class HiMLIPCalculator(Calculator):
             By default those of the last calculation.
         indices : sequence of int, optional
             Atoms whose rows are wanted; all by default. Negative ones count from the end.
+        symmetry : bool
+            Make the rows from those that the point group of the molecule or the space group of the crystal
+            leaves independent: the same values from fewer products (see
+            `himlip_ase.vibrations.hessian.symmetric_hessian`).
 
         Returns
         -------
@@ -170,7 +177,12 @@ class HiMLIPCalculator(Calculator):
             self._hessian_atoms = subject.copy()
             self._hessian_rows = {}
         missing = sorted(set(rows) - set(self._hessian_rows))
-        if missing:
+        if missing and symmetry:
+            from himlip_ase.vibrations.hessian import symmetric_hessian
+
+            values, _ = symmetric_hessian(subject, partial(self.hessian_vector_product, subject))
+            self._hessian_rows = dict(enumerate(values))
+        elif missing:
             with frozen(self.model):
                 values = hessian(self.model, subject, indices=missing, device=self.device).cpu().numpy()
             self._hessian_rows.update(zip(missing, values, strict=True))
@@ -231,8 +243,9 @@ class HiMLIPCalculator(Calculator):
         supercell : (int, int, int)
             Diagonal supercell; interactions beyond it are folded back.
         symmetry : bool
-            Only differentiate along the displacements that the space group leaves independent (three for
-            Im-3m H3S) and let phonopy make the others from them. Otherwise every row of the primitive cell.
+            Only differentiate along the displacements that the space group leaves independent (two for
+            Im-3m H3S) and make the others from them; what was done and the residuals are logged, and come
+            with `himlip_ase.phonons.exact.exact_force_constants`. Otherwise every row of the primitive cell.
         symprec : float
             Tolerance in Å of the space-group search.
 
@@ -246,38 +259,10 @@ class HiMLIPCalculator(Calculator):
         InputError
             A structure that is not periodic in three directions.
         """
-        from himlip_ase.phonons.force_constants import ForceConstants
-        from himlip_ase.phonons.lattice import build_supercell, check_dims, check_primitive
+        from himlip_ase.phonons.exact import exact_force_constants
 
         _check_neutral(atoms)
-        if not atoms.pbc.all():
-            raise InputError(f"force constants need a crystal; the structure has pbc {atoms.pbc.tolist()}")
-        dims, primitive = check_dims(supercell), check_primitive(atoms)
-        large = build_supercell(primitive, dims)
-        count = len(large) // len(primitive)
-        if symmetry:
-            return ForceConstants(primitive, dims, self._symmetric_rows(primitive, dims, large, symprec))
-        with frozen(self.model):
-            rows = range(0, len(large), count)
-            values = hessian(self.model, large, indices=rows, device=self.device).cpu().numpy()
-        return ForceConstants(primitive, dims, values.transpose(0, 2, 1, 3))
-
-    def _symmetric_rows(
-        self, primitive: Atoms, dims: tuple[int, int, int], large: Atoms, symprec: float
-    ) -> np.ndarray:
-        """Compact force constants from products along the symmetry-independent displacements."""
-        from himlip_ase.phonons.phonopy_io import setup_phonopy
-
-        phonopy = setup_phonopy(primitive, dims, symmetry=True, symprec=symprec)
-        # Products are linear, so the length of the displacement is of no account.
-        phonopy.generate_displacements(distance=1.0, is_plusminus=False)
-        displaced = phonopy.displacements  # (index, x, y, z) of each
-        vectors = np.zeros((len(displaced), len(large), 3))
-        for row, (index, *displacement) in enumerate(displaced):
-            vectors[row, int(index)] = displacement
-        phonopy.forces = -self.hessian_vector_product(large, vectors)
-        phonopy.produce_force_constants(calculate_full_force_constants=False)
-        return np.asarray(phonopy.force_constants)
+        return exact_force_constants(atoms, supercell, self.hessian_vector_product, symmetry, symprec)[0]
 
     def _same_structure(self, atoms: Atoms) -> bool:
         return self._hessian_atoms is not None and not compare_atoms(

@@ -1,0 +1,1 @@
+"""Vibrations of molecules and large structures: point groups, Hessians, lowest modes, thermochemistry."""
