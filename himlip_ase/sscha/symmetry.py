@@ -54,7 +54,8 @@ class SpaceGroup:
             if (turn * dims[None, :] % dims[:, None]).any():
                 continue  # this rotation does not map the supercell onto itself
             atoms, cells = self._map(scaled, scaled @ turn.T + shift, primitive.cell.array)
-            self.rotations.append(columns @ turn @ np.linalg.inv(columns))
+            left, _, right = np.linalg.svd(columns @ turn @ np.linalg.inv(columns))
+            self.rotations.append(left @ right)  # orthogonal, even if the cell is symmetric within SYMPREC only
             self.images.append(atoms)
             moved = self.cells @ turn.T  # cell of each image before the shift of its atom
             target = np.empty((self.n, len(self.cells), self.n), dtype=int)
