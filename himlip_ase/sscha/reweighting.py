@@ -160,6 +160,20 @@ class TrialGaussian:
         of_masses = 3 * self.crystal.grid.cells * np.log(masses).sum() + 3 * np.log(len(masses) / masses.sum())
         return (float(of_masses) - self._sum_over_modes(logs)) / 2
 
+    def mean_square_displacement(self) -> float:
+        """⟨Σ_a |u_a|²⟩ of the supercell, Å²."""
+        inverse = 1 / self.crystal.roots[:, None]
+        squares = [
+            (np.abs(vectors * inverse) ** 2).sum(axis=1) * variances
+            for vectors, variances in zip(self.vectors, self.variances, strict=True)
+        ]
+        return self._sum_over_modes(squares)
+
+    def static_response(self) -> np.ndarray:
+        """Φ(Γ)⁻¹ without translations, (3n, 3n), Å²/eV: the shift of the centroids per force on them."""
+        polarised = self.vectors[0][0] / self.crystal.roots[:, None]
+        return (polarised / self.eigenvalues[0][0]) @ polarised.T
+
     def frequencies_cm(self) -> np.ndarray:
         """All 3N modes of the supercell, cm⁻¹, ascending, the translations as 0."""
         parts = []

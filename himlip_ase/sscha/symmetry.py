@@ -83,6 +83,10 @@ class SpaceGroup:
             result[atoms] += values @ rotation.T
         return result / len(self.rotations)
 
+    def tensor(self, values: np.ndarray) -> np.ndarray:
+        """Mean over the group of Cartesian tensors such as stresses, (..., 3, 3)."""
+        return sum(rotation @ values @ rotation.T for rotation in self.rotations) / len(self.rotations)
+
     def has_free_coordinates(self) -> bool:
         """Whether the group leaves any atomic coordinate free, a common shift apart."""
         test = np.random.default_rng(0).normal(size=(self.n, 3))
