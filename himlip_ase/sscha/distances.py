@@ -63,6 +63,7 @@ def pair_table(ideal: Atoms, displacements: np.ndarray) -> PairTable:
     nearest = _nearest(ideal, names)
     reach = {name: nearest[name] + 2 * (largest[name[0]] + largest[name[1]]) for name in names}
     first, second, vectors, lengths = ase_neighbor_list("ijDd", ideal, max(reach.values()) + 1e-6)
+    first, second = first.astype(int), second.astype(int)
     once = first <= second
     first, second, vectors, lengths = first[once], second[once], vectors[once], lengths[once]
     kinds = _kinds(symbols, first, second, names)

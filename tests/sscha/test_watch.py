@@ -1,0 +1,155 @@
+"""The watch: silent on ensembles like the labels, loud outside of them, and right about where."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from himlip_ase.errors import InputError
+from himlip_ase.sscha.draws import stream
+from himlip_ase.sscha.ensemble import Ensemble, draw_ensemble
+from himlip_ase.sscha.environments import environments
+from himlip_ase.sscha.initial import positive_definite_start
+from himlip_ase.sscha.sampling import HarmonicDistribution, draw_configurations
+from himlip_ase.sscha.state import load_arrays, save_arrays
+from himlip_ase.sscha.trusted_region import TrustedRegion
+from himlip_ase.sscha.watch import Watch, WatchRecord
+
+from .toy import DIMS, BondCrystal, cscl
+
+SHELLS = [(6.0, -20.0, 120.0, -0.02), (2.0, -5.0, 40.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
+
+
+@pytest.fixture(scope="module")
+def crystal() -> BondCrystal:
+    return BondCrystal(cscl(), DIMS, SHELLS)
+
+
+@pytest.fixture(scope="module")
+def distribution(crystal) -> HarmonicDistribution:
+    return HarmonicDistribution(positive_definite_start(crystal.harmonic())[0])
+
+
+@pytest.fixture(scope="module")
+def region(distribution) -> TrustedRegion:
+    return TrustedRegion.from_labels(draw_configurations(distribution.dynamical, 40, seed=1), source="toy")
+
+
+@pytest.fixture(scope="module")
+def ensemble(crystal, distribution) -> Ensemble:
+    return draw_ensemble(distribution, 100, stream(0, 1), crystal)
+
+
+def wider(ensemble: Ensemble, factor: float) -> Ensemble:
+    return dataclasses.replace(ensemble, displacements=ensemble.displacements * factor)
+
+
+def test_an_ensemble_like_the_labels_is_trusted(distribution, region, ensemble):
+    record = Watch(region)(distribution.supercell, ensemble, "population 1")
+    assert record.trusted and record.message.startswith("population 1: shortest distances H-H")
+    assert record.outside.mean() < 0.03  # 1 % by construction
+    assert record.farthest.max() < 2
+    assert record.shortest.min() == pytest.approx(ensemble.shortest_distance)
+    assert not record.too_close.any() and np.isnan(record.spread).all()
+
+
+@pytest.mark.parametrize("factor", [1.5, 2.5])
+def test_a_wider_one_is_not_and_the_worst_is_named(distribution, region, ensemble, factor):
+    """Only one configuration in ten is widened: those are the ones to look at."""
+    moved = ensemble.displacements.copy()
+    moved[::10] *= factor
+    mixed = dataclasses.replace(ensemble, displacements=moved)
+    record = Watch(region, tolerated=0.01)(distribution.supercell, mixed)
+    assert not record.trusted and "leaves the trusted region" in record.message
+    assert sum(index % 10 == 0 for index in record.worst(5)) >= 4
+    assert record.outside[::10].mean() > 5 * np.delete(record.outside, np.s_[::10]).mean()
+    assert not Watch(region)(distribution.supercell, wider(ensemble, factor)).trusted
+
+
+def test_without_labels_only_collapsed_distances_are_seen(distribution, ensemble):
+    fine = Watch()(distribution.supercell, ensemble)
+    assert fine.trusted and np.isnan(fine.farthest).all()
+    assert fine.summary()["outside_fraction"] is None
+    collapsed = ensemble.displacements.copy()
+    atoms = distribution.supercell
+    bond = atoms.positions[1] - atoms.positions[0]
+    collapsed[7, 0], collapsed[7, 1] = 0.3 * bond, -0.3 * bond
+    record = Watch()(atoms, dataclasses.replace(ensemble, displacements=collapsed))
+    assert not record.trusted and "half the ideal distance" in record.message
+    assert record.too_close.sum() == 1 and record.worst(1)[0] == 7
+    assert record.shortest[7].min() == pytest.approx(0.4 * np.linalg.norm(bond))
+
+
+def test_a_committee_gives_the_spread_of_the_forces(crystal, distribution, ensemble):
+    def shifted(amount):
+        def evaluate(images):
+            result = crystal(images)
+            forces = result.forces.copy()
+            forces[3, 5, 2] += amount
+            return SimpleNamespace(energies=result.energies, forces=forces, stresses=None)
+
+        return evaluate
+
+    watch = Watch(committee=(shifted(0.3), shifted(-0.3)))
+    record = watch(distribution.supercell, ensemble)
+    assert record.spread[3] == pytest.approx(0.3) and np.abs(np.delete(record.spread, 3)).max() < 1e-6
+    assert record.trusted and "up to 0.30 eV/Å" in record.message
+    strict = dataclasses.replace(watch, spread_limit=0.2)(distribution.supercell, ensemble)
+    assert not strict.trusted and "0.30 eV/Å, more than 0.2 allowed" in strict.message
+    assert strict.worst(1)[0] == 3
+
+
+def test_environments_do_not_depend_on_axes_order_or_cell(distribution):
+    image = draw_configurations(distribution.dynamical, 1, seed=5)[0]
+    found = environments([image], ("H", "S"))[0]
+    order = np.random.default_rng(0).permutation(len(image))
+    turned = image[order]
+    turned.rotate(37, (1, 2, 3), rotate_cell=True)
+    turned.positions += 0.7
+    np.testing.assert_allclose(environments([turned], ("H", "S"))[0], found[order], atol=1e-9)
+    doubled = environments([image.repeat((2, 1, 1))], ("H", "S"))[0]
+    np.testing.assert_allclose(doubled[: len(image)], found, atol=1e-9)
+
+
+def test_distance_of_environments_is_bounded_by_the_displacements(distribution):
+    ideal = distribution.supercell
+    rest = environments([ideal], ("H", "S"))[0]
+    moved = ideal.copy()
+    moved.rattle(0.05, seed=1)
+    largest = np.linalg.norm(moved.positions - ideal.positions, axis=1).max()
+    change = np.linalg.norm(environments([moved], ("H", "S"))[0] - rest, axis=1)
+    assert 0 < change.min() and change.max() < 2 * largest
+
+
+def test_records_survive_files(distribution, region, ensemble, tmp_path):
+    record = Watch(region)(distribution.supercell, ensemble, "hessian")
+    save_arrays(tmp_path / "watch.npz", record.arrays())
+    back = WatchRecord.from_arrays(load_arrays(tmp_path / "watch.npz"))
+    assert back.summary() == record.summary() and json.loads(json.dumps(record.summary()))
+    assert np.array_equal(back.farthest, record.farthest) and back.pairs == record.pairs
+
+
+def test_region_from_a_model_card(distribution, region, ensemble):
+    """The card keeps the most different environments, so that distances can only grow."""
+    card = json.loads(json.dumps({"name": "toy", "trusted_region": region.card()}))
+    image = draw_configurations(distribution.dynamical, 3, seed=9)
+    whole, short = region.distances(image), TrustedRegion.from_card(card).distances(image)
+    assert (short > whole - 1e-3).all()
+    assert not Watch(TrustedRegion.from_card(card))(distribution.supercell, wider(ensemble, 2.5)).trusted
+    with pytest.raises(InputError, match="from_labels"):
+        TrustedRegion.from_card({"name": "other"})
+
+
+def test_unfit_labels_are_refused(distribution, region):
+    frames = draw_configurations(distribution.dynamical, 2, seed=1)
+    with pytest.raises(InputError, match="only one structure holds"):
+        TrustedRegion.from_labels(frames[:1])
+    with pytest.raises(InputError, match="alike"):
+        TrustedRegion.from_labels([frames[0], frames[0]])
+    with pytest.raises(InputError, match="have no Li"):
+        region.distances([Atoms("LiH", positions=[[0, 0, 0], [0, 0, 1.6]])])
