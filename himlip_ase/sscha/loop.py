@@ -7,36 +7,22 @@ import logging
 import os
 from pathlib import Path
 
-import numpy as np
-
 from himlip_ase.files import FolderLock
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import write_dyn
-from himlip_ase.sscha import bridge
+from himlip_ase.sscha.engine import engine
 from himlip_ase.sscha.ensemble import Evaluate
-from himlip_ase.sscha.hessian import HessianEstimate, estimate_hessian
+from himlip_ase.sscha.final import finish
 from himlip_ase.sscha.initial import positive_definite_start
-from himlip_ase.sscha.population import (
-    SameForces,
-    Stage,
-    load_stage,
-    run_population,
-    stage_name,
-    take_ensemble,
-)
+from himlip_ase.sscha.kept import Neighbour, SameForces, Work
+from himlip_ase.sscha.population import run_population
 from himlip_ase.sscha.progress import Progress, log_file
-from himlip_ase.sscha.residual import residual
-from himlip_ase.sscha.result import History, SschaResult, load_result
-from himlip_ase.sscha.sampling import HarmonicDistribution
+from himlip_ase.sscha.result import SschaResult, load_result
 from himlip_ase.sscha.settings import SschaSettings
+from himlip_ase.sscha.stage import Stage, load_stage, stage_name
 from himlip_ase.sscha.state import State
-from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.verdict import fresh_test, reason
 
 log = logging.getLogger(__name__)
-
-HESSIAN_STREAM = 1_000_000
-"""Stream of the Hessian's ensemble, out of reach of the populations' numbers."""
 
 
 def run_sscha(
@@ -46,6 +32,7 @@ def run_sscha(
     folder: str | os.PathLike = "sscha",
     resume: bool = False,
     progress: bool = False,
+    neighbour: Neighbour | None = None,
 ) -> SschaResult:
     """Minimise the SSCHA free energy from harmonic matrices and compute the free-energy Hessian.
 
@@ -56,15 +43,19 @@ def run_sscha(
     evaluate : callable
         ``evaluate(images)`` with `images` a list of supercells in the order of ``primitive.repeat(dims)``
         returns an object with ``energies`` (n,) eV, ``forces`` (n, N, 3) eV/Å and ``stresses`` (n, 6) ASE
-        Voigt eV/Å³ or None.  It is called once for each population.
+        Voigt eV/Å³ or None.  Its attribute ``chunk``, if it has one, says how many supercells it is given at
+        once (64 otherwise).  Adapters for ASE calculators and executors of jobs are in
+        :mod:`himlip_ase.sscha.evaluation`.
     settings : SschaSettings, optional
         Defaults to the paper's.
     folder : path-like
-        Run folder; ``state/`` in it is written after every ensemble and population.
+        Run folder; ``state/`` in it is written after every chunk of forces, ensemble and population.
     resume : bool
         Continue a run found in `folder`; the result is that of an unbroken run.
     progress : bool
         Show a progress bar on stderr.
+    neighbour : Neighbour, optional
+        A finished run whose ensembles may serve again; see :func:`~himlip_ase.sscha.series.continue_run`.
 
     Returns
     -------
@@ -75,22 +66,25 @@ def run_sscha(
     ------
     InputError
         Bad settings or matrices, a folder in use, a run in `folder` that was not asked to be resumed or was
-        begun with something else, python-sscha missing.
+        begun with something else, python-sscha missing where it was asked for.
     CalculationError
-        Forces that are not finite, or a minimisation that cannot make a step.
+        Forces that are not finite, a minimisation that cannot make a step, damaged files in `folder`.
     """
     settings = SschaSettings() if settings is None else settings
     folder = Path(folder)
-    bridge.engine()
-    with FolderLock(folder), log_file(folder), Progress(settings, enabled=progress) as bar:
+    minimiser = engine(settings.engine, settings.minimiser)
+    with FolderLock(folder), log_file(folder), Progress(folder, enabled=progress) as bar:
         state = State(folder)
-        state.begin(initial, settings, resume)
+        state.begin(initial, settings, resume, None if neighbour is None else neighbour.fingerprint)
         finished = _finished(folder, settings)
         if finished is not None:
             log.info("%s is finished already: %s", folder, finished.verdict)
             return finished
         start, changed = positive_definite_start(initial)
-        result = dataclasses.replace(_run(start, evaluate, settings, state, bar), initial_changed=changed)
+        work = Work(SameForces(evaluate), minimiser, settings, state, bar, neighbour)
+        stages = _populations(start, work)
+        result = dataclasses.replace(finish(stages, work), initial_changed=changed)
+        bar.write_timings()
         result.save(folder, overwrite=True)
         log.info("%s: %s", "converged" if result.converged else "NOT CONVERGED", result.verdict)
     return result
@@ -102,118 +96,53 @@ def _finished(folder: Path, settings: SschaSettings) -> SschaResult | None:
         return None
     result = load_result(folder)
     more = not result.populations_settled and len(result.populations) < settings.max_populations
-    other = result.settings.n_hessian_configurations != settings.n_hessian_configurations
+    hessian = ("n_hessian_configurations", "hessian_order")
+    other = any(getattr(result.settings, name) != getattr(settings, name) for name in hessian)
     return None if more or other else result
 
 
-def _run(
-    start: DynamicalMatrices, evaluate: Evaluate, settings: SschaSettings, state: State, bar: Progress
-) -> SschaResult:
+def _populations(start: DynamicalMatrices, work: Work) -> list[Stage]:
+    """All populations, those of an earlier process read back."""
     stages: list[Stage] = []
-    checker = SameForces(evaluate)
-    while not stages or (not stages[-1].settled and len(stages) < settings.max_populations):
+    while not stages or (not stages[-1].ended and len(stages) < work.settings.max_populations):
         number = len(stages) + 1
-        begun = stages[-1].auxiliary if stages else start
-        stage = load_stage(state, number)
+        stage = load_stage(work.state, number)
         if stage is None:
-            if stages:
-                _check_forces(checker, start, stages, state)
-            stage = run_population(number, begun, stages, checker, settings, state, bar)
+            _check_forces(stages, work)
+            stage = run_population(number, stages[-1].following if stages else start, stages, work)
+            work.bar.write_timings()
         stages.append(stage)
-        record = stage.record
-        log.info(
-            "population %d: %d steps, ended by %s, F = %.3f ± %.3f meV, Kong-Liu %.2f, "
-            "largest change %.1f cm⁻¹, shortest distance %.2f Å; %s",
-            number,
-            record.steps,
-            record.ended,
-            record.free_energy * 1e3,
-            record.free_energy_sigma * 1e3,
-            record.kong_liu,
-            record.drift_cm,
-            record.shortest_distance,
-            stage.verdict,
-        )
-        write_dyn(stage.auxiliary, state.folder.parent / "auxiliary.dyn", overwrite=True)
-    _check_forces(checker, start, stages, state)
-    return _finish(stages, checker, settings, state, bar)
+        _report(stage, work.settings)
+        write_dyn(stage.auxiliary, work.state.folder.parent / "auxiliary.dyn", overwrite=True)
+    _check_forces(stages, work)
+    return stages
 
 
-def _check_forces(checker: SameForces, start: DynamicalMatrices, stages: list[Stage], state: State) -> None:
+def _check_forces(stages: list[Stage], work: Work) -> None:
     """Compare the forces with those that the last population was made with, if by an earlier process."""
-    begun = stages[-2].auxiliary if len(stages) > 1 else start
-    kept = state.load_ensemble(stage_name(len(stages)))
+    kept = work.state.load_ensemble(stage_name(len(stages))) if stages and not work.forces.checked else None
     if kept is not None:
-        checker.check(HarmonicDistribution(begun), kept)
+        work.forces.check(kept[1], kept[0].displacements[0], kept[0].forces[0])
 
 
-def _finish(
-    stages: list[Stage], checker: SameForces, settings: SschaSettings, state: State, bar: Progress
-) -> SschaResult:
-    """Last test and quoted figures on a fresh ensemble of the final auxiliary."""
-    last = stages[-1]
-    auxiliary, temperature = last.auxiliary, settings.temperature_k
-    converged, verdict = last.settled, last.verdict
-    if not converged and len(stages) >= settings.max_populations:
-        verdict = f"stopped after {len(stages)} populations: {verdict}"
-    free_energy, sigma = last.record.free_energy, last.record.free_energy_sigma
-    estimate: HessianEstimate | None = None
-    kong_liu, stress = None, None
-    if settings.n_hessian_configurations:
-        bar.begin("free-energy Hessian", settings.n_blocks)
-        distribution = HarmonicDistribution(auxiliary, temperature)
-        name = f"hessian_{len(stages):03d}_{settings.n_hessian_configurations}"
-        ensemble = take_ensemble(
-            name,
-            distribution,
-            settings.n_hessian_configurations,
-            HESSIAN_STREAM + len(stages),
-            checker,
-            settings,
-            state,
-        )
-        group, ones = SpaceGroup(auxiliary), np.ones(len(ensemble))
-        fresh = residual(
-            distribution,
-            ensemble.displacements,
-            ensemble.forces,
-            ones,
-            group,
-            settings.n_blocks,
-        )
-        test = fresh_test(fresh, last.maker)
-        if converged and not test.passed(settings.significance):
-            converged = False
-            verdict = f"the final ensemble disagrees: {reason(test, 'gradient', settings.significance)}"
-        peer_ensemble = bridge.build_ensemble(auxiliary, ensemble, temperature)
-        kong_liu = float(peer_ensemble.get_effective_sample_size() / len(ensemble))
-        total, sigma = bridge.free_energy(peer_ensemble)
-        free_energy = total - last.reference
-        stress = bridge.stress(peer_ensemble)
-        estimate = estimate_hessian(distribution, ensemble, last.maker, group, settings.n_blocks, bar.step)
-    histories = [stage.history for stage in stages]
-    return SschaResult(
-        settings=settings,
-        converged=converged,
-        verdict=verdict,
-        auxiliary=auxiliary,
-        auxiliary_sigma_cm=last.maker.sigma_cm,
-        static_energy=last.reference,
-        free_energy=free_energy,
-        free_energy_sigma=sigma,
-        stress=None if stress is None else stress[0],
-        stress_sigma=None if stress is None else stress[1],
-        hessian=None if estimate is None else estimate.hessian,
-        hessian_sigma_cm=None if estimate is None else estimate.sigma_cm,
-        hessian_bias_cm=None if estimate is None else estimate.bias_cm,
-        hessian_kong_liu=kong_liu,
-        populations=[stage.record for stage in stages],
-        populations_settled=last.settled,
-        history=History(
-            **{
-                item.name: np.concatenate([getattr(history, item.name) for history in histories])
-                for item in dataclasses.fields(History)
-            }
-        ),
-        engine=f"python-sscha {bridge.engine().version}",
+def _report(stage: Stage, settings: SschaSettings) -> None:
+    record = stage.record
+    pressure = ""
+    if record.pressure_gpa is not None and settings.pressure_gpa is not None:
+        pressure = f"pressure {record.pressure_gpa:.2f} ± {record.pressure_sigma_gpa:.2f} GPa, "
+    log.info(
+        "population %d: %d %s, %d steps, ended by %s, F = %.3f ± %.3f meV, Kong-Liu %.2f, "
+        "largest change %.1f cm⁻¹, shortest distance %.2f Å, %s%s",
+        record.number,
+        record.n_configurations,
+        "reused configurations" if record.reused else "configurations",
+        record.steps,
+        record.ended,
+        record.free_energy * 1e3,
+        record.free_energy_sigma * 1e3,
+        record.kong_liu,
+        record.drift_cm,
+        record.shortest_distance,
+        pressure,
+        stage.verdict,
     )

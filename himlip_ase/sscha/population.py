@@ -2,120 +2,169 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
-from himlip_ase.sscha import bridge
-from himlip_ase.sscha.ensemble import Ensemble, Evaluate, checked, draw_ensemble, warn_close
-from himlip_ase.sscha.progress import Progress
+from himlip_ase.sscha.cell import (
+    Load,
+    allowed_strains,
+    load,
+    next_strain,
+    pressure_gpa,
+    secant_update,
+    static_stiffness,
+    strained,
+)
+from himlip_ase.sscha.engine import Minimisation
+from himlip_ase.sscha.ensemble import warn_close
+from himlip_ase.sscha.kept import Kept, Work, take_ensemble
 from himlip_ase.sscha.residual import Residual, residual
 from himlip_ase.sscha.result import History, PopulationRecord
 from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.settings import SschaSettings
-from himlip_ase.sscha.state import State, pack, unpack
+from himlip_ase.sscha.stage import Stage, save_stage, stage_name
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.verdict import fresh_test, reason
-
-SAME_FORCES = 1e-5
-"""On resuming, forces recomputed for one old configuration may differ by this much, eV/Å."""
+from himlip_ase.sscha.verdict import FreshTest, fresh_test, judge
 
 
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A finished population."""
-
-    auxiliary: DynamicalMatrices
-    maker: Residual
-    record: PopulationRecord
-    history: History
-    settled: bool
-    verdict: str
-    reference: float
+def residual_on(
+    kept: Kept, target: HarmonicDistribution, weights: np.ndarray, group: SpaceGroup, n_blocks: int
+) -> Residual:
+    """What an ensemble asks of `target`, with its importance weights."""
+    return residual(target, kept.moved(target), kept.ensemble.forces, weights, group, n_blocks)
 
 
-def stage_name(number: int) -> str:
-    """Name of a population's files in ``state/``."""
-    return f"population_{number:03d}"
+def next_size(stages: list[Stage], settings: SschaSettings) -> int:
+    """Configurations of the next population: more only where nothing but the error bar is left to improve.
+
+    The number goes with the square of the error, at most four times the last, in whole blocks of pairs.
+    """
+    if not stages:
+        return settings.n_configurations
+    last = stages[-1].record
+    if not stages[-1].grow or settings.frequency_error_cm is None or last.reused:
+        return max(settings.n_configurations, 0 if last.reused else last.n_configurations)
+    wanted = last.n_configurations * (last.error_cm / settings.frequency_error_cm) ** 2
+    unit = 2 * settings.n_blocks
+    grown = unit * int(np.ceil(min(1.1 * wanted, 4 * last.n_configurations) / unit))
+    return min(grown, settings.max_configurations)
 
 
-class SameForces:
-    """The force callable, checked against an ensemble that an earlier process evaluated."""
-
-    def __init__(self, evaluate: Evaluate) -> None:
-        self.evaluate = evaluate
-        self.checked = False
-
-    def check(self, distribution: HarmonicDistribution, ensemble: Ensemble) -> None:
-        if self.checked:
-            return
-        image = distribution.supercell
-        image.positions += ensemble.displacements[0]
-        _, forces, _ = checked(self.evaluate([image]), [image])
-        difference = float(np.abs(forces[0] - ensemble.forces[0]).max())
-        if difference > SAME_FORCES:
-            raise InputError(
-                f"the forces differ by {difference:.2g} eV/Å from those this run was begun with; resume with "
-                "the same potential or choose another folder"
-            )
-        self.checked = True
-
-
-def take_ensemble(
-    name: str,
-    distribution: HarmonicDistribution,
-    n: int,
-    stream: int,
-    checker: SameForces,
-    settings: SschaSettings,
-    state: State,
-) -> Ensemble:
-    """The ensemble kept under `name`, or a new one, kept."""
-    kept = state.load_ensemble(name)
-    if kept is not None:
-        checker.check(distribution, kept)
-        return kept
-    seed = np.random.SeedSequence(settings.seed, spawn_key=(stream,))
-    ensemble = draw_ensemble(distribution, n, seed, checker.evaluate)
-    checker.checked = True
-    state.save_ensemble(name, ensemble)
-    return ensemble
+def run_population(number: int, begun: DynamicalMatrices, stages: list[Stage], work: Work) -> Stage:
+    """Draw, evaluate, test what the population before left, minimise, move the cell, keep."""
+    settings, name = work.settings, stage_name(number)
+    start = HarmonicDistribution(begun, settings.temperature_k)
+    n = next_size(stages, settings)
+    neighbour = work.neighbour
+    offered = neighbour.population if neighbour is not None and not stages else None
+    kept = take_ensemble(name, start, n, number, work, offered)
+    if stages:
+        reference = stages[0].reference
+    elif neighbour is not None:
+        reference = neighbour.static_energy
+    else:
+        reference = kept.ensemble.static_energy / int(np.prod(begun.dims))
+    work.bar.begin(f"population {number}")
+    with work.bar.timed("minimiser"):
+        group = SpaceGroup(begun)
+        fresh = residual_on(kept, start, kept.weights(start), group, settings.n_blocks)
+        test = fresh_test(fresh, stages[-1].maker if stages else None)
+        warn_close(number, kept.drawn.supercell, kept.ensemble)
+        found = work.engine.minimise(
+            kept.ensemble,
+            kept.drawn,
+            settings,
+            reference,
+            group,
+            move_centroids=settings.minimise_structure and group.has_free_coordinates(),
+            start=start,
+            on_step=work.bar.step,
+        )
+        end = HarmonicDistribution(found.auxiliary, settings.temperature_k)
+        maker = residual_on(kept, end, found.weights, group, settings.n_blocks)
+        stress = work.engine.stress(kept.ensemble, kept.drawn, group, end)
+    cell, following = _move_cell(found.auxiliary, stress, stages, group, work)
+    stage = _stage(number, begun, following, kept, test, found, maker, stress, cell, reference, work.settings)
+    save_stage(work.state, name, stage)
+    return stage
 
 
-def run_population(
+def _move_cell(
+    auxiliary: DynamicalMatrices,
+    stress: tuple[np.ndarray, np.ndarray] | None,
+    stages: list[Stage],
+    group: SpaceGroup,
+    work: Work,
+) -> tuple[dict[str, np.ndarray], DynamicalMatrices]:
+    """What drives the cell after a population, and the auxiliary in the cell of the next."""
+    target = work.settings.pressure_gpa
+    if target is None:
+        return {}, auxiliary
+    if stress is None:
+        raise InputError("pressure_gpa needs stresses, and the force callable returns none")
+    before = stages[-1].cell if stages else None
+    if before is None:
+        basis = allowed_strains(group.rotations)
+        supercell = HarmonicDistribution(auxiliary).supercell
+        stiffness = static_stiffness(supercell, basis, work.forces.evaluate)
+        now = load(*stress, basis, target)
+    else:
+        basis, now = before["basis"], load(*stress, before["basis"], target)
+        last = Load(before["excess"], before["sigma"])
+        stiffness = secant_update(before["stiffness"], before["strain"], last, now, basis)
+    strain = next_strain(now, stiffness, basis)
+    cell = {
+        "basis": basis,
+        "stiffness": stiffness,
+        "excess": now.excess,
+        "sigma": now.sigma,
+        "strain": strain,
+    }
+    return cell, strained(auxiliary, strain) if strain.any() else auxiliary
+
+
+def _stage(
     number: int,
     begun: DynamicalMatrices,
-    stages: list[Stage],
-    checker: SameForces,
+    following: DynamicalMatrices,
+    kept: Kept,
+    test: FreshTest,
+    found: Minimisation,
+    maker: Residual,
+    stress: tuple[np.ndarray, np.ndarray] | None,
+    cell: dict[str, np.ndarray],
+    reference: float,
     settings: SschaSettings,
-    state: State,
-    bar: Progress,
 ) -> Stage:
-    """Draw, evaluate, test what the population before left, minimise, keep."""
-    name = stage_name(number)
-    bar.begin(f"population {number}")
-    distribution = HarmonicDistribution(begun, settings.temperature_k)
-    ensemble = take_ensemble(name, distribution, settings.n_configurations, number, checker, settings, state)
-    reference = stages[0].reference if stages else ensemble.static_energy / np.prod(begun.dims)
-    group = SpaceGroup(begun)
-    ones = np.ones(len(ensemble))
-    fresh = residual(distribution, ensemble.displacements, ensemble.forces, ones, group, settings.n_blocks)
-    test = fresh_test(fresh, stages[-1].maker if stages else None)
-    warn_close(number, distribution.supercell, ensemble)
-    peer_ensemble = bridge.build_ensemble(begun, ensemble, settings.temperature_k)
-    move = settings.minimise_structure and group.has_free_coordinates()
-    found = bridge.minimise(peer_ensemble, settings, reference, move, bar.step)
-    auxiliary = found.auxiliary
-    shift = np.tile(begun.primitive.positions - auxiliary.primitive.positions, (int(np.prod(begun.dims)), 1))
-    maker = residual(
-        HarmonicDistribution(auxiliary, settings.temperature_k),
-        ensemble.displacements + shift,
-        ensemble.forces,
-        found.weights,
-        group,
-        settings.n_blocks,
+    error_cm = float(maker.sigma_cm.max())
+    start = HarmonicDistribution(begun, settings.temperature_k)
+    reused = not kept.is_from(start)
+    load_z = Load(cell["excess"], cell["sigma"]).z() if cell else None
+    settled, grow, verdict = judge(test, found.ended, settings, error_cm, load_z, reused)
+    exhausted = grow and len(kept.ensemble) >= settings.max_configurations
+    if exhausted:
+        verdict += f", which max_configurations = {settings.max_configurations} does not reach"
+    pressure = (None, None) if stress is None else pressure_gpa(*stress)
+    record = PopulationRecord(
+        number,
+        found.ended,
+        len(found.free_energy) - 1,
+        float(found.kong_liu[-1]),
+        float(found.free_energy[-1]),
+        float(found.free_energy_sigma[-1]),
+        test.rms_z,
+        test.max_z,
+        test.largest_shift_cm,
+        float(np.abs(found.auxiliary.frequencies() - begun.frequencies()).max()),
+        kept.ensemble.shortest_distance,
+        kept.ensemble.largest_displacement,
+        len(kept.ensemble),
+        reused,
+        error_cm,
+        pressure[0],
+        pressure[1],
+        float(begun.primitive.get_volume()),
     )
     history = History(
         np.full(len(found.free_energy), number),
@@ -127,64 +176,16 @@ def run_population(
         found.kong_liu,
         found.frequencies,
     )
-    record = PopulationRecord(
-        number,
-        found.ended,
-        len(found.free_energy) - 1,
-        float(found.kong_liu[-1]),
-        float(found.free_energy[-1]),
-        float(found.free_energy_sigma[-1]),
-        test.rms_z,
-        test.max_z,
-        test.largest_shift_cm,
-        float(np.abs(auxiliary.frequencies() - begun.frequencies()).max()),
-        ensemble.shortest_distance,
-        ensemble.largest_displacement,
-    )
-    settled = found.ended == "gradient" and test.passed(settings.significance)
-    stage = Stage(
-        auxiliary,
+    return Stage(
+        found.auxiliary,
+        following if not settled else found.auxiliary,
         maker,
         record,
         history,
         settled,
-        reason(test, found.ended, settings.significance),
+        settled or exhausted,
+        grow,
+        verdict,
         float(reference),
-    )
-    save_stage(state, name, stage)
-    return stage
-
-
-def save_stage(state: State, name: str, stage: Stage) -> None:
-    """Checkpoint a finished population."""
-    arrays = pack("auxiliary", stage.auxiliary)
-    arrays |= {f"history_{key}": value for key, value in vars(stage.history).items()}
-    arrays |= {f"maker_{key}": value for key, value in vars(stage.maker).items()}
-    record = {
-        "record": dataclasses.asdict(stage.record),
-        "settled": stage.settled,
-        "verdict": stage.verdict,
-        "reference_ev": stage.reference,
-    }
-    state.save(name, arrays, record)
-
-
-def load_stage(state: State, number: int) -> Stage | None:
-    """A population finished earlier, None if it was not."""
-    found = state.load(stage_name(number))
-    if found is None:
-        return None
-    arrays, data = found
-
-    def read(prefix: str) -> dict[str, np.ndarray]:
-        return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
-
-    return Stage(
-        unpack("auxiliary", arrays),
-        Residual(**read("maker_")),
-        PopulationRecord(**data["record"]),
-        History(**read("history_")),
-        data["settled"],
-        data["verdict"],
-        data["reference_ev"],
+        cell,
     )

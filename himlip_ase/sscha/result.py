@@ -44,6 +44,16 @@ class PopulationRecord:
         Largest change of an auxiliary frequency over this population, cm⁻¹.
     shortest_distance, largest_displacement : float
         Å, in the ensemble.
+    n_configurations : int
+        Size of the ensemble.
+    reused : bool
+        Whether the ensemble is a neighbouring run's, reweighted, so that no forces were computed.
+    error_cm : float
+        Largest standard error of an auxiliary frequency at the end, cm⁻¹.
+    pressure_gpa, pressure_sigma_gpa : float or None
+        Of the quantum crystal at the end, with weights; None where the forces came without stresses.
+    volume : float
+        Of the primitive cell, Å³.
     """
 
     number: int
@@ -58,6 +68,12 @@ class PopulationRecord:
     drift_cm: float
     shortest_distance: float
     largest_displacement: float
+    n_configurations: int = 0
+    reused: bool = False
+    error_cm: float = 0.0
+    pressure_gpa: float | None = None
+    pressure_sigma_gpa: float | None = None
+    volume: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,8 +87,8 @@ class History:
         eV per primitive cell, relative to the static energy.
     gradient_population : ndarray of int, shape (gradients,)
     gradient, gradient_sigma : ndarray, shape (gradients,)
-        Modulus of the preconditioned gradient and its error before each step, python-sscha's units
-        (Ry/bohr²); a population has one gradient less than free energies.
+        Modulus of the preconditioned gradient and its error before each step, eV/Å²; a population has one
+        gradient less than free energies.
     kong_liu : ndarray, shape (steps,)
         Effective sample size over the number of configurations.
     frequencies : ndarray, shape (gradients, 3N)
@@ -128,6 +144,8 @@ class SschaResult:
         Modes that were imaginary or too soft at the start: q and wavenumber (cm⁻¹).
     engine : str
         Name and version.
+    force_calls, force_calls_saved : int
+        Supercells whose forces the run needed, and those it had from a neighbouring run instead.
     """
 
     settings: SschaSettings
@@ -148,7 +166,9 @@ class SschaResult:
     populations_settled: bool
     history: History
     initial_changed: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
-    engine: str = "python-sscha"
+    engine: str = "native"
+    force_calls: int = 0
+    force_calls_saved: int = 0
 
     @property
     def centroids(self) -> Atoms:
@@ -221,6 +241,10 @@ class SschaResult:
             },
             "hessian": hessian,
             "initial_changed": self.initial_changed.tolist(),
+            "cell": _figure(self.auxiliary.primitive.cell.array, "Å, rows"),
+            "masses": _figure(self.auxiliary.primitive.get_masses(), "amu"),
+            "force_calls": self.force_calls,
+            "force_calls_saved": self.force_calls_saved,
             "populations": [dataclasses.asdict(record) for record in self.populations],
         }
 
@@ -271,4 +295,6 @@ def load_result(folder: str | os.PathLike) -> SschaResult:
         history=History(**{name: arrays[f"history_{name}"] for name in names}),
         initial_changed=arrays["initial_changed"],
         engine=data["engine"],
+        force_calls=data.get("force_calls", 0),
+        force_calls_saved=data.get("force_calls_saved", 0),
     )

@@ -9,8 +9,12 @@ from typing import Any, Literal
 
 from himlip_ase.errors import InputError
 
-ENGINES = ("native", "python-sscha")
-ORDERS = ("third", "third+fourth")
+CHOICES = {
+    "engine": ("native", "python-sscha"),
+    "minimiser": ("anderson", "descent", "root-descent"),
+    "sampling": ("pairs", "independent", "sobol"),
+    "hessian_order": ("third", "third+fourth"),
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class SschaSettings:
         Pressure of the quantum crystal to which the cell is relaxed, GPa; None keeps the cell.
     engine : {"native", "python-sscha"}
         What minimises the free energy; the second needs the extra ``himlip-ase[sscha]``.
+    minimiser : {"anderson", "descent", "root-descent"}
+        Of the native engine, see :func:`~himlip_ase.sscha.engine.engine`.
+    sampling : {"pairs", "independent", "sobol"}
+        How configurations are drawn, see :func:`~himlip_ase.sscha.draws.draw_displacements`.
     hessian_order : {"third", "third+fourth"}
         SSCHA force constants that enter the free-energy Hessian beside the auxiliary.
     """
@@ -74,6 +82,8 @@ class SschaSettings:
     max_configurations: int = 8000
     pressure_gpa: float | None = None
     engine: Literal["native", "python-sscha"] = "native"
+    minimiser: Literal["anderson", "descent", "root-descent"] = "anderson"
+    sampling: Literal["pairs", "independent", "sobol"] = "pairs"
     hessian_order: Literal["third", "third+fourth"] = "third"
 
     def __post_init__(self) -> None:
@@ -130,8 +140,10 @@ class SschaSettings:
                 or (self.max_configurations >= self.n_configurations and self.max_configurations % 2 == 0),
                 f"an even number of at least n_configurations = {self.n_configurations}",
             ),
-            ("engine", self.engine in ENGINES, f"one of {', '.join(ENGINES)}"),
-            ("hessian_order", self.hessian_order in ORDERS, f"one of {', '.join(ORDERS)}"),
+            *(
+                (name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+                for name, choices in CHOICES.items()
+            ),
         ]
         for name, good, allowed in checks:
             if not good:

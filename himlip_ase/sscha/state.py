@@ -1,4 +1,10 @@
-"""Checkpoints: what was finished is on disk whole, and a resumed run ends like an unbroken one."""
+"""Checkpoints: what was finished is on disk whole, and a resumed run ends like an unbroken one.
+
+The state is a folder of files, each written once and atomically: the settings, and for each population its
+ensemble and its minimisation.  An ensemble never changes once its forces are known, so that no later write
+can harm the costly part, and nothing that is finished is written again.  Only the ensemble whose forces
+are being evaluated is rewritten, as they come.  :func:`pack_run` makes one file of a whole run.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +12,19 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from himlip_ase.errors import InputError
-from himlip_ase.files import atomic_write, write_json
+from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.files import FolderLock, atomic_write, write_json
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
-from himlip_ase.sscha.ensemble import Ensemble
+from himlip_ase.sscha.ensemble import Ensemble, Partial
+from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.settings import SschaSettings
 
 SCHEMA = 1
@@ -59,9 +68,36 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray], overwrite: bool = Fal
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read an .npz without pickles."""
-    with np.load(path, allow_pickle=False) as data:
-        return {name: data[name] for name in data.files}
+    """Read an .npz without pickles.
+
+    Raises
+    ------
+    CalculationError
+        The file is missing, cut short or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError("no mapping")
+        return data
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CalculationError:
+    what = "the whole folder" if path.name == "run.json" else f"{path.name.partition('.')[0]}*"
+    return CalculationError(
+        f"{path} is missing or damaged ({type(error).__name__}: {error}); restore it, or delete {what} in "
+        f"{path.parent} and --resume to compute it again"
+    )
 
 
 class State:
@@ -70,8 +106,20 @@ class State:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "state"
 
-    def begin(self, initial: DynamicalMatrices, settings: SschaSettings, resume: bool) -> None:
+    def begin(
+        self, initial: DynamicalMatrices, settings: SschaSettings, resume: bool, origin: str | None = None
+    ) -> None:
         """Open a new or an old run.
+
+        Parameters
+        ----------
+        initial : DynamicalMatrices
+            The start.
+        settings : SschaSettings
+        resume : bool
+            Whether an old run may be continued.
+        origin : str, optional
+            Fingerprint of the run whose ensembles are used again.
 
         Raises
         ------
@@ -83,7 +131,12 @@ class State:
         digest = hashlib.sha256()
         for name, array in sorted(pack("initial", initial).items()):
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
-        run = {"schema": SCHEMA, "settings": settings.as_dict(), "initial_sha256": digest.hexdigest()}
+        run = {
+            "schema": SCHEMA,
+            "settings": settings.as_dict(),
+            "initial_sha256": digest.hexdigest(),
+            "origin": origin,
+        }
         if not path.exists():
             if (self.folder.parent / "result.json").exists():
                 raise InputError(
@@ -96,7 +149,7 @@ class State:
                 f"{self.folder.parent} holds an SSCHA run already; pass resume=True (--resume) to continue "
                 "it or choose another folder"
             )
-        old = json.loads(path.read_text(encoding="utf-8"))
+        old = _load_json(path)
         if old.get("schema") != SCHEMA:
             raise InputError(f"{path} has schema {old.get('schema')!r}; this version reads {SCHEMA}")
         changed = [
@@ -106,6 +159,8 @@ class State:
         ]
         if old["initial_sha256"] != run["initial_sha256"]:
             changed.append("the starting dynamical matrices differ")
+        if old.get("origin") != origin:
+            changed.append("the run it continues from differs")
         if changed:
             raise InputError(
                 f"cannot resume {self.folder.parent}: {'; '.join(changed)}. Use the settings the run was "
@@ -113,26 +168,48 @@ class State:
             )
         write_json(path, run, overwrite=True)
 
-    def save_ensemble(self, name: str, ensemble: Ensemble) -> None:
-        """Keep an evaluated ensemble, so that its forces are never paid for twice."""
+    def save_ensemble(self, name: str, ensemble: Ensemble, drawn_from: HarmonicDistribution) -> None:
+        """Keep an evaluated ensemble and its Gaussian, so that its forces are never paid for twice."""
         arrays = {
             field.name: np.asarray(getattr(ensemble, field.name))
             for field in dataclasses.fields(ensemble)
             if getattr(ensemble, field.name) is not None
         }
+        arrays |= pack("drawn_from", drawn_from.dynamical)
+        arrays["drawn_at_k"] = np.array(drawn_from.temperature_k)
         save_arrays(self.folder / f"{name}_ensemble.npz", arrays)
+        self._partial(name).unlink(missing_ok=True)
 
-    def load_ensemble(self, name: str) -> Ensemble | None:
-        """An ensemble kept earlier, None if there is none."""
+    def load_ensemble(self, name: str) -> tuple[Ensemble, HarmonicDistribution] | None:
+        """An ensemble kept earlier and the Gaussian it was drawn from, None if there is none."""
         path = self.folder / f"{name}_ensemble.npz"
         if not path.exists():
             return None
         arrays = load_arrays(path)
-        scalars = ("static_energy", "shortest_distance", "largest_displacement")
-        values: dict[str, Any] = {
-            key: float(value) if key in scalars else value for key, value in arrays.items()
+        try:
+            drawn_from = HarmonicDistribution(unpack("drawn_from", arrays), float(arrays["drawn_at_k"]))
+            values: dict[str, Any] = {
+                field.name: arrays.get(field.name) for field in dataclasses.fields(Ensemble)
+            }
+        except KeyError as error:
+            raise _damaged(path, error) from error
+        values = {
+            key: float(value) if value is not None and value.ndim == 0 else value
+            for key, value in values.items()
         }
-        return Ensemble(**{"stresses": None, **values})
+        return Ensemble(**values), drawn_from
+
+    def _partial(self, name: str) -> Path:
+        return self.folder / f"{name}_partial.npz"
+
+    def save_partial(self, name: str, partial: Partial) -> None:
+        """Keep an ensemble whose forces are known in part."""
+        save_arrays(self._partial(name), partial.arrays(), overwrite=True)
+
+    def load_partial(self, name: str) -> Partial | None:
+        """What :meth:`save_partial` kept, None if there is nothing."""
+        path = self._partial(name)
+        return Partial.from_arrays(load_arrays(path)) if path.exists() else None
 
     def save(self, name: str, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
         """Keep a finished stage: its arrays, then its record, which marks it as finished."""
@@ -144,4 +221,48 @@ class State:
         path = self.folder / f"{name}.json"
         if not path.exists():
             return None
-        return load_arrays(path.with_suffix(".npz")), json.loads(path.read_text(encoding="utf-8"))
+        return load_arrays(path.with_suffix(".npz")), _load_json(path)
+
+
+def pack_run(folder: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Write an SSCHA run (state, results, log) into one zip file, to be moved or archived.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of :func:`~himlip_ase.sscha.loop.run_sscha`; must not be in use.
+    path : path-like
+        The new file.
+
+    Raises
+    ------
+    InputError
+        The folder holds no run, is in use, or `path` exists.
+    """
+    folder = Path(folder)
+    if not (folder / "state" / "run.json").is_file():
+        raise InputError(f"{folder} holds no SSCHA run (no state/run.json)")
+    with FolderLock(folder), atomic_write(path, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file() and not file.name.startswith("."):
+                archive.write(file, file.relative_to(folder))
+
+
+def unpack_run(path: str | os.PathLike, folder: str | os.PathLike) -> None:
+    """The inverse of :func:`pack_run`, into a folder that does not exist yet.
+
+    Raises
+    ------
+    InputError
+        `folder` exists, or the file is not a packed run or is damaged.
+    """
+    path, folder = Path(path), Path(folder)
+    if folder.exists():
+        raise InputError(f"{folder} exists already; choose another folder")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if "state/run.json" not in archive.namelist() or archive.testzip() is not None:
+                raise InputError(f"{path} is not a whole packed SSCHA run")
+            archive.extractall(folder)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is not a packed SSCHA run ({error})") from error

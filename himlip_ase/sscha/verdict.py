@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from himlip_ase.sscha.residual import Residual
+from himlip_ase.sscha.settings import SschaSettings
 
 NEGLIGIBLE_CM = 0.1
 """A change of a frequency below this (cm⁻¹) is never held against convergence."""
@@ -79,6 +80,55 @@ def reason(test: FreshTest, ended: str, significance: float) -> str:
     if not test.passed(significance):
         return f"{seen}, more than the {significance:g} allowed"
     return f"{seen}, within the {significance:g} allowed, and the gradient vanished on the last population"
+
+
+def judge(
+    test: FreshTest,
+    ended: str,
+    settings: SschaSettings,
+    error_cm: float,
+    load_z: float | None = None,
+    reused: bool = False,
+) -> tuple[bool, bool, str]:
+    """Whether a population settles the run.
+
+    Parameters
+    ----------
+    test : FreshTest
+        Of the auxiliary that the population began with.
+    ended : str
+        Why its minimisation ended.
+    settings : SschaSettings
+    error_cm : float
+        Largest standard error of an auxiliary frequency after it, cm⁻¹.
+    load_z : float, optional
+        Largest difference from the target stress over its error, where the cell is relaxed.
+    reused : bool
+        Whether the ensemble was drawn for a neighbouring run, so that its agreement proves nothing.
+
+    Returns
+    -------
+    settled : bool
+    grow : bool
+        Whether only the error bar is still too large.
+    sentence : str
+    """
+    sentence = reason(test, ended, settings.significance)
+    quiet = ended == "gradient" and test.passed(settings.significance)
+    if reused:
+        return (
+            False,
+            False,
+            f"made on the ensemble of a neighbouring run, not tested yet; {sentence}",
+        )
+    if load_z is not None:
+        quiet &= load_z <= settings.significance
+        sentence += f"; the stress is {load_z:.1f} standard errors from the target"
+    wanted = settings.frequency_error_cm
+    if wanted is None or not quiet:
+        return quiet, False, sentence
+    sentence += f"; standard errors up to {error_cm:.1f} cm⁻¹ of {wanted:g} asked for"
+    return error_cm <= wanted, error_cm > wanted, sentence
 
 
 ENDINGS = {
