@@ -1,10 +1,10 @@
 """Orthonormal basis of the force constants and centroid shifts that a space group allows.
 
 Pairs of atoms (a in cell 0; b in cell R) fall into orbits under the space-group operations, the lattice
-translations of the supercell and the exchange of the two atoms (Φ is symmetric).  The 3×3 block of one pair of an
-orbit fixes all others; the blocks that the stabiliser of this pair leaves alone span what is free.  Each basis
-function thus lives on one orbit, and the basis is as sparse as force constants can be.  The acoustic sum rule
-is kept by projecting the translations out of Φ(Γ), which commutes with all of this.
+translations of the supercell and the exchange of the two atoms (Φ is symmetric).  The 3×3 block of one pair
+of an orbit fixes all others; the blocks that the stabiliser of this pair leaves alone span what is free.
+Each basis function thus lives on one orbit, and the basis is as sparse as force constants can be.  The
+acoustic sum rule is kept by projecting the translations out of Φ(Γ), which commutes with all of this.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class SymmetryBasis:
 
 
 def _pair_functions(group: SpaceGroup) -> sparse.csr_matrix:
-    """Columns: orthonormal functions Φ(0a, Rb) over (a, R, b, 3, 3) that are symmetric, acoustic sum rule apart."""
+    """Columns: orthonormal symmetric Φ(0a, Rb) over (a, R, b, 3, 3), the acoustic sum rule not yet imposed."""
     n, total = group.n, group.n * len(group.cells)
     n_pairs = n * total
     maps = np.stack(

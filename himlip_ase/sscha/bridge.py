@@ -15,7 +15,6 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
@@ -26,8 +25,11 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.phonons.cellconstructor import from_cellconstructor, to_cellconstructor
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.sscha.engine import Minimisation, MinimiserSettings
 from himlip_ase.sscha.ensemble import Ensemble
-from himlip_ase.sscha.settings import SschaSettings
+from himlip_ase.sscha.sampling import HarmonicDistribution
+from himlip_ase.sscha.symmetry import SpaceGroup
+from himlip_ase.units import EV_CM
 
 log = logging.getLogger(__name__)
 
@@ -145,41 +147,9 @@ def build_ensemble(dynamical: DynamicalMatrices, ensemble: Ensemble, temperature
     return result
 
 
-@dataclass(frozen=True)
-class Minimisation:
-    """History of the minimisation on one population, energies in eV per primitive cell.
-
-    Attributes
-    ----------
-    auxiliary : DynamicalMatrices
-        Matrices and centroids at the end.
-    weights : ndarray, shape (n,)
-        Importance weights of the ensemble at the end.
-    ended : str
-        "gradient", "kong-liu", "steps" or "stuck".
-    free_energy, free_energy_sigma, kong_liu : ndarray, shape (steps + 1,)
-        Free energy relative to the static energy of the starting centroids and its error (eV per primitive
-        cell); Kong-Liu ratio.
-    gradient, gradient_sigma : ndarray, shape (steps,)
-        Preconditioned gradient modulus and its error before each step, as python-sscha gives them.
-    frequencies : ndarray, shape (steps, 3N)
-        All modes of the supercell after each step, cm⁻¹, ascending.
-    """
-
-    auxiliary: DynamicalMatrices
-    weights: np.ndarray
-    ended: str
-    free_energy: np.ndarray
-    free_energy_sigma: np.ndarray
-    gradient: np.ndarray
-    gradient_sigma: np.ndarray
-    kong_liu: np.ndarray
-    frequencies: np.ndarray
-
-
 def minimise(
     peer_ensemble: Any,
-    settings: SschaSettings,
+    settings: MinimiserSettings,
     static_energy: float,
     move_centroids: bool,
     on_step: Callable[[int], None] | None = None,
@@ -190,7 +160,7 @@ def minimise(
     ----------
     peer_ensemble
         From :func:`build_ensemble`.
-    settings : SschaSettings
+    settings : MinimiserSettings
         Step, thresholds and limits.
     static_energy : float
         Energy subtracted from the free energy, eV per primitive cell.
@@ -200,12 +170,11 @@ def minimise(
         Called with the number of steps made.
     """
     peer = engine()
-    rydberg = peer.ensemble.Rydberg
-    to_cm = peer.minimizer.__RyToCm__
+    rydberg, bohr = peer.ensemble.Rydberg, peer.ensemble.Bohr
     frequencies = []
 
     def record(minimizer: Any) -> None:
-        frequencies.append(np.sort(minimizer.ensemble.current_w) * to_cm)
+        frequencies.append(np.sort(minimizer.ensemble.current_w) * rydberg * EV_CM)
         if on_step is not None:
             on_step(len(frequencies))
 
@@ -230,24 +199,28 @@ def minimise(
                 "use a smaller step or more configurations"
             ) from error
     kong_liu = np.array(minimizer.__KL__) / peer_ensemble.N
+    steps = len(minimizer.__fe__) - 1
     if minimizer.is_converged():
-        ended = "gradient"
+        ended, reason = "gradient", "python-sscha found the gradient below its threshold"
     elif kong_liu[-1] < settings.kong_liu:
-        ended = "kong-liu"
-    elif len(minimizer.__fe__) > settings.max_steps:
-        ended = "steps"
+        ended, reason = "kong-liu", f"a step took the Kong-Liu ratio to {kong_liu[-1]:.2f}"
+    elif steps + 1 > settings.max_steps:
+        ended, reason = "steps", f"{steps} steps were made"
     else:
-        ended = "stuck"
+        ended, reason = "stuck", "python-sscha stopped at imaginary frequencies"
+    kept = slice(None) if ended == "gradient" or not steps else slice(-1)  # it takes its last step back
+    unit = rydberg / bohr**2
     return Minimisation(
-        from_cellconstructor(minimizer.dyn),
-        np.array(peer_ensemble.rho),
-        ended,
-        np.real(minimizer.__fe__) * rydberg,
-        np.real(minimizer.__fe_err__) * rydberg,
-        np.array(minimizer.__gc__),
-        np.array(minimizer.__gc_err__),
-        kong_liu,
-        np.array(frequencies),
+        auxiliary=from_cellconstructor(minimizer.dyn),
+        weights=np.array(peer_ensemble.rho),
+        ended=ended,
+        reason=reason,
+        free_energy=np.real(minimizer.__fe__)[kept] * rydberg,
+        free_energy_sigma=np.real(minimizer.__fe_err__)[kept] * rydberg,
+        gradient=np.array(minimizer.__gc__) * unit,
+        gradient_sigma=np.array(minimizer.__gc_err__) * unit,
+        kong_liu=kong_liu[kept],
+        frequencies=np.array(frequencies),
     )
 
 
@@ -271,6 +244,77 @@ def stress(peer_ensemble: Any) -> tuple[np.ndarray, np.ndarray] | None:
         -full_3x3_to_voigt_6_stress(np.real(value)) * scale,
         np.abs(full_3x3_to_voigt_6_stress(np.real(error))) * scale,
     )
+
+
+class PythonSscha:
+    """python-sscha as an engine of the loop; see :class:`himlip_ase.sscha.engine.Engine`.
+
+    Its errors count opposite configurations as independent, and its weights know neither other masses nor
+    another temperature than those of the draw.
+
+    Raises
+    ------
+    InputError
+        It is not installed, or older than 1.6.2.
+    """
+
+    def __init__(self) -> None:
+        self._version = engine().version
+
+    @property
+    def name(self) -> str:
+        return f"python-sscha {self._version}"
+
+    def minimise(
+        self,
+        ensemble: Ensemble,
+        drawn: HarmonicDistribution,
+        settings: MinimiserSettings,
+        static_energy: float,
+        group: SpaceGroup,
+        move_centroids: bool = True,
+        start: HarmonicDistribution | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Minimisation:
+        """Minimise with its own symmetries (`group` is not used)."""
+        return minimise(
+            self._reweighted(ensemble, drawn, start), settings, static_energy, move_centroids, on_step
+        )
+
+    def free_energy(
+        self, ensemble: Ensemble, drawn: HarmonicDistribution, target: HarmonicDistribution | None = None
+    ) -> tuple[float, float]:
+        return free_energy(self._reweighted(ensemble, drawn, target))
+
+    def stress(
+        self,
+        ensemble: Ensemble,
+        drawn: HarmonicDistribution,
+        group: SpaceGroup,
+        target: HarmonicDistribution | None = None,
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        return stress(self._reweighted(ensemble, drawn, target))
+
+    def kong_liu(
+        self, ensemble: Ensemble, drawn: HarmonicDistribution, target: HarmonicDistribution | None = None
+    ) -> float:
+        return float(self._reweighted(ensemble, drawn, target).get_effective_sample_size() / len(ensemble))
+
+    def _reweighted(
+        self, ensemble: Ensemble, drawn: HarmonicDistribution, target: HarmonicDistribution | None
+    ) -> Any:
+        filled = build_ensemble(drawn.dynamical, ensemble, drawn.temperature_k)
+        if target is None or target is drawn:
+            return filled
+        masses = drawn.dynamical.primitive.get_masses(), target.dynamical.primitive.get_masses()
+        if target.temperature_k != drawn.temperature_k or not np.array_equal(masses[0], masses[1]):
+            raise InputError(
+                "python-sscha cannot reweight an ensemble to other masses or another temperature; "
+                "use engine='native' or draw a new ensemble"
+            )
+        with _quiet():
+            filled.update_weights(peer_matrices(target.dynamical), target.temperature_k)
+        return filled
 
 
 def free_energy_hessian(peer_ensemble: Any) -> DynamicalMatrices:

@@ -37,7 +37,7 @@ class ForceConstantCoordinates:
 
 
 class RootCoordinates:
-    """Coefficients of S(q) = √Φ(q), which keeps Φ = S² from turning negative (Monacelli et al., PRB 98, 024106).
+    """Coefficients of S(q) = √Φ(q): Φ = S² cannot turn negative (Monacelli et al., PRB 98, 024106 (2018)).
 
     The gradient is that of python-sscha's "sqrt" representation, G S + S G, here over four times the mean
     eigenvalue of Φ, so that a step of 1 is again about Newton's.

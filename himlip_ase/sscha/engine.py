@@ -3,10 +3,10 @@
 ``native`` is this package's own, block-diagonal in q; ``python-sscha`` drives that code through
 :mod:`himlip_ase.sscha.bridge`, which is imported only when it is asked for.
 
-An engine sees an ensemble, the Gaussian it was drawn from (`drawn`: matrices, centroids, masses and temperature)
-and the Gaussian it is asked about (`target`); where they differ, every average is reweighted by importance
-sampling.  `target` may differ from `drawn` in force constants and centroids, with the native engine also in
-masses and temperature (isotope and temperature series), never in cell or grid.
+An engine sees an ensemble, the Gaussian it was drawn from (`drawn`: matrices, centroids, masses and
+temperature) and the Gaussian it is asked about (`target`); where they differ, every average is reweighted by
+importance sampling.  `target` may differ from `drawn` in force constants and centroids, with the native engine
+also in masses and temperature (isotope and temperature series), never in cell or grid.
 """
 
 from __future__ import annotations
@@ -68,12 +68,13 @@ class Minimisation:
     reason : str
         One sentence on why it ended.
     free_energy, free_energy_sigma, kong_liu : ndarray, shape (steps + 1,)
-        Free energy relative to `static_energy` and its standard error (eV per primitive cell); Kong-Liu ratio.
-    gradient, gradient_sigma : ndarray, shape (steps,)
-        Modulus √(Σ_q |G(q)|²) of the preconditioned gradient G = Φ + Υ⟨u f⟩ before each step, symmetrised, and
-        the modulus of its standard error, eV/Å².
-    frequencies : ndarray, shape (steps, 3N)
-        All modes of the supercell after each step, cm⁻¹, ascending.
+        Free energy relative to `static_energy` and its standard error (eV per primitive cell); Kong-Liu
+        ratio.
+    gradient, gradient_sigma : ndarray, shape (g,)
+        Modulus √(Σ_q |G(q)|²) of the preconditioned gradient G = Φ + Υ⟨u f⟩, symmetrised, and the modulus of
+        its standard error, eV/Å²; at each point (native, g = steps + 1) or before each step (python-sscha).
+    frequencies : ndarray, shape (g, 3N)
+        All modes of the supercell at the same points, cm⁻¹, ascending.
     """
 
     auxiliary: DynamicalMatrices

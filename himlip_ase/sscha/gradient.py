@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -113,7 +114,7 @@ class TrialAverages:
             correlations = np.stack(
                 [
                     moved[:, begin:end].swapaxes(1, 2) @ weighted[:, begin:end]
-                    for begin, end in zip(edges[:-1], edges[1:], strict=True)
+                    for begin, end in pairwise(edges)
                 ]
             )
             parts.append(inverse @ correlations)

@@ -1,7 +1,8 @@
 """Half of the q-grid: lattice fields and matrices block by block, each pair (q, -q) once.
 
 Displacements and forces are real, so x(-q) = x(q)* and Φ(-q) = Φ(q)*: only one q of each pair is kept, and
-where q = -q (modulo a reciprocal vector) everything is real.  A :class:`Sector` holds the q-points of one kind.
+where q = -q (modulo a reciprocal vector) everything is real.  A :class:`Sector` holds the q-points of one
+kind.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class HalfGrid:
     Attributes
     ----------
     sectors : list of Sector
-        The q-points that are their own partner (Γ the first of them), then one of each pair, if there are any.
+        The q-points that are their own partner (Γ the first of them), then one of each other pair.
     """
 
     def __init__(self, dims: tuple[int, int, int]) -> None:
@@ -64,7 +65,8 @@ class HalfGrid:
         for chosen, multiplicity in ((place == partner, 1), (place < partner, 2)):
             if chosen.any():
                 points = place[chosen]
-                self.sectors.append(Sector(points, partner[points], fft[points], fft[partner[points]], multiplicity))
+                partners = partner[points]
+                self.sectors.append(Sector(points, partners, fft[points], fft[partners], multiplicity))
 
     def fields(self, values: np.ndarray) -> list[np.ndarray]:
         """x(q) = Σ_R x_R exp(-2πi q·R) / √cells of real fields.

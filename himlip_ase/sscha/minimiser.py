@@ -1,13 +1,13 @@
 """Ways to the minimum of the SSCHA free energy on one ensemble, in symmetry-adapted coefficients.
 
-Both ways follow the preconditioned gradient (G for the force constants, Φ(Γ)⁻¹⟨δf⟩ for the centroids), which is
-Newton's step but for the third- and fourth-order terms.
+Both ways follow the preconditioned gradient (G for the force constants, -Φ(Γ)⁻¹⟨δf⟩ for the centroids),
+which is Newton's step but for the third- and fourth-order terms.
 
 * :func:`descend`: steepest descent with the line search of python-sscha; a direction is kept, and the step
-  shortened, until the new gradient still points along it and the Kong-Liu ratio lost no more than a tenth.  In
-  the force constants or in their square root (Monacelli et al., PRB 98, 024106 (2018)).
-* :func:`accelerate`: the fixed-point iteration Φ → Φ - G with Anderson mixing, each step shortened until the force
-  constants are positive, the ensemble still carries them and the gradient has not grown.
+  shortened, until the new gradient still points along it and the Kong-Liu ratio lost no more than a tenth.
+  In the force constants or in their square root (Monacelli et al., PRB 98, 024106 (2018)).
+* :func:`accelerate`: the fixed-point iteration Φ → Φ - G with Anderson mixing, each step shortened until the
+  force constants are positive, the ensemble still carries them and the gradient has not grown much.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WORSE = 1.5
 """Largest growth of the gradient in one accepted step of the accelerated iteration."""
 
 HALF = 0.5
-"""Factor of a step that is refused for force constants that are not positive, or by the accelerated iteration."""
+"""Factor of a step that leaves the positive force constants, or that the accelerated iteration refuses."""
 
 SHORTEST, SHORTEST_CARRIED = 1e-6, 0.02
 """Fraction of a full step below which the minimisation is stuck, and below which the ensemble is used up."""
@@ -51,7 +51,7 @@ class Point:
     ----------
     trial : TrialGaussian
     coordinates : ndarray
-        What the minimiser moves: coefficients of the force constants (or of their root), then centroid shifts.
+        What the minimiser moves: coefficients of the force constants (or their root), then centroid shifts.
     direction : ndarray
         Preconditioned gradient in the same coordinates; the way down is opposite.
     gradient, gradient_sigma : float
@@ -159,7 +159,7 @@ class Walk:
 
 
 def descend(walk: Walk, point: Point) -> Ending:
-    """Preconditioned steepest descent with a growing and shrinking step; `settings.step` is its first guess."""
+    """Preconditioned steepest descent with a line search; `settings.step` is its first guess."""
     step = walk.settings.step
     end = walk.accept(point)
     while end is None:

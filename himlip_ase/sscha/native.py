@@ -19,7 +19,7 @@ from himlip_ase.sscha.reweighting import NotPositive, TrialGaussian, Waves, weig
 from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup
 
-COORDINATES = {
+COORDINATES: dict[str, type[ForceConstantCoordinates] | type[RootCoordinates]] = {
     "anderson": ForceConstantCoordinates,
     "descent": ForceConstantCoordinates,
     "root-descent": RootCoordinates,
@@ -27,7 +27,7 @@ COORDINATES = {
 
 
 class NativeEngine:
-    """SSCHA without a compiler: every step works on blocks Φ(q), half of the grid, in a symmetry-adapted basis.
+    """SSCHA on blocks Φ(q), one of each pair (q, -q), in a symmetry-adapted basis.
 
     Parameters
     ----------

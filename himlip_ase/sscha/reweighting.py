@@ -156,8 +156,8 @@ class TrialGaussian:
         From det Υ = det M · (n/Σm)³ · Π 1/σ, by the determinant lemma for the three translations.
         """
         logs = [np.log(v, out=np.zeros_like(v), where=v > 0) for v in self.variances]
-        masses = self.crystal.masses
-        of_masses = 3 * self.crystal.grid.cells * np.log(masses).sum() + 3 * np.log(len(masses) / masses.sum())
+        masses, cells = self.crystal.masses, self.crystal.grid.cells
+        of_masses = 3 * (cells * np.log(masses).sum() + np.log(len(masses) / masses.sum()))
         return (float(of_masses) - self._sum_over_modes(logs)) / 2
 
     def mean_square_displacement(self) -> float:

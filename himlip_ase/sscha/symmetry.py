@@ -55,7 +55,7 @@ class SpaceGroup:
                 continue  # this rotation does not map the supercell onto itself
             atoms, cells = self._map(scaled, scaled @ turn.T + shift, primitive.cell.array)
             left, _, right = np.linalg.svd(columns @ turn @ np.linalg.inv(columns))
-            self.rotations.append(left @ right)  # orthogonal, even if the cell is symmetric within SYMPREC only
+            self.rotations.append(left @ right)  # orthogonal, even in a cell symmetric within SYMPREC only
             self.images.append(atoms)
             moved = self.cells @ turn.T  # cell of each image before the shift of its atom
             target = np.empty((self.n, len(self.cells), self.n), dtype=int)
