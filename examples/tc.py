@@ -7,8 +7,7 @@
 from pathlib import Path
 
 from himlip_ase.phonons.qe import read_dyn
-from himlip_ase.superconductivity import read_elph
-from himlip_ase.superconductivity.analysis import analyse, format_table
+from himlip_ase.superconductivity import analyse, format_table, read_elph
 
 harmonic = Path(__file__).parent / "h3s" / "labels" / "harmonic"
 phonons = read_dyn(harmonic / "dyn0")

@@ -69,8 +69,9 @@ def tc(
     """α²F, λ and superconducting Tc; several μ* may follow --mu-star."""
     from himlip_ase.errors import InputError
     from himlip_ase.superconductivity import read_alpha2f, read_elph
-    from himlip_ase.superconductivity.analysis import analyse, analyse_curve, format_table
+    from himlip_ase.superconductivity.analysis import analyse, analyse_curve
     from himlip_ase.superconductivity.results import check_outputs, write_figures, write_results
+    from himlip_ase.superconductivity.tables import format_table
     from himlip_ase.superconductivity.tc import DEFAULT_MU_STAR
 
     values = tuple([*(mu_star or []), *(more_mu_star or [])]) or DEFAULT_MU_STAR

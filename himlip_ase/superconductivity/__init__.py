@@ -1,26 +1,35 @@
 """Superconductivity: electron-phonon matrices of ph.x with any phonons → α²F, λ, Tc."""
 
-from himlip_ase.superconductivity.analysis import TcAnalysis, analyse, analyse_curve, format_table
+from himlip_ase.superconductivity.analysis import TcAnalysis, analyse, analyse_curve
+from himlip_ase.superconductivity.bootstrap import bootstrap_tc, jackknife_deviations, resampled_phonons
+from himlip_ase.superconductivity.electronic_dos import ElectronicDos, read_electronic_dos
 from himlip_ase.superconductivity.eliashberg import eliashberg_tc
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices, read_elph
+from himlip_ase.superconductivity.full_bandwidth import eliashberg_tc_full_bandwidth, solve_full_bandwidth
 from himlip_ase.superconductivity.gap import GapCurve, gap_curve, solve_gap, tc_sensitivity
+from himlip_ase.superconductivity.isotope import IsotopeEffect, isotope_effect
 from himlip_ase.superconductivity.outputs import read_alpha2f
-from himlip_ase.superconductivity.plateau import bootstrap_tc, sigma_plateau
+from himlip_ase.superconductivity.plateau import sigma_plateau
+from himlip_ase.superconductivity.qmesh import q_mesh_convergence
 from himlip_ase.superconductivity.spectral import (
     ImaginaryMode,
     ModeCoupling,
     interpolated_coupling,
     mode_coupling,
-    swap_onto_grid,
 )
 from himlip_ase.superconductivity.spectrum import Alpha2F, Problem, Spectrum, spectrum_from_curve
+from himlip_ase.superconductivity.swap import swap_onto_grid
+from himlip_ase.superconductivity.tables import format_table
 from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable, critical_temperature, tc_table
+from himlip_ase.superconductivity.zone import ZoneIntegral, integrate_zone
 
 __all__ = [
     "Alpha2F",
+    "ElectronicDos",
     "ElphMatrices",
     "GapCurve",
     "ImaginaryMode",
+    "IsotopeEffect",
     "ModeCoupling",
     "NoTc",
     "Problem",
@@ -28,18 +37,27 @@ __all__ = [
     "Tc",
     "TcAnalysis",
     "TcTable",
+    "ZoneIntegral",
     "analyse",
     "analyse_curve",
     "bootstrap_tc",
     "critical_temperature",
     "eliashberg_tc",
+    "eliashberg_tc_full_bandwidth",
     "format_table",
     "gap_curve",
+    "integrate_zone",
     "interpolated_coupling",
+    "isotope_effect",
+    "jackknife_deviations",
     "mode_coupling",
+    "q_mesh_convergence",
     "read_alpha2f",
+    "read_electronic_dos",
     "read_elph",
+    "resampled_phonons",
     "sigma_plateau",
+    "solve_full_bandwidth",
     "solve_gap",
     "spectrum_from_curve",
     "swap_onto_grid",

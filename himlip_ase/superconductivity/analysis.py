@@ -1,4 +1,4 @@
-"""One call from files to Tc: the Python twin of ``himlip tc``."""
+"""One call from files to Tc with its uncertainties: the Python twin of ``himlip tc``."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from himlip_ase.errors import InputError
+from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.superconductivity.bootstrap import BootstrapTc, add_noise, bootstrap_tc, resampled_phonons
+from himlip_ase.superconductivity.electronic_dos import ElectronicDos
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
+from himlip_ase.superconductivity.full_bandwidth import eliashberg_tc_full_bandwidth
 from himlip_ase.superconductivity.gap import GapCurve, gap_curve
 from himlip_ase.superconductivity.plateau import SigmaPlateau, sigma_plateau
+from himlip_ase.superconductivity.qmesh import QMeshRow, at_grid, q_mesh_convergence
 from himlip_ase.superconductivity.spectral import (
     GammaWeight,
     ImaginaryMode,
+    ModeCoupling,
     interpolated_coupling,
     mode_coupling,
-    swap_onto_grid,
 )
 from himlip_ase.superconductivity.spectrum import Spectrum
+from himlip_ase.superconductivity.swap import carry_deviations, swap_onto_grid
 from himlip_ase.superconductivity.tc import (
     DEFAULT_MU_STAR,
     METHODS,
@@ -30,6 +35,7 @@ from himlip_ase.superconductivity.tc import (
     critical_temperature,
     tc_table,
 )
+from himlip_ase.superconductivity.zone import Integration, integrate_zone
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
@@ -45,14 +51,26 @@ class TcAnalysis:
         For example "harmonic".
     spectrum : Spectrum
     table : TcTable
+        Each Tc with the sources of its uncertainty.
     imaginary : tuple of ImaginaryMode
         Left out of every sum.
     sigma_ry : float or None
         None for a tabulated α²F.
     plateau : SigmaPlateau or None
-        None with fewer than three broadenings.
+        Of these phonons; None with fewer than three broadenings. Whether σ was chosen on it, `sigma_source`
+        says.
+    sigma_source : str
+        Where σ and the window of its spread come from.
     masses_amu : dict
         Element to mass in use.
+    elements : dict of str to Spectrum
+        Shares |e_qν,a|² of each element in the q-sum.
+    q_mesh : tuple of QMeshRow
+        λ and Tc against the q-grid of G and the mesh, where asked for.
+    noise : BootstrapTc or None
+        Spread over resampled SSCHA ensembles, where their blocks were given.
+    full_bandwidth : dict of float to float or str
+        For each μ*, the Migdal–Eliashberg Tc (K) with the energy-dependent DOS, or why there is none.
     gap : GapCurve or None
         Δ(T) at the first μ*, when asked for and when there is a Tc.
     """
@@ -63,7 +81,12 @@ class TcAnalysis:
     imaginary: tuple[ImaginaryMode, ...] = ()
     sigma_ry: float | None = None
     plateau: SigmaPlateau | None = None
+    sigma_source: str = ""
     masses_amu: dict[str, float] = field(default_factory=dict)
+    elements: dict[str, Spectrum] = field(default_factory=dict)
+    q_mesh: tuple[QMeshRow, ...] = ()
+    noise: BootstrapTc | None = None
+    full_bandwidth: dict[float, float | str] = field(default_factory=dict)
     gap: GapCurve | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,7 +96,9 @@ class TcAnalysis:
             {"q": list(m.qpoint), "branch": m.branch, "frequency_cm": m.frequency_cm} for m in self.imaginary
         ]
         data["sigma_ry"] = self.sigma_ry
+        data["sigma_source"] = self.sigma_source
         data["masses_amu"] = self.masses_amu
+        data["lambda_by_element"] = {name: part.lambda_total for name, part in self.elements.items()}
         if self.gap is not None:
             data["gap"] = {
                 "two_delta_over_kTc": self.gap.ratio,
@@ -83,17 +108,28 @@ class TcAnalysis:
                 "how": "non-linear Migdal–Eliashberg equations, Padé; uncertainty: order of the approximant",
             }
         if self.plateau is not None:
-            p = self.plateau
-            data["sigma_plateau"] = {
-                "found": p.found,
-                "window_ry": list(p.window),
-                "lambda_half_spread": p.lambda_spread,
-                "tc_half_spread_kelvin": p.tc_spread_kelvin if np.isfinite(p.tc_spread_kelvin) else None,
-                "sigma_ry": p.sigma_ry.tolist(),
-                "lambda": p.lambdas.tolist(),
-                "tc_kelvin": [float(v) if np.isfinite(v) else None for v in p.tc_kelvin],
+            data["sigma_plateau"] = self.plateau.to_dict()
+        if self.q_mesh:
+            data["q_mesh"] = [row.to_dict() for row in self.q_mesh]
+        if self.noise is not None:
+            data["bootstrap"] = {
+                "samples": self.noise.samples,
+                "without_tc": self.noise.refused,
+                "lambda_mean": _finite(self.noise.lambda_mean),
+                "lambda_std": _finite(self.noise.lambda_std),
             }
+        if self.full_bandwidth:
+            data["tc_energy_dependent_dos"] = [
+                {"mu_star": mu, "value": value, "unit": "K"}
+                if isinstance(value, float)
+                else {"mu_star": mu, "value": None, "unit": "K", "reason": value}
+                for mu, value in self.full_bandwidth.items()
+            ]
         return data
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def analyse(
@@ -106,8 +142,16 @@ def analyse(
     methods: Sequence[Method] = METHODS,
     masses: dict[str, float] | None = None,
     sigma_ry: float | None = None,
+    sigma_of: TcAnalysis | None = None,
     gamma_weight: GammaWeight = "counted",
     mesh: Sequence[int] | None = None,
+    integration: Integration = "sum",
+    coarser: Sequence[ElphMatrices] = (),
+    meshes: Sequence[Sequence[int]] = (),
+    deviations: np.ndarray | None = None,
+    samples: int = 200,
+    seed: int = 0,
+    dos: ElectronicDos | None = None,
     accept: Sequence[str] = (),
     gap: bool = False,
 ) -> TcAnalysis:
@@ -119,7 +163,7 @@ def analyse(
     elph : ElphMatrices
     phonons : DynamicalMatrices
         Harmonic, auxiliary, free-energy Hessian …; on the grid of `elph` or, with `harmonic`, on one that
-        divides it.
+        divides it or that it divides.
     harmonic : DynamicalMatrices, optional
         The dyn files of the ph.x run that wrote G: they prove that G and phonons are of one crystal, and
         carry the phonons onto the grid of G. Without them `phonons` must themselves be those of the run, as
@@ -130,11 +174,26 @@ def analyse(
         Element to amu, for isotopes. Anharmonic matrices keep the Φ that they were made with: at low
         temperature that of an isotope differs, and wants its own SSCHA run.
     sigma_ry : float, optional
-        Broadening. None takes the middle of the σ-plateau if there is one, else the middle of the list.
+        Broadening. None takes that of `sigma_of`, else the middle of the σ-plateau if there is one, else the
+        middle of the list.
+    sigma_of : TcAnalysis, optional
+        Another analysis whose σ and window of σ are used, so that the two can be compared.
     gamma_weight
         As in `mode_coupling`.
     mesh : sequence of 3 int, optional
         Fourier-interpolate D and G onto this mesh.
+    integration
+        As in `integrate_zone`; "sum" keeps the single modes.
+    coarser : sequence of ElphMatrices
+        G on coarser grids: half the change that the finer grid brings is a source of uncertainty.
+    meshes : sequence of three int
+        Further meshes for the table of convergence.
+    deviations : ndarray, shape (blocks, nq, 3n, 3n), optional
+        What each block of the SSCHA ensemble would change in `phonons`, on their grid (eV/Å²).
+    samples, seed : int
+        Ensembles put together anew from these blocks.
+    dos : ElectronicDos, optional
+        Migdal–Eliashberg with this N(ε), too.
     gap : bool
         Solve the non-linear Eliashberg equations too, at the first μ*.
 
@@ -147,32 +206,19 @@ def analyse(
     InputError
         Files of different crystals or runs; unknown σ, mass or option.
     """
-    checked = harmonic if harmonic is not None else phonons
-    try:
-        deviation = elph.check_against(checked)
-    except InputError as error:
-        if harmonic is not None:
-            raise
-        raise InputError(
-            f"{error}. If these phonons are anharmonic ones, give the harmonic dyn files of the ph.x run too "
-            "(harmonic=, --harmonic-dyn), so that the crystal can be checked"
-        ) from error
-    if harmonic is not None and tuple(phonons.dims) != tuple(harmonic.dims):
+    deviation = _check_run(elph, phonons, harmonic)
+    if deviations is not None:
+        deviations = carry_deviations(deviations, phonons, elph.dims)
+    if harmonic is not None:
         phonons = swap_onto_grid(phonons, harmonic)
     if masses:
         phonons = phonons.with_masses(masses)
     plateau = None
     if len(elph.sigma_ry) >= 3:
         plateau = sigma_plateau(elph, phonons, mu_star[0], "allen-dynes", gamma_weight, accept=accept)
-        if sigma_ry is None and plateau.found:
-            sigma_ry = plateau.sigma_chosen_ry
-    coupling = mode_coupling(elph, phonons, sigma_ry, gamma_weight)
-    spectrum = coupling.spectrum()
-    if mesh is not None:
-        plain = spectrum
-        coupling = interpolated_coupling(elph, phonons, mesh, sigma_ry, gamma_weight)
-        name = "Fourier-interpolated against plain q-sum"
-        spectrum = replace(coupling.spectrum(), alternative=plain, alternative_name=name)
+    leading = plateau if sigma_of is None else sigma_of.plateau
+    sigma_ry, source = _choose_sigma(elph, sigma_ry, sigma_of, plateau)
+    coupling, spectrum = _spectrum(elph, phonons, sigma_ry, gamma_weight, mesh, integration)
     caveats = spectrum.caveats
     if np.isnan(deviation):
         caveats += ("no elph.inp_lambda files: that G and phonons are of one crystal could not be checked",)
@@ -180,17 +226,42 @@ def analyse(
         caveats += ("no plateau of λ in σ: the k-grids are too coarse or σ not small enough",)
     spectrum = replace(spectrum, caveats=caveats)
     table = tc_table(spectrum, mu_star, methods, accept)
-    if plateau is not None:
-        low, high = plateau.window
-        others = []
-        for value in elph.sigma_ry[(elph.sigma_ry > low - 1e-9) & (elph.sigma_ry < high + 1e-9)]:
-            if mesh is None:
-                second = mode_coupling(elph, phonons, float(value), gamma_weight)
-            else:
-                second = interpolated_coupling(elph, phonons, mesh, float(value), gamma_weight)
-            others.append(tc_table(second.spectrum(), mu_star, methods, accept))
-        kind = "σ-plateau" if plateau.found else "flattest σ window, no plateau:"
-        table = add_spread(table, others, f"{kind} {low:g}–{high:g} Ry (half the spread)")
+
+    if leading is not None:
+        low, high = leading.window
+        window = elph.sigma_ry[(elph.sigma_ry > low - 1e-9) & (elph.sigma_ry < high + 1e-9)]
+        others = [
+            tc_table(
+                _bare(_coupling(elph, phonons, float(value), gamma_weight, mesh)), mu_star, methods, accept
+            )
+            for value in window
+        ]
+        kind = "σ-plateau" if leading.found else "flattest σ window, no plateau:"
+        table = add_spread(
+            table, others, f"{kind} {low:g}–{high:g} Ry (half the spread)", among_others=integration != "sum"
+        )
+    reference = mu_star[len(mu_star) // 2]
+    method = "allen-dynes" if "allen-dynes" in methods else methods[0]
+    rows: tuple[QMeshRow, ...] = ()
+    if coarser or meshes:
+        every = dict.fromkeys(tuple(int(d) for d in m) for m in (*((mesh,) if mesh else ()), *meshes))
+        rows = q_mesh_convergence(
+            [*coarser, elph],
+            phonons,
+            tuple(every),
+            reference,
+            method,
+            coupling.sigma_ry,
+            gamma_weight,
+            accept,
+        )
+    if coarser:
+        table = _add_q_grid(table, coarser, phonons, coupling, mesh, gamma_weight, accept)
+    noise = None
+    if deviations is not None and not spectrum.problems:
+        drawn = resampled_phonons(phonons, deviations, samples, seed)
+        noise = bootstrap_tc(elph, drawn, mu_star, methods, coupling.sigma_ry, gamma_weight)
+        table = add_noise(table, noise, f"SSCHA ensemble (bootstrap over {len(deviations)} blocks)")
     symbols = coupling.primitive.get_chemical_symbols()
     return TcAnalysis(
         label,
@@ -199,9 +270,112 @@ def analyse(
         coupling.imaginary,
         coupling.sigma_ry,
         plateau,
+        source,
         {s: float(m) for s, m in zip(symbols, coupling.primitive.get_masses(), strict=True)},
+        coupling.atom_spectra(),
+        rows,
+        noise,
+        {} if dos is None else _full_bandwidth(spectrum, dos, mu_star, accept),
         _gap(spectrum, mu_star[0], accept) if gap else None,
     )
+
+
+def _check_run(elph: ElphMatrices, phonons: DynamicalMatrices, harmonic: DynamicalMatrices | None) -> float:
+    try:
+        return elph.check_against(harmonic if harmonic is not None else phonons)
+    except InputError as error:
+        if harmonic is not None:
+            raise
+        raise InputError(
+            f"{error}. If these phonons are anharmonic ones, give the harmonic dyn files of the ph.x run too "
+            "(harmonic=, --harmonic-dyn), so that the crystal can be checked"
+        ) from error
+
+
+def _choose_sigma(
+    elph: ElphMatrices, given: float | None, of: TcAnalysis | None, plateau: SigmaPlateau | None
+) -> tuple[float, str]:
+    """σ (Ry), and why this one."""
+    if given is not None:
+        return given, "given"
+    if of is not None and of.sigma_ry is not None:
+        return of.sigma_ry, f"that of '{of.label}'"
+    if plateau is not None and plateau.found:
+        return plateau.sigma_chosen_ry, "middle of the σ-plateau of these phonons"
+    middle = float(elph.sigma_ry[elph.sigma_index(None)])
+    return middle, "middle of the list: no σ-plateau, a default and not a converged choice"
+
+
+def _spectrum(
+    elph: ElphMatrices,
+    phonons: DynamicalMatrices,
+    sigma_ry: float,
+    gamma_weight: GammaWeight,
+    mesh: Sequence[int] | None,
+    integration: Integration,
+) -> tuple[ModeCoupling, Spectrum]:
+    coupling = _coupling(elph, phonons, sigma_ry, gamma_weight, mesh)
+    spectrum = coupling.spectrum()
+    if mesh is not None:
+        plain = mode_coupling(elph, phonons, sigma_ry, gamma_weight).spectrum()
+        name = "Fourier-interpolated against plain q-sum"
+        spectrum = replace(spectrum, alternative=plain, alternative_name=name)
+    if integration != "sum":
+        zone = integrate_zone(coupling, integration).spectrum
+        spectrum = replace(zone, alternative=spectrum.alternative, alternative_name=spectrum.alternative_name)
+    return coupling, spectrum
+
+
+def _coupling(
+    elph: ElphMatrices,
+    phonons: DynamicalMatrices,
+    sigma_ry: float,
+    gamma_weight: GammaWeight,
+    mesh: Sequence[int] | None,
+) -> ModeCoupling:
+    if mesh is None:
+        return mode_coupling(elph, phonons, sigma_ry, gamma_weight)
+    return interpolated_coupling(elph, phonons, mesh, sigma_ry, gamma_weight)
+
+
+def _bare(coupling: ModeCoupling) -> Spectrum:
+    return replace(coupling.spectrum(), alternative=None)
+
+
+def _add_q_grid(
+    table: TcTable,
+    coarser: Sequence[ElphMatrices],
+    phonons: DynamicalMatrices,
+    fine: ModeCoupling,
+    mesh: Sequence[int] | None,
+    gamma_weight: GammaWeight,
+    accept: Sequence[str],
+) -> TcTable:
+    """Half the change from the next coarser grid of G(q), in the same kind of sum."""
+    mu_star = tuple(dict.fromkeys(entry.mu_star for entry in table.results))
+    methods = tuple(dict.fromkeys(entry.method for entry in table.results))
+    nearest = max(coarser, key=lambda item: int(np.prod(item.dims)))
+    here = at_grid(phonons, nearest) if mesh is None else phonons
+    other = _coupling(nearest, here, fine.sigma_ry, gamma_weight, mesh)
+    tables = [tc_table(_bare(c), mu_star, methods, (*accept, "coarse")) for c in (other, fine)]
+    name = f"q-grid of G: {'×'.join(map(str, nearest.dims))} instead (half the change)"
+    return add_spread(table, tables, name, among_others=True)
+
+
+def _full_bandwidth(
+    spectrum: Spectrum, dos: ElectronicDos, mu_star: Sequence[float], accept: Sequence[str]
+) -> dict[float, float | str]:
+    found: dict[float, float | str] = {}
+    for mu in mu_star:
+        entry = critical_temperature(spectrum, mu, "eliashberg", accept)
+        if isinstance(entry, Tc):
+            try:
+                found[mu] = eliashberg_tc_full_bandwidth(spectrum, dos, mu)
+            except (CalculationError, InputError) as error:
+                found[mu] = str(error)
+        else:
+            found[mu] = entry.reason
+    return found
 
 
 def _gap(spectrum: Spectrum, mu_star: float, accept: Sequence[str]) -> GapCurve | None:
@@ -215,56 +389,14 @@ def analyse_curve(
     *,
     mu_star: Sequence[float] = DEFAULT_MU_STAR,
     methods: Sequence[Method] = METHODS,
+    dos: ElectronicDos | None = None,
     gap: bool = False,
 ) -> TcAnalysis:
     """Every Tc of a tabulated α²F (`read_alpha2f`)."""
-    curve = _gap(spectrum, mu_star[0], ()) if gap else None
-    return TcAnalysis(label, spectrum, tc_table(spectrum, mu_star, methods), gap=curve)
-
-
-def format_table(analyses: Sequence[TcAnalysis]) -> str:
-    """A plain-text table of λ, ω_log, ω₂ and Tc, with every refusal, imaginary mode and caveat below it."""
-    lines = []
-    for item in analyses:
-        table = item.table
-        error = "" if table.lambda_uncertainty is None else f" ± {table.lambda_uncertainty:.3f}"
-        scope = "  (stable modes only)" if item.imaginary else ""
-        lines.append(
-            f"{item.label}: λ = {table.lambda_total:.4f}{error}, ω_log = {table.omega_log_k:.1f} K, "
-            f"ω₂ = {table.omega_2_k:.1f} K{scope}"
-        )
-        lines += [f"  imaginary, not summed: {mode}" for mode in item.imaginary[:12]]
-        if len(item.imaginary) > 12:
-            lines.append(f"  … and {len(item.imaginary) - 12} more imaginary modes")
-        methods = list(dict.fromkeys(entry.method for entry in table.results))
-        values = list(dict.fromkeys(entry.mu_star for entry in table.results))
-        reasons: list[str] = []
-        lines.append("  μ*     " + "".join(f"{name:>19}" for name in methods))
-        for mu in values:
-            cells = []
-            for name in methods:
-                entry = table.get(name, mu)
-                if hasattr(entry, "kelvin"):
-                    cells.append(f"{entry!s:>19}")
-                else:
-                    if entry.reason not in reasons:
-                        reasons.append(entry.reason)
-                    cells.append(f"{f'no Tc ({reasons.index(entry.reason) + 1})':>19}")
-            lines.append(f"  {mu:<7.3f}" + "".join(cells))
-        lines += [f"  ({number}) {reason}" for number, reason in enumerate(reasons, start=1)]
-        if item.plateau is not None and np.isfinite(item.plateau.tc_spread_kelvin):
-            p = item.plateau
-            kind = "plateau" if p.found else "no plateau; flattest window"
-            lines.append(
-                f"  σ: {kind} {p.window[0]:g}–{p.window[1]:g} Ry, λ ± {p.lambda_spread:.3f}, "
-                f"Tc ± {p.tc_spread_kelvin:.2f} K over it"
-            )
-        if item.gap is not None:
-            g = item.gap
-            lines.append(
-                f"  gap: Δ₀ = {g.gap_edge_ev[0] * 1e3:.2f} meV at {g.kelvin[0]:.1f} K, "
-                f"2Δ₀/kTc = {g.ratio:.2f}"
-            )
-        lines += [f"  note: {text}" for text in item.spectrum.caveats]
-        lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
+    return TcAnalysis(
+        label,
+        spectrum,
+        tc_table(spectrum, mu_star, methods),
+        full_bandwidth={} if dos is None else _full_bandwidth(spectrum, dos, mu_star, ()),
+        gap=_gap(spectrum, mu_star[0], ()) if gap else None,
+    )

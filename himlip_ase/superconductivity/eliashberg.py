@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -80,36 +82,61 @@ def largest_eigenvalue(spectrum: Spectrum, kt_ev: float, count: int, mu_star: fl
         μ* that belongs to the cutoff 2πkT·count.
     """
     lam = coupling_at_matsubara(spectrum, kt_ev, 2 * count)
-    n = np.arange(count)
-    diagonal = 2 * n + 1 + lam[0] + 2 * (np.cumsum(lam[:count]) - lam[0])
-    if not (diagonal > 0).all():
+    return pairing_excess(lam, normal_state_z(lam, count), 1 / (2.0 * np.arange(count) + 1), mu_star)
+
+
+def normal_state_z(lam: np.ndarray, count: int) -> np.ndarray:
+    """Z_n (count,) of the normal state, constant density of states, all Matsubara frequencies summed."""
+    sums = lam[0] + 2 * (np.cumsum(lam[:count]) - lam[0])
+    return 1 + sums / (2 * np.arange(count) + 1)
+
+
+def pairing_excess(lam: np.ndarray, z: np.ndarray, weights: np.ndarray, mu_star: float) -> float:
+    """Largest eigenvalue of Δ_n = (1/Z_n) Σ_m [λ(n−m) + λ(n+m+1) − 2μ*] w_m Δ_m, minus 1.
+
+    Parameters
+    ----------
+    lam : ndarray, shape (2·count,)
+    z, weights : ndarray, shape (count,)
+        Normal-state Z_n, and w_m, which is 1/(2m+1) for a constant density of states.
+    mu_star : float
+
+    Raises
+    ------
+    CalculationError
+        A Z_n or w_m is not positive.
+    """
+    if not ((z > 0).all() and (weights > 0).all()):
         raise CalculationError(
             "the mass renormalisation is not positive: the α²F has too much negative weight"
         )
-    scale = 1 / np.sqrt(diagonal)
+    count = len(z)
+    n = np.arange(count)
     if count <= EXACT_FREQUENCIES:
+        scale = np.sqrt(weights / z)
         pairing = lam[np.abs(n[:, None] - n)] + lam[n[:, None] + n + 1] - 2 * mu_star
         matrix = pairing * scale[:, None] * scale
         return float(eigh(matrix, eigvals_only=True, subset_by_index=[count - 1, count - 1])[0]) - 1
     nodes, hats = _nodes(count)
     rows = lam[np.abs(nodes[:, None] - n)] + lam[nodes[:, None] + n + 1] - 2 * mu_star
-    return float(np.linalg.eigvals(_reduced(rows, nodes, hats, diagonal)).real.max()) - 1
+    return float(np.linalg.eigvals(_reduced(rows, nodes, hats, z, weights)).real.max()) - 1
 
 
-def _reduced(rows: np.ndarray, nodes: np.ndarray, hats: csr_matrix, diagonal: np.ndarray) -> np.ndarray:
+def _reduced(
+    rows: np.ndarray, nodes: np.ndarray, hats: csr_matrix, z: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     """The matrix that takes Δ at the nodes to the right-hand side of its linear equation, divided by Z."""
-    n = np.arange(rows.shape[1])
-    return (hats.T @ (rows / (2 * n + 1)).T).T * ((2 * nodes + 1) / diagonal[nodes])[:, None]
+    return (hats.T @ (rows * weights).T).T / z[nodes][:, None]
 
 
 def pairing_mode(spectrum: Spectrum, kt_ev: float, count: int, mu_star: float) -> tuple[float, np.ndarray]:
     """Excess as in `largest_eigenvalue`, and the Δ_n (count,) that belongs to it, scaled to Δ_0 = 1."""
     lam = coupling_at_matsubara(spectrum, kt_ev, 2 * count)
     n = np.arange(count)
-    diagonal = 2 * n + 1 + lam[0] + 2 * (np.cumsum(lam[:count]) - lam[0])
     nodes, hats = _nodes(count)
     rows = lam[np.abs(nodes[:, None] - n)] + lam[nodes[:, None] + n + 1] - 2 * mu_star
-    values, vectors = np.linalg.eig(_reduced(rows, nodes, hats, diagonal))
+    reduced = _reduced(rows, nodes, hats, normal_state_z(lam, count), 1 / (2.0 * n + 1))
+    values, vectors = np.linalg.eig(reduced)
     best = int(values.real.argmax())
     delta = hats @ vectors[:, best].real
     return float(values[best].real) - 1, delta / delta[0]
@@ -140,6 +167,7 @@ def eliashberg_tc(
     cutoff: float = DEFAULT_CUTOFF,
     mu_star_at: float | None = None,
     min_frequencies: int = MIN_FREQUENCIES,
+    near_kelvin: float | None = None,
 ) -> float:
     """Tc (K) of the linearised isotropic Migdal–Eliashberg equations, constant density of states.
 
@@ -156,6 +184,8 @@ def eliashberg_tc(
         `cutoff` to use `mu_star` unchanged, as other Eliashberg codes do.
     min_frequencies : int
         Positive Matsubara frequencies kept at least (matters when Tc is of the order of the phonons).
+    near_kelvin : float, optional
+        Tc of a spectrum that differs little, which saves the search; the result is then good to 1e-5.
 
     Returns
     -------
@@ -185,6 +215,10 @@ def eliashberg_tc(
     def count_at(kt: float) -> int:
         return max(min_frequencies, int(np.ceil(cutoff * top / (2 * np.pi * kt))))
 
+    if near_kelvin is not None:
+        kt = near_kelvin / units.EV_KELVIN
+        with contextlib.suppress(CalculationError):
+            return refined(excess, kt, count_at(kt), 1e-5) * units.EV_KELVIN
     guess = mcmillan(spectrum.lambda_total, spectrum.omega_log_k, mu_star) / units.EV_KELVIN
     kt = max(guess, 2 * lowest) if np.isfinite(guess) else 1e-2 * top
     for _ in range(60):  # bracket, with the number of frequencies following the temperature
@@ -203,6 +237,27 @@ def eliashberg_tc(
                     break
     else:
         raise CalculationError("the Eliashberg Tc could not be bracketed")
-    count = count_at(low)
-    root = brentq(excess, np.log(low), np.log(kt), args=(count,), xtol=1e-7)
-    return float(np.exp(root)) * units.EV_KELVIN
+    root = np.exp(brentq(excess, np.log(low), np.log(kt), args=(count_at(low),), xtol=1e-6))
+    # once more with the number of frequencies that belongs to Tc itself, which makes it reproducible
+    return float(refined(excess, float(root), count_at(root))) * units.EV_KELVIN
+
+
+def refined(excess: Callable[[float, int], float], kt: float, count: int, precision: float = 1e-10) -> float:
+    """Root of `excess` in log(kT) close to `kt` (eV), with `count` frequencies.
+
+    Raises
+    ------
+    CalculationError
+        There is none within a factor of 2.
+    """
+    step = 2e-3
+    low, high = np.log(kt) - step, np.log(kt) + step
+    while excess(low, count) <= 0:
+        high, low, step = low, low - 2 * step, 2 * step
+        if step > 1:
+            raise CalculationError("the Eliashberg Tc lies far from its first estimate")
+    while excess(high, count) > 0:
+        low, high, step = high, high + 2 * step, 2 * step
+        if step > 1:
+            raise CalculationError("the Eliashberg Tc lies far from its first estimate")
+    return float(np.exp(brentq(excess, low, high, args=(count,), xtol=precision)))

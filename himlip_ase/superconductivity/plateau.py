@@ -1,17 +1,17 @@
-"""Uncertainty of λ and Tc: the broadening σ, and the noise of the phonons."""
+"""Uncertainty of λ and Tc from the broadening σ of the double delta."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.spectral import GammaWeight, mode_coupling
-from himlip_ase.superconductivity.tc import DEFAULT_MU_STAR, METHODS, Method, NoTc, Tc, critical_temperature
+from himlip_ase.superconductivity.tc import Method, NoTc, Tc, critical_temperature
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
@@ -47,6 +47,18 @@ class SigmaPlateau:
     lambda_spread: float
     tc_spread_kelvin: float
     reasons: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "found": self.found,
+            "window_ry": list(self.window),
+            "lambda_half_spread": self.lambda_spread,
+            "tc_half_spread_kelvin": self.tc_spread_kelvin if np.isfinite(self.tc_spread_kelvin) else None,
+            "sigma_ry": self.sigma_ry.tolist(),
+            "lambda": self.lambdas.tolist(),
+            "tc_kelvin": [float(v) if np.isfinite(v) else None for v in self.tc_kelvin],
+        }
 
 
 def sigma_plateau(
@@ -111,95 +123,4 @@ def sigma_plateau(
         float(np.ptp(lambdas[part])) / 2,
         float(np.ptp(kelvin[part])) / 2,
         tuple(dict.fromkeys(r.reason for r in results if isinstance(r, NoTc))),
-    )
-
-
-@dataclass(frozen=True)
-class BootstrapTc:
-    """Spread of the results over samples of the phonons.
-
-    Attributes
-    ----------
-    lambda_mean, lambda_std : float
-        Over the samples without imaginary modes.
-    results : tuple of Tc or NoTc
-        One for each (μ*, method): the mean, with the standard deviation as its uncertainty.
-    samples, refused : int
-        How many were given, and how many of them had imaginary modes or another reason for no Tc.
-    kelvin : ndarray, shape (samples, n_results)
-        Tc of each sample; nan where refused.
-    """
-
-    lambda_mean: float
-    lambda_std: float
-    results: tuple[Tc | NoTc, ...]
-    samples: int
-    refused: int
-    kelvin: np.ndarray
-
-
-def bootstrap_tc(
-    elph: ElphMatrices,
-    samples: Sequence[DynamicalMatrices],
-    mu_star: Sequence[float] = DEFAULT_MU_STAR,
-    methods: Sequence[Method] = METHODS,
-    sigma_ry: float | None = None,
-    gamma_weight: GammaWeight = "counted",
-    max_refused: float = 0.1,
-) -> BootstrapTc:
-    """Carry the statistical noise of the phonons into Tc.
-
-    Parameters
-    ----------
-    elph : ElphMatrices
-    samples : sequence of DynamicalMatrices
-        For example free-energy Hessians from resampled SSCHA ensembles, on the grid of `elph`.
-    mu_star, methods, sigma_ry, gamma_weight
-        As in `tc_table` and `mode_coupling`.
-    max_refused : float
-        Allowed fraction of samples without a Tc. Above it there is no Tc: leaving out the unstable samples
-        would bias what is left.
-
-    Raises
-    ------
-    InputError
-        Fewer than two samples.
-    """
-    if len(samples) < 2:
-        raise InputError(f"{len(samples)} samples; at least 2 are wanted for a spread")
-    combinations = [(mu, method) for mu in mu_star for method in methods]
-    kelvin = np.full((len(samples), len(combinations)), np.nan)
-    lambdas = np.full(len(samples), np.nan)
-    reasons: list[dict[str, int]] = [{} for _ in combinations]
-    caveats: tuple[str, ...] = ()
-    for row, phonons in enumerate(samples):
-        spectrum = mode_coupling(elph, phonons, sigma_ry, gamma_weight).spectrum()
-        caveats = spectrum.caveats
-        if not spectrum.problems:
-            lambdas[row] = spectrum.lambda_total
-        for column, (mu, method) in enumerate(combinations):
-            entry = critical_temperature(spectrum, mu, method)
-            if isinstance(entry, Tc):
-                kelvin[row, column] = entry.kelvin
-            else:
-                reasons[column][entry.reason] = reasons[column].get(entry.reason, 0) + 1
-    results: list[Tc | NoTc] = []
-    for column, (mu, method) in enumerate(combinations):
-        good = kelvin[np.isfinite(kelvin[:, column]), column]
-        lost = 1 - len(good) / len(samples)
-        if lost > max_refused or len(good) < 2:
-            reason = max(reasons[column], key=lambda text: reasons[column][text])
-            results.append(NoTc(method, mu, f"{lost:.0%} of the samples have no Tc; most often: {reason}"))
-            continue
-        text = f"standard deviation over {len(good)} samples of the phonons"
-        more = (f"{lost:.1%} of the samples had no Tc and were left out",) if lost else ()
-        results.append(Tc(method, mu, float(good.mean()), float(good.std(ddof=1)), text, caveats + more))
-    stable = lambdas[np.isfinite(lambdas)]
-    return BootstrapTc(
-        float(stable.mean()) if len(stable) else float("nan"),
-        float(stable.std(ddof=1)) if len(stable) > 1 else float("nan"),
-        tuple(results),
-        len(samples),
-        int(np.isnan(kelvin).any(axis=1).sum()),
-        kelvin,
     )

@@ -9,7 +9,8 @@ from pathlib import Path
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.superconductivity import plots
-from himlip_ase.superconductivity.analysis import TcAnalysis, format_table
+from himlip_ase.superconductivity.analysis import TcAnalysis
+from himlip_ase.superconductivity.tables import format_table
 
 SCHEMA = "himlip-tc/1"
 FIGURE_FILES = ("alpha2f.png", "tc_mu_star.png", "tc.txt")

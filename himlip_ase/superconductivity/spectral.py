@@ -90,7 +90,7 @@ class ModeCoupling:
     def spectrum(self) -> Spectrum:
         """The discrete spectrum of the q-sum, with its problems and caveats."""
         main = self._spectrum(self.weights)
-        problems, caveats = self._judgement()
+        problems, caveats = self.judgement()
         other = None
         if len(self.qpoints) > 1:
             swapped: GammaWeight = "excluded" if self.gamma_weight == "counted" else "counted"
@@ -125,7 +125,8 @@ class ModeCoupling:
     def _sampled(self) -> int:
         return int(np.prod(self.interpolated_from or self.dims))
 
-    def _judgement(self) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
+    def judgement(self) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
+        """Reasons for no Tc, and what a reader must know of the q-sum."""
         problems: list[Problem] = []
         dims = self.interpolated_from or self.dims
         name = "×".join(map(str, dims))
@@ -320,39 +321,4 @@ def _couple(
         named,
         int(soft.sum()),
         interpolated_from,
-    )
-
-
-def swap_onto_grid(anharmonic: DynamicalMatrices, harmonic: DynamicalMatrices) -> DynamicalMatrices:
-    """Anharmonic phonons on the (finer) grid of harmonic ones: D_harm + interpolation of D_anh − D_harm.
-
-    The difference is short-ranged, so that it may be interpolated from the SSCHA grid onto the
-    electron-phonon q-grid where the harmonic matrices are known exactly.
-
-    Parameters
-    ----------
-    anharmonic : DynamicalMatrices
-        On the SSCHA grid; its masses are kept.
-    harmonic : DynamicalMatrices
-        On the grid wanted, each dimension a multiple of that of `anharmonic`.
-
-    Raises
-    ------
-    InputError
-        Different crystals, or grids that do not nest.
-    """
-    check_same_crystal(anharmonic.primitive, harmonic.primitive, "anharmonic phonons", "harmonic phonons")
-    if any(f % c for f, c in zip(harmonic.dims, anharmonic.dims, strict=True)):
-        raise InputError(
-            f"the harmonic grid {harmonic.dims} is no multiple of the anharmonic grid {anharmonic.dims}: "
-            "run the SSCHA on a supercell whose dimensions divide the el-ph q-grid"
-        )
-    if anharmonic.dims == harmonic.dims:
-        return anharmonic
-    coarse = np.array([harmonic.matrices[harmonic.index(q)] for q in anharmonic.qpoints])
-    difference = DynamicalMatrices(
-        anharmonic.primitive, anharmonic.dims, anharmonic.qpoints, anharmonic.matrices - coarse
-    ).interpolated(harmonic.dims)
-    return DynamicalMatrices(
-        anharmonic.primitive, harmonic.dims, harmonic.qpoints, harmonic.matrices + difference.matrices
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,17 @@ from himlip_ase.superconductivity.spectrum import Spectrum
 Method = Literal["mcmillan", "allen-dynes", "sisso", "eliashberg"]
 METHODS: tuple[Method, ...] = ("mcmillan", "allen-dynes", "sisso", "eliashberg")
 DEFAULT_MU_STAR = (0.10, 0.13, 0.16)
+Parts = tuple[tuple[str, float], ...]
+
+
+def quadrature(parts: Parts) -> float | None:
+    """Root of the summed squares; None if there are no parts."""
+    return float(np.sqrt(sum(value**2 for _, value in parts))) if parts else None
+
+
+def sources(parts: Parts) -> str:
+    """What was varied, in words."""
+    return "; ".join(name for name, _ in parts) if parts else "not determined"
 
 
 @dataclass(frozen=True)
@@ -28,19 +39,26 @@ class Tc:
     mu_star : float
         In the sense of Allen and Dynes (cutoff at the highest phonon).
     kelvin : float
-    uncertainty_kelvin : float or None
-        Half the spread or one standard deviation, as `uncertainty_source` says; None when it was not
-        determined.
-    uncertainty_source : str
+    parts : tuple of (str, float)
+        What is uncertain, each with its size in K: half a spread or one standard deviation, as its name says.
     caveats : tuple of str
     """
 
     method: Method
     mu_star: float
     kelvin: float
-    uncertainty_kelvin: float | None = None
-    uncertainty_source: str = "not determined"
-    caveats: tuple[str, ...] = field(default=())
+    parts: Parts = ()
+    caveats: tuple[str, ...] = ()
+
+    @property
+    def uncertainty_kelvin(self) -> float | None:
+        """Root of the summed squares of the parts; None when none was determined."""
+        return quadrature(self.parts)
+
+    @property
+    def uncertainty_source(self) -> str:
+        """Names of the parts."""
+        return sources(self.parts)
 
     def __str__(self) -> str:
         error = "" if self.uncertainty_kelvin is None else f" ± {self.uncertainty_kelvin:.1f}"
@@ -65,6 +83,7 @@ def critical_temperature(
     method: Method = "allen-dynes",
     accept: Sequence[str] = (),
     cutoff: float = DEFAULT_CUTOFF,
+    near_kelvin: float | None = None,
 ) -> Tc | NoTc:
     """Tc of a spectrum by one formula.
 
@@ -80,6 +99,8 @@ def critical_temperature(
         that of the stable modes alone.
     cutoff : float
         Matsubara cutoff of "eliashberg" in units of the highest phonon.
+    near_kelvin : float, optional
+        Where "eliashberg" looks first, see `eliashberg_tc`.
 
     Returns
     -------
@@ -119,7 +140,7 @@ def critical_temperature(
         kelvin = formulas.sisso(lam, log_k, two_k, mu_star)
     else:
         try:
-            kelvin = eliashberg_tc(spectrum, mu_star, cutoff)
+            kelvin = eliashberg_tc(spectrum, mu_star, cutoff, near_kelvin=near_kelvin)
         except (CalculationError, InputError) as error:
             return NoTc(method, mu_star, str(error))
     if not (np.isfinite(kelvin) and kelvin > 0):
@@ -137,8 +158,8 @@ class TcTable:
         Of the modes that were summed; nan when there are none.
     results : tuple of Tc or NoTc
     problems, caveats : tuple of str
-    lambda_uncertainty : float or None
-        Spread of λ under the source named in `uncertainty_source`.
+    lambda_parts : tuple of (str, float)
+        What makes λ uncertain, as `Tc.parts`.
     """
 
     lambda_total: float
@@ -147,8 +168,17 @@ class TcTable:
     results: tuple[Tc | NoTc, ...]
     problems: tuple[str, ...]
     caveats: tuple[str, ...]
-    lambda_uncertainty: float | None = None
-    uncertainty_source: str = "not determined"
+    lambda_parts: Parts = ()
+
+    @property
+    def lambda_uncertainty(self) -> float | None:
+        """Root of the summed squares of the parts; None when none was determined."""
+        return quadrature(self.lambda_parts)
+
+    @property
+    def uncertainty_source(self) -> str:
+        """Names of the parts of λ's uncertainty."""
+        return sources(self.lambda_parts)
 
     def get(self, method: Method, mu_star: float) -> Tc | NoTc:
         """One entry; InputError if it was not computed."""
@@ -175,12 +205,14 @@ class TcTable:
             if isinstance(entry, Tc):
                 how = f"{entry.method}; uncertainty: {entry.uncertainty_source}"
                 item |= figure(entry.kelvin, "K", entry.uncertainty_kelvin, how)
+                item["uncertainty_parts"] = dict(entry.parts)
                 item["caveats"] = list(entry.caveats)
             else:
                 item |= {"value": None, "unit": "K", "reason": entry.reason}
             entries.append(item)
         return {
-            "lambda": figure(self.lambda_total, "", self.lambda_uncertainty, f"2∫α²F/ω, {scope}"),
+            "lambda": figure(self.lambda_total, "", self.lambda_uncertainty, f"2∫α²F/ω, {scope}")
+            | {"uncertainty_parts": dict(self.lambda_parts)},
             "omega_log": figure(self.omega_log_k, "K", None, f"logarithmic mean, {scope}"),
             "omega_2": figure(self.omega_2_k, "K", None, f"second moment, {scope}"),
             "tc": entries,
@@ -189,8 +221,27 @@ class TcTable:
         }
 
 
-def add_spread(table: TcTable, others: Sequence[TcTable], source: str) -> TcTable:
-    """Add half the spread of each Tc (and of λ) over `others` to its uncertainty, in quadrature.
+def add_part(
+    table: TcTable,
+    name: str,
+    lambda_value: float | None,
+    kelvin: Mapping[tuple[Method, float], float],
+) -> TcTable:
+    """Add a source of uncertainty: its size for λ, and in K for each (method, μ*) that has one."""
+    results = tuple(
+        replace(entry, parts=(*entry.parts, (name, float(kelvin[entry.method, entry.mu_star]))))
+        if isinstance(entry, Tc) and (entry.method, entry.mu_star) in kelvin
+        else entry
+        for entry in table.results
+    )
+    parts = table.lambda_parts
+    if lambda_value is not None and np.isfinite(lambda_value):
+        parts = (*parts, (name, float(lambda_value)))
+    return replace(table, results=results, lambda_parts=parts)
+
+
+def add_spread(table: TcTable, others: Sequence[TcTable], source: str, among_others: bool = False) -> TcTable:
+    """Add half the spread of λ and of each Tc over `table` and `others` as a source of uncertainty.
 
     Parameters
     ----------
@@ -199,23 +250,21 @@ def add_spread(table: TcTable, others: Sequence[TcTable], source: str) -> TcTabl
         The same entries under choices that are equally good, for example the broadenings of a plateau.
     source : str
         What was varied.
+    among_others : bool
+        Take the spread among `others` only, where `table` itself was made in another way.
     """
 
-    def joined(before: float | None, name: str, values: list[float]) -> tuple[float, str]:
-        spread = (max(values) - min(values)) / 2
-        return float(np.hypot(before or 0.0, spread)), source if before is None else f"{name}; {source}"
+    def half(values: list[float]) -> float:
+        return (max(values) - min(values)) / 2 if values else 0.0
 
-    results: list[Tc | NoTc] = []
+    spreads: dict[tuple[Method, float], float] = {}
     for entry in table.results:
         if isinstance(entry, Tc):
             seconds = [other.get(entry.method, entry.mu_star) for other in others]
             kelvins = [second.kelvin for second in seconds if isinstance(second, Tc)]
-            value, name = joined(entry.uncertainty_kelvin, entry.uncertainty_source, [entry.kelvin, *kelvins])
-            entry = replace(entry, uncertainty_kelvin=value, uncertainty_source=name)
-        results.append(entry)
-    lambdas = [table.lambda_total, *(other.lambda_total for other in others)]
-    value, name = joined(table.lambda_uncertainty, table.uncertainty_source, lambdas)
-    return replace(table, results=tuple(results), lambda_uncertainty=value, uncertainty_source=name)
+            spreads[entry.method, entry.mu_star] = half(kelvins if among_others else [entry.kelvin, *kelvins])
+    lambdas = [other.lambda_total for other in others] + ([] if among_others else [table.lambda_total])
+    return add_part(table, source, half(lambdas), spreads)
 
 
 def tc_table(
@@ -229,28 +278,19 @@ def tc_table(
     Where the spectrum has an alternative (the other convention for Γ, which matters until the q-grid is
     converged), half the change that it brings is the uncertainty of each Tc: a bound from below.
     """
-    results: list[Tc | NoTc] = []
-    source = f"{spectrum.alternative_name} (half the change)"
-    other = spectrum.alternative
-    for value in mu_star:
-        for method in methods:
-            entry = critical_temperature(spectrum, value, method, accept)
-            if isinstance(entry, Tc) and other is not None:
-                second = critical_temperature(other, value, method, accept)
-                if isinstance(second, Tc):
-                    entry = replace(
-                        entry,
-                        uncertainty_kelvin=abs(second.kelvin - entry.kelvin) / 2,
-                        uncertainty_source=source,
-                    )
-            results.append(entry)
-    return TcTable(
+    results = tuple(
+        critical_temperature(spectrum, value, method, accept) for value in mu_star for method in methods
+    )
+    table = TcTable(
         spectrum.lambda_total,
         spectrum.omega_log_k,
         spectrum.omega_2_k,
-        tuple(results),
+        results,
         tuple(problem.text for problem in spectrum.problems),
         spectrum.caveats,
-        None if other is None else abs(other.lambda_total - spectrum.lambda_total) / 2,
-        "not determined" if other is None else source,
     )
+    other = spectrum.alternative
+    if other is None:
+        return table
+    second = tc_table(replace(other, alternative=None), mu_star, methods, accept)
+    return add_spread(table, [second], f"{spectrum.alternative_name} (half the change)")

@@ -1,0 +1,109 @@
+"""The electronic density of states around the Fermi level, for equations that do not take it as constant."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from himlip_ase.errors import InputError
+from himlip_ase.superconductivity.elph_files import read_text
+
+
+@dataclass(frozen=True)
+class ElectronicDos:
+    """N(ε)/N(E_F) on a grid of energies; beyond the grid it is 1, as in the equations of a constant DOS.
+
+    Attributes
+    ----------
+    energies_ev : ndarray, shape (n,)
+        Relative to the Fermi level of T = 0, ascending, from negative to positive.
+    values : ndarray, shape (n,)
+        In any unit; `ratio` divides by the value at the Fermi level.
+    """
+
+    energies_ev: np.ndarray
+    values: np.ndarray
+
+    def __post_init__(self) -> None:
+        energies, values = np.asarray(self.energies_ev, float), np.asarray(self.values, float)
+        if energies.ndim != 1 or energies.shape != values.shape or len(energies) < 5:
+            raise InputError(
+                f"a DOS wants two equal columns of ≥ 5 rows; got {energies.shape}, {values.shape}"
+            )
+        if not (np.isfinite(energies).all() and np.isfinite(values).all() and (np.diff(energies) > 0).all()):
+            raise InputError("the energies of a DOS must be finite and ascend, its values be finite")
+        if not energies[0] < 0 < energies[-1]:
+            raise InputError(
+                f"the DOS covers {energies[0]:g} to {energies[-1]:g} eV from the Fermi level, which is not "
+                "inside; is the Fermi energy that of the same run?"
+            )
+        if values.min() < -1e-6 * values.max() or not np.interp(0.0, energies, values) > 0:
+            raise InputError("a DOS must not be negative, and must be positive at the Fermi level")
+        object.__setattr__(self, "energies_ev", energies)
+        object.__setattr__(self, "values", values)
+
+    @property
+    def ratio(self) -> np.ndarray:
+        """N(ε)/N(E_F), shape (n,)."""
+        return self.values / np.interp(0.0, self.energies_ev, self.values)
+
+    @classmethod
+    def constant(cls, width_ev: float = 10.0, points: int = 401) -> ElectronicDos:
+        """N(ε) = N(E_F) from −`width_ev` to `width_ev`."""
+        return cls(np.linspace(-width_ev, width_ev, points), np.ones(points))
+
+    def quadrature(self, finest_ev: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Energies, trapezoidal weights (eV) and N/N(E_F) − 1 on a mesh that is `finest_ev` fine around E_F.
+
+        The grid of the file is kept and refined, by linear interpolation, where the Green's functions vary
+        within the Matsubara frequencies.
+        """
+        span = max(-self.energies_ev[0], self.energies_ev[-1])
+        steps = np.geomspace(finest_ev, span, max(20, int(25 * np.log10(span / finest_ev))))
+        fine = np.concatenate([-steps[::-1], np.linspace(-finest_ev, finest_ev, 9), steps])
+        inside = fine[(fine > self.energies_ev[0]) & (fine < self.energies_ev[-1])]
+        mesh = np.unique(np.concatenate([self.energies_ev, inside]))
+        weights = np.zeros_like(mesh)
+        weights[:-1] += np.diff(mesh) / 2
+        weights[1:] += np.diff(mesh) / 2
+        return mesh, weights, np.interp(mesh, self.energies_ev, self.ratio) - 1
+
+
+def read_electronic_dos(path: str | Path, fermi_ev: float | None = None) -> ElectronicDos:
+    """Read N(ε): the output of QE's dos.x, or any text with energy (eV) and DOS in two columns.
+
+    Parameters
+    ----------
+    path : path-like
+        Text, perhaps gz. dos.x writes ``EFermi = … eV`` into its header.
+    fermi_ev : float, optional
+        Fermi energy on the scale of the file; None takes that of the header, or 0 if it has none.
+
+    Raises
+    ------
+    InputError
+        Not two columns of numbers; see `ElectronicDos`.
+    """
+    path = Path(path)
+    text = read_text(path)
+    rows = []
+    for line in text.split("\n"):
+        words = line.replace("D", "E").split()
+        try:
+            rows.append([float(word) for word in words[:2]])
+        except ValueError:
+            continue
+    rows = [row for row in rows if len(row) == 2]
+    if len(rows) < 5:
+        raise InputError(f"{path} holds no two columns of numbers (energy in eV, density of states)")
+    if fermi_ev is None:
+        found = re.search(r"EFermi\s*=\s*([-+\d.]+)", text)
+        fermi_ev = float(found.group(1)) if found else 0.0
+    table = np.array(rows)
+    try:
+        return ElectronicDos(table[:, 0] - fermi_ev, table[:, 1])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error

@@ -1,0 +1,99 @@
+"""Isotope coefficients from one electron-phonon run: G(q) holds no mass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from himlip_ase.errors import InputError
+from himlip_ase.superconductivity.elph_matrices import ElphMatrices
+from himlip_ase.superconductivity.spectral import GammaWeight, mode_coupling
+from himlip_ase.superconductivity.tc import Method, NoTc, Tc, critical_temperature
+
+if TYPE_CHECKING:
+    from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+
+
+@dataclass(frozen=True)
+class IsotopeEffect:
+    """α = −∂lnTc/∂lnM at fixed force constants, μ* fixed at the highest phonon.
+
+    Attributes
+    ----------
+    method : str
+    mu_star : float
+    elements : dict of str to float
+        One coefficient for each element.
+    total : float
+        All masses scaled together; ½ exactly, as λ does not change and ω_log, ω₂ go with M^(−½).
+    """
+
+    method: Method
+    mu_star: float
+    elements: dict[str, float]
+    total: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "method": self.method,
+            "mu_star": self.mu_star,
+            "elements": self.elements,
+            "total": self.total,
+            "how": "−∂lnTc/∂lnM by central differences at fixed force constants",
+        }
+
+
+def isotope_effect(
+    elph: ElphMatrices,
+    phonons: DynamicalMatrices,
+    mu_star: float = 0.13,
+    method: Method = "allen-dynes",
+    sigma_ry: float | None = None,
+    gamma_weight: GammaWeight = "counted",
+    accept: Sequence[str] = (),
+    step: float = 0.02,
+) -> IsotopeEffect | NoTc:
+    """Isotope coefficients of each element, and of all together, by central differences in ln M.
+
+    Anharmonic force constants depend on the masses too: for them the coefficient between two isotopes is
+    `formulas.isotope_coefficient` of the Tc of their own SSCHA runs.
+
+    Parameters
+    ----------
+    elph, phonons, sigma_ry, gamma_weight
+        As in `mode_coupling`.
+    mu_star, method, accept
+        As in `critical_temperature`.
+    step : float
+        In ln M.
+
+    Returns
+    -------
+    IsotopeEffect, or NoTc with the reason
+    """
+    if not 0 < step < 0.5:
+        raise InputError(f"step = {step}; a small positive number is wanted")
+    symbols = phonons.primitive.get_chemical_symbols()
+    natural = phonons.primitive.get_masses()
+    failed: list[NoTc] = []
+
+    def log_tc(scaled: Sequence[str], power: float) -> float:
+        masses = [m * np.exp(power) if s in scaled else m for s, m in zip(symbols, natural, strict=True)]
+        spectrum = mode_coupling(elph, phonons.with_masses(masses), sigma_ry, gamma_weight).spectrum()
+        entry = critical_temperature(spectrum, mu_star, method, accept)
+        if isinstance(entry, Tc):
+            return float(np.log(entry.kelvin))
+        failed.append(entry)
+        return float("nan")
+
+    def coefficient(scaled: Sequence[str]) -> float:
+        return (log_tc(scaled, -step) - log_tc(scaled, step)) / (2 * step)
+
+    names = list(dict.fromkeys(symbols))
+    elements = {name: coefficient([name]) for name in names}
+    total = coefficient(names)
+    return failed[0] if failed else IsotopeEffect(method, mu_star, elements, total)

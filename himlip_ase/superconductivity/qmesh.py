@@ -1,0 +1,128 @@
+"""How λ and Tc depend on the q-grid of G(q), and on the mesh onto which it is interpolated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from himlip_ase.errors import InputError
+from himlip_ase.superconductivity.elph_matrices import ElphMatrices
+from himlip_ase.superconductivity.spectral import GammaWeight, interpolated_coupling, mode_coupling
+from himlip_ase.superconductivity.swap import swap_onto_grid
+from himlip_ase.superconductivity.tc import Method, Tc, critical_temperature
+
+if TYPE_CHECKING:
+    from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+
+
+@dataclass(frozen=True)
+class QMeshRow:
+    """One q-grid of G(q), and one mesh of the sum.
+
+    Attributes
+    ----------
+    elph_dims, mesh : tuple of 3 int
+        Equal for the plain sum over the grid itself.
+    lambda_total, omega_log_k : float
+    kelvin : float
+        nan where there is no Tc.
+    reason : str
+        Why there is none.
+    """
+
+    elph_dims: tuple[int, int, int]
+    mesh: tuple[int, int, int]
+    lambda_total: float
+    omega_log_k: float
+    kelvin: float
+    reason: str = ""
+
+    @property
+    def interpolated(self) -> bool:
+        """Whether G was Fourier-interpolated."""
+        return self.elph_dims != self.mesh
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "elph_grid": list(self.elph_dims),
+            "mesh": list(self.mesh),
+            "lambda": _finite(self.lambda_total),
+            "omega_log_kelvin": _finite(self.omega_log_k),
+            "tc_kelvin": _finite(self.kelvin),
+            "reason": self.reason,
+        }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def q_mesh_convergence(
+    elphs: Sequence[ElphMatrices],
+    phonons: DynamicalMatrices,
+    meshes: Sequence[Sequence[int]] = (),
+    mu_star: float = 0.13,
+    method: Method = "allen-dynes",
+    sigma_ry: float | None = None,
+    gamma_weight: GammaWeight = "counted",
+    accept: Sequence[str] = (),
+) -> tuple[QMeshRow, ...]:
+    """λ, ω_log and one Tc for each grid of G(q): the plain sum, and interpolated onto each of `meshes`.
+
+    Parameters
+    ----------
+    elphs : sequence of ElphMatrices
+        Of one crystal, on different grids; all with the broadening `sigma_ry`.
+    phonons : DynamicalMatrices
+        On the finest of these grids (a multiple of the others): the coarser sums take their q-points from it.
+    meshes : sequence of three int
+        Denser meshes; those coarser than the grid of a G are skipped for it.
+    mu_star, method, accept
+        As in `critical_temperature`.
+    sigma_ry, gamma_weight
+        As in `mode_coupling`.
+
+    Raises
+    ------
+    InputError
+        Grids that do not nest, another crystal, a broadening that one run has not.
+    """
+    if not elphs:
+        raise InputError("q_mesh_convergence wants at least one set of el-ph matrices")
+    rows = []
+    for elph in sorted(elphs, key=lambda item: int(np.prod(item.dims))):
+        here = at_grid(phonons, elph)
+        couplings = [mode_coupling(elph, here, sigma_ry, gamma_weight)]
+        for mesh in meshes:
+            if all(m >= d for m, d in zip(mesh, elph.dims, strict=True)) and tuple(mesh) != tuple(elph.dims):
+                couplings.append(interpolated_coupling(elph, phonons, mesh, sigma_ry, gamma_weight))
+        for coupling in couplings:
+            spectrum = coupling.spectrum()
+            entry = critical_temperature(spectrum, mu_star, method, (*accept, "coarse"))
+            rows.append(
+                QMeshRow(
+                    elph.dims,
+                    coupling.dims,
+                    spectrum.lambda_total,
+                    spectrum.omega_log_k,
+                    entry.kelvin if isinstance(entry, Tc) else float("nan"),
+                    "" if isinstance(entry, Tc) else entry.reason,
+                )
+            )
+    return tuple(rows)
+
+
+def at_grid(phonons: DynamicalMatrices, elph: ElphMatrices) -> DynamicalMatrices:
+    """The phonons at the q-points of a coarser grid."""
+    from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+
+    if any(fine % coarse for fine, coarse in zip(phonons.dims, elph.dims, strict=True)):
+        raise InputError(
+            f"the grid of the phonons {phonons.dims} is no multiple of the el-ph grid {elph.dims}"
+        )
+    nothing = np.zeros((len(elph.qpoints), *phonons.matrices.shape[1:]))
+    return swap_onto_grid(phonons, DynamicalMatrices(phonons.primitive, elph.dims, elph.qpoints, nothing))
