@@ -203,8 +203,15 @@ def supercell(
     ],
     out: FolderOption,
     reference: Annotated[
-        Path, typer.Option("--reference", help="Primitive cell that --k belongs to, e.g. crystal.extxyz.")
-    ],
+        Path | None,
+        typer.Option("--reference", help="Primitive cell that --k belongs to, e.g. crystal.extxyz."),
+    ] = None,
+    k_spacing: Annotated[
+        float | None,
+        typer.Option(
+            "--k-spacing", help="Instead of --reference and --k: Å⁻¹, 2π included.", rich_help_panel=ACCURACY
+        ),
+    ] = None,
     symmetry: Annotated[bool, typer.Option("--symmetry", help="Let pw.x use symmetry.")] = False,
     pseudo: PseudoOption = None,
     chosen: ChosenOption = None,
@@ -219,10 +226,14 @@ def supercell(
     jobs: WorkersOption = 1,
     resume: ResumeOption = False,
 ) -> None:
-    """Single points of given cells, at the k-density of the primitive cell."""
+    """Single points of given cells, at the k-density of a primitive cell or at a given spacing."""
+    from himlip_ase.errors import InputError
+
     settings = _settings(pseudo, chosen, ecutwfc, ecutrho, k, smearing, degauss, conv_thr)
     generator = {"method": "given structures", "file": structures.name}
-    primitive = _read_one(reference)
+    if (reference is None) == (k_spacing is None):
+        raise InputError("say how dense the k-points are: --reference CELL with --k, or --k-spacing")
+    primitive = None if reference is None else _read_one(reference)
     _run(
         _read_all(structures),
         out,
@@ -233,6 +244,7 @@ def supercell(
         jobs,
         resume,
         nosym=not symmetry,
+        k_spacing=k_spacing,
     )
 
 
@@ -285,6 +297,9 @@ def collect(
     partial: Annotated[
         bool, typer.Option("--partial", help="Leave unfinished runs out, instead of refusing.")
     ] = False,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Large sets: keep one input, and no list of frames.")
+    ] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Publish finished runs as a set of labels (extxyz + provenance), refusing unfinished ones."""
@@ -297,6 +312,7 @@ def collect(
         pseudo_dir=pseudo,
         partial=partial,
         overwrite=overwrite,
+        compact=compact,
     )
     typer.echo(f"wrote {path}")
 
@@ -363,16 +379,19 @@ def _run(
     frames: Sequence[Atoms],
     out: Path,
     settings: QESettings,
-    primitive: Atoms,
+    primitive: Atoms | None,
     generator: dict,
     launcher: Launcher,
     jobs: int,
     resume: bool,
     nosym: bool = True,
+    k_spacing: float | None = None,
 ) -> None:
     from himlip_ase.dft.single_points import run_single_points, single_points
 
-    points = single_points(frames, out, settings, reference=primitive, nosym=nosym, generator=generator)
+    points = single_points(
+        frames, out, settings, reference=primitive, k_spacing=k_spacing, nosym=nosym, generator=generator
+    )
     outputs = run_single_points(points, launcher, workers=jobs, resume=resume, progress=True)
     minutes = sum(output.core_seconds for output in outputs) / 60
     typer.echo(

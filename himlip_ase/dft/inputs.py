@@ -277,6 +277,27 @@ def k_grid_like(reference: Atoms, k_grid: Sequence[int], atoms: Atoms) -> tuple[
     return tuple(max(1, math.ceil(length / spacing - 1e-6)) for length in lengths)  # type: ignore[return-value]
 
 
+def k_grid_of_spacing(atoms: Atoms, spacing: float) -> tuple[int, int, int]:
+    """The coarsest k-grid whose spacing along each reciprocal vector is at most `spacing`.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Any cell.
+    spacing : float
+        Å⁻¹, 2π included: 0.24 is 12×12×12 for the primitive cell of H3S.
+
+    Raises
+    ------
+    InputError
+        `spacing` is not positive.
+    """
+    if not (math.isfinite(spacing) and spacing > 0):
+        raise InputError(f"the k-spacing is {spacing}; give a positive number of Å⁻¹ (2π included), e.g. 0.3")
+    lengths = 2 * math.pi * np.linalg.norm(atoms.cell.reciprocal(), axis=1)
+    return tuple(max(1, math.ceil(length / spacing - 1e-6)) for length in lengths)  # type: ignore[return-value]
+
+
 def supercell_dims(reference: Atoms, atoms: Atoms, tolerance: float = 1e-4) -> tuple[int, int, int] | None:
     """Repetitions of the cell of `reference` that make that of `atoms`; None if no diagonal ones do."""
     matrix = atoms.cell.array @ np.linalg.inv(reference.cell.array)

@@ -29,6 +29,7 @@ from himlip_ase.dft.inputs import essential_ph_input, relocated
 from himlip_ase.dft.ph_files import check_ph_folder
 from himlip_ase.dft.pseudopotentials import md5
 from himlip_ase.dft.runs import Run, read_run, read_runs
+from himlip_ase.dft.single_points import TAGS
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, sha256_file, write_json
 
@@ -52,9 +53,7 @@ def labelled_atoms(run: Run, set_name: str) -> Atoms:
         pw_accuracy_ry=output.accuracy_ry,
         set=set_name,
     )
-    for key in ("amplitude", "mode"):
-        if key in run.notes:
-            atoms.info[key] = run.notes[key]
+    atoms.info.update({tag: run.notes[tag] for tag in TAGS if tag in run.notes})
     return atoms
 
 
@@ -66,6 +65,7 @@ def collect(
     pseudo_dir: str | os.PathLike | None = None,
     partial: bool = False,
     overwrite: bool = False,
+    compact: bool = False,
 ) -> Path:
     """Publish finished runs as labels.
 
@@ -83,6 +83,9 @@ def collect(
         Leave unfinished runs out instead of refusing.
     overwrite : bool
         Replace the set if it is there.
+    compact : bool
+        For large sets: keep the input of the first run only, as all differ from it in structure and k-grid
+        alone (which the labels hold), and no list of frames in the record.
 
     Returns
     -------
@@ -115,7 +118,7 @@ def collect(
     pseudopotentials = record_pseudopotentials(runs, out, pseudo_dir)
     for old in (out / "inputs").glob(f"{set_name}_*.in"):
         old.unlink()
-    for run in runs:
+    for run in runs[:1] if compact else runs:
         text = (run.folder / "pw.in").read_text()
         with atomic_write(out / "inputs" / f"{set_name}_{run.name}.in", overwrite=True) as stream:
             stream.write(relocated(text))
@@ -135,7 +138,10 @@ def collect(
             "count": len(runs),
             "core_seconds": round(sum(run.output.core_seconds for run in runs), 2),
             "worst_accuracy_ry": max(run.output.accuracy_ry for run in runs),
-            "frames": [
+            "retried": [run.name for run in runs if run.notes.get("retries")],
+            "frames": []
+            if compact
+            else [
                 {
                     "name": run.name,
                     "k_grid": list(run.request.k_grid),

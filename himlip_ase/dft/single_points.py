@@ -13,7 +13,7 @@ from typing import Any
 
 from ase import Atoms
 
-from himlip_ase.dft.inputs import QESettings, k_grid_like, pw_input
+from himlip_ase.dft.inputs import QESettings, k_grid_like, k_grid_of_spacing, pw_input
 from himlip_ase.dft.parse import PwOutput
 from himlip_ase.dft.runner import (
     Launcher,
@@ -27,6 +27,9 @@ from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import FolderLock
 
 log = logging.getLogger(__name__)
+
+TAGS = ("amplitude", "system", "prototype", "kind")
+"""Entries of `Atoms.info` that say what a structure is; they go with it into the labels."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ def single_points(
     settings: QESettings,
     *,
     reference: Atoms | None = None,
+    k_spacing: float | None = None,
     nosym: bool = True,
     generator: Mapping[str, Any] | None = None,
 ) -> list[SinglePoint]:
@@ -58,6 +62,8 @@ def single_points(
         `settings.k_grid` is that of `reference`.
     reference : Atoms, optional
         Primitive cell; each frame gets the same k-density, see `k_grid_like`. None: the grid is used as is.
+    k_spacing : float, optional
+        Å⁻¹, 2π included; each frame gets its own grid, see `k_grid_of_spacing`, and `settings.k_grid` is unused.
     nosym : bool
         Do not look for symmetries: right for disordered cells.
     generator : mapping, optional
@@ -73,13 +79,16 @@ def single_points(
     jobs = []
     for index, frame in enumerate(frames):
         try:
-            grid = settings.k_grid if reference is None else k_grid_like(reference, settings.k_grid, frame)
+            grid = settings.k_grid
+            if k_spacing is not None:
+                grid = k_grid_of_spacing(frame, k_spacing)
+            elif reference is not None:
+                grid = k_grid_like(reference, settings.k_grid, frame)
             text = pw_input(frame, settings.with_k_grid(grid), nosym=nosym)
         except InputError as error:
             raise InputError(f"structure {index}: {error}") from error
         notes: dict[str, Any] = {"generator": dict(generator)} if generator else {}
-        if "amplitude" in frame.info:
-            notes["amplitude"] = float(frame.info["amplitude"])
+        notes |= {tag: _plain(frame.info[tag]) for tag in TAGS if tag in frame.info}
         jobs.append(SinglePoint(Path(folder) / f"{index:03d}", text, notes))
     return jobs
 
@@ -170,6 +179,10 @@ def run_single_points(
             f"{shown}\nTry them again with --resume"
         )
     return [results[index] for index in range(len(jobs))]
+
+
+def _plain(value: Any) -> str | float:
+    return value if isinstance(value, str) else float(value)
 
 
 def _run(job: SinglePoint, launcher: Launcher) -> PwOutput:
