@@ -24,7 +24,7 @@ PIP := $(BIN)/python -m pip install -q $(PIP_FLAGS)
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
-setup: $(STAMPS)/sscha $(STAMPS)/dev
+setup: $(STAMPS)/dev
 
 $(STAMPS)/venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -49,14 +49,14 @@ $(STAMPS)/dev: $(STAMPS)/package
 	@$(PIP) -e ".[dev]"
 	@touch $@
 
-# compiled from source: a few minutes
+# python-sscha, the judge of our SSCHA in the tests: compiled from source, a few minutes
 $(STAMPS)/sscha: $(STAMPS)/package scripts/system_packages.sh
 	@PYTHON=$(BIN)/python scripts/system_packages.sh sscha
 	@echo "Building python-sscha and CellConstructor (a few minutes, once)"
 	@$(PIP) -e ".[sscha]"
 	@touch $@
 
-h3s: $(STAMPS)/sscha
+h3s: $(STAMPS)/package
 	$(BIN)/python workflows/h3s_sscha.py --folder $(RUN) --resume $(H3S_FLAGS)
 
 lint: $(STAMPS)/dev
