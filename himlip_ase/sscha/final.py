@@ -31,12 +31,10 @@ class _Figures:
     stress: tuple[np.ndarray, np.ndarray] | None
     hessian: HessianEstimate
     kong_liu: float
-    force_calls: int
-    force_calls_saved: int
 
 
 def final_name(number: int, n: int) -> str:
-    """Name of the files in ``state/`` of the final ensemble of n configurations after `number` populations."""
+    """Name in ``state/`` of the final ensemble of n configurations, after `number` populations."""
     return f"hessian_{number:03d}_{n}"
 
 
@@ -77,9 +75,8 @@ def finish(stages: list[Stage], work: Work) -> SschaResult:
         ),
         engine=work.engine.name,
         force_calls=sum(r.n_configurations + 1 for r in records if not r.reused)
-        + (final.force_calls if final is not None else 0),
-        force_calls_saved=sum(r.n_configurations for r in records if r.reused)
-        + (final.force_calls_saved if final is not None else 0),
+        + (0 if final is None else settings.n_hessian_configurations + 1),
+        force_calls_saved=sum(r.n_configurations for r in records if r.reused),
     )
 
 
@@ -105,8 +102,16 @@ def _final_figures(last: Stage, number: int, work: Work) -> _Figures:
             disagreement += f"{'; ' if disagreement else ''}its stress is {z:.1f} errors from the target"
     bar.begin("free-energy Hessian", settings.n_blocks)
     with bar.timed("Hessian"):
-        estimate = estimate_hessian(target, kept.ensemble, last.maker, group, settings.n_blocks, bar.step)
-    reused = not kept.is_from(target)
+        estimate = estimate_hessian(
+            target,
+            kept.ensemble,
+            last.maker,
+            group,
+            settings.n_blocks,
+            bar.step,
+            fourth=settings.hessian_order == "third+fourth",
+            seed=settings.seed,
+        )
     return _Figures(
         disagreement,
         total - last.reference,
@@ -114,6 +119,4 @@ def _final_figures(last: Stage, number: int, work: Work) -> _Figures:
         stress,
         estimate,
         work.engine.kong_liu(kept.ensemble, kept.drawn, target),
-        0 if reused else len(kept.ensemble) + 1,
-        len(kept.ensemble) if reused else 0,
     )

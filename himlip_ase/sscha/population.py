@@ -57,7 +57,7 @@ def run_population(number: int, begun: DynamicalMatrices, stages: list[Stage], w
     start = HarmonicDistribution(begun, settings.temperature_k)
     n = next_size(stages, settings)
     neighbour = work.neighbour
-    offered = neighbour.population if neighbour is not None and not stages else None
+    offered = neighbour.kept if neighbour is not None and not stages else None
     kept = take_ensemble(name, start, n, number, work, offered)
     if stages:
         reference = stages[0].reference

@@ -166,9 +166,7 @@ def test_a_grid_without_the_crystals_symmetry_is_explained(tmp_path):
     pytest.importorskip("sscha")
     crystal = BondCrystal(cscl(), (1, 1, 2), SHELLS)
     with pytest.raises(InputError, match="grid lacks rotations"):
-        run_sscha(
-            crystal.harmonic(), crystal, dataclasses.replace(SETTINGS, engine="python-sscha"), tmp_path
-        )
+        run_sscha(crystal.harmonic(), crystal, dataclasses.replace(SETTINGS, engine="python-sscha"), tmp_path)
 
 
 def test_the_hessian_can_be_added_later(unbroken, crystal, harmonic, tmp_path):
