@@ -113,7 +113,7 @@ def orbits(operations: Operations) -> list[Orbit]:
 
 def spanning_directions(rotations: np.ndarray) -> np.ndarray:
     """Fewest unit vectors (K, 3) whose images under some rotations span space, well conditioned."""
-    candidates = _candidates()
+    candidates = np.concatenate(direction_candidates(200))
     images = np.einsum("sij,cj->csi", rotations, candidates)
     squares = np.einsum("csi,csj->cij", images, images) / len(rotations)
     chosen: list[int] = []
@@ -131,12 +131,12 @@ def spanning_directions(rotations: np.ndarray) -> np.ndarray:
     return np.eye(3)
 
 
-def _candidates() -> np.ndarray:
-    """Axes, diagonals and a fixed set of general directions."""
-    grid = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    general = np.random.default_rng(0).normal(size=(200, 3))
-    vectors = np.concatenate([np.eye(3), grid[np.abs(grid).sum(axis=1) > 1], general])
-    return vectors / np.linalg.norm(vectors, axis=1)[:, None]
+def direction_candidates(n_general: int) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors: axes and diagonals, and a fixed set of general directions."""
+    grid = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:13]
+    general = np.random.default_rng(0).normal(size=(n_general, 3))
+    special = np.concatenate([np.eye(3), -grid[np.abs(grid).sum(axis=1) > 1]])
+    return tuple(v / np.linalg.norm(v, axis=1)[:, None] for v in (special, general))
 
 
 def displacements(operations: Operations, found: list[Orbit]) -> np.ndarray:
