@@ -42,6 +42,11 @@ class SymmetryBasis:
     def __len__(self) -> int:
         return self._functions.shape[1]
 
+    @property
+    def nonzeros(self) -> int:
+        """Numbers that the basis consists of."""
+        return int(self._functions.nnz)
+
     def coefficients(self, blocks: list[np.ndarray]) -> np.ndarray:
         """Project Φ(q) on the basis: Hermitian part, symmetric part, acoustic sum rule.
 
@@ -83,7 +88,7 @@ class SymmetryBasis:
 
 
 def _pair_functions(group: SpaceGroup) -> sparse.csr_matrix:
-    """Columns: orthonormal symmetric Φ(0a, Rb) over (a, R, b, 3, 3), the acoustic sum rule not yet imposed."""
+    """Columns: orthonormal symmetric Φ(0a, Rb) over (a, R, b, 3, 3), the acoustic sum rule apart."""
     n, total = group.n, group.n * len(group.cells)
     n_pairs = n * total
     maps = np.stack(

@@ -5,8 +5,8 @@
 
 An engine sees an ensemble, the Gaussian it was drawn from (`drawn`: matrices, centroids, masses and
 temperature) and the Gaussian it is asked about (`target`); where they differ, every average is reweighted by
-importance sampling.  `target` may differ from `drawn` in force constants and centroids, with the native engine
-also in masses and temperature (isotope and temperature series), never in cell or grid.
+importance sampling.  `target` may differ from `drawn` in force constants and centroids, with the native
+engine also in masses and temperature (isotope and temperature series), never in cell or grid.
 """
 
 from __future__ import annotations
