@@ -1,18 +1,43 @@
-"""Free-energy Hessian with error bars from splitting its ensemble."""
+"""Free-energy Hessian with the third- and the fourth-order SCHA force constants, and its error bars.
+
+    ∂²F/∂R² = Φ + Φ³ Λ [1 - Φ⁴ Λ]⁻¹ Φ³
+
+(Bianco et al., PRB 96, 014111 (2017), eq. 21).  It is block-diagonal in q: each irreducible q is solved on
+its symmetry-adapted pairs (:mod:`himlip_ase.sscha.pair_space`), where Φ⁴ acts as an average over the
+ensemble, and carried over its star.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha.ensemble import Ensemble
+from himlip_ase.sscha.fourth_order import (
+    EnsembleWaves,
+    FourthOrder,
+    ensemble_waves,
+    project,
+    third_order_blocks,
+    turned,
+)
+from himlip_ase.sscha.little_group import GridSymmetry, LittleOperation, grid_modes, multiplets
+from himlip_ase.sscha.pair_space import PairSpace
 from himlip_ase.sscha.residual import Residual
+from himlip_ase.sscha.response import Response, influences, respond
 from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.third_order import hessian_with_bubble, third_order
+from himlip_ase.units import signed_frequencies_cm
+
+RESAMPLES = 200
+"""Bootstrap samples of the error bars."""
+
+HALVINGS = 4
+"""Ways to halve the ensemble at random, for the bias."""
 
 
 @dataclass(frozen=True)
@@ -26,75 +51,272 @@ class HessianEstimate:
     sigma_cm : ndarray, shape (nq, 3n)
         Standard error of each frequency, cm⁻¹.
     bias_cm : ndarray, shape (nq, 3n)
-        Jackknife estimate of the bias left by the finite ensemble (the bubble is quadratic in noisy
-        third-order constants), cm⁻¹.
+        Estimate of the bias left by the finite ensemble (the correction is quadratic in noisy third-order
+        constants), cm⁻¹; not subtracted.
+    fourth : bool
+        Whether the fourth order is in.
+    iterations : int
+        Largest number of applications of Φ⁴ in a linear solve; 0 without the fourth order.
+    residual : float
+        Largest relative residual of a linear solve.
+    positive : bool
+        False if 1 - Φ⁴Λ was met with a negative direction: the auxiliary is then no minimum of the free
+        energy (or the ensemble is too small), and the Hessian is not to be trusted.
     """
 
     hessian: DynamicalMatrices
     sigma_cm: np.ndarray
     bias_cm: np.ndarray
+    fourth: bool = False
+    iterations: int = 0
+    residual: float = 0.0
+    positive: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """An irreducible q: its star, its responses, and what they were made from."""
+
+    q: int
+    star: dict[int, LittleOperation]
+    space: PairSpace
+    responses: list[Response]
+
+    def correction(self) -> np.ndarray:
+        """Mass-reduced correction to the auxiliary at q, (3n, 3n), eV/Å²/amu."""
+        return np.sum([r.matrix(r.coefficients()) for r in self.responses], axis=0)
+
+    def bias(self, weights: np.ndarray, blocks: list[slice], generator: np.random.Generator) -> np.ndarray:
+        """Mean change of the correction on halves of the ensemble: as much again as its bias on the whole."""
+        total, whole = np.zeros_like(self.correction()), self.correction()
+        if len(blocks) < 2:
+            return total
+        for _ in range(HALVINGS):
+            for half in np.array_split(generator.permutation(len(blocks)), 2):
+                own = np.zeros_like(weights)
+                for block in half:
+                    own[blocks[block]] = weights[blocks[block]]
+                part = np.sum([r.matrix(r.on_blocks(half, own)) for r in self.responses], axis=0)
+                total += (part - whole) / (2 * HALVINGS)
+        return total
+
+
+def free_energy_hessian(
+    distribution: HarmonicDistribution,
+    ensemble: Ensemble,
+    group: SpaceGroup,
+    fourth: bool = True,
+    weights: np.ndarray | None = None,
+    subtract_response: bool = True,
+) -> DynamicalMatrices:
+    """Free-energy Hessian without error bars.
+
+    Parameters
+    ----------
+    distribution : HarmonicDistribution
+        The auxiliary; symmetric under `group`.
+    ensemble : Ensemble
+        Drawn from it, or reweighted to it.
+    group : SpaceGroup
+        Of the auxiliary.
+    fourth : bool
+        Include Φ⁴.
+    weights : ndarray, shape (n,), optional
+        Of the configurations; equal by default.
+    subtract_response : bool
+        Take the ensemble's own linear response out of the forces (see :mod:`himlip_ase.sscha.fourth_order`).
+        python-sscha does not.
+
+    Returns
+    -------
+    DynamicalMatrices
+        eV/Å²; negative eigenvalues are instabilities.
+
+    Raises
+    ------
+    CalculationError
+        The auxiliary lacks the symmetry of `group`, or the linear solve did not converge.
+    """
+    symmetry = GridSymmetry(group, distribution.dynamical.primitive.cell.array, grid_modes(distribution))
+    waves = ensemble_waves(symmetry.modes, ensemble, group if subtract_response else None, weights)
+    blocks = [slice(0, len(ensemble))]
+    points = [_point(symmetry, q, star, waves, fourth, blocks)[0] for q, star in irreducible(symmetry)]
+    return _assemble(distribution, symmetry, {point.q: point.correction() for point in points}, points)
+
+
+def irreducible(symmetry: GridSymmetry) -> list[tuple[int, dict[int, LittleOperation]]]:
+    """One q of each star, and the star: images with an operation that leads there."""
+    found, seen = [], set[int]()
+    for q in range(len(symmetry.modes.energies)):
+        if q not in seen:
+            star = symmetry.star(q)
+            seen |= set(star)
+            found.append((q, star))
+    return found
+
+
+def _point(
+    symmetry: GridSymmetry,
+    q: int,
+    star: dict[int, LittleOperation],
+    waves: EnsembleWaves,
+    fourth: bool,
+    blocks: list[slice],
+) -> tuple[_Point, list[EnsembleWaves]]:
+    """The responses of one q, and the ensemble turned to the arms of its star."""
+    operations = symmetry.operations(q)
+    space = PairSpace(symmetry, q, operations)
+    bases = [space.basis(multiplet) for multiplet in multiplets(symmetry, q, operations)]
+    arms = [turned(waves, symmetry, operation) for operation in symmetry.arms(q)]
+    thirds = third_order_blocks(arms, space, bases, blocks)
+    fourths: list[FourthOrder | None] = [None] * len(bases)
+    if fourth:
+        dimensions = [basis.multiplet.dimension for basis in bases]
+        projections = project(arms, space, dimensions, [b.tensors for b in bases], [b.slices for b in bases])
+        fourths = [
+            FourthOrder(a, s, d * len(arms)) for (a, s), d in zip(projections, dimensions, strict=True)
+        ]
+    responses = [
+        respond(basis, third, order, waves.weights)
+        for basis, third, order in zip(bases, thirds, fourths, strict=True)
+    ]
+    return _Point(q, star, space, responses), arms
+
+
+def _assemble(
+    distribution: HarmonicDistribution,
+    symmetry: GridSymmetry,
+    corrections: dict[int, np.ndarray],
+    points: list[_Point],
+) -> DynamicalMatrices:
+    """Φ plus mass-reduced corrections at the irreducible q, carried over their stars."""
+    dynamical = distribution.dynamical
+    blocks = np.empty_like(dynamical.matrices)
+    roots = 1 / symmetry.modes.inverse_roots
+    for point in points:
+        correction = corrections[point.q]
+        correction = (correction + correction.conj().T) / 2 * np.outer(roots, roots)
+        for image, operation in point.star.items():
+            turn = symmetry.matrix(operation, point.q)
+            blocks[image] = turn @ (correction.conj() if operation.conjugates else correction) @ turn.conj().T
+    return DynamicalMatrices(
+        dynamical.primitive,
+        dynamical.dims,
+        dynamical.qpoints,
+        dynamical.matrices + blocks[distribution.grid_order],
+    )
 
 
 def estimate_hessian(
     distribution: HarmonicDistribution,
     ensemble: Ensemble,
-    maker: Residual,
+    maker: Residual | None,
     group: SpaceGroup,
-    n_blocks: int,
+    n_blocks: int = 10,
     on_step: Callable[[int], None] | None = None,
+    fourth: bool = False,
+    seed: int = 0,
 ) -> HessianEstimate:
-    """Hessian of an ensemble with a delete-one-block jackknife.
+    """Hessian of a fresh ensemble with the error of its frequencies.
+
+    The error joins a bootstrap over pairs of configurations, to first order in their weights (which needs no
+    further linear solve), with the noise of the auxiliary.
 
     Parameters
     ----------
     distribution : HarmonicDistribution
-        The auxiliary.
+        The auxiliary; symmetric under `group`.
     ensemble : Ensemble
-        Fresh draw from it.
-    maker : Residual
+        Fresh draw from it, opposites adjacent.
+    maker : Residual or None
         Residual on the ensemble that made the auxiliary; its blocks carry the auxiliary's own noise into the
-        Hessian's error.
+        Hessian's error.  None for an auxiliary that is exact.
     group : SpaceGroup
         Of the auxiliary.
     n_blocks : int
-        Blocks of the jackknife.
+        Blocks of the ensemble that are halved at random for the bias.
     on_step : callable, optional
-        Called with the number of blocks done.
+        Called with the number of irreducible q done.
+    fourth : bool
+        Include Φ⁴.
+    seed : int
+        Of the bootstrap.
+
+    Raises
+    ------
+    CalculationError
+        As :func:`free_energy_hessian`.
     """
-    weights, total = [], None
-    tensors = []
-    for number, block in enumerate(ensemble.pair_blocks(n_blocks), start=1):
-        tensors.append(third_order(distribution, ensemble.part(block), group))
-        weights.append(len(block) / len(ensemble))
-        total = tensors[-1] * weights[-1] if total is None else total + tensors[-1] * weights[-1]
+    symmetry = GridSymmetry(group, distribution.dynamical.primitive.cell.array, grid_modes(distribution))
+    waves = ensemble_waves(symmetry.modes, ensemble, group)
+    generator = np.random.default_rng(seed)
+    pairs = (len(ensemble) + 1) // 2
+    draws = generator.multinomial(pairs, np.full(pairs, 1 / pairs), size=RESAMPLES) - 1.0
+    edges = 2 * (np.arange(n_blocks + 1) * pairs // n_blocks)
+    blocks = [slice(int(a), int(b)) for a, b in pairwise(edges) if b > a]
+    auxiliary_noise = _auxiliary_noise(symmetry, distribution, maker, generator)
+    base = np.empty_like(distribution.dynamical.matrices)
+    base[distribution.grid_order] = distribution.dynamical.matrices
+    base = base * np.outer(symmetry.modes.inverse_roots, symmetry.modes.inverse_roots)
+    sigma, bias = (np.zeros(base.shape[:2]) for _ in range(2))
+    corrections: dict[int, np.ndarray] = {}
+    points: list[_Point] = []
+    solves = []
+    for number, (q, star) in enumerate(irreducible(symmetry), start=1):
+        point, arms = _point(symmetry, q, star, waves, fourth, blocks)
+        whole = corrections[q] = point.correction()
+        samples = auxiliary_noise[:, q].copy()
+        for response, each in zip(
+            point.responses, influences(point.responses, arms, point.space, group), strict=True
+        ):
+            paired = np.add.reduceat(each, np.arange(0, len(ensemble), 2))
+            samples += response.matrix(np.tensordot(draws, paired, 1))
+        spread = _frequencies(base[q] + whole + samples, q, symmetry)
+        centre = _frequencies(base[q] + whole, q, symmetry)
+        excess = point.bias(waves.weights, blocks, generator)
+        images = list(star)
+        sigma[images] = np.sqrt(((spread - centre) ** 2).mean(axis=0))
+        bias[images] = centre - _frequencies(base[q] + whole - excess, q, symmetry)
+        solves += [response.solution for response in point.responses]
+        points.append(_Point(q, star, point.space, []))
         if on_step is not None:
             on_step(number)
-    assert total is not None
-    hessian = hessian_with_bubble(distribution, total, group)
-    whole = hessian.frequencies()
-    deleted = np.array(
-        [
-            hessian_with_bubble(distribution, (total - weight * tensor) / (1 - weight), group).frequencies()
-            for tensor, weight in zip(tensors, weights, strict=True)
-        ]
+    return HessianEstimate(
+        _assemble(distribution, symmetry, corrections, points),
+        sigma[distribution.grid_order],
+        bias[distribution.grid_order],
+        fourth,
+        max(s.iterations for s in solves),
+        max(s.residual for s in solves),
+        all(s.positive for s in solves),
     )
-    mean = deleted.mean(axis=0)
-    spread = (n_blocks - 1) / n_blocks * ((deleted - mean) ** 2).sum(axis=0)
-    changes = (maker.blocks - maker.blocks.mean(axis=0)) / np.sqrt(len(maker.blocks))
-    moved = np.array(
-        [
-            DynamicalMatrices(
-                hessian.primitive, hessian.dims, hessian.qpoints, hessian.matrices + change
-            ).frequencies()
-            for change in changes
-        ]
-    )
-    from_auxiliary = ((moved - whole) ** 2).sum(axis=0) / (len(moved) - 1)
-    sigma = np.sqrt(spread + from_auxiliary)
-    bias = (n_blocks - 1) * (mean - whole)
-    sigma[0][acoustic(hessian)] = 0
-    bias[0][acoustic(hessian)] = 0
-    return HessianEstimate(hessian, sigma, bias)
+
+
+def _frequencies(matrices: np.ndarray, q: int, symmetry: GridSymmetry) -> np.ndarray:
+    """Wavenumbers (cm⁻¹) of mass-reduced matrices (..., 3n, 3n), the translations exactly zero."""
+    values = np.linalg.eigvalsh((matrices + matrices.conj().swapaxes(-1, -2)) / 2)
+    frequencies = signed_frequencies_cm(values)
+    if q == 0:
+        small = np.argsort(np.abs(values), axis=-1)[..., :3]
+        np.put_along_axis(frequencies, small, 0.0, axis=-1)
+    return frequencies
+
+
+def _auxiliary_noise(
+    symmetry: GridSymmetry,
+    distribution: HarmonicDistribution,
+    maker: Residual | None,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Random mass-reduced changes of the auxiliary with the covariance of its maker's blocks."""
+    blocks = np.zeros((RESAMPLES, *distribution.dynamical.matrices.shape), dtype=complex)
+    if maker is not None:
+        count = len(maker.blocks)
+        changes = (maker.blocks - maker.blocks.mean(axis=0)) / np.sqrt(count * (count - 1))
+        blocks[:, distribution.grid_order] = np.tensordot(
+            generator.standard_normal((RESAMPLES, count)), changes, 1
+        )
+    return blocks * np.outer(symmetry.modes.inverse_roots, symmetry.modes.inverse_roots)
 
 
 def acoustic(dynamical: DynamicalMatrices) -> np.ndarray:

@@ -1,0 +1,265 @@
+"""Static response of the auxiliary on one multiplet: the linear solve behind the Hessian, and its sampling
+error.
+
+The correction to the auxiliary is h = -tᵀ K⁻¹ t with K = 1 + √-Λ Φ⁴ √-Λ; K is applied as an ensemble average
+and the solve is conjugate gradients.  Both t and K are averages over configurations, so that the first-order
+change of h with the weight of a configuration needs no further solve: with x = K⁻¹t,
+
+    dh = -(dtᵀ x + xᵀ dt - xᵀ dK x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator, minres
+
+from himlip_ase.errors import CalculationError
+from himlip_ase.sscha.fourth_order import EnsembleWaves, FourthOrder, components, group_mean, project
+from himlip_ase.sscha.pair_space import PairBasis, PairSpace
+from himlip_ase.sscha.symmetry import SpaceGroup
+
+TOLERANCE = 1e-9
+"""Relative residual of the linear solve."""
+
+MAX_ITERATIONS = 1000
+
+
+@dataclass(frozen=True)
+class Solve:
+    """Solution of K x = t.
+
+    Attributes
+    ----------
+    vectors : ndarray, shape (size, columns)
+    iterations : int
+        Applications of Φ⁴.
+    residual : float
+        Largest |t - K x|/|t|.
+    positive : bool
+        False if a direction of negative curvature of K was met: the auxiliary is then no minimum of the free
+        energy with respect to itself, or the ensemble is too small for Φ⁴.
+    """
+
+    vectors: np.ndarray
+    iterations: int
+    residual: float
+    positive: bool
+
+
+Apply = Callable[[np.ndarray], np.ndarray]
+
+
+def solve(fourth: Apply, right: np.ndarray, start: np.ndarray | None = None) -> Solve:
+    """(1 + √-Λ Φ⁴ √-Λ)⁻¹ on all columns of `right` at once, by conjugate gradients.
+
+    Parameters
+    ----------
+    fourth : callable
+        Applies √-Λ Φ⁴ √-Λ to the columns of a matrix.
+    right, start : ndarray, shape (size, columns)
+
+    Raises
+    ------
+    CalculationError
+        No convergence.
+    """
+    tiny = np.finfo(float).tiny
+    norms = np.maximum(np.linalg.norm(right, axis=0), tiny)
+    x = np.zeros_like(right) if start is None else start.copy()
+    residual = right.copy() if start is None else right - x - fourth(x)
+    direction, squares = residual.copy(), (residual**2).sum(axis=0)
+    iterations, positive = int(start is not None), True
+    while (active := np.sqrt(squares) > TOLERANCE * norms).any() and iterations < MAX_ITERATIONS:
+        image = direction + fourth(direction)
+        iterations += 1
+        curvature = (direction * image).sum(axis=0)
+        if (curvature[active] <= 0).any():
+            positive = False
+            break
+        step = np.where(active, squares / np.where(active, curvature, 1.0), 0.0)
+        x += step * direction
+        residual -= step * image
+        new = (residual**2).sum(axis=0)
+        direction = residual + new / np.maximum(squares, tiny) * direction
+        squares = new
+    if not positive:
+        x, more = _indefinite(fourth, right)
+        iterations += more
+    worst = float((np.linalg.norm(right - x - fourth(x), axis=0) / norms).max(initial=0.0))
+    if worst > 1e3 * TOLERANCE:
+        raise CalculationError(
+            f"the four-phonon response did not converge in {iterations} steps (residual {worst:.1e}); use more "
+            "configurations, or the third order alone"
+        )
+    return Solve(x, iterations + 1, worst, positive)
+
+
+def _indefinite(fourth: Apply, right: np.ndarray) -> tuple[np.ndarray, int]:
+    """The same with MINRES, column by column."""
+    size, count = len(right), 0
+
+    def apply(vector: np.ndarray) -> np.ndarray:
+        nonlocal count
+        count += 1
+        return vector + fourth(vector[:, None])[:, 0]
+
+    operator = LinearOperator((size, size), matvec=apply, dtype=float)
+    columns = [minres(operator, c, rtol=1e-14, maxiter=MAX_ITERATIONS)[0] for c in right.T]
+    return np.array(columns).T, count
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """Correction of one multiplet and what its sampling error needs.
+
+    Attributes
+    ----------
+    basis : PairBasis
+    blocks : ndarray, shape (blocks, size, columns)
+        t from each block of the ensemble, times its share.
+    fourth : FourthOrder or None
+    solution : Solve
+        x = K⁻¹t; t itself without the fourth order.
+    """
+
+    basis: PairBasis
+    blocks: np.ndarray
+    fourth: FourthOrder | None
+    solution: Solve
+
+    @property
+    def third(self) -> np.ndarray:
+        return self.blocks.sum(axis=0)
+
+    @property
+    def sources(self) -> slice:
+        """Columns of the copies, without the rest of the commutant."""
+        return slice(None, None, len(self.basis.multiplet.commutant))
+
+    def coefficients(self) -> np.ndarray:
+        """h, shape (columns, copies), eV/Å²/amu."""
+        return -self.third.T @ self.solution.vectors[:, self.sources]
+
+    def matrix(self, coefficients: np.ndarray) -> np.ndarray:
+        """Mass-reduced (..., 3n, 3n) of coefficients (..., columns, copies)."""
+        multiplet = self.basis.multiplet
+        shape = (*coefficients.shape[:-2], len(multiplet.copies), len(multiplet.commutant), -1)
+        return np.einsum(
+            "axd,rde,...arb,bye->...xy",
+            multiplet.copies,
+            multiplet.commutant,
+            coefficients.reshape(shape),
+            multiplet.copies.conj(),
+            optimize=True,
+        )
+
+    def on_blocks(self, chosen: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """h from some of the blocks, whose configurations alone have a weight; the solve starts warm."""
+        share = weights.sum()
+        third = self.blocks[chosen].sum(axis=0) / share
+        fourth, start = self.fourth, self.solution.vectors
+        if fourth is None:
+            return -third.T @ third[:, self.sources]
+        found = solve(
+            lambda x: fourth.apply(x, weights / share), third[:, self.sources], start[:, self.sources]
+        )
+        return -third.T @ found.vectors
+
+
+def respond(
+    basis: PairBasis, blocks: np.ndarray, fourth: FourthOrder | None, weights: np.ndarray
+) -> Response:
+    """Solve for the response of one multiplet."""
+    third = blocks.sum(axis=0)
+    if fourth is None:
+        return Response(basis, blocks, None, Solve(third, 0, 0.0, True))
+    return Response(basis, blocks, fourth, solve(lambda x: fourth.apply(x, weights), third))
+
+
+def influences(
+    responses: list[Response], arms: list[EnsembleWaves], space: PairSpace, group: SpaceGroup | None
+) -> list[np.ndarray]:
+    """First-order change of h of each multiplet by each configuration, (n, columns, copies), weights
+    included.
+
+    Parameters
+    ----------
+    responses : list of Response
+        Of all multiplets of one q.
+    arms, space
+        What they were made from.
+    group : SpaceGroup or None
+        That symmetrised the linear response taken out of the forces; None if none was.
+    """
+    maps = [
+        [t @ r.solution.vectors[part] for t, part in zip(r.basis.tensors, r.basis.slices, strict=True)]
+        for r in responses
+    ]
+    dimensions = [r.basis.multiplet.dimension for r in responses]
+    slices = [[slice(0, r.third.shape[1])] * len(space.stars) for r in responses]
+    weights, found = arms[0].weights, []
+    for response, (a, s) in zip(responses, project(arms, space, dimensions, maps, slices), strict=True):
+        v, f = components(arms, space, response.basis)
+        count = response.basis.multiplet.dimension * len(arms)
+        change = np.einsum("nrb,nra->nba", f, a) + 2 * np.einsum("nrb,nra->nba", v, s)
+        change = (change + change.swapaxes(1, 2)) / (3 * count)
+        if response.fourth is not None:
+            quadratic = np.einsum("nrb,nra->nba", s, a)
+            change -= (quadratic + quadratic.swapaxes(1, 2)) / (2 * count)
+            if group is not None:
+                change += _through_linear_response(response, arms[0], space, group)
+        change -= np.tensordot(weights, change, 1)
+        found.append(weights[:, None, None] * change[:, :, response.sources])
+    return found
+
+
+def _through_linear_response(
+    response: Response, waves: EnsembleWaves, space: PairSpace, group: SpaceGroup
+) -> np.ndarray:
+    """Change of xᵀ √-Λ Φ⁴ √-Λ x through what each configuration adds to the linear response taken out of δf.
+
+    For δf = L u in Gaussian averages it is -Re Σ_k tr[L(k) Y(k)]/d with a density Y quadratic in x;
+    configuration I adds -(δf v† + v δf†)/2 to L.  Shape (n, columns, columns).
+    """
+    modes, columns = space.symmetry.modes, response.third.shape[1]
+    densities = _densities(response, waves, space)
+    result = np.empty((len(waves.weights), columns, columns))
+    for b in range(columns):
+        for a in range(b, columns):
+            both = (densities[b, a] + densities[a, b]) / 2
+            both = group_mean(modes, group, (both + both.conj().swapaxes(1, 2)) / 2, mass_power=-0.5)
+            values = np.einsum("knx,knx->n", waves.excess.conj(), waves.scaled @ both.swapaxes(1, 2))
+            result[:, b, a] = result[:, a, b] = values.real
+    return result / response.basis.multiplet.dimension
+
+
+def _densities(response: Response, waves: EnsembleWaves, space: PairSpace) -> np.ndarray:
+    """Y(k), before the mean over the group, for each pair of columns: (columns, columns, nq, 3n, 3n)."""
+    modes, basis = space.symmetry.modes, response.basis
+    precision, columns = 1 / waves.variances, response.third.shape[1]
+    densities = np.zeros((columns, columns, *modes.vectors.shape), dtype=complex)
+    traces = np.zeros((basis.multiplet.dimension, columns), dtype=complex)
+    contracted = []
+    for star, tensor, part in zip(space.stars, basis.tensors, basis.slices, strict=True):
+        fields = tensor @ response.solution.vectors[part] * space.weights(star)[..., None, None]
+        for k, copies, field in zip(star.members, star.copies, fields, strict=True):
+            other = space.partner[k]
+            sides = (
+                [(k, other, field)] if k == other else [(k, other, field), (other, k, field.swapaxes(0, 1))]
+            )
+            for here, there, x in sides:
+                share = copies / len(sides)
+                weighted = x * precision[there][None, :, None, None]
+                densities[:, :, here] += (
+                    2 * share * np.einsum("xydb,zyda->baxz", weighted, x.conj(), optimize=True)
+                )
+                if space.q == 0:
+                    x = np.einsum("xydc,yz->xzdc", x, modes.vectors[there].T @ modes.vectors[here])
+                    traces += share * np.einsum("xxdc,x->dc", x.conj(), precision[here])
+                    contracted.append((here, share * x))
+    for here, x in contracted:
+        densities[:, :, here] += np.einsum("db,xyda->baxy", traces, x)
+    return densities
