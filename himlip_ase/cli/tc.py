@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from himlip_ase.superconductivity.analysis import TcAnalysis
+
+SUM, MORE, OUTPUT = "α²F", "More", "Output"
 
 
 def register(app: typer.Typer) -> None:
@@ -49,59 +54,132 @@ def tc(
     more_mu_star: Annotated[list[float] | None, typer.Argument(hidden=True)] = None,
     mass: Annotated[list[str] | None, typer.Option(help="Mass of an element in amu, e.g. H=2.014.")] = None,
     sigma: Annotated[
-        float | None, typer.Option(help="Broadening in Ry; without it the middle of the σ-plateau.")
+        float | None,
+        typer.Option(help="Broadening in Ry; without it the middle of the σ-plateau.", rich_help_panel=SUM),
     ] = None,
     gamma_weight: Annotated[
-        str, typer.Option(help="'counted' divides by N_q, as lambda.x does; 'excluded' leaves Γ out.")
+        str,
+        typer.Option(
+            help="'counted' divides by N_q, as lambda.x does; 'excluded' leaves Γ out.", rich_help_panel=SUM
+        ),
     ] = "counted",
     mesh: Annotated[
-        tuple[int, int, int] | None, typer.Option(help="Fourier-interpolate D and G onto this q-mesh.")
+        tuple[int, int, int] | None,
+        typer.Option(help="Fourier-interpolate D and G onto this q-mesh.", rich_help_panel=SUM),
+    ] = None,
+    integration: Annotated[
+        str,
+        typer.Option(help="On a dense mesh: sum, tetrahedron or gaussian (adaptive).", rich_help_panel=SUM),
+    ] = "sum",
+    coarser_elph: Annotated[
+        list[Path] | None,
+        typer.Option(help="elph_dir on a coarser q-grid, for the error of the q-grid.", rich_help_panel=SUM),
     ] = None,
     accept_imaginary: Annotated[
         bool,
-        typer.Option("--accept-imaginary", help="Quote the Tc of the stable modes alone, marked as such."),
+        typer.Option(
+            "--accept-imaginary",
+            help="Quote the Tc of the stable modes alone, marked as such.",
+            rich_help_panel=SUM,
+        ),
     ] = False,
-    gap: Annotated[bool, typer.Option("--gap", help="Also Δ(T) and 2Δ/kTc at the first μ*.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
-    figures: Annotated[Path | None, typer.Option(help="Folder for figures and their data.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    gap: Annotated[
+        bool, typer.Option("--gap", help="Also Δ(T) and 2Δ/kTc at the first μ*.", rich_help_panel=MORE)
+    ] = False,
+    dos: Annotated[
+        Path | None,
+        typer.Option(
+            help="N(ε) (dos.x, or two columns in eV): also Migdal–Eliashberg with it.", rich_help_panel=MORE
+        ),
+    ] = None,
+    isotopes: Annotated[
+        bool,
+        typer.Option(
+            "--isotopes", help="Also the isotope coefficient of each element.", rich_help_panel=MORE
+        ),
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the results here.", rich_help_panel=OUTPUT)
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for figures and their data.", rich_help_panel=OUTPUT)
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
     """α²F, λ and superconducting Tc; several μ* may follow --mu-star."""
     from himlip_ase.errors import InputError
-    from himlip_ase.superconductivity import read_alpha2f, read_elph
-    from himlip_ase.superconductivity.analysis import analyse, analyse_curve
     from himlip_ase.superconductivity.results import check_outputs, write_figures, write_results
-    from himlip_ase.superconductivity.tables import format_table
+    from himlip_ase.superconductivity.tables import format_isotopes, format_table
     from himlip_ase.superconductivity.tc import DEFAULT_MU_STAR
 
     values = tuple([*(mu_star or []), *(more_mu_star or [])]) or DEFAULT_MU_STAR
     check_outputs(json_file, figures, overwrite)
+    common: dict[str, Any] = {"mu_star": values, "gap": gap, "dos": dos}
+    effects: list[Any] = []
     if alpha2f is not None:
-        if dyn is not None or elph is not None or mass:
+        if dyn is not None or elph is not None or mass or isotopes:
             raise InputError(
-                "--alpha2f stands alone; --dyn, --elph and --mass belong to the other way to call"
+                "--alpha2f stands alone; --dyn, --elph, --mass and --isotopes belong to the other way to call"
             )
-        analyses = [analyse_curve(alpha2f.name, read_alpha2f(alpha2f, alpha2f_unit), mu_star=values, gap=gap)]
+        analyses = [_of_curve(alpha2f, alpha2f_unit, common)]
     else:
         if dyn is None or elph is None:
             raise InputError("give --dyn PREFIX and --elph FOLDER, or --alpha2f FILE")
-        from himlip_ase.phonons.qe import read_dyn
-
-        phonons = read_dyn(dyn)
-        harmonic = None if harmonic_dyn is None else read_dyn(harmonic_dyn)
-        matrices = read_elph(elph, (harmonic or phonons).primitive)
-        accept = ("imaginary",) if accept_imaginary else ()
-        options: dict[str, Any] = {
-            "mu_star": values, "masses": _masses(mass or []), "gamma_weight": gamma_weight, "mesh": mesh,
-            "accept": accept, "gap": gap,
-        }  # fmt: skip
-        label = "phonons" if harmonic is None else "anharmonic"
-        analyses = [analyse(label, matrices, phonons, harmonic, sigma_ry=sigma, **options)]
-        if harmonic is not None:  # at the broadening chosen for the phonons, so that the two can be compared
-            options["sigma_ry"] = analyses[0].sigma_ry
-            analyses.insert(0, analyse("harmonic", matrices, harmonic, harmonic, **options))
-    typer.echo(format_table(analyses), nl=False)
+        options = common | {
+            "masses": _masses(mass or []),
+            "gamma_weight": gamma_weight,
+            "mesh": mesh,
+            "integration": integration,
+            "accept": ("imaginary",) if accept_imaginary else (),
+        }
+        analyses, effects = _of_files(dyn, elph, harmonic_dyn, coarser_elph or [], sigma, options, isotopes)
+    typer.echo(format_table(analyses) + format_isotopes(effects), nl=False)
     if json_file is not None:
-        write_results(json_file, analyses, overwrite)
+        write_results(json_file, analyses, overwrite, effects)
     if figures is not None:
         write_figures(figures, analyses, overwrite)
+
+
+def _of_curve(path: Path, unit: str, options: dict[str, Any]) -> TcAnalysis:
+    from himlip_ase.superconductivity.analysis import analyse_curve
+    from himlip_ase.superconductivity.outputs import read_alpha2f
+
+    return analyse_curve(path.name, read_alpha2f(path, unit), **_with_dos(options))
+
+
+def _with_dos(options: dict[str, Any]) -> dict[str, Any]:
+    from himlip_ase.superconductivity.electronic_dos import read_electronic_dos
+
+    path = options["dos"]
+    return options | {"dos": None if path is None else read_electronic_dos(path)}
+
+
+def _of_files(
+    dyn: Path,
+    elph: Path,
+    harmonic_dyn: Path | None,
+    coarser: list[Path],
+    sigma: float | None,
+    options: dict[str, Any],
+    isotopes: bool,
+) -> tuple[list[TcAnalysis], list[Any]]:
+    from himlip_ase.phonons.qe import read_dyn
+    from himlip_ase.superconductivity.analysis import analyse
+    from himlip_ase.superconductivity.elph_matrices import read_elph
+    from himlip_ase.superconductivity.isotope import isotope_effects
+
+    phonons = read_dyn(dyn)
+    harmonic = None if harmonic_dyn is None else read_dyn(harmonic_dyn)
+    matrices = read_elph(elph, (harmonic or phonons).primitive)
+    options = _with_dos(options)
+    options["coarser"] = [read_elph(folder, matrices.primitive) for folder in coarser]
+    label = "phonons" if harmonic is None else "anharmonic"
+    analyses = [analyse(label, matrices, phonons, harmonic, sigma_ry=sigma, **options)]
+    effects = []
+    if isotopes:
+        effects = isotope_effects(matrices, phonons, harmonic, analyses[0], options["accept"])
+    if harmonic is not None:  # at the broadening chosen for the phonons, so that the two can be compared
+        analyses.insert(0, analyse("harmonic", matrices, harmonic, harmonic, sigma_of=analyses[0], **options))
+    return analyses, effects

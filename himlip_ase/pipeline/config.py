@@ -19,7 +19,8 @@ from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.potential.network import HiMLIPConfig
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.superconductivity.spectral import GammaWeight
-from himlip_ase.superconductivity.tc import Method
+from himlip_ase.superconductivity.tc import METHODS, Method
+from himlip_ase.superconductivity.zone import Integration
 
 Grid = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
@@ -133,15 +134,40 @@ class AnharmonicSection(Section):
         return self
 
 
+class Published(Section):
+    """A published or measured value."""
+
+    what: str
+    value: str
+    source: str
+
+
 class TcSection(Section):
     """From G(q) and phonons to Tc."""
 
     mu_star: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.10, 0.13, 0.16], min_length=1)
-    methods: list[Method] = Field(default=["mcmillan", "allen-dynes", "eliashberg"], min_length=1)
+    methods: list[Method] = Field(default=list(METHODS), min_length=1)
+    electron_phonon: str | None = None
+    """Folder of the labels whose G(q) is used, e.g. ``harmonic444``; None: that of the finest q-grid."""
     sigma_ry: float | None = Field(default=None, gt=0)
-    """Smearing of the double delta; None: the middle of the plateau, whose spread enters the uncertainty."""
+    """Smearing of the double delta; None: the middle of the plateau of the anharmonic phonons, whose spread
+    enters the uncertainty. One σ serves all phonons of a run."""
     gamma_weight: GammaWeight = "counted"
     """Whether the q-sum counts Γ (divides by N_q) or leaves it out (divides by N_q − 1)."""
+    mesh: Grid | None = None
+    """q-mesh onto which D and G are Fourier-interpolated; None: the sum over the grid of G itself."""
+    integration: Integration = "sum"
+    """How α²F is made of the modes of the mesh; the two others want a dense one."""
+    meshes: list[Grid] = Field(default_factory=lambda: [(8, 8, 8)])
+    """Further meshes for the table of convergence."""
+    samples: int = Field(default=200, ge=2)
+    """SSCHA ensembles put together anew from the blocks of one, for the statistical error of Tc."""
+    electronic_dos: Path | None = None
+    """N(ε) (output of dos.x, or two columns): Migdal–Eliashberg with it, too."""
+    gap: bool = True
+    """Solve the non-linear equations at the first μ* for Δ(T) and 2Δ/kTc."""
+    published: list[Published] = Field(default_factory=list)
+    """Values of others, shown beside those of the run."""
 
 
 class RunConfig(Section):
@@ -191,6 +217,7 @@ _PATHS = (
     ("labels", "folder"),
     ("finetune", "model"),
     ("finetune", "model_without_hessian"),
+    ("tc", "electronic_dos"),
 )
 
 

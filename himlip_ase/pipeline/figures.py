@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from himlip_ase.sscha.result import SschaResult
+    from himlip_ase.superconductivity.gap import GapCurve
+    from himlip_ase.superconductivity.plateau import SigmaPlateau
+    from himlip_ase.superconductivity.qmesh import QMeshRow
     from himlip_ase.superconductivity.spectrum import Spectrum
+    from himlip_ase.superconductivity.tc import TcTable
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
@@ -131,17 +135,55 @@ def parity(folder: Path, pairs: Mapping[str, np.ndarray], name: str) -> Path:
     return save(figure, folder, f"parity_{name}")
 
 
-def alpha2f(folder: Path, spectra: Mapping[str, Spectrum]) -> Path:
+def alpha2f(folder: Path, spectra: Mapping[str, Spectrum], name: str = "alpha2f") -> Path:
     """α²F and cumulative λ of each set of phonons."""
     from himlip_ase.superconductivity.plots import curve_text, plot_alpha2f
 
     figure, (ax,) = _figure(6.4, 4.2)
     plot_alpha2f(ax, list(spectra.values()), list(spectra))
     for label, spectrum in spectra.items():
-        name = "".join(c if c.isalnum() else "_" for c in label.lower())
-        with atomic_write(folder / f"alpha2f_{name}.txt", overwrite=True) as stream:
+        stem = "".join(c if c.isalnum() else "_" for c in label.lower())
+        with atomic_write(folder / f"alpha2f_{stem}.txt", overwrite=True) as stream:
             stream.write(curve_text(spectrum, label))
-    return save(figure, folder, "alpha2f")
+    return save(figure, folder, name)
+
+
+def tc_mu_star(folder: Path, tables: Mapping[str, TcTable]) -> Path:
+    """Tc against μ* by every formula, for each set of phonons."""
+    from himlip_ase.superconductivity.plots import plot_tc_against_mu_star
+
+    figure, (ax,) = _figure(6.4, 5.0)
+    plot_tc_against_mu_star(ax, list(tables.values()), list(tables))
+    return save(figure, folder, "tc_mu_star")
+
+
+def gap(folder: Path, gaps: Mapping[str, GapCurve]) -> Path:
+    """Δ(T) of each set of phonons."""
+    from himlip_ase.superconductivity.plots import plot_gaps
+
+    figure, (ax,) = _figure(6.0, 4.0)
+    plot_gaps(ax, gaps)
+    return save(figure, folder, "gap")
+
+
+def tc_uncertainty(
+    folder: Path,
+    table: TcTable,
+    mesh: Sequence[QMeshRow],
+    plateaus: Mapping[str, SigmaPlateau],
+    sigma_ry: float | None,
+) -> Path:
+    """Broadening, q-mesh, and the sources of the uncertainty of Tc side by side."""
+    from himlip_ase.superconductivity.uncertainty_plots import plot_budget, plot_plateaus, plot_q_mesh
+
+    parts = 1 + bool(mesh) + bool(plateaus)
+    figure, axes = _figure(4.6 * parts + 1.2, 4.2, parts)
+    if plateaus:
+        plot_plateaus(axes.pop(0), plateaus, sigma_ry)
+    if mesh:
+        plot_q_mesh(axes.pop(0), mesh)
+    plot_budget(axes.pop(0), table)
+    return save(figure, folder, "tc_uncertainty")
 
 
 def sscha(folder: Path, result: SschaResult) -> list[Path]:

@@ -62,16 +62,35 @@ class LabelFolder:
         """Φ(q) of DFT on the whole q-grid."""
         return read_dyn(self.path / "harmonic" / "dyn0")
 
-    def elph(self) -> ElphMatrices:
-        """G(q) of ph.x."""
+    def harmonic_runs(self) -> list[str]:
+        """Names of the ph.x runs: ``harmonic``, and perhaps others on finer q-grids (``harmonic444``)."""
+        names = [path.parent.name for path in self.path.glob("harmonic*/dyn0")]
+        return sorted(names, key=lambda name: (name != "harmonic", name))
+
+    def elph_runs(self) -> list[str]:
+        """Those of them with electron-phonon matrices."""
+        return [name for name in self.harmonic_runs() if (self.path / name / "elph_dir").is_dir()]
+
+    def coupled(self, name: str) -> tuple[DynamicalMatrices, ElphMatrices]:
+        """Φ(q) and G(q) of one ph.x run, by its name.
+
+        Raises
+        ------
+        InputError
+            There is no such run, or it has no electron-phonon matrices; the message lists those that have.
+        """
         from himlip_ase.superconductivity.elph_matrices import read_elph
 
-        return read_elph(self.path / "harmonic" / "elph_dir", self.harmonic.primitive)
+        if name not in self.elph_runs():
+            there = ", ".join(self.elph_runs()) or "none"
+            raise InputError(f"{self.path / name} holds no electron-phonon matrices; there are: {there}")
+        phonons = read_dyn(self.path / name / "dyn0")
+        return phonons, read_elph(self.path / name / "elph_dir", phonons.primitive)
 
     @property
     def has_elph(self) -> bool:
         """Whether there are electron-phonon matrices."""
-        return (self.path / "harmonic" / "elph_dir").is_dir()
+        return bool(self.elph_runs())
 
     def sets(self) -> list[str]:
         """Names of the sets of single points."""
@@ -94,7 +113,7 @@ class LabelFolder:
     def core_minutes(self) -> dict[str, float]:
         """Core-minutes of DFT that each set, and ``harmonic``, took, from the provenance files."""
         minutes = {}
-        for name in ("harmonic/provenance", *self.sets()):
+        for name in (*(f"{run}/provenance" for run in self.harmonic_runs()), *self.sets()):
             path = self.path / f"{name}.json"
             if path.is_file():
                 data = json.loads(path.read_text(encoding="utf-8"))

@@ -12,14 +12,13 @@ import numpy as np
 from himlip_ase.files import atomic_write
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
-from himlip_ase.pipeline import figures
+from himlip_ase.pipeline import figures, tc_report
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.document import Document, Heading, Paragraph, Picture, Table, number
 from himlip_ase.pipeline.harmonic import HIMLIP_DYN, WELL
 from himlip_ase.pipeline.labels import VALIDATION, LabelFolder, label_folder
 from himlip_ase.pipeline.runfolder import Figure, RunFolder
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
-from himlip_ase.pipeline.superconductor import NAMES, SPECTRA, TABLES
 from himlip_ase.pipeline.training import PAIRS
 
 logger = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ def write_report(context: Context, extra: Outcome | None = None) -> Path:
     if extra is not None:
         quoted |= extra.figures
     document = Document(f"{context.config.name}: anharmonic phonons and Tc")
-    _headline(document, context.config, quoted, notes)
+    _headline(document, context.config, quoted, notes, tc_report.read_tables(context.of("tc")))
     _pictures(document, context, labels, quoted)
     _costs(document, labels, quoted)
     document.add(
@@ -92,7 +91,13 @@ def report_again(path: str | Path) -> Path:
         return write_report(Context(config, folder))
 
 
-def _headline(document: Document, config: RunConfig, quoted: dict[str, Figure], notes: list[str]) -> None:
+def _headline(
+    document: Document,
+    config: RunConfig,
+    quoted: dict[str, Figure],
+    notes: list[str],
+    tables: dict[str, Any],
+) -> None:
     def cell(name: str) -> str:
         figure = quoted.get(name)
         if figure is None:
@@ -101,25 +106,8 @@ def _headline(document: Document, config: RunConfig, quoted: dict[str, Figure], 
             return "no Tc" if name.startswith("tc.") else "–"
         return f"{number(figure.value, figure.uncertainty)} {figure.unit}".strip()
 
-    kinds = [key for key in NAMES if f"lambda.{key}" in quoted]
-    if kinds:
-        rows = [["λ", *(cell(f"lambda.{key}") for key in kinds)]]
-        rows.append(["ω_log", *(cell(f"omega_log.{key}") for key in kinds)])
-        for method in config.tc.methods:
-            for mu in config.tc.mu_star:
-                label = f"Tc, {method}, μ* = {mu:.2f}"
-                rows.append([label, *(cell(f"tc.{key}.{method}.mu{mu:.2f}") for key in kinds)])
-        document.add(Table(["", *(NAMES[key] for key in kinds)], rows, numbers=range(1, 1 + len(kinds))))
-        reasons = []
-        for key in kinds:
-            for name, figure in quoted.items():
-                if name.startswith(f"tc.{key}.") and figure.value is None:
-                    reasons.append(f"{NAMES[key]}: {figure.how.partition('no Tc: ')[2] or figure.how}")
-        if reasons:
-            text = "; ".join(dict.fromkeys(reasons))
-            document.add(
-                Paragraph(f"Where there is no Tc: {text}. λ and ω_log there are of the stable modes alone.")
-            )
+    if tables:
+        tc_report.headline(document, config, quoted, tables)
     rows = [
         ["lowest optical mode at Γ, DFT harmonic", cell("gamma_optical_lowest.dft")],
         ["the same, Hi-MLIP harmonic", cell("gamma_optical_lowest.with_hessian")],
@@ -177,12 +165,8 @@ def _pictures(document: Document, context: Context, labels: LabelFolder, quoted:
         document.add(Heading("SSCHA"))
         for path, caption in zip(figures.sscha(place, result), captions, strict=False):
             document.add(Picture(path, caption))
-    spectra = read_spectra(tc)
-    if spectra:
-        document.add(
-            Heading("Electron-phonon coupling"),
-            Picture(figures.alpha2f(place, spectra), "α²F (filled) and λ summed up to ω (dashed)."),
-        )
+    tc_report.pictures(document, tc, place)
+    tc_report.uncertainty(document, tc_report.read_tables(tc), quoted, place)
     pairs_path = context.of("finetune") / PAIRS
     if pairs_path.is_file():
         with np.load(pairs_path) as pairs:
@@ -192,23 +176,6 @@ def _pictures(document: Document, context: Context, labels: LabelFolder, quoted:
                         Heading(f"Forces on supercells never trained on ({name})"),
                         Picture(figures.parity(place, dict(pairs), name), "Potential against DFT."),
                     )
-
-
-def read_spectra(folder: Path) -> dict[str, Any]:
-    """Spectra that the ``tc`` stage left, by the name of their phonons."""
-    from himlip_ase.superconductivity.spectrum import Problem, Spectrum
-
-    if not (folder / SPECTRA).is_file():
-        return {}
-    tables = json.loads((folder / TABLES).read_text(encoding="utf-8"))
-    found = {}
-    with np.load(folder / SPECTRA) as data:
-        for key, table in tables.items():
-            imaginary = tuple(Problem("imaginary", text) for text in table["problems"])
-            energies, lambdas = data[f"{key}.energies_ev"], data[f"{key}.lambdas"]
-            if len(energies):
-                found[NAMES[key]] = Spectrum(energies, lambdas, imaginary)
-    return found
 
 
 def cost_rows(context: Context) -> dict[str, tuple[float, str, str]]:
@@ -251,6 +218,8 @@ def _costs(document: Document, labels: LabelFolder, quoted: dict[str, Figure]) -
     rows = []
     for name, minutes in labels.core_minutes().items():
         use = "harmonic Hessian, G(q)" if name == "harmonic" else "judging only"
+        if name != "harmonic" and name in labels.harmonic_runs():
+            use = "G(q) on a finer q-grid"
         if name in labels.training_sets():
             use = "training"
         frames = f"{counts[name][0]} × {counts[name][1]} atoms" if name in counts else ""

@@ -100,13 +100,7 @@ class TcAnalysis:
         data["masses_amu"] = self.masses_amu
         data["lambda_by_element"] = {name: part.lambda_total for name, part in self.elements.items()}
         if self.gap is not None:
-            data["gap"] = {
-                "two_delta_over_kTc": self.gap.ratio,
-                "edge_mev": float(self.gap.gap_edge_ev[0] * 1e3),
-                "edge_uncertainty_mev": self.gap.gap_edge_spread_ev * 1e3,
-                "kelvin": float(self.gap.kelvin[0]),
-                "how": "non-linear Migdal–Eliashberg equations, Padé; uncertainty: order of the approximant",
-            }
+            data["gap"] = self.gap.to_dict()
         if self.plateau is not None:
             data["sigma_plateau"] = self.plateau.to_dict()
         if self.q_mesh:

@@ -54,6 +54,23 @@ def sisso_factors(
     return float(f_omega), float(f_mu)
 
 
+def sisso_refusal(lambda_total: float, omega_log_k: float, omega_2_k: float, mu_star: float) -> str:
+    """Why the machine-learnt form cannot be used here; empty where it can.
+
+    f_μ has a pole at 1/λ = μ* + ω_log/ω₂, which means nothing: near it, where f_μ differs from 1 by more than
+    2 % and 1/λ from the pole by less than 0.1, a small change of λ makes Tc anything.
+    """
+    f_omega, f_mu = sisso_factors(lambda_total, omega_log_k, omega_2_k, mu_star)
+    if not (0.3 < f_omega < 3 and 0.3 < f_mu < 3):
+        return (
+            f"outside the range of the SISSO form: f_ω = {f_omega:.2f}, f_μ = {f_mu:.2f} (0.3 to 3 allowed)"
+        )
+    distance = 1 / lambda_total - mu_star - omega_log_k / omega_2_k
+    if abs(f_mu - 1) > 0.02 and abs(distance) < 0.1:
+        return f"beside the pole of the SISSO form: 1/λ − μ* − ω_log/ω₂ = {distance:.3f}, f_μ = {f_mu:.2f}"
+    return ""
+
+
 def sisso(lambda_total: float, omega_log_k: float, omega_2_k: float, mu_star: float) -> float:
     """McMillan–Dynes times f_ω f_μ; nan when λ ≤ μ*(1 + 0.62λ)."""
     f_omega, f_mu = sisso_factors(lambda_total, omega_log_k, omega_2_k, mu_star)

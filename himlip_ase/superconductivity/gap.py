@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -164,6 +165,39 @@ class GapCurve:
     gap_edge_ev: np.ndarray
     gap_edge_spread_ev: float
     ratio: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        edges = [float(e) * 1e3 if np.isfinite(e) else None for e in self.gap_edge_ev]
+        return {
+            "two_delta_over_kTc": self.ratio,
+            "edge_mev": float(self.gap_edge_ev[0] * 1e3),
+            "edge_uncertainty_mev": self.gap_edge_spread_ev * 1e3,
+            "kelvin": float(self.kelvin[0]),
+            "tc_kelvin": self.tc_kelvin,
+            "vanishing_kelvin": self.vanishing_kelvin,
+            "curve": {
+                "kelvin": self.kelvin.tolist(),
+                "delta0_mev": (self.delta0_ev * 1e3).tolist(),
+                "edge_mev": edges,
+            },
+            "how": "non-linear Migdal–Eliashberg equations, Padé; uncertainty: order of the approximant",
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> GapCurve:
+        """What `to_dict` wrote."""
+        curve = data["curve"]
+        edges = np.array([np.nan if e is None else e for e in curve["edge_mev"]], dtype=float)
+        return cls(
+            data["tc_kelvin"],
+            data["vanishing_kelvin"],
+            np.array(curve["kelvin"]),
+            np.array(curve["delta0_mev"]) * 1e-3,
+            edges * 1e-3,
+            data["edge_uncertainty_mev"] * 1e-3,
+            data["two_delta_over_kTc"],
+        )
 
 
 def gap_curve(

@@ -11,10 +11,13 @@ import numpy as np
 from himlip_ase.errors import InputError
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.spectral import GammaWeight, mode_coupling
+from himlip_ase.superconductivity.swap import swap_onto_grid
+from himlip_ase.superconductivity.tables import methods_of, mu_stars_of
 from himlip_ase.superconductivity.tc import Method, NoTc, Tc, critical_temperature
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+    from himlip_ase.superconductivity.analysis import TcAnalysis
 
 
 @dataclass(frozen=True)
@@ -97,3 +100,22 @@ def isotope_effect(
     elements = {name: coefficient([name]) for name in names}
     total = coefficient(names)
     return failed[0] if failed else IsotopeEffect(method, mu_star, elements, total)
+
+
+def isotope_effects(
+    elph: ElphMatrices,
+    phonons: DynamicalMatrices,
+    harmonic: DynamicalMatrices | None,
+    analysis: TcAnalysis,
+    accept: Sequence[str] = (),
+) -> list[IsotopeEffect | NoTc]:
+    """Isotope coefficients by every formula at the middle μ* of an analysis, with its σ and masses."""
+    if harmonic is not None:
+        phonons = swap_onto_grid(phonons, harmonic)
+    table = analysis.table
+    mu_stars, methods = mu_stars_of(table), methods_of(table)
+    here = phonons.with_masses(analysis.masses_amu)
+    return [
+        isotope_effect(elph, here, mu_stars[len(mu_stars) // 2], method, analysis.sigma_ry, accept=accept)
+        for method in methods
+    ]

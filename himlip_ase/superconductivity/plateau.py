@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,31 @@ class SigmaPlateau:
             "sigma_ry": self.sigma_ry.tolist(),
             "lambda": self.lambdas.tolist(),
             "tc_kelvin": [float(v) if np.isfinite(v) else None for v in self.tc_kelvin],
+            "omega_log_kelvin": [float(v) if np.isfinite(v) else None for v in self.omega_log_k],
+            "sigma_chosen_ry": self.sigma_chosen_ry,
+            "reasons": list(self.reasons),
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SigmaPlateau:
+        """What `to_dict` wrote."""
+
+        def column(name: str) -> np.ndarray:
+            return np.array([np.nan if value is None else value for value in data[name]], dtype=float)
+
+        spread = data["tc_half_spread_kelvin"]
+        return cls(
+            column("sigma_ry"),
+            column("lambda"),
+            column("omega_log_kelvin"),
+            column("tc_kelvin"),
+            data["found"],
+            (data["window_ry"][0], data["window_ry"][1]),
+            data["sigma_chosen_ry"],
+            data["lambda_half_spread"],
+            float("nan") if spread is None else spread,
+            tuple(data["reasons"]),
+        )
 
 
 def sigma_plateau(

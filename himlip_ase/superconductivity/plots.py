@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.superconductivity.spectrum import Spectrum
+from himlip_ase.superconductivity.tables import METHOD_NAMES
 from himlip_ase.superconductivity.tc import Tc, TcTable
 
 if TYPE_CHECKING:
@@ -17,13 +18,7 @@ if TYPE_CHECKING:
     from himlip_ase.superconductivity.gap import GapCurve
     from himlip_ase.superconductivity.plateau import SigmaPlateau
 
-_COLOURS = ("#9aa0a6", "#c2410c", "#1d4ed8", "#15803d", "#7c3aed")
-_NAMES = {
-    "mcmillan": "McMillan",
-    "allen-dynes": "Allen–Dynes f₁f₂",
-    "sisso": "SISSO",
-    "eliashberg": "Migdal–Eliashberg",
-}
+COLOURS = ("#9aa0a6", "#c2410c", "#1d4ed8", "#15803d", "#7c3aed")
 
 
 def plot_alpha2f(
@@ -53,7 +48,7 @@ def plot_alpha2f(
     lambda_top = max(float(curve.cumulative_lambda.max()) for curve in curves)
     right = max(float(curve.omega_cm[-1]) for curve in curves)
     for number, (spectrum, label) in enumerate(zip(spectra, labels, strict=True)):
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         curve = curves[number]
         partial = any(problem.kind == "imaginary" for problem in spectrum.problems)
         text = f"{label}: λ = {spectrum.lambda_total:.2f}" + (" (stable modes only)" if partial else "")
@@ -71,53 +66,52 @@ def plot_alpha2f(
 
 
 def plot_tc_against_mu_star(ax: Axes, tables: Sequence[TcTable], labels: Sequence[str]) -> Axes:
-    """Draw Tc against μ* for each method, one line style a table; refusals leave a gap."""
+    """Draw Tc against μ*: a colour for each formula, a line style for each table; refusals leave a gap."""
     styles = ["-", "--", ":", "-."]
     every = sorted({entry.mu_star for table in tables for entry in table.results})
+    methods = list(dict.fromkeys(entry.method for table in tables for entry in table.results))
     step = 0.04 * min(np.diff(every), default=0.03)  # so that error bars stand side by side
-    used = 0
+    drawn: list[str] = []
     for table, label in zip(tables, labels, strict=True):
+        found = [e for e in table.results if isinstance(e, Tc)]
         if any("imaginary" in problem for problem in table.problems):
             label = f"{label} (stable modes)"
-        drawn = False
-        for place, method in enumerate(dict.fromkeys(entry.method for entry in table.results)):
-            entries = [e for e in table.results if e.method == method and isinstance(e, Tc)]
-            if not entries:
-                continue
-            drawn = True
-            name = f"{label}, {_NAMES[method]}" if len(tables) > 1 else _NAMES[method]
-            mu = [e.mu_star + step * (place - 1.5) for e in entries]
-            error = [e.uncertainty_kelvin or 0.0 for e in entries]
+        if not found:
+            ax.plot([], [], ls="", label=f"{label}: no Tc")
+            continue
+        style = styles[len(drawn) % len(styles)]
+        drawn.append(label)
+        for place, method in enumerate(methods):
+            entries = [e for e in found if e.method == method]
             ax.errorbar(
-                mu,
+                [e.mu_star + step * (place - (len(methods) - 1) / 2) for e in entries],
                 [e.kelvin for e in entries],
-                yerr=error if any(error) else None,
-                color=_COLOURS[place % len(_COLOURS)],
-                ls=styles[used % len(styles)],
+                yerr=[e.uncertainty_kelvin or 0.0 for e in entries],
+                color=COLOURS[place % len(COLOURS)],
+                ls=style,
                 marker="o",
                 ms=4,
-                capsize=3,
-                label=name,
+                lw=1.2,
+                elinewidth=0.8,
             )
-        used += drawn
-        if not drawn:
-            ax.plot([], [], ls="", label=f"{label}: no Tc")
+        ax.plot([], [], color="0.2", ls=style, label=label)
+    for place, method in enumerate(methods):
+        ax.plot([], [], color=COLOURS[place % len(COLOURS)], marker="o", ms=4, label=METHOD_NAMES[method])
     ax.set(xlabel="μ*", ylabel="Tc (K)")
     ax.set_ylim(bottom=0)
-    columns = min(len(tables), 2)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False, fontsize="small")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize="small")
     return ax
 
 
 def plot_sigma(ax: Axes, plateau: SigmaPlateau, label: str = "λ") -> Axes:
     """Draw λ (left) and Tc (right) against the broadening, with the plateau shaded."""
-    ax.plot(plateau.sigma_ry, plateau.lambdas, color=_COLOURS[2], marker="o", ms=4, label=label)
+    ax.plot(plateau.sigma_ry, plateau.lambdas, color=COLOURS[2], marker="o", ms=4, label=label)
     ax.set(xlabel="σ (Ry)", ylabel="λ")
     ax.set_ylim(bottom=0)
     finite = plateau.tc_kelvin[np.isfinite(plateau.tc_kelvin)]
     if len(finite):
         twin = ax.twinx()
-        twin.plot(plateau.sigma_ry, plateau.tc_kelvin, color=_COLOURS[1], marker="s", ms=4, ls="--")
+        twin.plot(plateau.sigma_ry, plateau.tc_kelvin, color=COLOURS[1], marker="s", ms=4, ls="--")
         twin.set(ylim=(0, 1.2 * finite.max()), ylabel="Tc (K), dashed")
     if plateau.found:
         ax.axvspan(plateau.window[0], plateau.window[1], color="#d1d5db", alpha=0.5, lw=0, label="plateau")
@@ -125,18 +119,22 @@ def plot_sigma(ax: Axes, plateau: SigmaPlateau, label: str = "λ") -> Axes:
     return ax
 
 
-def plot_gap(ax: Axes, gap: GapCurve, label: str = "Δ(T)") -> Axes:
-    """Draw the gap edge (meV) against T with its closing at Tc."""
-    kelvin = np.append(gap.kelvin, gap.tc_kelvin)
-    edge = np.append(gap.gap_edge_ev, 0.0) * 1e3
-    ax.plot(kelvin, edge, color=_COLOURS[2], marker="o", ms=4, label=f"{label}: 2Δ₀/kTc = {gap.ratio:.2f}")
+def plot_gaps(ax: Axes, gaps: Mapping[str, GapCurve]) -> Axes:
+    """Draw the gap edge (meV) against T, with its closing at Tc, beside tanh(1.74 √(Tc/T − 1))."""
     smooth = np.linspace(1e-3, 1, 300)
-    bcs = np.tanh(1.74 * np.sqrt(1 / smooth - 1)) * edge[0]
-    ax.plot(smooth * gap.tc_kelvin, bcs, color=_COLOURS[0], ls="--", lw=1, label="tanh(1.74 √(Tc/T − 1))")
+    for number, (label, gap) in enumerate(gaps.items(), start=1):
+        colour = COLOURS[number % len(COLOURS)]
+        kelvin = np.append(gap.kelvin, gap.tc_kelvin)
+        edge = np.append(gap.gap_edge_ev, 0.0) * 1e3
+        ax.plot(kelvin, edge, color=colour, marker="o", ms=4, label=f"{label}: 2Δ₀/kTc = {gap.ratio:.2f}")
+        ax.plot(
+            smooth * gap.tc_kelvin, np.tanh(1.74 * np.sqrt(1 / smooth - 1)) * edge[0], "--", color="0.6", lw=1
+        )
+    ax.plot([], [], "--", color="0.6", lw=1, label="Δ₀ tanh(1.74 √(Tc/T − 1))")
     ax.set(xlabel="T (K)", ylabel="gap edge Δ (meV)")
     ax.set_xlim(left=0)
-    ax.set_ylim(bottom=0)
-    ax.legend(frameon=False, fontsize="small")
+    ax.set_ylim(0, 1.35 * max(float(np.nanmax(gap.gap_edge_ev)) for gap in gaps.values()) * 1e3)
+    ax.legend(frameon=False, fontsize="small", loc="upper right")
     return ax
 
 

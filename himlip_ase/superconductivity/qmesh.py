@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,18 @@ class QMeshRow:
             "tc_kelvin": _finite(self.kelvin),
             "reason": self.reason,
         }
+
+
+def row_from_dict(data: Mapping[str, Any]) -> QMeshRow:
+    """The row that `QMeshRow.to_dict` wrote."""
+
+    def number(name: str) -> float:
+        return float("nan") if data[name] is None else float(data[name])
+
+    grid, mesh = ((d[0], d[1], d[2]) for d in (data["elph_grid"], data["mesh"]))
+    return QMeshRow(
+        grid, mesh, number("lambda"), number("omega_log_kelvin"), number("tc_kelvin"), data["reason"]
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.superconductivity import plots
 from himlip_ase.superconductivity.analysis import TcAnalysis
+from himlip_ase.superconductivity.isotope import IsotopeEffect
 from himlip_ase.superconductivity.tables import format_table
+from himlip_ase.superconductivity.tc import NoTc, Tc
+from himlip_ase.superconductivity.uncertainty_plots import plot_budget, plot_q_mesh
 
 SCHEMA = "himlip-tc/1"
 FIGURE_FILES = ("alpha2f.png", "tc_mu_star.png", "tc.txt")
@@ -27,9 +31,21 @@ def check_outputs(json_file: Path | None, figures: Path | None, overwrite: bool 
             raise InputError(f"{path} exists already; add --overwrite or choose another name")
 
 
-def write_results(path: Path, analyses: Sequence[TcAnalysis], overwrite: bool = False) -> None:
+def write_results(
+    path: Path,
+    analyses: Sequence[TcAnalysis],
+    overwrite: bool = False,
+    isotopes: Sequence[IsotopeEffect | NoTc] = (),
+) -> None:
     """Write every figure with value, unit, uncertainty and how it was obtained."""
-    data = {"schema": SCHEMA, "analyses": [item.to_dict() for item in analyses]}
+    data: dict[str, Any] = {"schema": SCHEMA, "analyses": [item.to_dict() for item in analyses]}
+    if isotopes:
+        data["isotope_coefficients"] = [
+            {"method": item.method, "mu_star": item.mu_star, "total": None, "reason": item.reason}
+            if isinstance(item, NoTc)
+            else item.to_dict()
+            for item in isotopes
+        ]
     write_json(path, data, overwrite=overwrite)
 
 
@@ -66,6 +82,14 @@ def write_figures(folder: Path, analyses: Sequence[TcAnalysis], overwrite: bool 
     )
     save(figure, "tc_mu_star.png")
     for item in analyses:
+        if any(isinstance(entry, Tc) and entry.parts for entry in item.table.results):
+            figure = Figure(figsize=(7.4, 3.6), layout="constrained")
+            plot_budget(figure.add_subplot(), item.table)
+            save(figure, f"uncertainty_{item.label}.png")
+        if item.q_mesh:
+            figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+            plot_q_mesh(figure.add_subplot(), item.q_mesh)
+            save(figure, f"q_mesh_{item.label}.png")
         if item.plateau is not None:
             figure = Figure(figsize=(6.0, 4.0), layout="constrained")
             axes = figure.add_subplot()
@@ -74,7 +98,7 @@ def write_figures(folder: Path, analyses: Sequence[TcAnalysis], overwrite: bool 
             save(figure, f"sigma_{item.label}.png")
         if item.gap is not None:
             figure = Figure(figsize=(6.0, 4.0), layout="constrained")
-            plots.plot_gap(figure.add_subplot(), item.gap, item.label)
+            plots.plot_gaps(figure.add_subplot(), {item.label: item.gap})
             save(figure, f"gap_{item.label}.png")
     text("tc.txt", format_table(analyses))
     return written

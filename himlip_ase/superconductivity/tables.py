@@ -11,6 +11,7 @@ from himlip_ase.superconductivity.tc import Method, NoTc, Tc, TcTable
 
 if TYPE_CHECKING:
     from himlip_ase.superconductivity.analysis import TcAnalysis
+    from himlip_ase.superconductivity.isotope import IsotopeEffect
 
 METHOD_NAMES: dict[str, str] = {
     "mcmillan": "McMillan",
@@ -143,3 +144,19 @@ def _tail(item: TcAnalysis) -> list[str]:
             f"  gap: Δ₀ = {g.gap_edge_ev[0] * 1e3:.2f} meV at {g.kelvin[0]:.1f} K, 2Δ₀/kTc = {g.ratio:.2f}"
         )
     return lines + [f"  note: {text}" for text in item.spectrum.caveats]
+
+
+def format_isotopes(effects: Sequence[IsotopeEffect | NoTc]) -> str:
+    """One line for each formula; empty without any."""
+    lines = []
+    for effect in effects:
+        name = METHOD_NAMES[effect.method]
+        if isinstance(effect, NoTc):
+            lines.append(f"isotope coefficient, {name}, μ* = {effect.mu_star:g}: none: {effect.reason}\n")
+        else:
+            parts = ", ".join(f"{symbol} {value:.3f}" for symbol, value in effect.elements.items())
+            lines.append(
+                f"isotope coefficient, {name}, μ* = {effect.mu_star:g}, fixed force constants: "
+                f"{parts}; all {effect.total:.3f}\n"
+            )
+    return "".join(lines)

@@ -132,11 +132,9 @@ def critical_temperature(
     elif method == "allen-dynes":
         kelvin = formulas.allen_dynes(lam, log_k, two_k, mu_star)
     elif method == "sisso":
-        f_omega, f_mu = formulas.sisso_factors(lam, log_k, two_k, mu_star)
-        if not (0.3 < f_omega < 3 and 0.3 < f_mu < 3):
-            factors = f"f_ω = {f_omega:.2f}, f_μ = {f_mu:.2f}"
-            text = f"outside the range of the SISSO form: {factors} (0.3 to 3 allowed)"
-            return NoTc(method, mu_star, text)
+        reason = formulas.sisso_refusal(lam, log_k, two_k, mu_star)
+        if reason:
+            return NoTc(method, mu_star, reason)
         kelvin = formulas.sisso(lam, log_k, two_k, mu_star)
     else:
         try:
@@ -219,6 +217,31 @@ class TcTable:
             "problems": list(self.problems),
             "caveats": list(self.caveats),
         }
+
+
+def table_from_dict(data: Mapping[str, Any]) -> TcTable:
+    """The table that `TcTable.to_dict` wrote."""
+
+    def number(figure: Mapping[str, Any]) -> float:
+        return float("nan") if figure["value"] is None else float(figure["value"])
+
+    results: list[Tc | NoTc] = []
+    for item in data["tc"]:
+        if item["value"] is None:
+            results.append(NoTc(item["method"], item["mu_star"], item["reason"]))
+        else:
+            parts = tuple(item["uncertainty_parts"].items())
+            caveats = tuple(item["caveats"])
+            results.append(Tc(item["method"], item["mu_star"], item["value"], parts, caveats))
+    return TcTable(
+        number(data["lambda"]),
+        number(data["omega_log"]),
+        number(data["omega_2"]),
+        tuple(results),
+        tuple(data["problems"]),
+        tuple(data["caveats"]),
+        tuple(data["lambda"]["uncertainty_parts"].items()),
+    )
 
 
 def add_part(
