@@ -8,6 +8,7 @@
     <set>.extxyz             single points: REF_energy (eV), REF_forces (eV/Å), REF_stress (eV/Å³, ASE's sign)
     <set>.json               their provenance
     harmonic/                dyn0 … dynN, elph_dir/a2Fq2r.5x.N.gz, provenance.json
+    harmonic444/ …           the same on further q-grids
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def collect(
     folder : path-like
         Subfolders with pw.in and pw.out; or, if it holds dyn0, a harmonic run (see `collect_harmonic`).
     set_name : str
-        Name of the set: ``<set_name>.extxyz`` and ``<set_name>.json`` are written.
+        Name of the set: ``<set_name>.extxyz`` and ``<set_name>.json`` are written. A harmonic run goes into the
+        folder ``harmonic``, or into ``<set_name>`` if that begins with "harmonic".
     out : path-like
         Label folder; it may hold other sets of the same crystal family already.
     pseudo_dir : path-like, optional
@@ -105,7 +107,8 @@ def collect(
     if not set_name or any(c in set_name for c in "/\\ "):
         raise InputError(f"{set_name!r} is no name for a set; use letters, digits and underscores")
     if (folder / "dyn0").is_file():
-        return collect_harmonic(folder, out, pseudo_dir=pseudo_dir, overwrite=overwrite)
+        name = set_name if set_name.startswith("harmonic") else "harmonic"
+        return collect_harmonic(folder, out, name, pseudo_dir=pseudo_dir, overwrite=overwrite)
     target, record = out / f"{set_name}.extxyz", out / f"{set_name}.json"
     for path in (target, record):
         if path.exists() and not overwrite:
@@ -231,6 +234,7 @@ def record_pseudopotentials(
 def collect_harmonic(
     folder: str | os.PathLike,
     out: str | os.PathLike,
+    name: str = "harmonic",
     *,
     pseudo_dir: str | os.PathLike | None = None,
     overwrite: bool = False,
@@ -243,6 +247,8 @@ def collect_harmonic(
         Holds scf.in/out, ph.in/out, dyn*, elph_dir/ (and scf_dense.in/out).
     out, pseudo_dir, overwrite
         As `collect`.
+    name : str
+        Subfolder of `out`; another one than "harmonic" for a run on another q-grid.
 
     Raises
     ------
@@ -250,7 +256,7 @@ def collect_harmonic(
         As `collect`, `check_ph_folder` and `write_crystal`.
     """
     folder, out = Path(folder), Path(out)
-    target = out / "harmonic"
+    target = out / name
     if (target / "provenance.json").exists() and not overwrite:
         raise InputError(
             f"{target} exists already; pass overwrite=True (--overwrite) or choose another folder"
@@ -270,14 +276,14 @@ def collect_harmonic(
     for path in (*files.elph, *printed):
         with atomic_write(target / "elph_dir" / f"{path.name}.gz", "wb", overwrite=overwrite) as stream:
             stream.write(gzip.compress(path.read_bytes(), 9, mtime=0))
-    for name in [*(f"{stem}.in" for stem in stems), "ph.in"]:
-        with atomic_write(out / "inputs" / f"harmonic_{name}", overwrite=True) as stream:
-            stream.write(essential_ph_input(relocated((folder / name).read_text())))
+    for input_name in [*(f"{stem}.in" for stem in stems), "ph.in"]:
+        with atomic_write(out / "inputs" / f"{name}_{input_name}", overwrite=True) as stream:
+            stream.write(essential_ph_input(relocated((folder / input_name).read_text())))
     write_json(
         target / "provenance.json",
         {
             "schema": SCHEMA,
-            "set": "harmonic",
+            "set": name,
             "code": f"ph.x {files.version}",
             "settings": coarse.request.settings,
             "pseudopotentials": pseudopotentials,
