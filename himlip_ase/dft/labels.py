@@ -75,8 +75,8 @@ def collect(
     folder : path-like
         Subfolders with pw.in and pw.out; or, if it holds dyn0, a harmonic run (see `collect_harmonic`).
     set_name : str
-        Name of the set: ``<set_name>.extxyz`` and ``<set_name>.json`` are written. A harmonic run goes into the
-        folder ``harmonic``, or into ``<set_name>`` if that begins with "harmonic".
+        Name of the set: ``<set_name>.extxyz`` and ``<set_name>.json`` are written. A harmonic run goes into
+        ``harmonic``, or into ``<set_name>`` if that begins with "harmonic".
     out : path-like
         Label folder; it may hold other sets of the same crystal family already.
     pseudo_dir : path-like, optional
