@@ -1,7 +1,7 @@
 """Three independent anharmonic oscillators: two atoms in one cell, bound by a separable potential (eV, Å).
 
-V = Σ_axis ½k x² + g x³ + λ x⁴ of the relative displacement x of the atoms.  Its SCHA is a pair of equations in
-one dimension, solved here by bisection.
+V = Σ_axis ½k x² + g x³ + λ x⁴ of the relative displacement x of the atoms.  Its SCHA is a pair of equations
+in one dimension, solved here by bisection.
 """
 
 from __future__ import annotations
