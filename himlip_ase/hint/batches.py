@@ -11,7 +11,7 @@ from torch import Tensor
 
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.losses import LossWeights
-from himlip_ase.potential.graph import Graph, build_graph
+from himlip_ase.potential.graph import Graph, build_graph, concatenate
 from himlip_ase.potential.network import HiMLIP
 
 
@@ -37,32 +37,6 @@ class Batch:
     force_weights: Tensor
     stresses: Tensor
     stress_weights: Tensor
-
-
-def collate(graphs: Sequence[Graph]) -> Graph:
-    """One graph of several, neighbour tables padded to the widest."""
-    width = max(g.neighbours.shape[1] for g in graphs)
-    neighbours, shifts, mask, frames = [], [], [], []
-    atom = frame = 0
-    for g in graphs:
-        n, m = g.neighbours.shape
-        own = torch.arange(n, device=g.neighbours.device)[:, None].expand(n, width - m)
-        neighbours.append(torch.cat([g.neighbours, own], dim=1) + atom)
-        shifts.append(torch.cat([g.shifts, g.shifts.new_zeros(n, width - m, 3)], dim=1))
-        mask.append(torch.cat([g.mask, g.mask.new_zeros(n, width - m)], dim=1))
-        frames.append(g.frame + frame)
-        atom, frame = atom + n, frame + g.n_frames
-    return Graph(
-        torch.cat([g.positions for g in graphs]),
-        torch.cat([g.cells for g in graphs]),
-        torch.cat([g.species for g in graphs]),
-        torch.cat(frames),
-        torch.cat(neighbours),
-        torch.cat(shifts),
-        torch.cat(mask),
-        frame,
-        torch.cat([g.volumes for g in graphs]),
-    )
 
 
 def stress_matrix(voigt: np.ndarray) -> np.ndarray:
@@ -128,7 +102,7 @@ class FrameStore:
         if len(items) == 1:
             return items[0]
         return Batch(
-            collate([b.graph for b in items]),
+            concatenate([b.graph for b in items]),
             *(
                 torch.cat([getattr(b, name) for b in items])
                 for name in (

@@ -1,24 +1,19 @@
-"""From atoms to a batched neighbour graph.
-
-The neighbour list gives integers only (atom pairs and lattice shifts, from vesin); every vector is built in
-torch from positions and cell, so that derivatives of any order are those of the energy.
-"""
+"""From atoms to a batched neighbour graph."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import chemical_symbols
-from vesin import NeighborList
+from ase.data import atomic_numbers, chemical_symbols
 
 from himlip_ase.errors import InputError
-
-COINCIDENT_ANGSTROM = 1e-3
-"""Atoms closer than this are taken for an input error."""
+from himlip_ase.potential.neighbours import PADDING_ANGSTROM, PairList, find_pairs, neighbour_table
+from himlip_ase.potential.operators import pair_difference
 
 
 @dataclass
@@ -29,18 +24,18 @@ class Graph:
     ----------
     positions : Tensor (N, 3)
         Cartesian positions in Å of all atoms of the batch.
-    cells : Tensor (B, 3, 3)
-        Row vectors in Å; zero rows along directions that are not periodic.
     species : Tensor (N,)
         Index into the model's elements.
     frame : Tensor (N,)
         Structure that each atom belongs to.
     neighbours : Tensor (N, M)
         Index of each neighbour; padding entries point at the atom itself.
-    shifts : Tensor (N, M, 3)
-        Lattice translations of the neighbours, in whole cells.
+    offsets : Tensor (N, 3, M)
+        Lattice translations of the neighbours in Å; padding entries lie outside the cutoff.
     mask : Tensor (N, M), bool
         True for real neighbours.
+    reverse : Tensor (N, M)
+        Flat index of the same pair in the table of its other atom; padding entries point at themselves.
     n_frames : int
         Number of structures B.
     volumes : Tensor (B,)
@@ -48,12 +43,12 @@ class Graph:
     """
 
     positions: torch.Tensor
-    cells: torch.Tensor
     species: torch.Tensor
     frame: torch.Tensor
     neighbours: torch.Tensor
-    shifts: torch.Tensor
+    offsets: torch.Tensor
     mask: torch.Tensor
+    reverse: torch.Tensor
     n_frames: int
     volumes: torch.Tensor
 
@@ -64,8 +59,8 @@ class Graph:
             return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
 
         return Graph(
-            move(self.positions), move(self.cells), move(self.species), move(self.frame),
-            move(self.neighbours), move(self.shifts), move(self.mask), self.n_frames, move(self.volumes),
+            move(self.positions), move(self.species), move(self.frame), move(self.neighbours),
+            move(self.offsets), move(self.mask), move(self.reverse), self.n_frames, move(self.volumes),
         )  # fmt: skip
 
     def atoms_per_frame(self) -> torch.Tensor:
@@ -84,32 +79,55 @@ class Graph:
 
         Returns
         -------
-        Tensor (N, M, 3)
+        Tensor (N, 3, M)
             Å; padding entries are not meaningful (see `mask`).
         """
-        vectors = positions[self.neighbours] - positions[:, None, :]
-        vectors = vectors + torch.einsum("nms,nsk->nmk", self.shifts, self.cells[self.frame])
+        vectors = self.offsets + pair_difference(positions, self.neighbours, self.reverse)
         if strain is not None:
-            vectors = vectors + torch.einsum("nmk,nkl->nml", vectors, strain[self.frame])
+            vectors = vectors + torch.bmm(strain.transpose(1, 2)[self.frame], vectors)
         return vectors
 
     def replicate(self, copies: int) -> Graph:
         """The batch repeated `copies` times, copy by copy: many exact rows in one backward pass."""
-        n_atoms = len(self.positions)
-        offsets = torch.arange(copies, device=self.frame.device)
-        frame = (self.frame[None] + offsets[:, None] * self.n_frames).reshape(-1)
-        neighbours = self.neighbours[None] + offsets[:, None, None] * n_atoms
-        return Graph(
-            self.positions.repeat(copies, 1),
-            self.cells.repeat(copies, 1, 1),
-            self.species.repeat(copies),
-            frame,
-            neighbours.reshape(-1, self.neighbours.shape[1]),
-            self.shifts.repeat(copies, 1, 1),
-            self.mask.repeat(copies, 1),
-            self.n_frames * copies,
-            self.volumes.repeat(copies),
-        )
+        return concatenate([self] * copies)
+
+
+def concatenate(graphs: Sequence[Graph]) -> Graph:
+    """One graph of several, neighbour tables padded to the widest."""
+    width = max(graph.neighbours.shape[1] for graph in graphs)
+    padded = [_widened(graph, width) for graph in graphs]
+    atoms = np.cumsum([0, *(len(graph.positions) for graph in graphs)]).tolist()
+    frames = np.cumsum([0, *(graph.n_frames for graph in graphs)]).tolist()
+    return Graph(
+        torch.cat([graph.positions for graph in padded]),
+        torch.cat([graph.species for graph in padded]),
+        torch.cat([graph.frame + start for graph, start in zip(padded, frames, strict=False)]),
+        torch.cat([graph.neighbours + start for graph, start in zip(padded, atoms, strict=False)]),
+        torch.cat([graph.offsets for graph in padded]),
+        torch.cat([graph.mask for graph in padded]),
+        torch.cat([graph.reverse + width * start for graph, start in zip(padded, atoms, strict=False)]),
+        frames[-1],
+        torch.cat([graph.volumes for graph in padded]),
+    )
+
+
+def _widened(graph: Graph, width: int) -> Graph:
+    """The same graph with more padding."""
+    n_atoms, old = graph.neighbours.shape
+    if old == width:
+        return graph
+    own = torch.arange(n_atoms, device=graph.neighbours.device)[:, None].expand(-1, width - old)
+    places = torch.arange(n_atoms * width, device=graph.neighbours.device).reshape(n_atoms, width)
+    moved = graph.reverse // old * width + graph.reverse % old
+    far = graph.positions.new_zeros(n_atoms, 3, width - old)
+    far[:, 2] = PADDING_ANGSTROM
+    return replace(
+        graph,
+        neighbours=torch.cat([graph.neighbours, own], dim=1),
+        offsets=torch.cat([graph.offsets, far], dim=2),
+        mask=torch.cat([graph.mask, graph.mask.new_zeros(n_atoms, width - old)], dim=1),
+        reverse=torch.cat([moved, places[:, old:]], dim=1),
+    )
 
 
 def build_graph(
@@ -118,6 +136,7 @@ def build_graph(
     cutoff: float,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float64,
+    pairs: Sequence[PairList] | None = None,
 ) -> Graph:
     """Build the neighbour graph of one structure or a batch.
 
@@ -129,6 +148,8 @@ def build_graph(
         Chemical symbols that the model knows.
     cutoff : float
         Å.
+    pairs : sequence of PairList, optional
+        Pairs of each structure that hold all within the cutoff (see `VerletList`); found anew by default.
 
     Raises
     ------
@@ -139,43 +160,46 @@ def build_graph(
     frames = [images] if isinstance(images, Atoms) else list(images)
     if not frames:
         raise InputError("no structure given: pass an ase.Atoms or a non-empty list of them")
-    lookup = {symbol: index for index, symbol in enumerate(elements)}
-    species, cells, volumes, tables = [], [], [], []
-    offset = 0
+    lookup = _element_lookup(tuple(elements))
     for atoms in frames:
-        _check_atoms(atoms, lookup)
-        species.append(np.array([lookup[symbol] for symbol in atoms.get_chemical_symbols()]))
-        cells.append(np.where(np.asarray(atoms.pbc)[:, None], atoms.cell.array, 0.0))
-        volumes.append(abs(atoms.cell.volume) if atoms.pbc.all() else np.nan)
-        tables.append((*_neighbour_list(atoms, cutoff), offset))
-        offset += len(atoms)
-    counts = [len(atoms) for atoms in frames]
-    neighbours, shifts, mask = _pad(tables, offset)
+        check_atoms(atoms, elements)
+    if pairs is None:
+        pairs = [find_pairs(atoms, cutoff) for atoms in frames]
+    table = neighbour_table(frames, pairs, cutoff)
+    counts = np.array([len(atoms) for atoms in frames])
+    volumes = [abs(np.linalg.det(atoms.cell.array)) if atoms.pbc.all() else np.nan for atoms in frames]
     return Graph(
         torch.as_tensor(np.concatenate([atoms.positions for atoms in frames]), dtype=dtype),
-        torch.as_tensor(np.array(cells), dtype=dtype),
-        torch.as_tensor(np.concatenate(species)),
-        torch.repeat_interleave(torch.arange(len(frames)), torch.tensor(counts)),
-        torch.as_tensor(neighbours),
-        torch.as_tensor(shifts, dtype=dtype),
-        torch.as_tensor(mask),
+        torch.as_tensor(lookup[np.concatenate([atoms.numbers for atoms in frames])]),
+        torch.as_tensor(np.repeat(np.arange(len(frames)), counts)),
+        torch.as_tensor(table.neighbours),
+        torch.as_tensor(table.offsets, dtype=dtype),
+        torch.as_tensor(table.mask),
+        torch.as_tensor(table.reverse),
         len(frames),
         torch.as_tensor(np.array(volumes), dtype=dtype),
     ).to(device=device)
 
 
-def _check_atoms(atoms: Atoms, lookup: dict[str, int]) -> None:
+@cache
+def _element_lookup(elements: tuple[str, ...]) -> np.ndarray:
+    """Index of each atomic number among the model's elements, −1 where it is not one of them."""
+    lookup = np.full(len(chemical_symbols), -1)
+    lookup[[atomic_numbers[symbol] for symbol in elements]] = np.arange(len(elements))
+    return lookup
+
+
+def check_atoms(atoms: Atoms, elements: Sequence[str]) -> None:
+    """Refuse a structure that a model of these elements cannot take; for the errors see `build_graph`."""
     if len(atoms) == 0:
         raise InputError("the structure has no atoms")
-    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-    if len(bad):
+    if not np.isfinite(atoms.positions).all():
+        bad = int(np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))[0])
+        raise InputError(f"atom {bad} ({atoms[bad].symbol}) has the position {atoms.positions[bad]}")
+    if (_element_lookup(tuple(elements))[atoms.numbers] < 0).any():
+        unknown = sorted({chemical_symbols[z] for z in atoms.numbers} - set(elements))
         raise InputError(
-            f"atom {bad[0]} ({atoms[int(bad[0])].symbol}) has the position {atoms.positions[bad[0]]}"
-        )
-    unknown = sorted({chemical_symbols[z] for z in atoms.numbers} - set(lookup))
-    if unknown:
-        raise InputError(
-            f"the model does not know {', '.join(unknown)}; it was trained on {', '.join(lookup)}. "
+            f"the model does not know {', '.join(unknown)}; it was trained on {', '.join(elements)}. "
             "Choose another model or fine-tune one with labels that contain these elements"
         )
     cell = atoms.cell.array
@@ -188,41 +212,3 @@ def _check_atoms(atoms: Atoms, lookup: dict[str, int]) -> None:
             raise InputError("a periodic direction has no cell vector; set atoms.cell or atoms.pbc = False")
         if np.linalg.svd(periodic / lengths[:, None], compute_uv=False).min() < 1e-4:
             raise InputError(f"the periodic cell vectors are linearly dependent: {periodic.tolist()}")
-
-
-def _neighbour_list(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sorted full list (i, j, S) of pairs within the cutoff, image-independent and for any periodicity."""
-    cell = atoms.cell.complete().array if not atoms.pbc.all() else atoms.cell.array
-    periodic = np.asarray(atoms.pbc)
-    if np.linalg.det(cell) < 0 and periodic.all():
-        # A left-handed cell is listed through its mirror order of vectors, then shifts are put back.
-        order = [1, 0, 2]
-    else:
-        order = [0, 1, 2]
-    calculator = NeighborList(cutoff=cutoff, full_list=True, sorted=True)
-    i, j, shifts = calculator.compute(
-        points=atoms.positions, box=cell[order], periodic=periodic[order], quantities="ijS"
-    )
-    shifts = np.asarray(shifts)[:, np.argsort(order)]
-    distances = np.linalg.norm(atoms.positions[j] - atoms.positions[i] + shifts @ cell, axis=1)
-    if len(distances) and distances.min() < COINCIDENT_ANGSTROM:
-        pair = int(distances.argmin())
-        raise InputError(f"atoms {i[pair]} and {j[pair]} coincide: {distances[pair]:.2e} Å apart")
-    return i.astype(np.int64), j.astype(np.int64), shifts.astype(np.int64)
-
-
-def _pad(tables: list, n_atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Neighbour tables of all frames as rectangular arrays (N, M), padded with the atom itself."""
-    centre = np.concatenate([i + offset for i, _, _, offset in tables])
-    neighbour = np.concatenate([j + offset for _, j, _, offset in tables])
-    shift = np.concatenate([s for _, _, s, _ in tables])
-    counts = np.bincount(centre, minlength=n_atoms)
-    width = max(int(counts.max(initial=0)), 1)
-    slot = np.arange(len(centre)) - np.repeat(np.cumsum(counts) - counts, counts)
-    neighbours = np.repeat(np.arange(n_atoms)[:, None], width, axis=1)
-    shifts = np.zeros((n_atoms, width, 3))
-    mask = np.zeros((n_atoms, width), dtype=bool)
-    neighbours[centre, slot] = neighbour
-    shifts[centre, slot] = shift
-    mask[centre, slot] = True
-    return neighbours, shifts, mask

@@ -26,16 +26,15 @@ from torch import Tensor, nn
 from himlip_ase.errors import InputError
 from himlip_ase.potential.angular import (
     L_MAX,
-    N_HARMONICS,
     degree_of_harmonic,
-    sphere_quadrature,
-    spherical_harmonics,
+    derivative_of_harmonics,
+    harmonics_on_sphere,
+    solid_harmonics,
 )
 from himlip_ase.potential.graph import Graph
+from himlip_ase.potential.operators import arsinh, density, seen_from_the_other_end
 from himlip_ase.potential.radial import RadialBasis, Repulsion
-
-N_FACTORS = 4
-"""Independent mixtures of the density that are multiplied with each other."""
+from himlip_ase.potential.sphere import N_FACTORS, sphere_integrals
 
 
 @dataclass(frozen=True)
@@ -110,11 +109,10 @@ class DensityLayer(nn.Module):
         self.gate = nn.Parameter(
             torch.ones(len(config.elements), L_MAX + 1, N_FACTORS * channels, dtype=torch.float64)
         )
-        points, weights = sphere_quadrature()
+        on_sphere, weights = harmonics_on_sphere()
         degree = degree_of_harmonic()
         self.register_buffer("degree", degree, persistent=False)
         self.register_buffer("weights", weights, persistent=False)
-        on_sphere = spherical_harmonics(points).T.contiguous()
         self.register_buffer("on_sphere", on_sphere, persistent=False)
         self.register_buffer("on_sphere_low", on_sphere * (degree < L_MAX)[:, None], persistent=False)
         by_degree = torch.nn.functional.one_hot(degree, L_MAX + 1).to(torch.float64)
@@ -130,47 +128,26 @@ class DensityLayer(nn.Module):
 
         Parameters
         ----------
-        radial : Tensor (N, M, n_radial)
-        edge : Tensor (N, M, edge_features)
-        harmonics : Tensor (N, M, 16)
+        radial : Tensor (N, n_radial, M)
+        edge : Tensor (N, edge_features, M)
+        harmonics : Tensor (N, 16, M)
         species : Tensor (N,)
 
         Returns
         -------
-        Tensor (N, N_FACTORS · channels, 16)
+        Tensor (16, N, N_FACTORS · channels)
         """
-        pair = (radial[..., :, None] * edge[..., None, :]).flatten(2)
-        raw = self.scale * torch.bmm(pair.transpose(1, 2), harmonics)
-        mixed = torch.cat(
-            [
-                torch.matmul(raw[:, :, low : low + 2 * degree + 1].transpose(1, 2), self.mix[degree])
-                for degree, low in ((degree, degree**2) for degree in range(L_MAX + 1))
-            ],
-            dim=1,
-        )
-        return (mixed * self.gate[species][:, self.degree]).transpose(1, 2)
+        raw = density(radial, edge, harmonics).permute(2, 0, 1)
+        gate = self.scale * self.gate[species].transpose(0, 1)
+        return torch.bmm(raw, self.mix[self.degree]) * gate[self.degree]
 
     def invariants(self, density: Tensor) -> Tensor:
-        """Invariants of body order two to five, (N, n_invariants)."""
-        n_atoms = len(density)
-        factors = density.reshape(n_atoms, N_FACTORS, self.channels, N_HARMONICS)
-        one, two, three, four = factors.unbind(1)
-        pairs = torch.stack([one * two, three * four], dim=1) @ self.by_degree
-        full = factors @ self.on_sphere
-        low = factors[:, 1:] @ self.on_sphere_low
-        triple = full[:, 0] * full[:, 1]
-        first_low = low[:, 0] * low[:, 1]
-        products = torch.stack(
-            [
-                triple * full[:, 2],
-                triple * full[:, 3],
-                first_low * low[:, 2] * low[:, 2],
-                first_low * first_low,
-            ],
-            dim=1,
-        )
-        integrals = products @ self.weights
-        return torch.cat([factors[..., 0].flatten(1), pairs.flatten(1), integrals.flatten(1)], dim=1)
+        """Invariants of body order two to five, (N, n_invariants), of densities (16, N, …)."""
+        densities = density.permute(1, 2, 0).contiguous()
+        one, two, three, four = densities.unflatten(1, (N_FACTORS, self.channels)).unbind(1)
+        pairs = torch.matmul(torch.stack([one * two, three * four], dim=1), self.by_degree)
+        integrals = sphere_integrals(densities, self.on_sphere, self.on_sphere_low, self.weights)
+        return torch.cat([densities[..., 0], pairs.flatten(1), integrals.flatten(1)], dim=1)
 
 
 class ScalarNetwork(nn.Module):
@@ -195,7 +172,7 @@ class ScalarNetwork(nn.Module):
 
     def forward(self, inputs: Tensor, species: Tensor) -> Tensor:
         """(N, n_input) → (N, hidden)."""
-        standard = torch.asinh((inputs - self.centre[species]) / self.spread[species])
+        standard = arsinh((inputs - self.centre[species]) / self.spread[species])
         hidden = self.first(standard) + self.species[species]
         return hidden + self.second(nn.functional.silu(hidden))
 
@@ -212,12 +189,15 @@ class ScalarNetwork(nn.Module):
 class BondFeatures(nn.Module):
     """What each neighbour tells along a bond: its scalars, and its density in the bond's direction.
 
+    Every atom says it along all of its bonds; what it hears is what the other end of the bond says.
+
     Parameters
     ----------
     config : HiMLIPConfig
     """
 
-    by_degree: Tensor
+    degree: Tensor
+    parity: Tensor
 
     def __init__(self, config: HiMLIPConfig) -> None:
         super().__init__()
@@ -226,15 +206,20 @@ class BondFeatures(nn.Module):
         self.scalars = nn.Linear(config.hidden, features, dtype=torch.float64)
         self.mix = nn.Linear(features * (config.bond_degree + 1), features, bias=False, dtype=torch.float64)
         degree = degree_of_harmonic()[: (config.bond_degree + 1) ** 2]
-        self.register_buffer("by_degree", nn.functional.one_hot(degree).to(torch.float64), persistent=False)
+        self.register_buffer("degree", degree, persistent=False)
+        parity = torch.where(degree % 2 == 0, 1.0, -1.0).to(torch.float64)
+        self.register_buffer("parity", parity[:, None, None], persistent=False)
 
-    def forward(self, density: Tensor, scalars: Tensor, harmonics: Tensor, neighbours: Tensor) -> Tensor:
-        """Features of the bonds, (N, M, edge_features), from densities and scalars of the atoms."""
-        n_seen = len(self.by_degree)
-        tensors = self.tensors(density[..., :n_seen].transpose(1, 2))
-        seen = harmonics[..., :n_seen, None] * tensors[neighbours]
-        along_bond = torch.einsum("nmsf,sl->nmfl", seen, self.by_degree).flatten(2)
-        return self.scalars(scalars)[neighbours] + self.mix(along_bond)
+    def forward(self, density: Tensor, scalars: Tensor, harmonics: Tensor, reverse: Tensor) -> Tensor:
+        """Features of the bonds, (N, edge_features, M), from densities and scalars of the atoms."""
+        features = self.mix.out_features
+        by_degree = self.mix.weight.reshape(features, features, -1).permute(2, 1, 0)
+        mixing = torch.matmul(self.tensors.weight.T, by_degree)
+        # Seen from its neighbour, an atom's bond points the other way: Y_lm(−r) = (−1)^l Y_lm(r).
+        said = torch.bmm(density[: len(self.degree)], mixing[self.degree]) * self.parity
+        said = torch.cat([said[:1] + self.scalars(scalars), said[1:]])
+        along = torch.bmm(harmonics[:, : len(self.degree)].transpose(1, 2), said.transpose(0, 1))
+        return seen_from_the_other_end(along, reverse).transpose(1, 2).contiguous()
 
 
 class Layer(nn.Module):
@@ -278,6 +263,7 @@ class HiMLIP(nn.Module):
 
     energy_shift: Tensor
     energy_scale: Tensor
+    harmonic_derivative: Tensor
 
     def __init__(self, config: HiMLIPConfig, seed: int = 0) -> None:
         super().__init__()
@@ -293,6 +279,7 @@ class HiMLIP(nn.Module):
             self.layers = nn.ModuleList(Layer(config, first=index == 0) for index in range(config.layers))
         self.register_buffer("energy_shift", torch.zeros(len(numbers), dtype=torch.float64))
         self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
+        self.register_buffer("harmonic_derivative", derivative_of_harmonics().clone(), persistent=False)
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -332,22 +319,21 @@ class HiMLIP(nn.Module):
     ) -> Tensor:
         """Energy of each atom in eV, (N,); `standardise` sets the input statistics from this batch."""
         vectors = graph.displacements(graph.positions, strain)
-        # Padding sits at the cutoff, where everything that depends on it vanishes with three derivatives.
-        pad = torch.tensor([0.0, 0.0, self.cutoff], dtype=vectors.dtype, device=vectors.device)
-        vectors = torch.where(graph.mask[..., None], vectors, pad)
-        distances = torch.linalg.vector_norm(vectors, dim=-1)
-        harmonics = spherical_harmonics(vectors / distances[..., None])
+        squared = (vectors * vectors).sum(1)
+        inverse = torch.rsqrt(squared)
+        distances = squared * inverse
+        harmonics = solid_harmonics(vectors * inverse[:, None], self.harmonic_derivative)
         radial = self.radial(distances)
         species, neighbours = graph.species, graph.neighbours
         energies = self.energy_shift[species] + self.repulsion(
             distances, species[:, None], species[neighbours]
         )
-        bonds = self.species_edge[species[neighbours]]
+        bonds = self.species_edge.T[:, species[neighbours]].transpose(0, 1)
         density = scalars = torch.empty(0)
         for layer in self.layers:
             assert isinstance(layer, Layer)
             if layer.bonds is not None:
-                bonds = layer.bonds(density, scalars, harmonics, neighbours)
+                bonds = layer.bonds(density, scalars, harmonics, graph.reverse)
             density = layer.density.density(radial, bonds, harmonics, species)
             inputs = layer.density.invariants(density)
             if layer.bonds is not None:

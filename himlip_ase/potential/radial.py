@@ -10,16 +10,15 @@ from torch import Tensor, nn
 
 from himlip_ase.units import BOHR_ANGSTROM, HARTREE_EV
 
-ENVELOPE_POWER = 4
-"""(1 − x²)⁴ has three vanishing derivatives at x = 1: the energy is C³ across the cutoff."""
-
 REPULSION_MARGIN_ANGSTROM = 0.5
 
 
 def envelope(distances: Tensor, cutoff: float | Tensor) -> Tensor:
-    """Smooth cutoff (1 − (r/r_c)²)⁴ inside r_c, zero outside; C³ and even in r."""
-    inside = (1 - (distances / cutoff) ** 2).clamp(min=0)
-    return inside**ENVELOPE_POWER
+    """Smooth cutoff (1 − (r/r_c)²)⁴ inside r_c, zero outside: even in r, and C³ at r_c."""
+    scaled = distances / cutoff
+    inside = (1 - scaled * scaled).clamp(min=0)
+    squared = inside * inside
+    return squared * squared
 
 
 class RadialBasis(nn.Module):
@@ -42,10 +41,10 @@ class RadialBasis(nn.Module):
         self.wave_numbers = nn.Parameter(math.pi * torch.arange(1, n_basis + 1, dtype=torch.float64))
 
     def forward(self, distances: Tensor) -> Tensor:
-        """(…,) distances in Å → (…, n_basis)."""
-        scaled = distances[..., None] / self.cutoff
-        waves = torch.sin(self.wave_numbers * scaled) / scaled
-        return waves * envelope(distances, self.cutoff)[..., None]
+        """(N, M) distances in Å → (N, n_basis, M)."""
+        scaled = distances / self.cutoff
+        waves = torch.sin(self.wave_numbers[:, None] * scaled[:, None])
+        return waves * (envelope(distances, self.cutoff) / scaled)[:, None]
 
 
 class Repulsion(nn.Module):
@@ -105,6 +104,7 @@ class Repulsion(nn.Module):
             eV.
         """
         scaled = distances / self.screening[centre, neighbour]
-        screen = (self.weights * torch.exp(-self.decays * scaled[..., None])).sum(-1)
+        screens = torch.exp(-self.decays[:, None] * scaled[:, None])
+        screen = (self.weights[:, None] * screens).sum(1)
         pair = self.coulomb[centre, neighbour] / distances * screen
         return 0.5 * (pair * envelope(distances, self.ranges[centre, neighbour])).sum(-1)

@@ -71,7 +71,7 @@ def test_neighbours_are_those_that_ase_finds(name: str) -> None:
     vectors = graph.displacements(graph.positions)
     first, second, distances = neighbor_list("ijd", atoms, CUTOFF)
     for atom in range(len(atoms)):
-        found = np.linalg.norm(vectors[atom][graph.mask[atom]].numpy(), axis=1)
+        found = np.linalg.norm(vectors[atom][:, graph.mask[atom]].numpy(), axis=0)
         assert np.allclose(np.sort(found), np.sort(distances[first == atom]), rtol=0, atol=1e-9)
         assert sorted(graph.neighbours[atom][graph.mask[atom]].tolist()) == sorted(second[first == atom])
 

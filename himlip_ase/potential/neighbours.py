@@ -1,0 +1,137 @@
+"""Pairs of atoms within a cutoff: found by vesin as integers, arranged as rectangular tables.
+
+The list gives integers only (atom pairs and lattice shifts); every vector is built in torch from positions
+and cell, so that derivatives of any order are those of the energy. Each pair is found once and entered from
+both of its ends, so that every entry of a table has its reverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from vesin import NeighborList
+
+from himlip_ase.errors import InputError
+
+COINCIDENT_ANGSTROM = 1e-3
+"""Atoms closer than this are taken for an input error."""
+
+PADDING_ANGSTROM = 100.0
+"""Distance of padding entries, outside every cutoff: all that depends on them is zero there."""
+
+
+@dataclass(frozen=True, eq=False)
+class PairList:
+    """Pairs of atoms of one structure, each from one of its two ends.
+
+    Attributes
+    ----------
+    first, second : ndarray (P,)
+        Atoms i and j.
+    shifts : ndarray (P, 3)
+        Lattice translation of j, in whole cells.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    shifts: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class NeighbourTable:
+    """Neighbours of all atoms of a batch, padded to the same number M.
+
+    Attributes
+    ----------
+    neighbours : ndarray (N, M)
+        Padding points at the atom itself.
+    offsets : ndarray (N, 3, M)
+        Lattice translations of the neighbours in Å; padding lies outside the cutoff.
+    mask : ndarray (N, M), bool
+        True for real neighbours.
+    reverse : ndarray (N, M)
+        Flat index of each pair seen from its other end; that of padding is its own.
+    """
+
+    neighbours: np.ndarray
+    offsets: np.ndarray
+    mask: np.ndarray
+    reverse: np.ndarray
+
+
+def find_pairs(atoms: Atoms, reach: float) -> PairList:
+    """Pairs within `reach` Å, whatever the periodicity, the cell and the images of the atoms."""
+    periodic = np.asarray(atoms.pbc)
+    cell = atoms.cell.array if periodic.all() else atoms.cell.complete().array
+    # A left-handed cell is listed through its mirror order of vectors, then shifts are put back.
+    mirrored = periodic.all() and np.linalg.det(cell) < 0
+    order = [1, 0, 2] if mirrored else [0, 1, 2]
+    first, second, shifts = NeighborList(cutoff=reach, full_list=False).compute(
+        points=atoms.positions, box=cell[order], periodic=periodic[order], quantities="ijS"
+    )
+    return PairList(
+        first.astype(np.int64), second.astype(np.int64), np.asarray(shifts)[:, order].astype(np.int64)
+    )
+
+
+def neighbour_table(frames: Sequence[Atoms], lists: Sequence[PairList], cutoff: float) -> NeighbourTable:
+    """Table of the pairs of a batch that lie within the cutoff.
+
+    Raises
+    ------
+    InputError
+        Two coincident atoms; the pair is named.
+    """
+    starts = np.cumsum([0, *(len(atoms) for atoms in frames)])
+    n_atoms = int(starts[-1])
+    first = np.concatenate([pairs.first + start for pairs, start in zip(lists, starts, strict=False)])
+    second = np.concatenate([pairs.second + start for pairs, start in zip(lists, starts, strict=False)])
+    translations = np.concatenate(
+        [pairs.shifts @ atoms.cell.array for pairs, atoms in zip(lists, frames, strict=True)]
+    )
+    positions = np.concatenate([atoms.positions for atoms in frames])
+    vectors = positions[second] - positions[first] + translations
+    squared = np.einsum("pk,pk->p", vectors, vectors)
+    if len(squared) and squared.min() < COINCIDENT_ANGSTROM**2:
+        raise _coincident(int(squared.argmin()), first, second, squared, starts)
+    near = squared < cutoff**2
+    if not near.all():
+        first, second, translations = first[near], second[near], translations[near]
+    return _tabulate(first, second, translations, n_atoms)
+
+
+def _tabulate(
+    first: np.ndarray, second: np.ndarray, translations: np.ndarray, n_atoms: int
+) -> NeighbourTable:
+    n_pairs = len(first)
+    centre, other = np.concatenate([first, second]), np.concatenate([second, first])
+    counts = np.bincount(centre, minlength=n_atoms)
+    width = max(int(counts.max(initial=0)), 1)
+    order = np.argsort(centre, kind="stable")
+    slot = np.empty(2 * n_pairs, dtype=np.int64)
+    slot[order] = np.arange(2 * n_pairs) - np.repeat(np.cumsum(counts) - counts, counts)
+    place = centre * width + slot
+    neighbours = np.repeat(np.arange(n_atoms), width)
+    neighbours[place] = other
+    reverse = np.arange(n_atoms * width)
+    reverse[place[:n_pairs]], reverse[place[n_pairs:]] = place[n_pairs:], place[:n_pairs]
+    mask = np.zeros(n_atoms * width, dtype=bool)
+    mask[place] = True
+    offsets = np.zeros((n_atoms, 3, width))
+    offsets[:, 2] = PADDING_ANGSTROM
+    offsets[first, :, slot[:n_pairs]] = translations
+    offsets[second, :, slot[n_pairs:]] = -translations
+    shape = (n_atoms, width)
+    return NeighbourTable(neighbours.reshape(shape), offsets, mask.reshape(shape), reverse.reshape(shape))
+
+
+def _coincident(
+    pair: int, first: np.ndarray, second: np.ndarray, squared: np.ndarray, starts: np.ndarray
+) -> InputError:
+    start = starts[np.searchsorted(starts, first[pair], side="right") - 1]
+    return InputError(
+        f"atoms {first[pair] - start} and {second[pair] - start} coincide: {squared[pair] ** 0.5:.2e} Å apart"
+    )
