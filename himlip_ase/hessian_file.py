@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -14,6 +14,9 @@ from ase import Atoms
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
 from himlip_ase.units import signed_frequencies_cm
+
+if TYPE_CHECKING:
+    from himlip_ase.vibrations.lowest_modes import LowestModes
 
 SCHEMA = 1
 
@@ -67,30 +70,16 @@ def write_hessian(path: str | os.PathLike, stored: StoredHessian, overwrite: boo
     InputError
         Another suffix, shapes that do not match, or a file that exists and `overwrite` is False.
     """
-    suffix = _suffix(path)
     shape = (len(stored.indices), 3, len(stored.atoms), 3)
     if stored.hessian.shape != shape:
         raise InputError(f"the Hessian should have shape {shape}, got {stored.hessian.shape}")
-    atoms = stored.atoms
     arrays: dict[str, Any] = {
         "hessian": stored.hessian,
         "indices": np.asarray(stored.indices, dtype=int),
-        "positions": atoms.positions,
-        "cell": atoms.cell.array,
-        "pbc": atoms.pbc,
-        "numbers": atoms.numbers,
-        "masses": atoms.get_masses(),
+        **_structure_arrays(stored.atoms),
     }
     texts = {"model": stored.model, "units": "hessian eV/Å², positions and cell Å, masses amu"}
-    with atomic_write(path, "wb", overwrite=overwrite) as stream:
-        if suffix == ".npz":
-            extra = {name: np.array(text) for name, text in texts.items()}
-            np.savez_compressed(stream, allow_pickle=False, schema=SCHEMA, **arrays, **extra)
-            return
-        with h5py.File(stream, "w") as file:
-            for name, value in arrays.items():
-                file.create_dataset(name, data=value)
-            file.attrs.update({**texts, "schema": SCHEMA})
+    _write_arrays(path, arrays, texts, overwrite)
 
 
 def read_hessian(path: str | os.PathLike) -> StoredHessian:
@@ -118,6 +107,54 @@ def read_hessian(path: str | os.PathLike) -> StoredHessian:
         raise InputError(f"no file {os.fspath(path)!r}") from error
     except Exception as error:
         raise InputError(f"{path} is not a Hessian file of himlip-ase: {error}") from error
+
+
+def write_modes(path: str | os.PathLike, atoms: Atoms, modes: LowestModes, overwrite: bool = False) -> None:
+    """Write the softest modes of a structure, atomically, as ``.npz``, ``.h5`` or ``.hdf5``.
+
+    Arrays frequencies and errors (cm⁻¹), modes (orthonormal, mass-weighted), residuals (eV/Å²/amu),
+    products, converged, and positions (Å), cell (Å), pbc, numbers, masses (amu).
+
+    Raises
+    ------
+    InputError
+        Another suffix, or a file that exists and `overwrite` is False.
+    """
+    arrays: dict[str, Any] = {
+        "frequencies": modes.frequencies,
+        "errors": modes.errors,
+        "modes": modes.modes,
+        "residuals": modes.residuals,
+        "products": np.array(modes.products),
+        "converged": np.array(modes.converged),
+        **_structure_arrays(atoms),
+    }
+    _write_arrays(path, arrays, {"units": "frequencies and errors 1/cm, residuals eV/Å²/amu"}, overwrite)
+
+
+def _structure_arrays(atoms: Atoms) -> dict[str, Any]:
+    return {
+        "positions": atoms.positions,
+        "cell": atoms.cell.array,
+        "pbc": atoms.pbc,
+        "numbers": atoms.numbers,
+        "masses": atoms.get_masses(),
+    }
+
+
+def _write_arrays(
+    path: str | os.PathLike, arrays: dict[str, Any], texts: dict[str, str], overwrite: bool
+) -> None:
+    suffix = _suffix(path)
+    with atomic_write(path, "wb", overwrite=overwrite) as stream:
+        if suffix == ".npz":
+            extra = {name: np.array(text) for name, text in texts.items()}
+            np.savez_compressed(stream, allow_pickle=False, schema=SCHEMA, **arrays, **extra)
+            return
+        with h5py.File(stream, "w") as file:
+            for name, value in arrays.items():
+                file.create_dataset(name, data=value)
+            file.attrs.update({**texts, "schema": SCHEMA})
 
 
 def _suffix(path: str | os.PathLike) -> str:

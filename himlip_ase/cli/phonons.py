@@ -68,16 +68,22 @@ def phonons(
         2,
     ),
     relax: Annotated[
-        bool, typer.Option("--relax/--no-relax", help="Relax the atoms in their cell first.")
-    ] = False,
+        bool, typer.Option("--relax/--no-relax", help="Relax the atoms first, keeping the space group.")
+    ] = True,
     pressure: Annotated[
         float | None,
-        typer.Option("--pressure", help="With --relax: relax the cell too, to this pressure in GPa."),
+        typer.Option("--pressure", help="Relax the cell too, to this pressure in GPa."),
     ] = None,
-    fmax: Annotated[float, typer.Option("--fmax", help="Largest force after --relax, eV/Å.")] = 1e-4,
+    fmax: Annotated[float, typer.Option("--fmax", help="Largest force after --relax, eV/Å.")] = 1e-5,
     symmetrize: Annotated[
         bool, typer.Option("--symmetrize/--no-symmetrize", help="Impose the space group and the sum rules.")
     ] = True,
+    third: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(
+            "--third", help="Third-order constants in this supercell too: fc3.hdf5, fc2.hdf5 of phono3py."
+        ),
+    ] = None,
     dyn: Annotated[
         list[Path] | None,
         typer.Option(
@@ -107,7 +113,9 @@ def phonons(
     if (structure is None) == (not dyn):
         raise InputError("give either a STRUCTURE (with --model and --dims) or --dyn PREFIX, one of the two")
     if pressure is not None and not relax:
-        raise InputError("--pressure relaxes the cell, so it needs --relax")
+        raise InputError("--pressure relaxes the cell, so it needs --relax; leave --no-relax out")
+    if third and structure is None:
+        raise InputError("--third needs a STRUCTURE; --dyn files hold no third derivatives")
     masses = _masses(mass or [])
     if structure is None:
         sets = _from_files(dyn or [], label or [], asr)
@@ -122,6 +130,11 @@ def phonons(
         if relax:
             crystal = relax_atoms(crystal, calculator, pressure, fmax, keep_symmetry=True).atoms
         sets = {"Hi-MLIP": harmonic_force_constants(crystal, calculator, dims, symmetrize)}
+        if third:
+            from himlip_ase.phonons.phono3py_io import write_for_phono3py
+
+            for line in write_for_phono3py(crystal, calculator, sets["Hi-MLIP"], third, out, overwrite):
+                typer.echo(line)
     if masses:
         sets = {name: fc.with_masses(masses) for name, fc in sets.items()}
     for line in write_phonons(sets, out, npoints, mesh, write_dyn_files=write_dyn, overwrite=overwrite):

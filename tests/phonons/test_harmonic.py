@@ -144,7 +144,7 @@ def test_command_plots_files(app, tmp_path):
         (["--dyn", "a", "--dyn", "a"], "repeat"),
         (["--dyn", "nowhere/dyn"], "nowhere/dyn0"),
         (["nowhere.cif"], "nowhere.cif"),
-        (["a.xyz", "--pressure", "10"], "needs --relax"),
+        (["a.xyz", "--pressure", "10", "--no-relax"], "needs --relax"),
         (["--dyn", "a", "--mass", "H:2"], "--mass takes ELEMENT=AMU"),
     ],
 )
