@@ -30,9 +30,11 @@ def deviations_of(result: SschaResult, kind: str) -> np.ndarray | None:
         they did from block to block); else independent Gaussians of the standard errors of the frequencies,
         modes equal by symmetry moving together. None without either.
     """
-    blocks = getattr(result, f"{kind}_blocks", None)
-    if blocks is not None:
-        return np.asarray(blocks)
+    if kind == "auxiliary" and result.auxiliary_blocks is not None:
+        return result.auxiliary_blocks.astype(complex)
+    if kind == "hessian" and result.hessian_changes is not None:
+        # each of them is a sample of the whole ensemble: as blocks they vary by the root of their number more
+        return result.hessian_changes.astype(complex) * np.sqrt(len(result.hessian_changes))
     phonons = result.auxiliary if kind == "auxiliary" else result.hessian
     sigma_cm = result.auxiliary_sigma_cm if kind == "auxiliary" else result.hessian_sigma_cm
     if phonons is None or sigma_cm is None:

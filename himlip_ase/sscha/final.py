@@ -77,6 +77,8 @@ def finish(stages: list[Stage], work: Work) -> SschaResult:
         force_calls=sum(r.n_configurations + 1 for r in records if not r.reused)
         + (0 if final is None else settings.n_hessian_configurations + 1),
         force_calls_saved=sum(r.n_configurations for r in records if r.reused),
+        auxiliary_blocks=last.maker.blocks.astype(np.complex64),
+        hessian_changes=None if final is None else final.hessian.changes,
     )
 
 

@@ -36,6 +36,9 @@ from himlip_ase.units import signed_frequencies_cm
 RESAMPLES = 200
 """Bootstrap samples of the error bars."""
 
+KEPT = 60
+"""Of these, how many whole Hessians are kept, for what is computed from all their elements together."""
+
 HALVINGS = 4
 """Ways to halve the ensemble at random, for the bias."""
 
@@ -71,6 +74,7 @@ class HessianEstimate:
     iterations: int = 0
     residual: float = 0.0
     positive: bool = True
+    changes: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,6 +264,7 @@ def estimate_hessian(
     base = base * np.outer(symmetry.modes.inverse_roots, symmetry.modes.inverse_roots)
     sigma, bias = (np.zeros(base.shape[:2]) for _ in range(2))
     corrections: dict[int, np.ndarray] = {}
+    resampled: dict[int, np.ndarray] = {}
     points: list[_Point] = []
     solves = []
     for number, (q, star) in enumerate(irreducible(symmetry), start=1):
@@ -271,6 +276,7 @@ def estimate_hessian(
         ):
             paired = np.add.reduceat(each, np.arange(0, len(ensemble), 2))
             samples += response.matrix(np.tensordot(draws, paired, 1))
+        resampled[q] = samples[:KEPT]
         spread = _frequencies(base[q] + whole + samples, q, symmetry)
         centre = _frequencies(base[q] + whole, q, symmetry)
         excess = point.bias(waves.weights, blocks, generator)
@@ -289,7 +295,27 @@ def estimate_hessian(
         max(s.iterations for s in solves),
         max(s.residual for s in solves),
         all(s.positive for s in solves),
+        _over_stars(distribution, symmetry, resampled, points),
     )
+
+
+def _over_stars(
+    distribution: HarmonicDistribution,
+    symmetry: GridSymmetry,
+    changes: dict[int, np.ndarray],
+    points: list[_Point],
+) -> np.ndarray:
+    """Mass-reduced changes (k, 3n, 3n) at the irreducible q as changes of Φ on the grid, (k, nq, 3n, 3n)."""
+    shape = distribution.dynamical.matrices.shape
+    blocks = np.empty((len(changes[points[0].q]), *shape), dtype=complex)
+    roots = 1 / symmetry.modes.inverse_roots
+    for point in points:
+        change = changes[point.q]
+        change = (change + change.conj().swapaxes(1, 2)) / 2 * np.outer(roots, roots)
+        for image, operation in point.star.items():
+            turn = symmetry.matrix(operation, point.q)
+            blocks[:, image] = turn @ (change.conj() if operation.conjugates else change) @ turn.conj().T
+    return blocks[:, distribution.grid_order].astype(np.complex64)
 
 
 def _frequencies(matrices: np.ndarray, q: int, symmetry: GridSymmetry) -> np.ndarray:

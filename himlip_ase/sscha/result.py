@@ -146,6 +146,11 @@ class SschaResult:
         Name and version.
     force_calls, force_calls_saved : int
         Supercells whose forces the run needed, and those it had from a neighbouring run instead.
+    auxiliary_blocks : ndarray, shape (blocks, nq, 3n, 3n), or None
+        What each block of its ensemble, taken alone, would change in the auxiliary, eV/Å²; their mean has
+        the error `auxiliary_sigma_cm`.
+    hessian_changes : ndarray, shape (k, nq, 3n, 3n), or None
+        Changes of the whole Hessian in bootstrap samples of its ensemble, eV/Å².
     """
 
     settings: SschaSettings
@@ -169,6 +174,8 @@ class SschaResult:
     engine: str = "native"
     force_calls: int = 0
     force_calls_saved: int = 0
+    auxiliary_blocks: np.ndarray | None = None
+    hessian_changes: np.ndarray | None = None
 
     @property
     def centroids(self) -> Atoms:
@@ -203,7 +210,8 @@ class SschaResult:
         }
         if self.hessian is not None:
             arrays |= pack("hessian", self.hessian)
-        for name in ("stress", "stress_sigma", "hessian_sigma_cm", "hessian_bias_cm"):
+        optional = ("stress", "stress_sigma", "hessian_sigma_cm", "hessian_bias_cm")
+        for name in (*optional, "auxiliary_blocks", "hessian_changes"):
             if (value := getattr(self, name)) is not None:
                 arrays[name] = value
         save_arrays(folder / "result.npz", arrays, overwrite=True)
@@ -289,6 +297,8 @@ def load_result(folder: str | os.PathLike) -> SschaResult:
         hessian=None if hessian is None else unpack("hessian", arrays),
         hessian_sigma_cm=arrays.get("hessian_sigma_cm"),
         hessian_bias_cm=arrays.get("hessian_bias_cm"),
+        auxiliary_blocks=arrays.get("auxiliary_blocks"),
+        hessian_changes=arrays.get("hessian_changes"),
         hessian_kong_liu=None if hessian is None else hessian["kong_liu"],
         populations=[PopulationRecord(**record) for record in data["populations"]],
         populations_settled=data["populations_settled"],
