@@ -1,29 +1,68 @@
-"""``himlip sscha``: anharmonic phonons and the free-energy Hessian."""
+"""``himlip sscha``: anharmonic phonons and the free-energy Hessian, new or begun from a finished run."""
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from himlip_ase.sscha.settings import SschaSettings
 
+if TYPE_CHECKING:
+    import click
+
+    from himlip_ase.sscha.result import SschaResult
+
 DEFAULT = SschaSettings()
+ANOTHER = ("sscha_tools",)
+"""Modules of this package whose ``add_to(group)`` adds subcommands."""
+
+Model = Annotated[str, typer.Option("--model", "-m", help="Name or path of a model.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+Workers = Annotated[int, typer.Option("--workers", help="Processes that evaluate the forces.")]
+
+
+class RunByDefault(TyperGroup):
+    """``himlip sscha --dyn …`` is ``himlip sscha run --dyn …``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    app.command("sscha")(sscha)
+    """Add the group to `app`."""
+    group = typer.Typer(cls=RunByDefault, no_args_is_help=True, add_completion=False)
+
+    @group.callback(
+        epilog="`himlip sscha --dyn ... --model ... --out ...` is `himlip sscha run ...`, "
+        "whose choices `himlip sscha run --help` lists."
+    )
+    def _about() -> None:
+        """Anharmonic phonons and the free-energy Hessian."""
+
+    group.command("run")(sscha)
+    group.command("from")(from_run)
+    group.command("pack")(pack)
+    group.command("unpack")(unpack)
+    for name in ANOTHER:
+        if importlib.util.find_spec(f"himlip_ase.cli.{name}") is not None:
+            importlib.import_module(f"himlip_ase.cli.{name}").add_to(group)
+    app.add_typer(group, name="sscha")
 
 
 def sscha(
     dyn: Annotated[
         Path, typer.Option("--dyn", help="Prefix of the QE dyn files to start from: harmonic or auxiliary.")
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="Name or path of a model.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    model: Model,
+    out: Out,
+    resume: Resume = False,
     n: Annotated[int, typer.Option("--n", help="Configurations of a population.")] = DEFAULT.n_configurations,
     n_hessian: Annotated[
         int, typer.Option("--n-hessian", help="Configurations for the free-energy Hessian; 0: none.")
@@ -34,6 +73,24 @@ def sscha(
     temperature: Annotated[
         float, typer.Option("--temperature", "-T", help="Kelvin.")
     ] = DEFAULT.temperature_k,
+    pressure: Annotated[
+        float | None,
+        typer.Option("--pressure", help="Relax the cell to this pressure of the quantum crystal, GPa."),
+    ] = None,
+    frequency_error: Annotated[
+        float | None,
+        typer.Option("--frequency-error", help="Let populations grow until no error bar exceeds this, cm⁻¹."),
+    ] = None,
+    fourth: Annotated[
+        bool, typer.Option("--fourth", help="Fourth-order term in the free-energy Hessian too.")
+    ] = DEFAULT.hessian_order == "third+fourth",
+    sampling: Annotated[
+        str, typer.Option("--sampling", help="How to draw: pairs, independent or sobol.")
+    ] = DEFAULT.sampling,
+    engine: Annotated[str, typer.Option("--engine", help="native or python-sscha.")] = DEFAULT.engine,
+    minimiser: Annotated[
+        str, typer.Option("--minimiser", help="Of the native engine: anderson, descent or root-descent.")
+    ] = DEFAULT.minimiser,
     step: Annotated[float, typer.Option("--step", help="First step of the line search.")] = DEFAULT.step,
     kong_liu: Annotated[
         float, typer.Option("--kong-liu", help="Kong-Liu ratio below which to draw again.")
@@ -45,33 +102,103 @@ def sscha(
     fixed_structure: Annotated[
         bool, typer.Option("--fixed-structure", help="Leave the centroids where they are.")
     ] = False,
+    workers: Workers = 1,
 ) -> None:
     """Minimise the SSCHA free energy, then compute the free-energy Hessian, with error bars."""
-    from functools import partial
-
     from himlip_ase.phonons.qe import read_dyn
-    from himlip_ase.potential.checkpoint import load_model
-    from himlip_ase.potential.evaluate import evaluate
     from himlip_ase.sscha.loop import run_sscha
+    from himlip_ase.sscha.workers import potential_forces
+
+    chosen: dict[str, Any] = {
+        "n_configurations": n,
+        "n_hessian_configurations": n_hessian,
+        "max_populations": max_populations,
+        "temperature_k": temperature,
+        "pressure_gpa": pressure,
+        "frequency_error_cm": frequency_error,
+        "hessian_order": "third+fourth" if fourth else "third",
+        "sampling": sampling,
+        "engine": engine,
+        "minimiser": minimiser,
+        "step": step,
+        "kong_liu": kong_liu,
+        "meaningful_factor": meaningful_factor,
+        "seed": seed,
+        "minimise_structure": not fixed_structure,
+    }
+    settings = SschaSettings(**chosen)
+    initial = read_dyn(dyn)
+    with potential_forces(model, workers) as forces:
+        result = run_sscha(initial, forces, settings, out, resume=resume, progress=True)
+    _report(result, out)
+
+
+def from_run(
+    source: Annotated[Path, typer.Argument(help="Folder of a finished run of the same crystal.")],
+    model: Model,
+    out: Out,
+    mass: Annotated[
+        list[str] | None,
+        typer.Option("--mass", help="ELEMENT=AMU, e.g. H=2.014; may be repeated.", show_default=False),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", "-T", help="Kelvin; default: that of the finished run.")
+    ] = None,
+    resume: Resume = False,
+    workers: Workers = 1,
+) -> None:
+    """Another isotope or temperature, begun where a finished run ended, with its settings."""
+    from himlip_ase.cli.phonons import _masses
+    from himlip_ase.sscha.series import continue_run
+    from himlip_ase.sscha.workers import potential_forces
+
+    with potential_forces(model, workers) as forces:
+        result = continue_run(
+            source,
+            forces,
+            out,
+            masses=_masses(mass) if mass else None,
+            temperature_k=temperature,
+            resume=resume,
+            progress=True,
+        )
+    _report(result, out)
+
+
+def pack(
+    folder: Annotated[Path, typer.Argument(help="Run folder.")],
+    file: Annotated[Path, typer.Argument(help="New zip file.")],
+) -> None:
+    """One file of a whole run: state, results and log."""
+    from himlip_ase.sscha.state import pack_run
+
+    pack_run(folder, file)
+    typer.echo(f"wrote {file}")
+
+
+def unpack(
+    file: Annotated[Path, typer.Argument(help="Written by `himlip sscha pack`.")],
+    folder: Annotated[Path, typer.Argument(help="New run folder.")],
+) -> None:
+    """The run folder of a packed run, which can be continued."""
+    from himlip_ase.sscha.state import unpack_run
+
+    unpack_run(file, folder)
+    typer.echo(f"wrote {folder}")
+
+
+def _report(result: SschaResult, out: Path) -> None:
+    """Pictures, a summary, and status 1 for a run that did not converge."""
     from himlip_ase.sscha.plots import write_figures
     from himlip_ase.sscha.summary import describe
 
-    settings = SschaSettings(
-        n_configurations=n,
-        n_hessian_configurations=n_hessian,
-        max_populations=max_populations,
-        temperature_k=temperature,
-        step=step,
-        kong_liu=kong_liu,
-        meaningful_factor=meaningful_factor,
-        seed=seed,
-        minimise_structure=not fixed_structure,
-    )
-    initial = read_dyn(dyn)
-    forces = partial(evaluate, load_model(model))
-    result = run_sscha(initial, forces, settings, out, resume=resume, progress=True)
     write_figures(result, out / "figures", overwrite=True)
     for line in describe(result):
         typer.echo(line)
+    if result.force_calls_saved:
+        typer.echo(
+            f"force calls    {result.force_calls}; {result.force_calls_saved} more were taken over from the "
+            "neighbouring run"
+        )
     if not result.converged:
         raise typer.Exit(1)

@@ -102,7 +102,7 @@ def _final_figures(last: Stage, number: int, work: Work) -> _Figures:
         )
         if z > settings.significance:
             disagreement += f"{'; ' if disagreement else ''}its stress is {z:.1f} errors from the target"
-    bar.begin("free-energy Hessian", settings.n_blocks)
+    bar.begin("free-energy Hessian: irreducible q")
     with bar.timed("Hessian"):
         estimate = estimate_hessian(
             target,

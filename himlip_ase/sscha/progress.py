@@ -58,6 +58,8 @@ class Progress:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self.seconds:
+            self.write_timings()
         if self._bar is not None:
             self._bar.stop()
 

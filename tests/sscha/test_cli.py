@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
-pytest.importorskip("sscha")
-
 from typer.testing import CliRunner
 
 import himlip_ase.potential.checkpoint
@@ -17,13 +14,17 @@ from himlip_ase.sscha import load_result
 from .test_loop import DIMS, SHELLS
 from .toy import BondCrystal, cscl
 
-pytestmark = pytest.mark.peer
 
-
-def test_run_refusal_and_resume(tmp_path, monkeypatch):
+@pytest.fixture
+def crystal(monkeypatch):
+    """The toy crystal in the place of a model."""
     crystal = BondCrystal(cscl(c=2.7), DIMS, SHELLS)
     monkeypatch.setattr(himlip_ase.potential.checkpoint, "load_model", lambda name: name)
     monkeypatch.setattr(himlip_ase.potential.evaluate, "evaluate", lambda model, images: crystal(images))
+    return crystal
+
+
+def test_run_refusal_and_resume(crystal, tmp_path):
     write_dyn(crystal.harmonic(), tmp_path / "start.dyn")
     out = tmp_path / "out"
     command = ["sscha", "--dyn", str(tmp_path / "start.dyn"), "--model", "toy", "--out", str(out)]
@@ -40,3 +41,32 @@ def test_run_refusal_and_resume(tmp_path, monkeypatch):
     assert CliRunner().invoke(app, [*command, "--resume"]).exit_code == 0
     wrong = CliRunner().invoke(app, [*command, "--n", "61"])
     assert wrong.exit_code == 2 and "n_configurations is 61" in wrong.output
+
+
+def test_isotope_from_a_finished_run_and_one_file_of_it(crystal, tmp_path):
+    write_dyn(crystal.harmonic(), tmp_path / "start.dyn")
+    first, second = tmp_path / "first", tmp_path / "second"
+    command = ["sscha", "run", "--dyn", str(tmp_path / "start.dyn"), "--model", "toy", "--out", str(first)]
+    command += ["--n", "60", "--n-hessian", "80", "--seed", "3"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    command = ["sscha", "from", str(first), "--model", "toy", "--out", str(second), "--mass", "S=33.97"]
+    run = CliRunner().invoke(app, command)
+    assert run.exit_code == 0, run.output
+    assert "taken over from the neighbouring run" in run.output
+    result = load_result(second)
+    assert result.centroids.get_masses()[0] == 33.97 and result.settings == load_result(first).settings
+    wrong = CliRunner().invoke(app, [*command[:-1], "S:33.97", "--resume"])
+    assert wrong.exit_code == 2 and "ELEMENT=AMU" in wrong.output
+    packed, third = tmp_path / "run.zip", tmp_path / "third"
+    assert CliRunner().invoke(app, ["sscha", "pack", str(second), str(packed)]).exit_code == 0
+    assert CliRunner().invoke(app, ["sscha", "unpack", str(packed), str(third)]).exit_code == 0
+    assert load_result(third).as_dict() == result.as_dict()
+    again = CliRunner().invoke(app, ["sscha", "unpack", str(packed), str(third)])
+    assert again.exit_code == 2 and "exists already" in again.output
+
+
+def test_help_lists_the_commands_of_the_group():
+    shown = CliRunner().invoke(app, ["sscha", "--help"])
+    assert shown.exit_code == 0
+    for name in ("run", "from", "pack", "unpack"):
+        assert name in shown.output
