@@ -7,7 +7,7 @@ With v = Υu and δf the force left by the auxiliary,
 (Bianco et al., PRB 96, 014111 (2017), eqs. 23-24).  Their action never needs the tensors: with a = v⊗v and
 s = (v⊗δf + δf⊗v)/2 of each configuration,
 
-    Φ³u = -⟨a (δf·u) + 2 s (v·u)⟩/3,   Φ⁴x = -⟨s (a·x) + a (s·x)⟩/2.
+    Φ³u = -⟨(a - Υ)(δf·u) + 2 s (v·u) - …⟩/3,   Φ⁴x = -⟨s (a·x) + a (s·x)⟩/2.
 
 What is kept of a configuration are its projections on the basis of :mod:`himlip_ase.sscha.pair_space`, with
 √-Λ(0) multiplied in, so that the Hessian is Φ - tᵀ(1 + √-Λ Φ⁴ √-Λ)⁻¹t with t = √-Λ Φ³.
@@ -132,6 +132,28 @@ def pairs_of(
         yield place, v * w * weights[place], (v * g + f * w) * (weights[place] / 2)
 
 
+def mean_pairs(waves: EnsembleWaves, space: PairSpace, star: Star) -> np.ndarray:
+    """Gaussian mean of √-Λ a(k) at the members of a star, (p, 3n, 3n): the inverse covariance, at q = 0 alone."""
+    vectors, members = space.symmetry.modes.vectors, star.members
+    if space.q:
+        return np.zeros((len(members), *vectors.shape[1:]))
+    turn = vectors[space.partner[members]].swapaxes(1, 2) @ vectors[members]
+    return space.weights(star) * turn.conj().swapaxes(1, 2) / waves.variances[members][:, :, None]
+
+
+def mean_force_pairs(waves: EnsembleWaves, space: PairSpace, star: Star, forces: np.ndarray) -> np.ndarray:
+    """Gaussian mean of 2 √-Λ s(k) v(q)* for constant forces δf(0), at k = 0: shape (..., 3n, 3n, 3n), the
+    last of v.
+
+    Forces are (..., 3n) on the modes of Γ.
+    """
+    precision, unit = 1 / waves.variances[space.q], np.eye(forces.shape[-1])
+    result = np.einsum("...x,y,yz->...xyz", forces, precision, unit)
+    if space.q == 0:
+        result = result + result.swapaxes(-3, -2)
+    return result * space.weights(star)[0][..., None]
+
+
 def third_order_blocks(
     arms: list[EnsembleWaves], space: PairSpace, bases: list[PairBasis], blocks: list[slice]
 ) -> list[np.ndarray]:
@@ -156,6 +178,13 @@ def third_order_blocks(
                         raw[block, place] += a.reshape(len(a), -1).T @ f
                         raw[block, place] += 2 * (s.reshape(len(s), -1).T @ v)
         raw = raw.reshape(len(blocks), len(star.members), size, size, size)
+        for waves in arms:  # (v v - Υ) δf: constant forces have no third derivative
+            for block, bounds in enumerate(blocks):
+                force = waves.weights[bounds] @ waves.excess[0, bounds]
+                if star.members[0] == 0:
+                    raw[block, 0] -= mean_force_pairs(waves, space, star, force)
+                if q == 0:
+                    raw[block] -= mean_pairs(waves, space, star)[..., None] * force.conj()
         for basis, u, result in zip(bases, columns, found, strict=True):
             tensors = basis.tensors[number].conj() * star.copies[:, None, None, None, None]
             third = np.einsum("pxydj,bpxyz,czd->bjc", tensors, raw, u, optimize=True).real

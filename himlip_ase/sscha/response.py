@@ -17,7 +17,16 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, minres
 
 from himlip_ase.errors import CalculationError
-from himlip_ase.sscha.fourth_order import EnsembleWaves, FourthOrder, components, group_mean, project
+from himlip_ase.sscha.fourth_order import (
+    EnsembleWaves,
+    FourthOrder,
+    components,
+    displacement_columns,
+    group_mean,
+    mean_force_pairs,
+    mean_pairs,
+    project,
+)
 from himlip_ase.sscha.pair_space import PairBasis, PairSpace
 from himlip_ase.sscha.symmetry import SpaceGroup
 
@@ -91,8 +100,8 @@ def solve(fourth: Apply, right: np.ndarray, start: np.ndarray | None = None) -> 
     worst = float((np.linalg.norm(right - x - fourth(x), axis=0) / norms).max(initial=0.0))
     if worst > 1e3 * TOLERANCE:
         raise CalculationError(
-            f"the four-phonon response did not converge in {iterations} steps (residual {worst:.1e}); use more "
-            "configurations, or the third order alone"
+            f"the four-phonon response did not converge in {iterations} steps (residual {worst:.1e}); use "
+            "more configurations, or the third order alone"
         )
     return Solve(x, iterations + 1, worst, positive)
 
@@ -205,6 +214,7 @@ def influences(
         v, f = components(arms, space, response.basis)
         count = response.basis.multiplet.dimension * len(arms)
         change = np.einsum("nrb,nra->nba", f, a) + 2 * np.einsum("nrb,nra->nba", v, s)
+        change -= _through_mean_force(response, arms, space)
         change = (change + change.swapaxes(1, 2)) / (3 * count)
         if response.fourth is not None:
             quadratic = np.einsum("nrb,nra->nba", s, a)
@@ -214,6 +224,25 @@ def influences(
         change -= np.tensordot(weights, change, 1)
         found.append(weights[:, None, None] * change[:, :, response.sources])
     return found
+
+
+def _through_mean_force(response: Response, arms: list[EnsembleWaves], space: PairSpace) -> np.ndarray:
+    """The part of each configuration's 3d·arms xᵀt that a constant force gives, (n, columns, columns)."""
+    basis, vectors = response.basis, space.symmetry.modes.vectors[space.q]
+    columns = np.einsum("xy,cxd->cyd", vectors.conj(), displacement_columns(basis))
+    unit = np.eye(vectors.shape[1])
+    # coefficients of δf(0) and of its conjugate
+    linear, conjugate = (np.zeros((len(unit), len(columns), len(columns)), dtype=complex) for _ in range(2))
+    for star, tensor, part in zip(space.stars, basis.tensors, basis.slices, strict=True):
+        fields = (tensor @ response.solution.vectors[part]).conj() * star.copies[:, None, None, None, None]
+        if star.members[0] == 0:
+            pairs = mean_force_pairs(arms[0], space, star, unit)
+            linear += np.einsum("xyda,fxyz,bzd->fba", fields[0], pairs, columns, optimize=True)
+        if space.q == 0:
+            means = np.einsum("pxyda,pxy->da", fields, mean_pairs(arms[0], space, star), optimize=True)
+            conjugate += np.einsum("bfd,da->fba", columns, means)
+    forces = [waves.excess[0] for waves in arms]
+    return sum((np.tensordot(f, linear, 1) + np.tensordot(f.conj(), conjugate, 1)).real for f in forces)  # type: ignore[return-value]
 
 
 def _through_linear_response(

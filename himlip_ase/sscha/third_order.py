@@ -1,11 +1,8 @@
 """Third-order SSCHA force constants and the bubble they add to the free-energy Hessian.
 
-Φ³ = -⟨v v (f + Φu)⟩ made symmetric in its indices, with v = Υu, and
-
-    ∂²F/∂R² = Φ - ħ/4 Σ_μν X_μν X_μν [(1 + n_μ + n_ν)/(ω_μ + ω_ν) - (n_μ - n_ν)/(ω_μ - ω_ν)] / (ω_μ ω_ν)
-
-where X_μν is Φ³ with two indices on mass-reduced modes (Bianco et al., PRB 96, 014111 (2017), eqs. 21-24,
-without the fourth-order term).
+Φ³ = -⟨(v v - Υ)(f + Φu)⟩ made symmetric in its indices, with v = Υu, and ∂²F/∂R² = Φ + Φ³ Λ Φ³ (Bianco et
+al., PRB 96, 014111 (2017), eqs. 21-24, without the fourth-order term).  The whole tensor is formed here, in
+real space; the Hessian of :mod:`himlip_ase.sscha.hessian` does without it.
 """
 
 from __future__ import annotations
@@ -16,7 +13,8 @@ from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha.ensemble import Ensemble
 from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.units import KB_EV_PER_K, SQRT_EV_PER_ANGSTROM2_AMU_EV
+from himlip_ase.sscha.two_phonon import static_propagator
+from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 
 def third_order(distribution: HarmonicDistribution, ensemble: Ensemble, group: SpaceGroup) -> np.ndarray:
@@ -44,6 +42,14 @@ def third_order(distribution: HarmonicDistribution, ensemble: Ensemble, group: S
             mixed = (v * v[:, first, None]).T @ f
             total[first] += mixed + mixed.T + (v * f[:, first, None]).T @ v
     total /= -3 * len(ensemble) * len(group.cells)
+    force = excess.mean(axis=(0, 1, 2, 3))
+    shells = np.fft.ifftn(inverse.reshape(*dims, size, size), axes=(0, 1, 2)).real  # Υ(L, 0)
+    here = shells.transpose(4, 0, 1, 2, 3).reshape(size, -1)  # Υ(0a, Lb)
+    everywhere = np.tile(force, len(group.cells))
+    relative = (group.cells[:, None] - group.cells[None]) % np.array(dims)
+    full = shells[tuple(np.moveaxis(relative, -1, 0))].transpose(0, 2, 1, 3).reshape(2 * [total.shape[1]])
+    total += (here[:, :, None] * everywhere + here[:, None, :] * everywhere[:, None]) / 3
+    total += force[:, None, None] * full / 3
     return group.third(total)
 
 
@@ -62,7 +68,7 @@ def hessian_with_bubble(
     """Free-energy Hessian of an auxiliary with third-order constants from :func:`third_order`."""
     dynamical, dims = distribution.dynamical, distribution.dims
     energies, modes = _modes(distribution)
-    factor = propagator(energies, distribution.temperature_k)
+    factor = static_propagator(energies[:, None], energies[None, :], distribution.temperature_k)
     count, size = len(group.cells), 3 * group.n
     waves = modes.reshape(*dims, size, -1)
     here = _on_modes(tensor, modes)
@@ -91,24 +97,3 @@ def _modes(distribution: HarmonicDistribution) -> tuple[np.ndarray, np.ndarray]:
     basis = np.linalg.qr(rigid, mode="complete")[0][:, 3:]
     values, vectors = np.linalg.eigh(basis.T @ (hessian / np.outer(root, root)) @ basis)
     return np.sqrt(values) * SQRT_EV_PER_ANGSTROM2_AMU_EV, basis @ vectors / root[:, None]
-
-
-def propagator(energies: np.ndarray, temperature_k: float) -> np.ndarray:
-    """Static two-phonon factor of the bubble for each pair of modes, amu² Å⁴/eV, negative."""
-    sums = energies[:, None] + energies[None, :]
-    factor = 1 / sums
-    if temperature_k > 0:
-        thermal = KB_EV_PER_K * temperature_k
-        occupation = 1 / np.expm1(energies / thermal)
-        differences = energies[:, None] - energies[None, :]
-        close = np.abs(differences) < 1e-6 * sums
-        middle = 1 / np.expm1(sums / 2 / thermal)
-        slope = middle * (middle + 1) / thermal
-        ratio = np.where(
-            close,
-            slope,
-            -(occupation[:, None] - occupation[None, :]) / np.where(close, 1.0, differences),
-        )
-        factor = (1 + occupation[:, None] + occupation[None, :]) / sums + ratio
-    squared = SQRT_EV_PER_ANGSTROM2_AMU_EV**2
-    return -(squared**2) / 4 * factor / (energies[:, None] * energies[None, :])

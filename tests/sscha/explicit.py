@@ -42,7 +42,8 @@ def tensors(
     springs = distribution.dynamical.force_constants().hessian(order="ase").reshape(size, size)
     roots = np.sqrt(np.repeat(distribution.supercell.get_masses(), 3))
     reduced = distribution.covariance() * np.outer(roots, roots)
-    v = u @ (np.linalg.pinv(reduced, rcond=1e-9, hermitian=True) * np.outer(roots, roots))
+    inverse = np.linalg.pinv(reduced, rcond=1e-9, hermitian=True) * np.outer(roots, roots)
+    v = u @ inverse
     excess, turns = f + u @ springs, operations(group)
     if subtract_response:
         response = -(v.T @ excess + excess.T @ v) / (2 * n)
@@ -50,6 +51,7 @@ def tensors(
         response = rigid @ np.mean([g @ response @ g.T for g in turns], axis=0) @ rigid
         excess = excess + u @ response
     third = -np.einsum("na,nb,nc->abc", v, v, excess, optimize=True) / n
+    third += np.multiply.outer(inverse, excess.mean(axis=0))
     fourth = -np.einsum("na,nb,nc,nd->abcd", v, v, v, excess, optimize=True) / n
     for order in (third, fourth):
         every = list(permutations(range(order.ndim)))
