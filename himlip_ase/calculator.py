@@ -21,10 +21,12 @@ from ase.calculators.calculator import (
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.potential.checkpoint import default_model, load_model
-from himlip_ase.potential.derivatives import ROW_ATOMS, hessian, hessian_vector_product
+from himlip_ase.potential.derivatives import hessian, hessians
 from himlip_ase.potential.evaluate import Evaluation, evaluate, frozen
 from himlip_ase.potential.graph import build_graph
+from himlip_ase.potential.neighbours import VerletList
 from himlip_ase.potential.network import HiMLIP
+from himlip_ase.potential.products import hessian_products
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.force_constants import ForceConstants
@@ -46,7 +48,14 @@ class HiMLIPCalculator(Calculator):
     device : str or torch.device, optional
         By default "cuda" where there is one, else "cpu".
     dtype : {"float64", "float32"}
-        Precision of energies, forces and stresses.
+        Precision of energies, forces and stresses; "float32" suits molecular dynamics. Second derivatives are
+        computed in float64 in either case.
+    skin : float
+        Å by which the neighbour list reaches beyond the cutoff. A positive skin (0.3, say) lets molecular
+        dynamics and relaxations keep the list until an atom has moved by half of it; the results are those of
+        a fresh list to rounding.
+    memory_gb : float, optional
+        Memory in GiB that second derivatives may take; half of what is free by default.
 
     Examples
     --------
@@ -63,6 +72,8 @@ class HiMLIPCalculator(Calculator):
         model: str | os.PathLike | HiMLIP | None = None,
         device: str | torch.device | None = None,
         dtype: Literal["float64", "float32"] = "float64",
+        skin: float = 0.0,
+        memory_gb: float | None = None,
     ) -> None:
         super().__init__()
         if dtype not in ("float64", "float32"):
@@ -75,7 +86,9 @@ class HiMLIPCalculator(Calculator):
             loaded = load_model(model)
         self.model = loaded.to(device=self.device, dtype=torch.float64)
         self._first_order = self.model if dtype == "float64" else copy.deepcopy(self.model).to(torch.float32)
-        self.parameters = {"model": name, "device": str(self.device), "dtype": dtype}
+        self.parameters = {"model": name, "device": str(self.device), "dtype": dtype, "skin": skin}
+        self.memory_gb = memory_gb
+        self._verlet = VerletList(self.model.cutoff, skin)
         self._hessian_atoms: Atoms | None = None
         self._hessian_rows: dict[int, np.ndarray] = {}
 
@@ -120,7 +133,7 @@ class HiMLIPCalculator(Calculator):
             raise InputError("no structure to calculate: pass atoms")
         _check_neutral(subject)
         crystal = bool(subject.pbc.all())
-        result = evaluate(self._first_order, subject, stress=crystal)
+        result = evaluate(self._first_order, subject, stress=crystal, find=self._verlet)
         energy = float(result.energies[0])
         self.results = {"energy": energy, "free_energy": energy, "forces": result.forces[0]}
         if crystal:
@@ -184,11 +197,43 @@ class HiMLIPCalculator(Calculator):
             self._hessian_rows = dict(enumerate(values))
         elif missing:
             with frozen(self.model):
-                values = hessian(self.model, subject, indices=missing, device=self.device).cpu().numpy()
+                rows_found = hessian(
+                    self.model, subject, missing, memory_gb=self.memory_gb, device=self.device
+                )
+            values = rows_found.cpu().numpy()
             self._hessian_rows.update(zip(missing, values, strict=True))
         if not rows:
             return np.zeros((0, 3, len(subject), 3))
         return np.stack([self._hessian_rows[row] for row in rows])
+
+    def get_hessians(
+        self, images: Sequence[Atoms], indices: Sequence[Sequence[int]] | None = None
+    ) -> list[np.ndarray]:
+        """Hessians of many structures, small ones computed together; nothing is cached.
+
+        Parameters
+        ----------
+        images : sequence of Atoms
+        indices : sequence of sequences of int, optional
+            Rows that are wanted of each structure; all by default.
+
+        Returns
+        -------
+        list of ndarray (n, 3, N, 3)
+            eV/Å², float64; errors as for `get_hessian`.
+        """
+        frames = list(images)
+        for atoms in frames:
+            _check_neutral(atoms)
+        if indices is not None and len(indices) != len(frames):
+            raise InputError(f"indices for {len(frames)} structures were expected, got {len(indices)} lists")
+        rows = [
+            _check_indices(indices[number] if indices is not None else None, len(atoms))
+            for number, atoms in enumerate(frames)
+        ]
+        with frozen(self.model):
+            found = hessians(self.model, frames, rows, memory_gb=self.memory_gb, device=self.device)
+        return [values.cpu().numpy() for values in found]
 
     def hessian_vector_product(self, atoms: Atoms, v: np.ndarray) -> np.ndarray:
         """Products of the Hessian with given vectors, without the Hessian.
@@ -217,10 +262,8 @@ class HiMLIPCalculator(Calculator):
         if not vectors.size:
             return np.zeros(vectors.shape)
         stack = torch.as_tensor(vectors.reshape(-1, len(atoms), 3), device=self.device)
-        per_batch = max(1, ROW_ATOMS // len(atoms))
         with frozen(self.model):
-            parts = [hessian_vector_product(self.model, graph, part) for part in stack.split(per_batch)]
-        product = torch.cat(parts).cpu().numpy()
+            product = hessian_products(self.model, [graph], [stack], self.memory_gb)[0].cpu().numpy()
         if not np.isfinite(product).all():
             raise CalculationError(
                 "non-finite Hessian-vector product; check the structure for colliding atoms"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-CACHE_BYTES = 256 * 1024
+CACHE_BYTES = 512 * 1024
 """Size of an intermediate result that stays in a core's second-level cache beside a few others."""
 
 DEVICE_BYTES = 256 * 1024 * 1024

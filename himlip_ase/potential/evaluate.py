@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.potential.derivatives import energy_forces_stress
 from himlip_ase.potential.graph import build_graph
+from himlip_ase.potential.memory import is_out_of_memory
+from himlip_ase.potential.neighbours import PairList
 from himlip_ase.potential.network import HiMLIP
 
 CHUNK_PAIRS = 16_384
@@ -41,7 +43,11 @@ class Evaluation:
 
 
 def evaluate(
-    model: HiMLIP, images: Sequence[Atoms] | Atoms, stress: bool = True, chunk_atoms: int | None = None
+    model: HiMLIP,
+    images: Sequence[Atoms] | Atoms,
+    stress: bool = True,
+    chunk_atoms: int | None = None,
+    find: Callable[[Atoms], PairList] | None = None,
 ) -> Evaluation:
     """Energies, forces and stresses of a batch of structures, on the model's device and in its precision.
 
@@ -58,6 +64,9 @@ def evaluate(
     chunk_atoms : int, optional
         Largest number of atoms per batch (a larger structure makes a batch of its own). By default a batch
         has about `CHUNK_PAIRS` atom pairs.
+    find : callable, optional
+        Where pairs of atoms come from (see `himlip_ase.potential.neighbours.VerletList`); looked for anew by
+        default.
 
     Returns
     -------
@@ -82,7 +91,7 @@ def evaluate(
     with frozen(model):
         while waiting:
             chunk = waiting.pop()
-            result = _try_batch(model, frames, chunk, stress)
+            result = _try_batch(model, frames, chunk, stress, find)
             if result is None:
                 half = len(chunk) // 2
                 waiting += [chunk[half:], chunk[:half]]
@@ -106,15 +115,12 @@ def frozen(model: torch.nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on any device."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "memory" in str(error).lower()
-    )
-
-
 def _try_batch(
-    model: HiMLIP, frames: list[Atoms], chunk: list[int], stress: bool
+    model: HiMLIP,
+    frames: list[Atoms],
+    chunk: list[int],
+    stress: bool,
+    find: Callable[[Atoms], PairList] | None,
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray] | None:
     """Energies, forces and stresses of some frames; None when they need more memory than there is."""
     reference = next(model.parameters())
@@ -125,6 +131,7 @@ def _try_batch(
             model.cutoff,
             device=reference.device,
             dtype=reference.dtype,
+            find=find,
         )
     except InputError as error:
         raise _named(error, frames, chunk, model) from error

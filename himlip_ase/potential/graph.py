@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -136,7 +136,7 @@ def build_graph(
     cutoff: float,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float64,
-    pairs: Sequence[PairList] | None = None,
+    find: Callable[[Atoms], PairList] | None = None,
 ) -> Graph:
     """Build the neighbour graph of one structure or a batch.
 
@@ -148,8 +148,8 @@ def build_graph(
         Chemical symbols that the model knows.
     cutoff : float
         Å.
-    pairs : sequence of PairList, optional
-        Pairs of each structure that hold all within the cutoff (see `VerletList`); found anew by default.
+    find : callable, optional
+        Gives pairs of a structure, all that lie within the cutoff (see `VerletList`); found anew by default.
 
     Raises
     ------
@@ -163,8 +163,7 @@ def build_graph(
     lookup = _element_lookup(tuple(elements))
     for atoms in frames:
         check_atoms(atoms, elements)
-    if pairs is None:
-        pairs = [find_pairs(atoms, cutoff) for atoms in frames]
+    pairs = [find(atoms) if find is not None else find_pairs(atoms, cutoff) for atoms in frames]
     table = neighbour_table(frames, pairs, cutoff)
     counts = np.array([len(atoms) for atoms in frames])
     volumes = [abs(np.linalg.det(atoms.cell.array)) if atoms.pbc.all() else np.nan for atoms in frames]

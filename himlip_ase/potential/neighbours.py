@@ -77,6 +77,58 @@ def find_pairs(atoms: Atoms, reach: float) -> PairList:
     )
 
 
+class VerletList:
+    """Finds the pairs of one moving structure, and looks for them again only when that is needed.
+
+    Pairs are listed out to the cutoff and a skin. While no atom has moved by more than half of the skin, and
+    cell, periodicity and species are the same, no pair can have come within the cutoff that is not listed;
+    pairs beyond the cutoff are left out of every table, so that the results are those of a fresh list.
+
+    Parameters
+    ----------
+    cutoff, skin : float
+        Å.
+
+    Attributes
+    ----------
+    builds : int
+        How often pairs were looked for.
+
+    Raises
+    ------
+    InputError
+        A negative skin.
+    """
+
+    def __init__(self, cutoff: float, skin: float) -> None:
+        if not 0 <= skin < np.inf:
+            raise InputError(f"the skin must be a length in Å, zero or positive; got {skin}")
+        self.cutoff, self.skin = cutoff, skin
+        self.builds = 0
+        self._atoms: Atoms | None = None
+        self._pairs: PairList | None = None
+
+    def __call__(self, atoms: Atoms) -> PairList:
+        """Pairs of a structure, all that lie within the cutoff and some beyond."""
+        if self._pairs is None or not self._still_valid(atoms):
+            self._pairs = find_pairs(atoms, self.cutoff + self.skin)
+            self._atoms = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+            self.builds += 1
+        return self._pairs
+
+    def _still_valid(self, atoms: Atoms) -> bool:
+        known = self._atoms
+        if (
+            known is None
+            or not np.array_equal(known.numbers, atoms.numbers)
+            or not np.array_equal(known.cell.array, atoms.cell.array)
+            or not np.array_equal(known.pbc, atoms.pbc)
+        ):
+            return False
+        moved = atoms.positions - known.positions
+        return bool(np.einsum("nk,nk->n", moved, moved).max() <= (self.skin / 2) ** 2)
+
+
 def neighbour_table(frames: Sequence[Atoms], lists: Sequence[PairList], cutoff: float) -> NeighbourTable:
     """Table of the pairs of a batch that lie within the cutoff.
 

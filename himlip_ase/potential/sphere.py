@@ -136,10 +136,9 @@ def _projected(
     high: tuple[Tensor, ...], low: tuple[Tensor, ...], on_sphere: Tensor, on_sphere_low: Tensor
 ) -> Tensor:
     """Derivatives with respect to the values on the sphere, turned into those with respect to densities."""
-    projected = torch.matmul(torch.cat(high, dim=1), on_sphere.T)
-    low_projected = torch.matmul(torch.cat(low, dim=1), on_sphere_low.T)
-    first = low_projected.shape[1] // (N_FACTORS - 1)
-    return projected + torch.nn.functional.pad(low_projected, (0, 0, first, 0))
+    first, *rest = (torch.matmul(values, on_sphere.T) for values in high)
+    lower = (torch.matmul(values, on_sphere_low.T) for values in low)
+    return torch.cat([first, *(one + other for one, other in zip(rest, lower, strict=True))], dim=1)
 
 
 def _bytes(densities: Tensor, on_sphere: Tensor) -> int:
