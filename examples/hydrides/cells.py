@@ -35,8 +35,8 @@ K_SPACING = 0.45
 """Å⁻¹, 2π included."""
 MOST_SECONDS = 45.0
 """Core-seconds of pw.x at 60 Ry, estimated; cells that cost more are drawn again."""
-HYDROGEN_PER_METAL = {"H-S": (1, 2, 3, 3, 4), "Pd-H": (1, 1, 1, 2), "Ca-H": (2, 4, 6), "La-H": (2, 3, 4, 6, 10),
-                      "Y-H": (2, 3, 4, 6, 9)}  # fmt: skip
+HYDROGEN_PER_METAL = {"H-S": (1, 2, 3, 3, 4), "Pd-H": (1, 1, 1, 2), "Ca-H": (2, 4, 6),
+                      "La-H": (2, 3, 4, 6, 10), "Y-H": (2, 3, 4, 6, 9)}  # fmt: skip
 
 Rng = np.random.Generator
 
@@ -105,7 +105,9 @@ def vacancy(prototype: Prototype, rng: Rng) -> Atoms:
     full = cell.cell.volume
     del cell[sorted(removed.tolist(), reverse=True)]
     cell = with_volume(cell, full - len(removed) * volume_at_reference(Atoms("H")) / 2)
-    return displaced(with_volume(cell, cell.cell.volume * rng.uniform(0.85, 1.2)), rng.uniform(0.05, 0.3), True, rng)
+    return displaced(
+        with_volume(cell, cell.cell.volume * rng.uniform(0.85, 1.2)), rng.uniform(0.05, 0.3), True, rng
+    )
 
 
 def random(prototype: Prototype, rng: Rng) -> Atoms:

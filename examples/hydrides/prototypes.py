@@ -42,7 +42,9 @@ def with_volume(atoms: Atoms, volume: float) -> Atoms:
     return scaled
 
 
-def primitive(space_group: int, sites: dict[str, list[tuple[float, float, float]]], ratio: float = 1.0) -> Atoms:
+def primitive(
+    space_group: int, sites: dict[str, list[tuple[float, float, float]]], ratio: float = 1.0
+) -> Atoms:
     """Primitive cell of a cubic or tetragonal (c/a = `ratio`) crystal from its Wyckoff sites."""
     symbols = [s for s, rows in sites.items() for _ in rows]
     basis = [row for rows in sites.values() for row in rows]
@@ -58,9 +60,9 @@ def polar_h3s(shift: float = 0.12) -> Atoms:
     atoms = primitive(229, {"S": [(0, 0, 0)], "H": [(0, 0.5, 0.5)]})
     edge = (2 * atoms.cell.volume) ** (1 / 3)
     sulphur = atoms.positions[atoms.numbers == 16][0]
-    images = sulphur + np.array([(i, j, k) for i in range(-2, 3) for j in range(-2, 3) for k in range(-2, 3)]) @ (
-        atoms.cell.array
-    )
+    images = sulphur + np.array(
+        [(i, j, k) for i in range(-2, 3) for j in range(-2, 3) for k in range(-2, 3)]
+    ) @ (atoms.cell.array)
     for index in np.flatnonzero(atoms.numbers == 1):
         bonds = images - atoms.positions[index]
         bonds = bonds[np.linalg.norm(bonds, axis=1) < 0.6 * edge]
@@ -74,7 +76,9 @@ def molecular_hydrogen() -> Atoms:
     edge = (8 * VOLUME_OF_ELEMENT["H"]) ** (1 / 3)
     centres = edge * np.array([(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0)])
     axes = np.array([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)]) / np.sqrt(3)
-    return Atoms("H8", np.concatenate([centres - 0.37 * axes, centres + 0.37 * axes]), cell=[edge] * 3, pbc=True)
+    return Atoms(
+        "H8", np.concatenate([centres - 0.37 * axes, centres + 0.37 * axes]), cell=[edge] * 3, pbc=True
+    )
 
 
 def metal_prototypes(metal: str) -> list[tuple[str, Callable[[], Atoms]]]:
@@ -87,9 +91,15 @@ def metal_prototypes(metal: str) -> list[tuple[str, Callable[[], Atoms]]]:
         (f"{metal}H-zincblende", lambda: primitive(216, {metal: origin, "H": tetrahedral})),
         (f"{metal}H2-fluorite", lambda: primitive(225, {metal: origin, "H": tetrahedral})),
         (f"{metal}H3-BiF3", lambda: primitive(225, {metal: origin, "H": tetrahedral + octahedral})),
-        (f"{metal}H4-I4/mmm", lambda: primitive(139, {metal: origin, "H": [(0, 0.5, 0.25), (0, 0, 0.37)]}, 1.89)),
+        (
+            f"{metal}H4-I4/mmm",
+            lambda: primitive(139, {metal: origin, "H": [(0, 0.5, 0.25), (0, 0, 0.37)]}, 1.89),
+        ),
         (f"{metal}H6-Im-3m", lambda: primitive(229, {metal: origin, "H": [(0.25, 0.5, 0)]})),
-        (f"{metal}H10-Fm-3m", lambda: primitive(225, {metal: octahedral, "H": [*tetrahedral, (0.12, 0.12, 0.12)]})),
+        (
+            f"{metal}H10-Fm-3m",
+            lambda: primitive(225, {metal: octahedral, "H": [*tetrahedral, (0.12, 0.12, 0.12)]}),
+        ),
     ]
 
 

@@ -10,6 +10,8 @@ import typer
 JUDGES = ("validation", "doublewell", "test")
 """Sets whose names begin like this judge a potential and are not trained on unless named in --sets."""
 
+CLOSED_FORM = ("alone", "before", "after")
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
@@ -52,12 +54,22 @@ def finetune(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    closed_form: Annotated[
+        str | None,
+        typer.Option(
+            "--closed-form",
+            help="Fit a linear head by ridge regression: alone, before or after training by gradients.",
+        ),
+    ] = None,
+    head: Annotated[str, typer.Option(help="Of --closed-form: readout or wide.")] = "readout",
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     plots: Annotated[bool, typer.Option(help="Write parity and loss figures.")] = True,
 ) -> None:
     """Train a potential on energies, forces, stresses and Hessians."""
     from himlip_ase.errors import InputError
+    from himlip_ase.hint.closed_form import ClosedFormSettings
+    from himlip_ase.hint.closed_form_run import finetune_closed_form
     from himlip_ase.hint.config import read_training_config
     from himlip_ase.hint.finetune import finetune as run
     from himlip_ase.hint.labels import read_hessian, read_labels
@@ -67,6 +79,8 @@ def finetune(
         raise InputError(
             "nothing to train on: give --labels and --hessian, e.g. --labels labels/ --hessian harmonic/dyn"
         )
+    if closed_form not in (None, *CLOSED_FORM):
+        raise InputError(f"--closed-form is {closed_form!r}; choose {', '.join(CLOSED_FORM)}")
     flags: dict[str, Any] = {
         "batch_size": batch_size, "learning_rate": learning_rate, "probes": probes, "probe": probe,
         "patience": patience, "seed": seed, "device": device,
@@ -83,14 +97,35 @@ def finetune(
     if sets is None:
         frames = [f for f in frames if not f.set.startswith(JUDGES)]
     hessians = [] if no_hessian else [read_hessian(path) for path in hessian or []]
-    with training_bar(settings) as on_epoch:
-        result = run(
-            frames, hessians, base=base, settings=settings, folder=out, network=network,
-            validation=read_labels(validation) if validation else None,
-            resume=resume, overwrite=overwrite, on_epoch=on_epoch,
+    judged = read_labels(validation) if validation else None
+    start: Any = base
+    if closed_form in ("alone", "before"):
+        alone = finetune_closed_form(
+            frames, hessians, base, ClosedFormSettings(head=head), settings,  # type: ignore[arg-type]
+            out if closed_form == "alone" else None, judged, network, overwrite,
         )  # fmt: skip
+        _tell(alone.report["summary"])
+        start = alone.model
+    if closed_form != "alone":
+        with training_bar(settings) as on_epoch:
+            result = run(
+                frames, hessians, base=start, settings=settings, folder=out, network=network,
+                validation=judged, resume=resume, overwrite=overwrite, on_epoch=on_epoch,
+            )  # fmt: skip
+        _tell(result.report["summary"])
+        start = result.model
     if plots:
-        write_figures(result.model, frames, hessians, out)
-    for line in result.report["summary"]:
-        typer.echo(line)
+        write_figures(start, frames, hessians, out)
     typer.echo(f"model: {out / 'model.safetensors'}")
+    if closed_form == "after":
+        after = finetune_closed_form(
+            frames, hessians, start, ClosedFormSettings(head=head), settings,  # type: ignore[arg-type]
+            out / "closed_form", judged, overwrite=True,
+        )  # fmt: skip
+        _tell(after.report["summary"])
+        typer.echo(f"with its closed-form head: {out / 'closed_form' / 'model.safetensors'}")
+
+
+def _tell(lines: list[str]) -> None:
+    for line in lines:
+        typer.echo(line)

@@ -63,7 +63,7 @@ def single_points(
     reference : Atoms, optional
         Primitive cell; each frame gets the same k-density, see `k_grid_like`. None: the grid is used as is.
     k_spacing : float, optional
-        Å⁻¹, 2π included; each frame gets its own grid, see `k_grid_of_spacing`, and `settings.k_grid` is unused.
+        Å⁻¹, 2π included; each frame gets a grid of its own (`k_grid_of_spacing`), not `settings.k_grid`.
     nosym : bool
         Do not look for symmetries: right for disordered cells.
     generator : mapping, optional

@@ -104,27 +104,10 @@ def finetune(
     """
     settings = settings or TrainingSettings()
     path = None if folder is None else Path(folder)
-    hessians = [*hessians, *(f.hessian for f in labels if f.hessian is not None)]
-    for label in hessians:
-        check_hessian(label.atoms, label.matrix, label.name)
-    frames = [f for f in labels if any(x is not None for x in (f.energy, f.forces, f.stress))]
-    if not frames and not hessians:
-        raise InputError("no labels: neither energies, forces, stresses nor Hessians were given")
-    check_frames(frames)
-    frames = _without_duplicates(frames)
-    if validation is not None:
-        check_frames(validation)
-        check_separate(frames, validation)
-        training, held_out = frames, list(validation)
-    else:
-        training, held_out = split_frames(frames, settings.validation_fraction, settings.seed)
-    counts = {"training": count_labels(training), "validation": count_labels(held_out)}
-    logger.info("training on %s and %d Hessians", counts["training"], len(hessians))
-    logger.info("validation on %s", counts["validation"])
-
+    training, held_out, hessians = checked_labels(labels, hessians, validation, settings)
     with FolderLock(path) if path is not None else nullcontext():
-        _check_folder(path, resume, overwrite)
-        model, origin = _start_model(training, hessians, base, network, settings)
+        check_folder(path, resume, overwrite)
+        model, origin = start_model(training, hessians, base, network, settings)
         learnt = [part for h in hessians for part in fold_hessian(h)] if settings.fold_hessians else hessians
         for part in learnt:
             logger.info("Hessian of %d atoms: %s", len(part.atoms), part.name)
@@ -141,8 +124,37 @@ def finetune(
                 write_history(path / "history.csv", progress.history)
         report = _report(trainer, training, held_out, hessians, origin, settings)
         if path is not None:
-            _save(path, trainer.model, report)
+            save_run(path, trainer.model, report)
     return FinetuneResult(trainer.model, report, progress)
+
+
+def checked_labels(
+    labels: Sequence[LabelledFrame],
+    hessians: Sequence[HessianLabel],
+    validation: Sequence[LabelledFrame] | None,
+    settings: TrainingSettings,
+) -> tuple[list[LabelledFrame], list[LabelledFrame], list[HessianLabel]]:
+    """Frames to train on, frames held out, and all Hessians, once they have passed the checks.
+
+    For the parameters and errors see `finetune`.
+    """
+    hessians = [*hessians, *(f.hessian for f in labels if f.hessian is not None)]
+    for label in hessians:
+        check_hessian(label.atoms, label.matrix, label.name)
+    frames = [f for f in labels if any(x is not None for x in (f.energy, f.forces, f.stress))]
+    if not frames and not hessians:
+        raise InputError("no labels: neither energies, forces, stresses nor Hessians were given")
+    check_frames(frames)
+    frames = _without_duplicates(frames)
+    if validation is not None:
+        check_frames(validation)
+        check_separate(frames, validation)
+        training, held_out = frames, list(validation)
+    else:
+        training, held_out = split_frames(frames, settings.validation_fraction, settings.seed)
+    logger.info("training on %s and %d Hessians", count_labels(training), len(hessians))
+    logger.info("validation on %s", count_labels(held_out))
+    return training, held_out, hessians
 
 
 def split_frames(
@@ -175,13 +187,14 @@ def _without_duplicates(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:
     return [f for f, name in zip(frames, names, strict=True) if name not in dropped]
 
 
-def _start_model(
+def start_model(
     frames: Sequence[LabelledFrame],
     hessians: Sequence[HessianLabel],
     base: HiMLIP | str | os.PathLike | None,
     network: HiMLIPConfig | None,
     settings: TrainingSettings,
 ) -> tuple[HiMLIP, str]:
+    """The model that training starts from, with the elements' energies fitted, and where it came from."""
     structures = [f.atoms for f in frames] + [h.atoms for h in hessians]
     if base is None:
         elements = element_union([a.get_chemical_symbols() for a in structures])
@@ -265,7 +278,8 @@ def _fingerprint(
     return digest.hexdigest()
 
 
-def _check_folder(path: Path | None, resume: bool, overwrite: bool) -> None:
+def check_folder(path: Path | None, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that holds another run, unless it is to be continued or replaced."""
     if path is None:
         if resume:
             raise InputError("resume needs the folder of the run to continue (--out)")
@@ -295,7 +309,7 @@ def _report(
     return {
         "schema": 1,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": _versions(),
+        "versions": versions(),
         "base": origin,
         "elements": list(trainer.model.elements),
         "parameters": sum(p.numel() for p in trainer.parameters.values()),
@@ -321,7 +335,8 @@ def _report(
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of what a training run depends on."""
     found = {}
     for name in ("himlip-ase", "torch", "ase", "numpy", "vesin"):
         try:
@@ -331,7 +346,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _save(path: Path, model: HiMLIP, report: dict[str, Any]) -> None:
+def save_run(path: Path, model: HiMLIP, report: dict[str, Any]) -> None:
+    """Write the model with its card, and the report."""
     from himlip_ase.potential.checkpoint import save_model
 
     report = json.loads(json.dumps(report, default=float).replace("Infinity", "null").replace("NaN", "null"))

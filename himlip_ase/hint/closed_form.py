@@ -1,0 +1,363 @@
+"""The best linear head of a frozen network, in closed form.
+
+Energy, forces, stress and Hessian of every label are linear in the head's coefficients θ (the deviation from
+the network as it is). With Gaussian noise of one width per kind of label and a Gaussian prior on θ, the
+posterior is ridge regression,
+
+    A = α 1 + Σ_t β_t X_tᵀX_t,    θ = A⁻¹ Σ_t β_t X_tᵀ y_t,    cov θ = A⁻¹,
+
+t = energy, forces, stress, Hessian. Only the P×P sums X_tᵀX_t are kept, frame by frame. α and the β_t
+maximise the evidence (the fixed point of MacKay, Neural Computation 4, 415 (1992), with one noise per kind of label).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from himlip_ase.errors import InputError
+from himlip_ase.hint.batches import FrameStore
+from himlip_ase.hint.folding import fold_hessian
+from himlip_ase.hint.head_features import VOIGT, HeadFeatures, HeadKind
+from himlip_ase.hint.labels import HessianLabel, LabelledFrame
+from himlip_ase.hint.losses import LossWeights
+from himlip_ase.hint.posterior import Noise, Posterior
+from himlip_ase.hint.projections import draw_probes
+from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
+from himlip_ase.potential.evaluate import frozen
+from himlip_ase.potential.graph import build_graph
+from himlip_ase.potential.network import HiMLIP
+
+logger = logging.getLogger(__name__)
+
+KINDS = ("energy", "forces", "stress", "hessian")
+FLOOR = Noise(energy=1e-3, forces=0.05, stress=3e-3, hessian=0.05)
+"""The evidence never takes labels for more exact than this: a wide head fits a few hundred of them to the
+bit, which says nothing about structures it has not seen."""
+
+
+@dataclass(frozen=True)
+class ClosedFormSettings:
+    """Settings of a closed-form fit.
+
+    Parameters
+    ----------
+    head : {"readout", "wide"}
+        See `HeadFeatures`.
+    noise : Noise, optional
+        Fixed widths of the noise, which are the weights of the kinds of labels; None: from the evidence.
+    hessian_pairs : int
+        Random pairs of directions (v, w) per Hessian whose vᵀHw are fitted; all elements if these are fewer.
+        The symmetry of a crystal leaves its Hessian far fewer independent elements than 64.
+    force_scale : float or None
+        As in `LossWeights`.
+    fold_hessians : bool
+        As in `TrainingSettings`.
+    iterations : int
+        Largest number of re-estimates of the evidence.
+    seed : int
+        Of the pairs.
+    """
+
+    head: HeadKind = "readout"
+    noise: Noise | None = None
+    hessian_pairs: int = 64
+    force_scale: float | None = 1.5
+    fold_hessians: bool = True
+    iterations: int = 60
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("hessian_pairs", "iterations"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} = {getattr(self, name)}; it must be at least 1")
+
+
+@dataclass
+class ClosedFormResult:
+    """A fitted head.
+
+    Attributes
+    ----------
+    model : HiMLIP
+        An ordinary network with the head in it.
+    posterior : Posterior
+    noise : Noise
+    prior_precision : float
+        α, of coefficients scaled to a force of 1 eV/Å rms.
+    effective_parameters : float
+        How many coefficients the labels determine, of `size`.
+    size : int
+    rows : dict
+        {kind: number of labels}.
+    seconds : float
+    """
+
+    model: HiMLIP
+    posterior: Posterior
+    noise: Noise
+    prior_precision: float
+    effective_parameters: float
+    size: int
+    rows: dict[str, int]
+    seconds: float = 0.0
+
+    def describe(self) -> list[str]:
+        """What was fitted, in words."""
+        n = self.noise
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.rows.items())
+        return [
+            f"closed form: {sum(self.rows.values())} labels ({kinds}) "
+            f"determine {self.effective_parameters:.0f} of {self.size} coefficients, {self.seconds:.1f} s",
+            f"noise: {1e3 * n.energy:.2f} meV/atom, {1e3 * n.forces:.0f} meV/Å, {1e3 * n.stress:.2f} meV/Å³, "
+            f"Hessian rows {n.hessian:.3f} eV/Å²",
+        ]
+
+
+@dataclass
+class NormalEquations:
+    """Sums over the labels of one kind: XᵀX, Xᵀy, yᵀy and their number."""
+
+    gram: Tensor
+    moment: Tensor
+    square: float = 0.0
+    count: int = 0
+
+    @classmethod
+    def zeros(cls, size: int, device: torch.device) -> NormalEquations:
+        """Nothing summed yet."""
+        zeros = torch.zeros(size, size + 1, dtype=torch.float64, device=device)
+        return cls(zeros[:, :size], zeros[:, size])
+
+    def add(self, rows: Tensor, values: Tensor, weights: Tensor | float = 1.0) -> None:
+        """Add labels: rows (n, P), values (n,), and their weights (inverse relative variances)."""
+        w = torch.as_tensor(weights, dtype=rows.dtype, device=rows.device).expand(len(rows)).sqrt()
+        x, y = rows * w[:, None], values * w
+        self.gram += x.T @ x
+        self.moment += x.T @ y
+        self.square += float(y @ y)
+        self.count += int((w > 0).sum())
+
+    def residual(self, coefficients: Tensor) -> float:
+        """|Xθ − y|²."""
+        value = coefficients @ (self.gram @ coefficients) - 2 * coefficients @ self.moment + self.square
+        return max(float(value), 0.0)
+
+
+@dataclass
+class _Evidence:
+    alpha: float
+    beta: dict[str, float]
+    mean: Tensor = field(default_factory=lambda: torch.empty(0))
+    root: Tensor = field(default_factory=lambda: torch.empty(0))
+    effective: float = 0.0
+
+
+def fit_closed_form(
+    model: HiMLIP,
+    frames: Sequence[LabelledFrame],
+    hessians: Sequence[HessianLabel] = (),
+    settings: ClosedFormSettings | None = None,
+) -> ClosedFormResult:
+    """Fit the head of a network to labels, around the network as it is.
+
+    Parameters
+    ----------
+    model : HiMLIP
+        Not changed. Its present head is the mean of the prior.
+    frames : sequence of LabelledFrame
+        Any of energy, forces and stress on each.
+    hessians : sequence of HessianLabel
+        Those on the frames are taken as well.
+    settings : ClosedFormSettings, optional
+
+    Returns
+    -------
+    ClosedFormResult
+
+    Raises
+    ------
+    InputError
+        There is no label, or a label is not finite.
+    """
+    settings, start = settings or ClosedFormSettings(), time.perf_counter()
+    features = HeadFeatures(model, settings.head)
+    hessians = [*hessians, *(f.hessian for f in frames if f.hessian is not None)]
+    with frozen(model):
+        sums = collect_rows(features, frames, hessians, settings)
+    counts = {kind: s.count for kind, s in sums.items() if s.count}
+    if not counts:
+        raise InputError("nothing to fit: no energies, forces, stresses or Hessians were given")
+    if not all(np.isfinite(s.square) and bool(torch.isfinite(s.gram).all()) for s in sums.values()):
+        raise InputError("a label or a feature is not finite; look for colliding atoms among the labels")
+    scales = _scales(sums, features)
+    found = maximise_evidence(
+        {kind: _scaled(sums[kind], scales) for kind in counts}, settings.noise, settings.iterations
+    )
+    noise = Noise(**{kind: found.beta[kind] ** -0.5 for kind in counts})
+    posterior = Posterior(found.root / scales[:, None], noise, settings.head, features.hidden)
+    fitted = features.apply(found.mean / scales)
+    result = ClosedFormResult(
+        fitted, posterior, noise, found.alpha, found.effective, features.size, counts,
+        time.perf_counter() - start,
+    )  # fmt: skip
+    for line in result.describe():
+        logger.info("%s", line)
+    return result
+
+
+def collect_rows(
+    features: HeadFeatures,
+    frames: Sequence[LabelledFrame],
+    hessians: Sequence[HessianLabel],
+    settings: ClosedFormSettings,
+) -> dict[str, NormalEquations]:
+    """Sum the normal equations of every kind of label, one structure at a time."""
+    model = features.model
+    device = next(model.parameters()).device
+    sums = {kind: NormalEquations.zeros(features.size, device) for kind in KINDS}
+    store = FrameStore(frames, model, LossWeights(force_scale=settings.force_scale), device)
+    for index in range(len(store)):
+        batch = store.batch([index])
+        graph, n = batch.graph, len(batch.graph.positions)
+        now = energy_forces_stress(model, graph)
+        assert now.stresses is not None
+        if float(batch.energy_weights) > 0:
+            missing = (batch.energies - now.energies) / n
+            sums["energy"].add(features.summed(graph) / n, missing, batch.energy_weights)
+        if not float(batch.force_weights.sum()) and not float(batch.stress_weights):
+            continue
+        forces, stress = features.forces_and_stress(graph)
+        missing = (batch.forces - now.forces).reshape(-1)
+        sums["forces"].add(forces.flatten(0, 1), missing, batch.force_weights.repeat_interleave(3))
+        if float(batch.stress_weights) > 0:
+            missing = torch.stack([(batch.stresses - now.stresses)[0, a, b] for a, b in VOIGT])
+            sums["stress"].add(stress, missing, batch.stress_weights)
+    generator = torch.Generator().manual_seed(settings.seed)
+    for label in hessians:
+        for part in fold_hessian(label) if settings.fold_hessians else [label]:
+            _add_hessian(sums["hessian"], features, part, settings.hessian_pairs, generator)
+    return sums
+
+
+def _add_hessian(
+    sums: NormalEquations, features: HeadFeatures, label: HessianLabel, pairs: int, generator: torch.Generator
+) -> None:
+    """vᵀHw/√3N for Rademacher pairs, or √3N H_ab for all pairs of axes: both have a row norm's variance."""
+    model, n = features.model, len(label.atoms)
+    device = next(model.parameters()).device
+    graph = build_graph(label.atoms, model.elements, model.cutoff, device=device)
+    matrix = torch.as_tensor(label.matrix, dtype=torch.float64, device=device)
+    if 9 * n * n <= pairs:
+        unit = draw_probes("full", n, device=device)
+        first, second = unit.repeat_interleave(3 * n, 0), unit.repeat(3 * n, 1, 1)
+        scale = (3 * n) ** 0.5
+    else:
+        first = draw_probes("rademacher", n, pairs, generator, device=device)
+        second = draw_probes("rademacher", n, pairs, generator, device=device)
+        scale = (3 * n) ** -0.5
+    wanted = torch.einsum("iajb,kia,kjb->k", matrix, first, second)
+    rows = features.second_derivatives(graph, first, second)
+    present = torch.cat([hessian_vector_product(model, graph, v) for v in second.split(8)])
+    missing = wanted - (present * first).sum((1, 2))
+    sums.add(scale * rows, scale * missing, label.weight)
+
+
+def _scales(sums: dict[str, NormalEquations], features: HeadFeatures) -> Tensor:
+    """Root mean square force per unit of each coefficient (energy, if there are no forces).
+
+    The elements' own energies get a small scale, which is a wide prior.
+    """
+    source = sums["forces"] if sums["forces"].count else next(s for s in sums.values() if s.count)
+    scales = (source.gram.diagonal() / source.count).sqrt()
+    scales = scales.clamp(min=1e-3 * float(scales.max()) or 1.0)
+    scales.view(features.n_elements, features.n_features)[:, -1] = 1e-2
+    return scales
+
+
+def _scaled(sums: NormalEquations, scales: Tensor) -> NormalEquations:
+    gram = sums.gram / scales[:, None] / scales
+    return NormalEquations(gram, sums.moment / scales, sums.square, sums.count)
+
+
+def maximise_evidence(
+    sums: dict[str, NormalEquations],
+    noise: Noise | None = None,
+    iterations: int = 60,
+    tolerance: float = 1e-3,
+) -> _Evidence:
+    """Precisions α of the prior and β_t of the labels by MacKay's fixed point, and the posterior at them.
+
+    Parameters
+    ----------
+    sums : dict
+        {kind: normal equations}, columns of comparable size.
+    noise : Noise, optional
+        Fixed β_t; only α is estimated.
+    iterations, tolerance : int, float
+        Ends when no precision changes by more than this share.
+    """
+    fixed = None if noise is None else {kind: getattr(noise, kind) ** -2 for kind in sums}
+    largest = {kind: getattr(FLOOR, kind) ** -2 for kind in sums}
+    beta = fixed or {k: min(s.count / max(s.square, 1e-30) * 10, largest[k]) for k, s in sums.items()}
+    state = _Evidence(1.0, dict(beta))
+    for _ in range(iterations):
+        _solve(state, sums)
+        inverse = state.root @ state.root.T
+        shares = {k: state.beta[k] * float((inverse * s.gram).sum()) for k, s in sums.items()}
+        state.effective = sum(shares.values())
+        old = [state.alpha, *state.beta.values()]
+        state.alpha = state.effective / max(float(state.mean @ state.mean), 1e-30)
+        if fixed is None:
+            for kind, s in sums.items():
+                freedom = max(s.count - shares[kind], 0.05 * s.count)
+                state.beta[kind] = min(freedom / max(s.residual(state.mean), 1e-30), largest[kind])
+        new = [state.alpha, *state.beta.values()]
+        if all(abs(a - b) <= tolerance * a for a, b in zip(old, new, strict=True)):
+            break
+    _solve(state, sums)
+    return state
+
+
+def _solve(state: _Evidence, sums: dict[str, NormalEquations]) -> None:
+    """Posterior mean, and C with covariance C Cᵀ, at the present precisions."""
+    first = next(iter(sums.values()))
+    total = state.alpha * torch.eye(len(first.gram), dtype=torch.float64, device=first.gram.device)
+    moment = torch.zeros_like(first.moment)
+    for kind, s in sums.items():
+        total = total + state.beta[kind] * s.gram
+        moment = moment + state.beta[kind] * s.moment
+    factor = torch.linalg.cholesky(total)
+    unit = torch.eye(len(total), dtype=total.dtype, device=total.device)
+    state.root = torch.linalg.solve_triangular(factor, unit, upper=False).T
+    state.mean = state.root @ (state.root.T @ moment)
+
+
+def calibrate(
+    result: ClosedFormResult, frames: Sequence[LabelledFrame], hessians: Sequence[HessianLabel] = ()
+) -> Posterior:
+    """The posterior with factors that make its standard deviations right, on average, for given labels.
+
+    Parameters
+    ----------
+    result : ClosedFormResult
+    frames, hessians : sequences of labels
+        Not those of the fit, and not those that shall judge the calibration.
+
+    Returns
+    -------
+    Posterior
+        Its factors are the root mean squares of error / standard deviation.
+    """
+    from himlip_ase.hint.calibration import standardised_errors
+
+    ratios = standardised_errors(result.model, result.posterior, frames, hessians)
+    factors = {k: float(np.sqrt(np.mean(v**2))) for k, v in ratios.items() if v.size}
+    old = result.posterior
+    return Posterior(old.root, old.noise, old.kind, old.hidden, factors)

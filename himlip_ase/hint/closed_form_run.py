@@ -1,0 +1,134 @@
+"""A closed-form fit from labels to files: the twin of `finetune` without any training step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from himlip_ase.files import FolderLock
+from himlip_ase.hint.calibration import calibration, errors_and_deviations
+from himlip_ase.hint.closed_form import ClosedFormResult, ClosedFormSettings, calibrate, fit_closed_form
+from himlip_ase.hint.evaluate import describe, evaluate_labels
+from himlip_ase.hint.finetune import check_folder, checked_labels, save_run, start_model, versions
+from himlip_ase.hint.labels import HessianLabel, LabelledFrame, count_labels
+from himlip_ase.hint.posterior import Posterior
+from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
+
+POSTERIOR = "posterior.safetensors"
+
+
+@dataclass
+class ClosedFormRun:
+    """What `finetune_closed_form` returns.
+
+    Attributes
+    ----------
+    model : HiMLIP
+    posterior : Posterior
+        Calibrated on the held-out frames if there are any.
+    fit : ClosedFormResult
+    report : dict
+    """
+
+    model: HiMLIP
+    posterior: Posterior
+    fit: ClosedFormResult
+    report: dict[str, Any]
+
+
+def finetune_closed_form(
+    labels: Sequence[LabelledFrame],
+    hessians: Sequence[HessianLabel] = (),
+    base: HiMLIP | str | os.PathLike | None = None,
+    closed_form: ClosedFormSettings | None = None,
+    settings: TrainingSettings | None = None,
+    folder: str | os.PathLike | None = None,
+    validation: Sequence[LabelledFrame] | None = None,
+    network: HiMLIPConfig | None = None,
+    overwrite: bool = False,
+) -> ClosedFormRun:
+    """Fit the linear head of a network to labels and calibrate its uncertainty on held-out frames.
+
+    Parameters
+    ----------
+    labels, hessians, base, validation, network
+        As in :func:`himlip_ase.hint.finetune.finetune`.
+    closed_form : ClosedFormSettings, optional
+    settings : TrainingSettings, optional
+        Its `validation_fraction` of the frames of each set only calibrates; its `seed` makes a network from
+        scratch.
+    folder : path, optional
+        Receives ``model.safetensors`` and its card, ``posterior.safetensors`` and ``report.json``.
+    overwrite : bool
+
+    Returns
+    -------
+    ClosedFormRun
+
+    Raises
+    ------
+    InputError
+        As `finetune`.
+    """
+    closed_form, settings = closed_form or ClosedFormSettings(), settings or TrainingSettings()
+    path = None if folder is None else Path(folder)
+    training, held_out, hessians = checked_labels(labels, hessians, validation, settings)
+    with FolderLock(path) if path is not None else nullcontext():
+        check_folder(path, False, overwrite)
+        model, origin = start_model(training, hessians, base, network, settings)
+        fit = fit_closed_form(model, training, hessians, closed_form)
+        posterior = calibrate(fit, held_out) if held_out else fit.posterior
+        errors = {
+            "training": evaluate_labels(fit.model, training, hessians),
+            "held_out": evaluate_labels(fit.model, held_out),
+        }
+        report = {
+            "schema": 1,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+            "base": origin,
+            "elements": list(model.elements),
+            "labels": {
+                "training": asdict(count_labels(training)),
+                "validation": asdict(count_labels(held_out)),
+                "hessians": [{"name": h.name, "atoms": len(h.atoms)} for h in hessians],
+            },
+            "closed_form": asdict(closed_form)
+            | {"rows": fit.rows, "seconds": round(fit.seconds, 1), "noise": asdict(fit.noise)}
+            | {"effective_parameters": fit.effective_parameters, "coefficients": fit.size}
+            | {"factors": posterior.factors},
+            "errors": {key: value.to_dict() for key, value in errors.items()},
+            "summary": [
+                *fit.describe(),
+                *describe(errors["training"]),
+                *(f"held out: {line}" for line in describe(errors["held_out"])),
+                *_calibration_lines(fit, posterior, held_out),
+            ],
+        }
+        if path is not None:
+            save_run(path, fit.model, report)
+            posterior.save(path / POSTERIOR, overwrite=True)
+    return ClosedFormRun(fit.model, posterior, fit, report)
+
+
+def _calibration_lines(
+    fit: ClosedFormResult, posterior: Posterior, held_out: Sequence[LabelledFrame]
+) -> list[str]:
+    """How the uncalibrated deviations fared on the frames that calibrate them."""
+    if not held_out:
+        return ["uncertainty: not calibrated, no frames were held out"]
+    raw = replace(posterior, factors={})
+    lines = []
+    for kind, (error, width) in errors_and_deviations(fit.model, raw, held_out).items():
+        found = calibration(error, width)
+        lines.append(
+            f"uncertainty of the {kind}: {100 * found.within_one:.0f} % of held-out errors within 1σ, "
+            f"{100 * found.within_two:.0f} % within 2σ; σ is multiplied by {posterior.factors[kind]:.2f}"
+        )
+    return lines

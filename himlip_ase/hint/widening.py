@@ -1,0 +1,42 @@
+"""A network with more hidden units that computes the same function: room for a wider head."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from himlip_ase.potential.network import HiMLIP
+
+
+@torch.no_grad()
+def widened(model: HiMLIP, extra: int) -> HiMLIP:
+    """A copy with `extra` hidden units in every layer's scalar network, which are silent.
+
+    The new units come last. Their weights from their own layer's inputs, to the readouts and to the next
+    layer are zero, so that the function stays the same.
+
+    Parameters
+    ----------
+    model : HiMLIP
+    extra : int
+        0 gives a plain copy.
+    """
+    if extra == 0:
+        return copy.deepcopy(model)
+    result = HiMLIP(replace(model.config, hidden=model.config.hidden + extra)).to(model.energy_shift)
+    source = model.state_dict()
+    for name, target in result.state_dict().items():
+        target.copy_(
+            source[name] if target.shape == source[name].shape else _embedded(source[name], target, name)
+        )
+    return result
+
+
+def _embedded(small: Tensor, large: Tensor, name: str) -> Tensor:
+    """The tensor in the first corner of a larger one; the rest is silent."""
+    filled = torch.ones_like(large) if name.endswith("spread") else torch.zeros_like(large)
+    filled[tuple(slice(size) for size in small.shape)] = small
+    return filled
