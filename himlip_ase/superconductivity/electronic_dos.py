@@ -62,7 +62,7 @@ class ElectronicDos:
         within the Matsubara frequencies.
         """
         span = max(-self.energies_ev[0], self.energies_ev[-1])
-        steps = np.geomspace(finest_ev, span, max(20, int(25 * np.log10(span / finest_ev))))
+        steps = np.geomspace(finest_ev, span, max(20, int(60 * np.log10(span / finest_ev))))
         fine = np.concatenate([-steps[::-1], np.linspace(-finest_ev, finest_ev, 9), steps])
         inside = fine[(fine > self.energies_ev[0]) & (fine < self.energies_ev[-1])]
         mesh = np.unique(np.concatenate([self.energies_ev, inside]))

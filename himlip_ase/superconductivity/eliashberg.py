@@ -8,9 +8,11 @@ from functools import lru_cache
 
 import numpy as np
 from scipy import fft
+from scipy.interpolate import CubicSpline
 from scipy.linalg import eigh
 from scipy.optimize import brentq
 from scipy.sparse import csr_matrix
+from scipy.sparse.linalg import ArpackError, eigs
 
 from himlip_ase import units
 from himlip_ase.errors import CalculationError, InputError
@@ -21,13 +23,25 @@ MIN_FREQUENCIES = 64
 MAX_FREQUENCIES = 16000
 EXACT_FREQUENCIES = 150
 DEFAULT_CUTOFF = 15.0
+_SPLINE_NODES = 600
 
 
 def coupling_at_matsubara(spectrum: Spectrum, kt_ev: float, count: int) -> np.ndarray:
     """λ(l) = ∫ 2ωα²F(ω)/(ω² + (2πlkT)²) dω for l = 0 … count−1."""
     nu2 = (2 * np.pi * kt_ev * np.arange(count)) ** 2
     omega2 = spectrum.energies_ev**2
-    return (spectrum.lambdas * omega2) @ (1 / (omega2[:, None] + nu2[None, :]))
+
+    def exact(squares: np.ndarray) -> np.ndarray:
+        return (spectrum.lambdas * omega2) @ (1 / (omega2[:, None] + squares[None, :]))
+
+    if count <= 2 * _SPLINE_NODES:
+        return exact(nu2)
+    # many frequencies: λ·(1 + ν²/ω²) is smooth in ln(1 + ν²/ω²), with ω the lowest phonon
+    scale = float(omega2.min())
+    nodes = np.linspace(0.0, np.log1p(nu2[-1] / scale), _SPLINE_NODES)
+    squares = scale * np.expm1(nodes)
+    spline = CubicSpline(nodes, exact(squares) * (1 + squares / scale))
+    return spline(np.log1p(nu2 / scale)) / (1 + nu2 / scale)
 
 
 class MatsubaraKernel:
@@ -119,7 +133,11 @@ def pairing_excess(lam: np.ndarray, z: np.ndarray, weights: np.ndarray, mu_star:
         return float(eigh(matrix, eigvals_only=True, subset_by_index=[count - 1, count - 1])[0]) - 1
     nodes, hats = _nodes(count)
     rows = lam[np.abs(nodes[:, None] - n)] + lam[nodes[:, None] + n + 1] - 2 * mu_star
-    return float(np.linalg.eigvals(_reduced(rows, nodes, hats, z, weights)).real.max()) - 1
+    reduced = _reduced(rows, nodes, hats, z, weights)
+    try:
+        return float(eigs(reduced, k=1, which="LR", v0=np.ones(len(nodes)), tol=1e-13)[0][0].real) - 1
+    except ArpackError:
+        return float(np.linalg.eigvals(reduced).real.max()) - 1
 
 
 def _reduced(
@@ -237,7 +255,7 @@ def eliashberg_tc(
                     break
     else:
         raise CalculationError("the Eliashberg Tc could not be bracketed")
-    root = np.exp(brentq(excess, np.log(low), np.log(kt), args=(count_at(low),), xtol=1e-6))
+    root = np.exp(brentq(excess, np.log(low), np.log(kt), args=(count_at(low),), xtol=1e-3))
     # once more with the number of frequencies that belongs to Tc itself, which makes it reproducible
     return float(refined(excess, float(root), count_at(root))) * units.EV_KELVIN
 

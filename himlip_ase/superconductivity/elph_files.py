@@ -214,7 +214,31 @@ def list_a2fq2r(folder: str | Path) -> dict[tuple[int, int], Path]:
         if found:
             return found
     raise InputError(
-        f"{folder} holds no a2Fq2r.* files; run ph.x with electron_phonon='interpolated' (and la2F=.true. "
-        "in the "
-        "dense scf), then give its elph_dir"
+        f"{folder} holds no a2Fq2r.* files{_other_mode(folder)}; run ph.x with "
+        "electron_phonon='interpolated' (and la2F=.true. in the dense scf), then give its elph_dir"
     )
+
+
+def _other_mode(folder: Path) -> str:
+    """What another electron_phonon mode of ph.x left in a folder, and why it is of no use here."""
+    places = (folder, folder.parent) if folder.name == "elph_dir" else (folder, folder / "elph_dir")
+    for place in places:
+        modes = [
+            path for path in sorted(place.glob("*.elph.*")) if re.search(r"\.elph\.\d+(\.gz)?$", path.name)
+        ]
+        if modes:
+            tetrahedra = "etrahedron" in read_text(modes[0])
+            mode = "lambda_tetra" if tetrahedra else "simple"
+            return (
+                f", but {modes[0].name}, which electron_phonon='{mode}' writes: couplings of ph.x's own "
+                "modes without the Cartesian matrices that other phonons and masses need"
+                + (
+                    " (alpha2f.x makes a2F.dat of them: himlip tc --alpha2f a2F.dat --alpha2f-unit Ry)"
+                    if tetrahedra
+                    else ""
+                )
+            )
+        raw = sorted(place.glob("elph.*.xml"))
+        if raw:
+            return f", but {raw[0].name}: raw elements g for single k, which are not summed here"
+    return ""

@@ -12,6 +12,7 @@ import numpy as np
 from himlip_ase import units
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.lattice import commensurate_qpoints, grid_indices
+from himlip_ase.superconductivity.elph_checks import check_real_space, check_stars, check_symmetries
 from himlip_ase.superconductivity.elph_files import (
     LambdaInput,
     list_a2fq2r,
@@ -192,7 +193,8 @@ def read_elph(
     ------
     InputError
         A block missing, a file truncated, σ or N(E_F) different among files, a matrix not Hermitian,
-        G(−q) ≠ G(q)*, or q-points that are no Γ-centred grid of this cell.
+        G(−q) ≠ G(q)*, a star whose matrices are not one another's images, ``a2Fmatdyn`` files beside it of
+        another run, or q-points that are no Γ-centred grid of this cell.
     """
     folder = Path(folder)
     paths = list_a2fq2r(folder)
@@ -244,7 +246,9 @@ def read_elph(
         raise InputError(f"q = {grid[values[counts > 1][0]]} (fractional) comes more than once in {place}")
     matrices = np.empty((len(sigmas), *np.shape(blocks)[1:]), dtype=complex)
     matrices[:, indices] = blocks
-    _check_symmetries(matrices, dims, place)
+    check_symmetries(matrices, dims, place)
+    check_stars(blocks, [len(entry.qpoints) for entry in files], [paths[sigmas[0], n].name for n in numbers])
+    check_real_space(matrices, grid, dims, np.array(sigma), np.array(dos), place)
     printed = _read_printed(place, to_fractional, np.array(sigma), np.array(dos))
     return ElphMatrices(
         primitive.copy(), dims, grid, matrices, np.array(sigma), np.array(dos), np.array(fermi), printed
@@ -310,19 +314,6 @@ def re_number(name: str) -> bool:
     stem = name.removesuffix(".gz")
     digits = stem[len(stem.rstrip("0123456789")) :]
     return bool(digits) and int(digits) > 0
-
-
-def _check_symmetries(matrices: np.ndarray, dims: tuple[int, int, int], place: Path) -> None:
-    scale = np.abs(matrices).max(axis=(1, 2, 3))
-    asymmetry = np.abs(matrices - matrices.conj().swapaxes(2, 3)).max(axis=(1, 2, 3)) / scale
-    partner = grid_indices(-commensurate_qpoints(dims), dims)
-    reversal = np.abs(matrices[:, partner] - matrices.conj()).max(axis=(1, 2, 3)) / scale
-    for name, deviation in (("G is not Hermitian", asymmetry), ("G(−q) is not G(q)*", reversal)):
-        if deviation.max() > 1e-3:
-            raise InputError(
-                f"{place}: {name} (relative {deviation.max():.1e}, allowed 1e-3): damaged or mixed a2Fq2r "
-                "files"
-            )
 
 
 def _read_printed(

@@ -122,6 +122,11 @@ class ModeCoupling:
         return result
 
     @property
+    def gammas_mev(self) -> np.ndarray:
+        """Linewidths γ_qν (nq, 3n) in meV: h × GHz."""
+        return self.gammas_ghz * units.PLANCK_EV_S * 1e9 * 1e3
+
+    @property
     def _sampled(self) -> int:
         return int(np.prod(self.interpolated_from or self.dims))
 

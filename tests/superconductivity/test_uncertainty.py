@@ -1,0 +1,184 @@
+"""What makes Tc uncertain: blocks of an ensemble, q-grids, one σ for all; and isotope coefficients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from himlip_ase.errors import InputError
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.lattice import commensurate_qpoints
+from himlip_ase.superconductivity.analysis import analyse
+from himlip_ase.superconductivity.bootstrap import bootstrap_tc, jackknife_deviations, resampled_phonons
+from himlip_ase.superconductivity.elph_matrices import ElphMatrices, read_elph
+from himlip_ase.superconductivity.isotope import IsotopeEffect, isotope_effect
+from himlip_ase.superconductivity.qmesh import q_mesh_convergence
+from himlip_ase.superconductivity.spectral import mode_coupling
+from himlip_ase.superconductivity.swap import carry_deviations, swap_onto_grid
+from himlip_ase.superconductivity.tables import budget_rows, format_table
+from himlip_ase.superconductivity.tc import METHODS, NoTc, Tc, table_from_dict
+from tests.superconductivity.material import AL, al_phonons, al_primitive, needs_al, toy
+
+
+def coarse_part(fine: DynamicalMatrices, dims: tuple[int, int, int]) -> DynamicalMatrices:
+    grid = commensurate_qpoints(dims)
+    return DynamicalMatrices(
+        fine.primitive, dims, grid, np.array([fine.matrices[fine.index(q)] for q in grid])
+    )
+
+
+def coarse_elph(fine: ElphMatrices, dims: tuple[int, int, int]) -> ElphMatrices:
+    places = [
+        int(np.abs((fine.qpoints - q + 0.5) % 1 - 0.5).max(axis=1).argmin())
+        for q in commensurate_qpoints(dims)
+    ]
+    return ElphMatrices(
+        fine.primitive,
+        dims,
+        commensurate_qpoints(dims),
+        fine.matrices[:, places],
+        fine.sigma_ry,
+        fine.dos_per_spin_per_ry,
+        fine.fermi_energy_ev,
+    )
+
+
+def blocks_of(d: DynamicalMatrices, count: int, size: float, seed: int = 3) -> np.ndarray:
+    """Hermitian, time-reversal symmetric changes, independent from block to block."""
+    rng = np.random.default_rng(seed)
+    real = rng.normal(size=(count, 6, 6)) * size
+    return np.repeat((real + real.swapaxes(1, 2))[:, None] + 0j, len(d.qpoints), axis=1)
+
+
+def test_resampled_phonons_have_the_variance_of_the_mean() -> None:
+    d, _ = toy()
+    blocks = blocks_of(d, 20, 0.05)
+    samples = np.array([s.matrices for s in resampled_phonons(d, blocks, 4000, seed=1)])
+    assert samples.mean(axis=0) == pytest.approx(d.matrices, abs=2e-3)
+    expected = blocks[:, 0].real.std(axis=0, ddof=1) / np.sqrt(20)
+    assert samples[:, 0].real.std(axis=0) == pytest.approx(expected, rel=0.06)
+    # one displacement of the whole crystal moves every q alike: the correlation survives
+    moves = samples - d.matrices
+    assert moves[:, 3] == pytest.approx(moves[:, 0], abs=1e-12)
+
+
+def test_jackknife_deviations_are_those_of_the_blocks() -> None:
+    rng = np.random.default_rng(0)
+    blocks = rng.normal(size=(12, 3))
+    deleted = (blocks.sum(axis=0) - blocks) / 11
+    assert jackknife_deviations(deleted) == pytest.approx(blocks - blocks.mean(axis=0))
+
+
+def test_noise_of_tc_is_that_of_linear_propagation() -> None:
+    d, elph = toy((4, 4, 2))
+    blocks = blocks_of(d, 20, 0.01)
+    result = analyse("x", elph, d, mu_star=(0.1,), sigma_ry=0.02, deviations=blocks, samples=300)
+    assert result.noise is not None and result.noise.refused == 0
+    logs = []
+    for sign in (-1, 1):
+        moved = [
+            DynamicalMatrices(d.primitive, d.dims, d.qpoints, d.matrices + sign * 1e-2 * b) for b in blocks
+        ]
+        logs.append([mode_coupling(elph, m, 0.02).spectrum().lambda_total for m in moved])
+    slopes = np.diff(logs, axis=0)[0] / 2e-2
+    expected = slopes.std(ddof=1) / np.sqrt(20)
+    assert result.noise.lambda_std == pytest.approx(expected, rel=0.15)
+    entry = result.table.get("allen-dynes", 0.1)
+    assert isinstance(entry, Tc) and any(name.startswith("SSCHA") for name, _ in entry.parts)
+    assert entry.uncertainty_kelvin == pytest.approx(np.sqrt(sum(v**2 for _, v in entry.parts)))
+
+
+def test_deviations_are_carried_like_the_phonons() -> None:
+    fine, _ = toy((4, 4, 4))
+    coarse = coarse_part(fine, (2, 2, 2))
+    change = blocks_of(coarse, 5, 0.01)
+    carried = carry_deviations(change, coarse, (4, 4, 4))
+    moved = DynamicalMatrices(coarse.primitive, coarse.dims, coarse.qpoints, coarse.matrices + change[2])
+    expected = swap_onto_grid(moved, fine).matrices - swap_onto_grid(coarse, fine).matrices
+    assert carried[2] == pytest.approx(expected, abs=1e-10)
+
+
+def test_swap_reproduces_the_common_points_and_takes_a_finer_grid() -> None:
+    fine, _ = toy((4, 4, 4))
+    other, _ = toy((2, 2, 2), seed=5)
+    swapped = swap_onto_grid(other, fine)
+    for q in other.qpoints:
+        assert swapped.matrices[swapped.index(q)] == pytest.approx(other.matrices[other.index(q)], abs=1e-10)
+    down = swap_onto_grid(fine, other)
+    assert down.dims == (2, 2, 2)
+    for q in other.qpoints:
+        assert down.matrices[down.index(q)] == pytest.approx(fine.matrices[fine.index(q)])
+
+
+def test_unstable_samples_take_the_tc_away() -> None:
+    d, elph = toy()
+    result = analyse("x", elph, d, mu_star=(0.1,), sigma_ry=0.02, deviations=blocks_of(d, 8, 8.0), samples=50)
+    assert all(isinstance(entry, NoTc) and "samples" in entry.reason for entry in result.table.results)
+
+
+@needs_al
+def test_q_grid_of_g_enters_the_uncertainty() -> None:
+    elph, phonons = read_elph(AL, al_primitive()), al_phonons()
+    half = coarse_elph(elph, (2, 2, 2))
+    result = analyse("Al", elph, phonons, mu_star=(0.1,), coarser=[half], meshes=[(8, 8, 8)])
+    assert [(row.elph_dims, row.mesh) for row in result.q_mesh] == [
+        ((2, 2, 2), (2, 2, 2)),
+        ((2, 2, 2), (8, 8, 8)),
+        ((4, 4, 4), (4, 4, 4)),
+        ((4, 4, 4), (8, 8, 8)),
+    ]
+    lambdas = [row.lambda_total for row in result.q_mesh]
+    part = next(value for name, value in result.table.lambda_parts if name.startswith("q-grid"))
+    assert part == pytest.approx(abs(lambdas[2] - lambdas[0]) / 2)
+    assert result.q_mesh[2].lambda_total == pytest.approx(result.table.lambda_total)
+    text = format_table([result])
+    assert "G on 2×2×2, interpolated onto 8×8×8" in text and "together" in text
+    with pytest.raises(InputError, match="no multiple"):
+        q_mesh_convergence([elph], coarse_part(phonons, (2, 2, 2)))
+
+
+@needs_al
+def test_two_sets_of_phonons_share_one_sigma() -> None:
+    elph, harmonic = read_elph(AL, al_primitive()), al_phonons()
+    leading = analyse("a", elph, harmonic, mu_star=(0.1,))
+    stiff = DynamicalMatrices(harmonic.primitive, harmonic.dims, harmonic.qpoints, 1.2 * harmonic.matrices)
+    other = analyse("b", elph, stiff, harmonic, mu_star=(0.1,), sigma_of=leading)
+    assert other.sigma_ry == leading.sigma_ry == pytest.approx(0.035)
+    assert other.sigma_source == "that of 'a'" and "plateau" in leading.sigma_source
+    assert other.plateau is not None and leading.plateau is not None
+    assert other.plateau.lambdas == pytest.approx(leading.plateau.lambdas / 1.2, rel=1e-3)
+
+
+@needs_al
+def test_a_table_survives_json_and_shows_its_budget() -> None:
+    result = analyse("Al", read_elph(AL, al_primitive()), al_phonons(), mu_star=(0.08, 0.1, 0.12))
+    data = result.to_dict()
+    again = table_from_dict(data)
+    assert again.results == result.table.results and again.lambda_parts == result.table.lambda_parts
+    rows = budget_rows(result.table)
+    names = [name for name, _, _ in rows]
+    assert names[-2] == "together" and names[-1].startswith("μ*")
+    for place in range(len(METHODS)):
+        parts = [kelvins[place] for _, _, kelvins in rows[:-2]]
+        assert rows[-2][2][place] == pytest.approx(np.sqrt(np.sum(np.square(parts))))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_isotope_coefficients(method) -> None:
+    d, elph = toy()
+    effect = isotope_effect(elph, d, 0.1, method, 0.02)
+    assert isinstance(effect, IsotopeEffect)
+    assert effect.total == pytest.approx(0.5, abs=1e-4)  # λ does not know the masses
+    assert sum(effect.elements.values()) == pytest.approx(effect.total, abs=2e-3)
+    assert set(effect.elements) == {"Pd", "H"} and effect.elements["H"] > 0
+
+
+def test_a_thousand_samples_keep_their_search_warm() -> None:
+    d, elph = toy((4, 4, 4))
+    blocks = blocks_of(d, 20, 0.02)
+    samples = resampled_phonons(d, blocks, 30)
+    warm = bootstrap_tc(elph, samples, (0.1,), ("eliashberg",), 0.02)
+    from himlip_ase.superconductivity.eliashberg import eliashberg_tc
+
+    cold = [eliashberg_tc(mode_coupling(elph, s, 0.02).spectrum(), 0.1) for s in samples]
+    assert warm.kelvin[:, 0] == pytest.approx(cold, rel=2e-3)
