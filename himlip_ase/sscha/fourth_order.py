@@ -133,7 +133,7 @@ def pairs_of(
 
 
 def mean_pairs(waves: EnsembleWaves, space: PairSpace, star: Star) -> np.ndarray:
-    """Gaussian mean of √-Λ a(k) at the members of a star, (p, 3n, 3n): the inverse covariance, at q = 0 alone."""
+    """Gaussian mean of √-Λ a(k) at the members of a star, (p, 3n, 3n); only pairs of q = 0 have one."""
     vectors, members = space.symmetry.modes.vectors, star.members
     if space.q:
         return np.zeros((len(members), *vectors.shape[1:]))

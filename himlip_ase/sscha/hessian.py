@@ -145,7 +145,8 @@ def free_energy_hessian(
     waves = ensemble_waves(symmetry.modes, ensemble, group if subtract_response else None, weights)
     blocks = [slice(0, len(ensemble))]
     points = [_point(symmetry, q, star, waves, fourth, blocks)[0] for q, star in irreducible(symmetry)]
-    return _assemble(distribution, symmetry, {point.q: point.correction() for point in points}, points)
+    corrections = {point.q: point.correction() for point in points}
+    return _plus(distribution.dynamical, _over_stars(distribution, symmetry, corrections, points))
 
 
 def irreducible(symmetry: GridSymmetry) -> list[tuple[int, dict[int, LittleOperation]]]:
@@ -187,27 +188,29 @@ def _point(
     return _Point(q, star, space, responses), arms
 
 
-def _assemble(
+def _over_stars(
     distribution: HarmonicDistribution,
     symmetry: GridSymmetry,
-    corrections: dict[int, np.ndarray],
+    changes: dict[int, np.ndarray],
     points: list[_Point],
-) -> DynamicalMatrices:
-    """Φ plus mass-reduced corrections at the irreducible q, carried over their stars."""
-    dynamical = distribution.dynamical
-    blocks = np.empty_like(dynamical.matrices)
+) -> np.ndarray:
+    """Changes of Φ on the grid (..., nq, 3n, 3n) from mass-reduced ones (..., 3n, 3n) at irreducible q."""
+    shape = distribution.dynamical.matrices.shape
+    blocks = np.empty((*changes[points[0].q].shape[:-2], *shape), dtype=complex)
     roots = 1 / symmetry.modes.inverse_roots
     for point in points:
-        correction = corrections[point.q]
-        correction = (correction + correction.conj().T) / 2 * np.outer(roots, roots)
+        change = changes[point.q]
+        change = (change + change.conj().swapaxes(-1, -2)) / 2 * np.outer(roots, roots)
         for image, operation in point.star.items():
             turn = symmetry.matrix(operation, point.q)
-            blocks[image] = turn @ (correction.conj() if operation.conjugates else correction) @ turn.conj().T
+            source = change.conj() if operation.conjugates else change
+            blocks[..., image, :, :] = turn @ source @ turn.conj().T
+    return blocks[..., distribution.grid_order, :, :]
+
+
+def _plus(dynamical: DynamicalMatrices, change: np.ndarray) -> DynamicalMatrices:
     return DynamicalMatrices(
-        dynamical.primitive,
-        dynamical.dims,
-        dynamical.qpoints,
-        dynamical.matrices + blocks[distribution.grid_order],
+        dynamical.primitive, dynamical.dims, dynamical.qpoints, dynamical.matrices + change
     )
 
 
@@ -220,6 +223,7 @@ def estimate_hessian(
     on_step: Callable[[int], None] | None = None,
     fourth: bool = False,
     seed: int = 0,
+    weights: np.ndarray | None = None,
 ) -> HessianEstimate:
     """Hessian of a fresh ensemble with the error of its frequencies.
 
@@ -245,6 +249,9 @@ def estimate_hessian(
         Include Φ⁴.
     seed : int
         Of the bootstrap.
+    weights : ndarray, shape (n,), optional
+        Importance weights of an ensemble that was not drawn from the auxiliary; its displacements must be
+        from the auxiliary's centroids all the same.
 
     Raises
     ------
@@ -252,7 +259,7 @@ def estimate_hessian(
         As :func:`free_energy_hessian`.
     """
     symmetry = GridSymmetry(group, distribution.dynamical.primitive.cell.array, grid_modes(distribution))
-    waves = ensemble_waves(symmetry.modes, ensemble, group)
+    waves = ensemble_waves(symmetry.modes, ensemble, group, weights)
     generator = np.random.default_rng(seed)
     pairs = (len(ensemble) + 1) // 2
     draws = generator.multinomial(pairs, np.full(pairs, 1 / pairs), size=RESAMPLES) - 1.0
@@ -288,34 +295,15 @@ def estimate_hessian(
         if on_step is not None:
             on_step(number)
     return HessianEstimate(
-        _assemble(distribution, symmetry, corrections, points),
+        _plus(distribution.dynamical, _over_stars(distribution, symmetry, corrections, points)),
         sigma[distribution.grid_order],
         bias[distribution.grid_order],
         fourth,
         max(s.iterations for s in solves),
         max(s.residual for s in solves),
         all(s.positive for s in solves),
-        _over_stars(distribution, symmetry, resampled, points),
+        _over_stars(distribution, symmetry, resampled, points).astype(np.complex64),
     )
-
-
-def _over_stars(
-    distribution: HarmonicDistribution,
-    symmetry: GridSymmetry,
-    changes: dict[int, np.ndarray],
-    points: list[_Point],
-) -> np.ndarray:
-    """Mass-reduced changes (k, 3n, 3n) at the irreducible q as changes of Φ on the grid, (k, nq, 3n, 3n)."""
-    shape = distribution.dynamical.matrices.shape
-    blocks = np.empty((len(changes[points[0].q]), *shape), dtype=complex)
-    roots = 1 / symmetry.modes.inverse_roots
-    for point in points:
-        change = changes[point.q]
-        change = (change + change.conj().swapaxes(1, 2)) / 2 * np.outer(roots, roots)
-        for image, operation in point.star.items():
-            turn = symmetry.matrix(operation, point.q)
-            blocks[:, image] = turn @ (change.conj() if operation.conjugates else change) @ turn.conj().T
-    return blocks[:, distribution.grid_order].astype(np.complex64)
 
 
 def _frequencies(matrices: np.ndarray, q: int, symmetry: GridSymmetry) -> np.ndarray:
