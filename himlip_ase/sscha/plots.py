@@ -14,44 +14,55 @@ from himlip_ase.sscha.result import SschaResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def _steps(result: SschaResult) -> np.ndarray:
+    """Place of each free energy on the axis of steps: a population begins where the last one ended."""
+    population = result.history.population
+    return np.arange(len(population)) - (population - population[0])
 
 
 def _population_lines(ax: Axes, result: SschaResult) -> None:
-    starts = np.flatnonzero(np.diff(result.history.population)) + 0.5
-    for start in starts:
-        ax.axvline(start, color="0.8", linewidth=0.8, zorder=0)
+    steps, population = _steps(result), result.history.population
+    for first in np.flatnonzero(np.diff(population)) + 1:
+        ax.axvline(steps[first], color="0.85", linewidth=0.8, zorder=0)
+    ax.set_xlim(-0.02 * max(steps[-1], 1), 1.02 * max(steps[-1], 1))
     ax.set_xlabel("minimiser step (lines: new population)")
 
 
 def plot_free_energy(ax: Axes, result: SschaResult) -> Axes:
-    """Free energy with its error against step, meV per primitive cell."""
-    history = result.history
-    steps = np.arange(len(history.free_energy))
-    value, error = history.free_energy * 1e3, history.free_energy_sigma * 1e3
-    ax.fill_between(steps, value - error, value + error, alpha=0.3, linewidth=0)
-    ax.plot(steps, value)
+    """Free energy with its error against step, and the final figure, meV per primitive cell."""
+    history, steps = result.history, _steps(result)
+    for number in np.unique(history.population):
+        mine = history.population == number
+        value, error = history.free_energy[mine] * 1e3, history.free_energy_sigma[mine] * 1e3
+        ax.fill_between(steps[mine], value - error, value + error, color="C0", alpha=0.25, linewidth=0)
+        ax.plot(steps[mine], value, ".-", color="C0", markersize=3)
+    low, high = (1e3 * (result.free_energy + sign * result.free_energy_sigma) for sign in (-1, 1))
+    ax.axhspan(low, high, color="C1", alpha=0.3, linewidth=0)
+    ax.axhline(result.free_energy * 1e3, color="C1", linewidth=1, label="final ensemble")
     ax.set_ylabel("free energy (meV/cell)")
+    ax.legend()
     _population_lines(ax, result)
     return ax
 
 
 def plot_gradient(ax: Axes, result: SschaResult) -> Axes:
-    """Modulus of the preconditioned gradient and its stochastic error against step."""
-    history = result.history
-    populations = history.population
-    for number in np.unique(populations):
-        # a population has one free energy more than gradients: its first step has no gradient before it
-        chosen = np.flatnonzero(populations == number)[: (history.gradient_population == number).sum()]
+    """Modulus of the preconditioned gradient and its stochastic error against step, eV/Å²."""
+    history, steps = result.history, _steps(result)
+    for number in np.unique(history.gradient_population):
+        # a population has one free energy more than gradients: nothing follows its last step
         mine = history.gradient_population == number
-        ax.semilogy(chosen, history.gradient[mine], color="C0", label="gradient" if number == 1 else None)
+        place = steps[np.flatnonzero(history.population == number)[: mine.sum()]]
+        first = number == history.gradient_population[0]
         ax.semilogy(
-            chosen,
-            history.gradient_sigma[mine],
-            color="C1",
-            linestyle="--",
-            label="its error" if number == 1 else None,
+            place, history.gradient[mine], ".-", markersize=3, color="C0", label="gradient" if first else None
         )
-    ax.set_ylabel("gradient (bohr²)")
+        ax.semilogy(
+            place, history.gradient_sigma[mine], "--", color="C1", label="its error" if first else None
+        )
+    ax.set_ylabel("gradient (eV/Å²)")
     ax.legend()
     _population_lines(ax, result)
     return ax
@@ -59,56 +70,97 @@ def plot_gradient(ax: Axes, result: SschaResult) -> Axes:
 
 def plot_kong_liu(ax: Axes, result: SschaResult) -> Axes:
     """Kong-Liu ratio against step with the threshold of a new population."""
-    ax.plot(result.history.kong_liu)
+    history, steps = result.history, _steps(result)
+    for number in np.unique(history.population):
+        mine = history.population == number
+        ax.plot(steps[mine], history.kong_liu[mine], ".-", color="C0", markersize=3)
     ax.axhline(
         result.settings.kong_liu, color="C3", linestyle="--", linewidth=0.8, label="new population below"
     )
     ax.set_ylim(0, 1.05)
     ax.set_ylabel("Kong-Liu ratio")
-    ax.legend()
+    ax.legend(loc="lower right")
     _population_lines(ax, result)
     return ax
 
 
 def plot_frequencies(ax: Axes, result: SschaResult) -> Axes:
-    """Auxiliary frequencies of all modes of the supercell against step, cm⁻¹."""
-    history = result.history
-    ax.plot(history.frequencies, color="C0", linewidth=0.6)
-    ax.set_ylabel("auxiliary frequency (cm⁻¹)")
-    ax.set_xlabel("minimiser step")
+    """Auxiliary frequencies of all modes of the supercell against step, cm⁻¹, translations left out."""
+    history, steps = result.history, _steps(result)
+    for number in np.unique(history.gradient_population):
+        mine = history.gradient_population == number
+        place = steps[np.flatnonzero(history.population == number)[1 : mine.sum() + 1]]
+        ax.plot(
+            place,
+            history.frequencies[mine][: len(place), 3:],
+            ".-",
+            color="C0",
+            linewidth=0.6,
+            markersize=1.5,
+        )
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel("auxiliary frequencies (cm⁻¹)")
+    _population_lines(ax, result)
     return ax
+
+
+def irreducible(result: SschaResult) -> list[int]:
+    """One q-point of each set that symmetry makes equivalent: the first with its frequencies and errors."""
+    seen: list[np.ndarray] = []
+    kept = []
+    for index, frequencies in enumerate(result.frequencies()):
+        lengths = np.concatenate([frequencies, result.auxiliary_sigma_cm[index]])
+        if not any(np.allclose(lengths, other, rtol=1e-6, atol=1e-4) for other in seen):
+            seen.append(lengths)
+            kept.append(index)
+    return kept
 
 
 def plot_error_bars(ax: Axes, result: SschaResult) -> Axes:
-    """Auxiliary and free-energy-Hessian frequencies with 1σ at each q-point of the grid, cm⁻¹.
+    """Auxiliary and free-energy-Hessian frequencies with 1σ at each inequivalent q-point of the grid, cm⁻¹.
 
-    Imaginary frequencies are shown negative.
+    Imaginary frequencies are shown negative; the shaded area is where a crystal is unstable.
     """
-    points = result.auxiliary.qpoints
-    place = np.repeat(np.arange(len(points)), result.auxiliary.matrices.shape[1])
-    ax.errorbar(
-        place - 0.12,
-        result.frequencies().ravel(),
-        result.auxiliary_sigma_cm.ravel(),
-        fmt=".",
-        label="auxiliary",
-    )
+    chosen = irreducible(result)
+    series = [(result.frequencies(), result.auxiliary_sigma_cm, "auxiliary (always positive)", -0.12, "C0")]
     hessian = result.hessian_frequencies()
     if hessian is not None and result.hessian_sigma_cm is not None:
+        series.append((hessian, result.hessian_sigma_cm, "free-energy Hessian", 0.12, "C1"))
+    for values, sigma, label, offset, colour in series:
+        place = np.repeat(np.arange(len(chosen)) + offset, values.shape[1])
         ax.errorbar(
-            place + 0.12,
-            hessian.ravel(),
-            result.hessian_sigma_cm.ravel(),
-            fmt=".",
-            label="free-energy Hessian",
-        )
-    ax.axhline(0, color="0.6", linewidth=0.8)
-    ax.set_xticks(
-        range(len(points)), ["(" + ", ".join(f"{x:.2g}" for x in q) + ")" for q in points], rotation=45
-    )
+            place, values[chosen].ravel(), sigma[chosen].ravel(), fmt="_", markersize=9, capsize=2,
+            linewidth=1, color=colour, label=label,
+        )  # fmt: skip
+    ax.axhline(0, color="0.4", linewidth=0.8)
+    if ax.get_ylim()[0] < 0:
+        ax.axhspan(ax.get_ylim()[0], 0, color="C3", alpha=0.08, linewidth=0)
+    names = [
+        "Γ" if not q.any() else " ".join(f"{x:.3g}" for x in q) for q in result.auxiliary.qpoints[chosen]
+    ]
+    ax.set_xticks(range(len(chosen)), names, rotation=0 if len(chosen) < 6 else 45)
+    ax.set_xlabel("q (fractional)")
     ax.set_ylabel("frequency (cm⁻¹)")
     ax.legend()
     return ax
+
+
+def save_figure(figure: Figure, stem: Path, overwrite: bool = False) -> list[Path]:
+    """Write a figure as ``<stem>.pdf`` and ``<stem>.png``.
+
+    Raises
+    ------
+    InputError
+        A file exists and `overwrite` is False.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png")]
+    for path in paths:
+        with atomic_write(path, "wb", overwrite=overwrite) as stream:
+            figure.savefig(stream, format=path.suffix[1:], dpi=150)
+    return paths
 
 
 def write_figures(result: SschaResult, folder: str | os.PathLike, overwrite: bool = False) -> list[Path]:
@@ -119,7 +171,6 @@ def write_figures(result: SschaResult, folder: str | os.PathLike, overwrite: boo
     InputError
         A file exists and `overwrite` is False.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     folder = Path(folder)
@@ -130,19 +181,17 @@ def write_figures(result: SschaResult, folder: str | os.PathLike, overwrite: boo
     present = [path for path in paths if path.exists()]
     if present and not overwrite:
         raise InputError(f"{present[0]} exists already; pass overwrite=True or choose another folder")
-    convergence = Figure(figsize=(9, 6), layout="constrained")
-    axes = convergence.subplots(2, 2)
-    for ax, plot in zip(
-        axes.flat, (plot_free_energy, plot_gradient, plot_kong_liu, plot_frequencies), strict=True
-    ):
+    convergence = Figure(figsize=(10, 6.4), layout="constrained")
+    plots = (plot_free_energy, plot_gradient, plot_kong_liu, plot_frequencies)
+    for ax, plot in zip(convergence.subplots(2, 2).flat, plots, strict=True):
         plot(ax, result)
-    frequencies = Figure(figsize=(7, 4.5), layout="constrained")
+    state = "converged" if result.converged else "NOT CONVERGED"
+    convergence.suptitle(f"{state} after {len(result.populations)} populations", fontsize="medium")
+    width = min(16.0, 4.0 + 0.6 * len(irreducible(result)))
+    frequencies = Figure(figsize=(max(width, 6.0), 4.8), layout="constrained")
     plot_error_bars(frequencies.subplots(), result)
-    for figure, stem in ((convergence, "sscha_convergence"), (frequencies, "sscha_frequencies")):
-        FigureCanvasAgg(figure)
-        for kind in ("pdf", "png"):
-            with atomic_write(folder / f"{stem}.{kind}", "wb", overwrite=True) as stream:
-                figure.savefig(stream, format=kind, dpi=150)
+    save_figure(convergence, folder / "sscha_convergence", overwrite=True)
+    save_figure(frequencies, folder / "sscha_frequencies", overwrite=True)
     history = result.history
     columns = [history.population, history.free_energy, history.free_energy_sigma, history.kong_liu]
     with atomic_write(folder / "sscha_history.csv", overwrite=True) as stream:

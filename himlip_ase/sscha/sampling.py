@@ -181,6 +181,11 @@ class HarmonicDistribution:
         full = real[tuple(np.moveaxis(relative, -1, 0))]  # (cell, cell', 3n, 3n)
         return full.transpose(0, 2, 1, 3).reshape(len(cells) * size, len(cells) * size)
 
+    def covariance_at_q(self) -> np.ndarray:
+        """⟨u u†⟩ in Å² at each q, (nq, 3n, 3n) in the order of ``dynamical.qpoints``."""
+        scale = self.inverse_root_masses
+        return self._functions(self._variance)[self.grid_order] * scale[:, None] * scale[None, :]
+
     def inverse_covariance(self) -> np.ndarray:
         """Υ(q) in Å⁻², (nq, 3n, 3n) in the order of ``dynamical.qpoints``; translations have weight 0."""
         inner = self._functions(lambda energies: 1 / self._variance(energies))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from himlip_ase.sscha.ensemble import Ensemble
 from himlip_ase.sscha.hessian import acoustic
 from himlip_ase.sscha.result import SschaResult
+from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 
@@ -30,6 +32,34 @@ def describe(result: SschaResult) -> list[str]:
     if result.hessian is not None and hessian is not None and result.hessian_sigma_cm is not None:
         lines += _instabilities(result, hessian, result.hessian_sigma_cm)
     return lines
+
+
+def describe_ensemble(distribution: HarmonicDistribution, ensemble: Ensemble) -> list[str]:
+    """An ensemble by itself: its free energy, and what it asks of the matrices that generated it."""
+    from himlip_ase.sscha.engine import engine
+    from himlip_ase.sscha.residual import residual
+    from himlip_ase.sscha.symmetry import SpaceGroup
+
+    n = len(ensemble)
+    value, sigma = engine("native").free_energy(ensemble, distribution)
+    n_blocks = min(20, n // 2)
+    ones = np.ones(n)
+    found = residual(
+        distribution,
+        ensemble.displacements,
+        ensemble.forces,
+        ones,
+        SpaceGroup(distribution.dynamical),
+        n_blocks,
+    )
+    dims = "×".join(str(d) for d in distribution.dims)
+    return [
+        f"{n} configurations of a {dims} supercell at {distribution.temperature_k:g} K",
+        f"free energy    {value:.6f} ± {sigma:.6f} eV per cell, potential energy included",
+        f"gradient       changes of {np.sqrt((found.shifts_cm**2).mean()):.1f} cm⁻¹ rms asked for, error "
+        f"{np.sqrt((found.sigma_cm**2).mean()):.1f} cm⁻¹; largest {np.abs(found.shifts_cm).max():.1f} cm⁻¹",
+        f"closest atoms  {ensemble.shortest_distance:.2f} Å",
+    ]
 
 
 def _row(values: np.ndarray, errors: np.ndarray) -> str:

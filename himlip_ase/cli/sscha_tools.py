@@ -1,0 +1,236 @@
+"""``himlip sscha verify | export | import | watch | plot``: tools on finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from himlip_ase.cli.label import (
+    ChosenOption,
+    ConvOption,
+    DegaussOption,
+    EcutOption,
+    EcutrhoOption,
+    KOption,
+    OverwriteOption,
+    PrefixOption,
+    PseudoOption,
+    ResumeOption,
+    SmearingOption,
+    ThreadsOption,
+    WorkersOption,
+)
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
+    from himlip_ase.sscha.evaluation import Arrays
+
+Run = Annotated[Path, typer.Argument(help="Folder of a finished SSCHA run.")]
+FORMATS = ("python-sscha", "python-sscha-text", "extxyz", "phonopy", "qe", "cellconstructor")
+
+
+def add_to(group: typer.Typer) -> None:
+    """Add the commands to the group ``himlip sscha``."""
+    for command in (verify, export, watch, plot):
+        group.command(command.__name__)(command)
+    group.command("import")(import_ensemble)
+
+
+def verify(
+    run: Run,
+    n: Annotated[
+        int, typer.Option("--n", help="Configurations to recompute; one more run is the centroids.")
+    ] = 20,
+    seed: Annotated[int, typer.Option("--seed", help="Which ones; a larger --n keeps the others.")] = 0,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Another model as the reference.")
+    ] = None,
+    calculator: Annotated[
+        str | None,
+        typer.Option(
+            "--calculator",
+            help="qe: run pw.x; qe-inputs: write its inputs only, run them anywhere and continue with "
+            "`--calculator qe --resume`; MODULE:FUNCTION: an ASE calculator that your function returns.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="What another code gave back for verify/images.extxyz (any order)."),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    pseudo: PseudoOption = None,
+    chosen: ChosenOption = None,
+    ecutwfc: EcutOption = 60.0,
+    ecutrho: EcutrhoOption = None,
+    k: KOption = (12, 12, 12),
+    smearing: SmearingOption = "mp",
+    degauss: DegaussOption = 0.02,
+    conv_thr: ConvOption = 1e-8,
+    prefix: PrefixOption = "",
+    threads: ThreadsOption = 1,
+    jobs: WorkersOption = 1,
+    resume: ResumeOption = False,
+) -> None:
+    """Recompute some configurations of the final ensemble and correct gradient, free energy, frequencies."""
+    from himlip_ase.cli.label import _launcher, _settings
+    from himlip_ase.errors import InputError
+    from himlip_ase.sscha.plots_verify import write_verification_figures
+    from himlip_ase.sscha.symmetry import SpaceGroup
+    from himlip_ase.sscha.verify import choose, describe_verification, verification_images
+    from himlip_ase.sscha.verify import verify as verify_ensemble
+    from himlip_ase.sscha.verify_dft import pw_jobs, run_pw_jobs, write_pw_inputs
+    from himlip_ase.sscha.verify_files import final_ensemble, read_reference, write_images, write_verification
+
+    if sum(option is not None for option in (model, calculator, labels)) > 1:
+        raise InputError("give one of --model, --calculator and --labels")
+    folder = run / "verify"
+    if (folder / "verification.json").exists() and not overwrite:
+        raise InputError(f"{folder} holds a verification already; pass --overwrite to replace it")
+    final = final_ensemble(run)
+    rows = choose(len(final.ensemble), n, seed)
+    images = verification_images(final.distribution, final.ensemble.displacements[rows])
+    write_images(folder / "images.extxyz", images, overwrite=True)
+    if labels is not None:
+        reference, name = read_reference(labels, images), str(labels)
+    elif calculator in ("qe", "qe-inputs"):
+        settings = _settings(pseudo, chosen, ecutwfc, ecutrho, k, smearing, degauss, conv_thr)
+        points = pw_jobs(images, folder / "pw", settings, final.result.auxiliary.primitive)
+        if calculator == "qe-inputs":
+            missing = write_pw_inputs(points)
+            typer.echo(
+                f"{len(missing)} of {len(points)} runs to do in {folder / 'pw'} (pw.x -in pw.in > pw.out in "
+                "each); then: himlip sscha verify ... --calculator qe --resume, with the same options"
+            )
+            return
+        reference, name = run_pw_jobs(points, _launcher(prefix, threads), jobs, resume), "pw.x"
+    elif model is not None or calculator is not None:
+        reference, name = _evaluated(model, calculator, images)
+    else:
+        typer.echo(
+            f"wrote {len(images)} structures to {folder / 'images.extxyz'} (the last on its centroids); "
+            "compute energies and forces and continue with --labels FILE, or give --calculator or --model"
+        )
+        return
+    found = verify_ensemble(
+        final.distribution,
+        final.ensemble,
+        rows,
+        reference,
+        SpaceGroup(final.result.auxiliary),
+        final.result.settings.n_blocks,
+        final.weights,
+    )
+    write_verification(folder, found, final.result.auxiliary, name, overwrite)
+    write_verification_figures(found, final.result, folder, overwrite)
+    for line in describe_verification(found, final.result.auxiliary):
+        typer.echo(line)
+
+
+def _evaluated(model: str | None, calculator: str | None, images: list[Atoms]) -> tuple[Arrays, str]:
+    """The reference by a model or by an ASE calculator."""
+    from himlip_ase.sscha.evaluation import Arrays, checked, from_calculator
+
+    if model is not None:
+        from himlip_ase.potential.checkpoint import load_model
+        from himlip_ase.potential.evaluate import evaluate
+
+        return Arrays(*checked(evaluate(load_model(model), images), images)), model
+    assert calculator is not None
+    return Arrays(*checked(from_calculator(_calculator(calculator))(images), images)), calculator
+
+
+def _calculator(name: str) -> Calculator:
+    """The ASE calculator that MODULE:FUNCTION returns."""
+    import importlib
+
+    from himlip_ase.errors import InputError
+
+    module, _, function = name.partition(":")
+    if not function:
+        raise InputError(
+            f"--calculator is {name!r}; give qe, qe-inputs, or MODULE:FUNCTION with a function that returns "
+            "an ASE calculator, e.g. my_calculators:dft"
+        )
+    try:
+        return getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"--calculator {name}: {error}; is the module on PYTHONPATH?") from error
+
+
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into.")],
+    to: Annotated[str, typer.Option("--to", help=f"One of {', '.join(FORMATS)}.")] = "python-sscha",
+    population: Annotated[int, typer.Option("--population", help="Its number in python-sscha's names.")] = 1,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Final ensemble, auxiliary and free-energy Hessian in the files of another code."""
+    from himlip_ase.sscha.export import export_run
+
+    for path in export_run(run, out, to, population, overwrite):
+        typer.echo(f"wrote {path}")
+
+
+def import_ensemble(
+    folder: Annotated[Path, typer.Argument(help="Folder that python-sscha's save_bin or save wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder.")],
+    population: Annotated[int, typer.Option("--population", help="Number of the population.")] = 1,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", "-T", help="Kelvin; python-sscha does not keep it.")
+    ] = None,
+    dyn: Annotated[
+        Path | None, typer.Option("--dyn", help="Prefix of the dyn files that generated it, if elsewhere.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """An ensemble of python-sscha: what it says of its matrices, and its configurations as labels."""
+    from himlip_ase.phonons.qe import write_dyn
+    from himlip_ase.sscha.exchange import read_python_sscha
+    from himlip_ase.sscha.exchange_extxyz import write_extxyz
+    from himlip_ase.sscha.summary import describe_ensemble
+
+    distribution, ensemble = read_python_sscha(folder, population, temperature, dyn)
+    write_extxyz(out / "ensemble.extxyz", distribution, ensemble, overwrite)
+    write_dyn(distribution.dynamical, out / "auxiliary.dyn", overwrite)
+    for line in describe_ensemble(distribution, ensemble):
+        typer.echo(line)
+    typer.echo(f"wrote {out / 'ensemble.extxyz'} and {out / 'auxiliary.dyn'}*")
+
+
+def watch(
+    run: Run,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option("--labels", "-l", help="What the potential was trained on; repeatable."),
+    ] = None,
+    committee: Annotated[
+        list[str] | None, typer.Option("--committee", help="Further model for a spread; repeatable.")
+    ] = None,
+) -> None:
+    """Shortest distances and distance from the labels of the final ensemble of a run."""
+    from himlip_ase.sscha.verify_files import final_ensemble
+    from himlip_ase.sscha.watch_inputs import build_watch
+
+    final = final_ensemble(run)
+    record = build_watch(labels, committee)(
+        final.distribution.supercell, final.ensemble, "the final ensemble"
+    )
+    typer.echo(record.message)
+    if not record.trusted:
+        raise typer.Exit(1)
+
+
+def plot(
+    run: Run,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; default: RUN/figures.")] = None,
+) -> None:
+    """Draw the figures of a run again."""
+    from himlip_ase.sscha.plots import write_figures
+    from himlip_ase.sscha.result import load_result
+
+    for path in write_figures(load_result(run), out or run / "figures", overwrite=True):
+        typer.echo(f"wrote {path}")
