@@ -6,10 +6,10 @@ three see the same crystal and force constants; native and python-sscha see the 
     python benchmarks/sscha/minimiser.py            # 32 and 256 atoms, about 3 minutes
     python benchmarks/sscha/minimiser.py --dims 2   # 32 atoms only
 
-A step is one evaluation of weights, free energy, gradients and errors at new force constants, and the move to
-the next. An iteration of MLPSSCHA is something else, a whole new ensemble fitted from scratch: what is timed of
-it is drawing 500 supercells and fitting force constants, its forces not counted; it stands for a population,
-not for a step. python-sscha and phonopy are left out where they are not installed.
+A step is one evaluation of weights, free energy, gradients and errors at new force constants, and the move
+to the next. An iteration of MLPSSCHA is something else, a whole new ensemble fitted from scratch: what is
+timed of it is drawing 500 supercells and fitting force constants, its forces not counted; it stands for a
+population, not for a step. python-sscha and phonopy are left out where they are not installed.
 """
 
 from __future__ import annotations
@@ -255,10 +255,11 @@ def table(results: list[dict[str, Any]]) -> str:
     lines = [
         "# Time of an SSCHA minimiser step",
         "",
-        "`python benchmarks/sscha/minimiser.py`: H3S with anharmonic bonds, 500 configurations, 0 K, one thread.",
-        "A step is one evaluation of weights, free energy, gradients and errors, and the move to the next; a",
-        "population is all that is done with one ensemble, forces not counted, until its gradient vanishes or it",
-        "is used up. An iteration of MLPSSCHA draws and fits a whole ensemble: it stands beside a population.",
+        "`python benchmarks/sscha/minimiser.py`: H3S with anharmonic bonds, 500 configurations, 0 K, one",
+        "thread. A step is one evaluation of weights, free energy, gradients and errors, and the move to the",
+        "next; a population is all that is done with one ensemble, forces not counted, until its gradient",
+        "vanishes or it is used up. An iteration of MLPSSCHA draws and fits a whole ensemble: it stands",
+        "beside a population.",
         "",
         "| atoms | code | step (ms) | python-sscha's step over it | steps | population (s) | ended by |",
         "|---|---|---|---|---|---|---|",

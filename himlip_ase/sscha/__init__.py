@@ -1,9 +1,8 @@
 """Stochastic self-consistent harmonic approximation: anharmonic phonons from batched forces.
 
 Forces enter as a callable on a list of configurations, so that a potential, an ASE calculator or
-an executor of DFT jobs can serve it.  The engine is the package's own (:mod:`himlip_ase.sscha.native`);
-``engine="python-sscha"`` drives that code through its arrays in :mod:`himlip_ase.sscha.bridge`, and nothing
-else in this room imports it.
+an executor of DFT jobs can serve it.  The engine is this package's own (:mod:`himlip_ase.sscha.native`) or
+python-sscha (:mod:`himlip_ase.sscha.bridge`, imported only when it is asked for).
 """
 
 from __future__ import annotations

@@ -89,16 +89,9 @@ class SymmetryBasis:
 
 def _pair_functions(group: SpaceGroup) -> sparse.csr_matrix:
     """Columns: orthonormal symmetric Φ(0a, Rb) over (a, R, b, 3, 3), the acoustic sum rule apart."""
-    n, total = group.n, group.n * len(group.cells)
-    n_pairs = n * total
-    maps = np.stack(
-        [
-            (np.asarray(atoms)[:, None] * total + target).ravel()
-            for atoms, target in zip(group.images, group.targets, strict=True)
-        ]
-    )
+    n_pairs = group.n**2 * len(group.cells)
     exchange = _exchanged_pairs(group)
-    maps = np.concatenate([maps, exchange[maps]])
+    maps = np.concatenate([group.pair_images, exchange[group.pair_images]])
     turns = np.array([np.kron(rotation, rotation) for rotation in group.rotations])
     turns = np.concatenate([turns, turns.reshape(-1, 3, 3, 9).swapaxes(1, 2).reshape(-1, 9, 9)])
     rows, columns, values = [], [], []

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from himlip_ase.sscha.half_grid import HalfGrid
 from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM
 
@@ -71,14 +72,13 @@ def residual(
     n_blocks : int
         Blocks for the standard error.
     """
-    dynamical, dims = distribution.dynamical, distribution.dims
-    cells, size = int(np.prod(dims)), 3 * len(dynamical.primitive)
-    order = distribution.grid_order
-    shape = (len(displacements), *dims, size)
-    moved = np.fft.fftn(displacements.reshape(shape), axes=(1, 2, 3)).reshape(-1, cells, size)[:, order]
-    pushed = np.fft.fftn(forces.reshape(shape), axes=(1, 2, 3)).reshape(-1, cells, size)[:, order]
-    excess = pushed + np.einsum("qij,nqj->nqi", dynamical.matrices, moved)
-    inverse = distribution.inverse_covariance()
+    grid = HalfGrid(distribution.dims)
+    moved, pushed = grid.fields(displacements), grid.fields(forces)
+    excess = [
+        push + move @ block.swapaxes(1, 2)
+        for push, move, block in zip(pushed, moved, grid.split(distribution.dynamical.matrices), strict=True)
+    ]
+    inverse = grid.split(distribution.inverse_covariance())
     pairs = np.arange(len(displacements)) // 2
     members = np.array_split(np.arange(pairs[-1] + 1), n_blocks)
     blocks, block_forces, shares = [], [], []
@@ -86,10 +86,13 @@ def residual(
         chosen = (pairs >= member[0]) & (pairs <= member[-1])
         shares.append(weights[chosen].sum() / weights.sum())
         weight = weights[chosen] / weights[chosen].sum()
-        correlation = np.einsum("n,nqi,nqj->qij", weight, moved[chosen], excess[chosen].conj(), optimize=True)
-        change = -inverse @ correlation / cells
-        blocks.append(group.matrices((change + change.conj().transpose(0, 2, 1)) / 2))
-        mean = (weight @ forces[chosen].reshape(len(weight), -1)).reshape(cells, -1, 3).mean(axis=0)
+        change = [
+            -left @ (move[:, chosen].swapaxes(1, 2) @ (over[:, chosen] * weight[:, None]).conj())
+            for left, move, over in zip(inverse, moved, excess, strict=True)
+        ]
+        whole = grid.join(change)
+        blocks.append(group.matrices((whole + whole.conj().transpose(0, 2, 1)) / 2))
+        mean = (weight @ forces[chosen].reshape(len(weight), -1)).reshape(grid.cells, -1, 3).mean(axis=0)
         block_forces.append(group.vectors(mean - mean.mean(axis=0)))
     changes, means = np.array(blocks), np.array(block_forces)
     shifts = frequency_changes(distribution, changes)

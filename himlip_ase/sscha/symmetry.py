@@ -6,6 +6,7 @@ atoms are in the order of ``primitive.repeat(dims)``.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,6 +67,17 @@ class SpaceGroup:
             targets.append(target.reshape(self.n, -1))
         self.targets = targets
 
+    @cached_property
+    def pair_images(self) -> np.ndarray:
+        """Where each operation takes the pair (a in cell 0; atom J), index a · N + J, shape (ops, n N)."""
+        total = self.n * len(self.cells)
+        return np.stack(
+            [
+                (np.asarray(atoms)[:, None] * total + target).ravel()
+                for atoms, target in zip(self.images, self.targets, strict=True)
+            ]
+        )
+
     def _map(self, scaled: np.ndarray, moved: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Atom and cell that each image of an atom falls on."""
         offsets = moved[:, None] - scaled[None, :]
@@ -111,13 +123,12 @@ class SpaceGroup:
 
     def matrices(self, blocks: np.ndarray) -> np.ndarray:
         """Mean over the group of Hermitian Φ(q), with the acoustic sum rule, (nq, 3n, 3n)."""
-        compact = self.to_compact(blocks)
+        compact = self.to_compact(blocks).reshape(-1, 9)
         result = np.zeros_like(compact)
-        for rotation, atoms, target in zip(self.rotations, self.images, self.targets, strict=True):
-            turned = rotation @ compact @ rotation.T
-            for first in range(self.n):
-                result[atoms[first], target[first]] += turned[first]
-        matrices = self.to_matrices(result / len(self.rotations))
+        for rotation, image in zip(self.rotations, self.pair_images, strict=True):
+            result[image] += compact @ np.kron(rotation, rotation).T
+        shape = (self.n, self.n * len(self.cells), 3, 3)
+        matrices = self.to_matrices((result / len(self.rotations)).reshape(shape))
         matrices = (matrices + matrices.conj().transpose(0, 2, 1)) / 2
         keep = np.eye(3 * self.n) - np.kron(np.full((self.n, self.n), 1 / self.n), np.eye(3))
         gamma = int(np.flatnonzero(self.order == 0)[0])

@@ -7,9 +7,11 @@ import pytest
 
 pytest.importorskip("sscha")
 
+from himlip_ase.errors import InputError
 from himlip_ase.phonons.cellconstructor import from_cellconstructor, to_cellconstructor
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha import bridge
+from himlip_ase.sscha.engine import engine
 from himlip_ase.sscha.ensemble import draw_ensemble
 from himlip_ase.sscha.initial import positive_definite_start
 from himlip_ase.sscha.residual import residual
@@ -100,6 +102,39 @@ def test_where_the_peer_stops_our_residual_vanishes(start, ensemble):
     after = residual(HarmonicDistribution(found.auxiliary), *arrays, found.weights, group, 4)
     assert np.abs(before.shifts_cm).max() > 20
     assert np.abs(after.shifts_cm).max() < 0.05
+
+
+def test_both_engines_find_the_same_minimum(crystal, start, ensemble):
+    """Through the interface of the loop: averages, the end of the minimisation, and averages at that end."""
+    native, peer = engine("native", "descent"), engine("python-sscha")
+    drawn, group = HarmonicDistribution(start), SpaceGroup(start)
+    assert peer.free_energy(ensemble, drawn)[0] == pytest.approx(
+        native.free_energy(ensemble, drawn)[0], abs=1e-6
+    )
+    found = {
+        code.name: code.minimise(ensemble, drawn, SETTINGS, ensemble.static_energy / 8, group)
+        for code in (native, peer)
+    }
+    ours, theirs = found.values()
+    assert ours.ended == theirs.ended == "gradient"
+    np.testing.assert_allclose(ours.auxiliary.frequencies(), theirs.auxiliary.frequencies(), atol=0.05)
+    np.testing.assert_allclose(ours.weights, theirs.weights, rtol=1e-3)
+    assert ours.free_energy[-1] == pytest.approx(theirs.free_energy[-1], abs=1e-6)
+    assert ours.gradient[0] == pytest.approx(theirs.gradient[0], rel=1e-4)
+    assert ours.gradient_sigma[0] == pytest.approx(theirs.gradient_sigma[0], rel=1.0)
+    assert 2 * (len(ours.free_energy) - 1) < len(theirs.free_energy) - 1
+    end = HarmonicDistribution(theirs.auxiliary)
+    assert native.kong_liu(ensemble, drawn, end) == pytest.approx(
+        peer.kong_liu(ensemble, drawn, end), rel=1e-4
+    )
+    stresses = [code.stress(ensemble, drawn, group, end)[0] for code in (native, peer)]
+    np.testing.assert_allclose(*stresses, atol=1e-6)
+
+
+def test_python_sscha_refuses_what_it_cannot_reweight(start, ensemble):
+    heavy = HarmonicDistribution(start.with_masses({"H": 2.0}))
+    with pytest.raises(InputError, match="native"):
+        engine("python-sscha").free_energy(ensemble, HarmonicDistribution(start), heavy)
 
 
 def test_stress_has_ases_sign_and_unit():
