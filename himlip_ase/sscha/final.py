@@ -31,6 +31,8 @@ class _Figures:
     stress: tuple[np.ndarray, np.ndarray] | None
     hessian: HessianEstimate
     kong_liu: float
+    force_calls: int
+    force_calls_saved: int
 
 
 def final_name(number: int, n: int) -> str:
@@ -75,8 +77,9 @@ def finish(stages: list[Stage], work: Work) -> SschaResult:
         ),
         engine=work.engine.name,
         force_calls=sum(r.n_configurations + 1 for r in records if not r.reused)
-        + (0 if final is None else settings.n_hessian_configurations + 1),
-        force_calls_saved=sum(r.n_configurations for r in records if r.reused),
+        + (0 if final is None else final.force_calls),
+        force_calls_saved=sum(r.n_configurations for r in records if r.reused)
+        + (0 if final is None else final.force_calls_saved),
         auxiliary_blocks=last.maker.blocks.astype(np.complex64),
         hessian_changes=None if final is None else final.hessian.changes,
     )
@@ -86,10 +89,14 @@ def _final_figures(last: Stage, number: int, work: Work) -> _Figures:
     settings, bar = work.settings, work.bar
     target = HarmonicDistribution(last.auxiliary, settings.temperature_k)
     n = settings.n_hessian_configurations
-    kept = take_ensemble(final_name(number, n), target, n, FINAL_STREAM + number, work)
+    offered = work.neighbour.final if work.neighbour is not None else None
+    if offered is not None and len(offered.ensemble) < n:
+        offered = None
+    kept = take_ensemble(final_name(number, n), target, n, FINAL_STREAM + number, work, offered)
+    weights = kept.weights(target)
     group = SpaceGroup(last.auxiliary)
     with bar.timed("minimiser"):
-        fresh = residual_on(kept, target, kept.weights(target), group, settings.n_blocks)
+        fresh = residual_on(kept, target, weights, group, settings.n_blocks)
         test = fresh_test(fresh, last.maker)
         total, sigma = work.engine.free_energy(kept.ensemble, kept.drawn, target)
         stress = work.engine.stress(kept.ensemble, kept.drawn, group, target)
@@ -102,17 +109,19 @@ def _final_figures(last: Stage, number: int, work: Work) -> _Figures:
         )
         if z > settings.significance:
             disagreement += f"{'; ' if disagreement else ''}its stress is {z:.1f} errors from the target"
+    reused = not kept.is_from(target)
     bar.begin("free-energy Hessian: irreducible q")
     with bar.timed("Hessian"):
         estimate = estimate_hessian(
             target,
-            kept.ensemble,
+            dataclasses.replace(kept.ensemble, displacements=kept.moved(target)),
             last.maker,
             group,
             settings.n_blocks,
             bar.step,
             fourth=settings.hessian_order == "third+fourth",
             seed=settings.seed,
+            weights=weights if reused else None,
         )
     return _Figures(
         disagreement,
@@ -121,4 +130,6 @@ def _final_figures(last: Stage, number: int, work: Work) -> _Figures:
         stress,
         estimate,
         work.engine.kong_liu(kept.ensemble, kept.drawn, target),
+        0 if reused else len(kept.ensemble) + 1,
+        len(kept.ensemble) if reused else 0,
     )

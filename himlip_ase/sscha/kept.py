@@ -77,19 +77,21 @@ class Kept:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A finished run whose ensemble may serve again.
+    """A finished run whose ensembles may serve again.
 
     Attributes
     ----------
-    kept : Kept or None
-        Its final ensemble, or its last population where it has none, for the first population of the new run.
+    population, final : Kept or None
+        Its last population, for the first of the new run; its final ensemble, which had no part in making any
+        auxiliary, for the final figures of the new run.
     static_energy : float
         Its zero of energy, which the new run keeps, eV per primitive cell.
     fingerprint : str
         Tells this neighbour from others.
     """
 
-    kept: Kept | None
+    population: Kept | None
+    final: Kept | None
     static_energy: float
     fingerprint: str
 

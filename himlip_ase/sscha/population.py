@@ -19,6 +19,7 @@ from himlip_ase.sscha.cell import (
 from himlip_ase.sscha.engine import Minimisation
 from himlip_ase.sscha.ensemble import warn_close
 from himlip_ase.sscha.kept import Kept, Work, take_ensemble
+from himlip_ase.sscha.leap import leap
 from himlip_ase.sscha.residual import Residual, residual
 from himlip_ase.sscha.result import History, PopulationRecord
 from himlip_ase.sscha.sampling import HarmonicDistribution
@@ -57,7 +58,7 @@ def run_population(number: int, begun: DynamicalMatrices, stages: list[Stage], w
     start = HarmonicDistribution(begun, settings.temperature_k)
     n = next_size(stages, settings)
     neighbour = work.neighbour
-    offered = neighbour.kept if neighbour is not None and not stages else None
+    offered = neighbour.population if neighbour is not None and not stages else None
     kept = take_ensemble(name, start, n, number, work, offered)
     if stages:
         reference = stages[0].reference
@@ -68,6 +69,7 @@ def run_population(number: int, begun: DynamicalMatrices, stages: list[Stage], w
     work.bar.begin(f"population {number}")
     with work.bar.timed("minimiser"):
         group = SpaceGroup(begun)
+        move = settings.minimise_structure and group.has_free_coordinates()
         fresh = residual_on(kept, start, kept.weights(start), group, settings.n_blocks)
         test = fresh_test(fresh, stages[-1].maker if stages else None)
         warn_close(number, kept.drawn.supercell, kept.ensemble)
@@ -77,36 +79,37 @@ def run_population(number: int, begun: DynamicalMatrices, stages: list[Stage], w
             settings,
             reference,
             group,
-            move_centroids=settings.minimise_structure and group.has_free_coordinates(),
+            move_centroids=move,
             start=start,
             on_step=work.bar.step,
         )
         end = HarmonicDistribution(found.auxiliary, settings.temperature_k)
         maker = residual_on(kept, end, found.weights, group, settings.n_blocks)
         stress = work.engine.stress(kept.ensemble, kept.drawn, group, end)
-    cell, following = _move_cell(found.auxiliary, stress, stages, group, work)
+    following = leap(found.auxiliary, maker, move) if found.ended == "kong-liu" else found.auxiliary
+    cell, following = _move_cell(following, stress, stages, group, work)
     stage = _stage(number, begun, following, kept, test, found, maker, stress, cell, reference, work.settings)
     save_stage(work.state, name, stage)
     return stage
 
 
 def _move_cell(
-    auxiliary: DynamicalMatrices,
+    following: DynamicalMatrices,
     stress: tuple[np.ndarray, np.ndarray] | None,
     stages: list[Stage],
     group: SpaceGroup,
     work: Work,
 ) -> tuple[dict[str, np.ndarray], DynamicalMatrices]:
-    """What drives the cell after a population, and the auxiliary in the cell of the next."""
+    """What drives the cell after a population, and the start of the next in its cell."""
     target = work.settings.pressure_gpa
     if target is None:
-        return {}, auxiliary
+        return {}, following
     if stress is None:
         raise InputError("pressure_gpa needs stresses, and the force callable returns none")
     before = stages[-1].cell if stages else None
     if before is None:
         basis = allowed_strains(group.rotations)
-        supercell = HarmonicDistribution(auxiliary).supercell
+        supercell = HarmonicDistribution(following).supercell
         stiffness = static_stiffness(supercell, basis, work.forces.evaluate)
         now = load(*stress, basis, target)
     else:
@@ -121,7 +124,7 @@ def _move_cell(
         "sigma": now.sigma,
         "strain": strain,
     }
-    return cell, strained(auxiliary, strain) if strain.any() else auxiliary
+    return cell, strained(following, strain) if strain.any() else following
 
 
 def _stage(

@@ -1,12 +1,13 @@
 """Isotopes and temperatures: runs that begin where a neighbouring run ended.
 
 Forces depend neither on masses nor on temperature.  A run with other masses or at another temperature
-therefore starts from the auxiliary force constants and centroids of its neighbour and makes its first
-minimisation on the neighbour's final ensemble by importance reweighting, where the Kong-Liu ratio allows (at
-least :data:`~himlip_ase.sscha.kept.REUSE_KONG_LIU`).  The populations after it are drawn afresh, and they
-alone decide on convergence.  The ratio falls exponentially with the number of modes whose
-width changes: small steps in temperature and of heavy isotopes pass, H to D in a supercell does not, and is
-drawn anew.
+therefore starts from the auxiliary force constants and centroids of its neighbour, and takes over the
+neighbour's ensembles by importance reweighting where the Kong-Liu ratio allows (at least
+:data:`~himlip_ase.sscha.kept.REUSE_KONG_LIU`): the last population for its first minimisation, the final
+ensemble, which had no part in making an auxiliary, for its final figures.  The populations in between are
+drawn afresh, and they alone decide on convergence.  The ratio falls exponentially with the number of modes
+whose width changes: small steps in temperature and of heavy isotopes pass, H to D in a supercell does not,
+and is drawn anew.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def neighbour_of(folder: str | os.PathLike) -> tuple[SschaResult, Neighbour]:
-    """Result of a finished run, and its ensemble if its ``state`` folder still holds one.
+    """Result of a finished run, and its ensembles as far as its ``state`` folder still holds them.
 
     Raises
     ------
@@ -47,13 +48,17 @@ def neighbour_of(folder: str | os.PathLike) -> tuple[SschaResult, Neighbour]:
             "%s did not converge (%s); what begins from it starts farther away", folder, result.verdict
         )
     state, number = State(folder), len(result.populations)
-    kept = state.load_ensemble(final_name(number, result.settings.n_hessian_configurations))
-    kept = state.load_ensemble(stage_name(number)) if kept is None else kept
+    final = state.load_ensemble(final_name(number, result.settings.n_hessian_configurations))
+    population = state.load_ensemble(stage_name(number))
     fingerprint = hashlib.sha256(sha256_file(folder / "result.npz").encode())
-    if kept is not None:
-        fingerprint.update(kept[0].displacements.tobytes() + kept[0].forces.tobytes())
+    for kept in (population, final):
+        if kept is not None:
+            fingerprint.update(kept[0].displacements.tobytes() + kept[0].forces.tobytes())
     return result, Neighbour(
-        None if kept is None else Kept(*kept), result.static_energy, fingerprint.hexdigest()
+        None if population is None else Kept(*population),
+        None if final is None else Kept(*final),
+        result.static_energy,
+        fingerprint.hexdigest(),
     )
 
 

@@ -22,7 +22,8 @@ class Stage:
     auxiliary : DynamicalMatrices
         Minimised, in the cell of the population.
     following : DynamicalMatrices
-        The same in the cell of the next population.
+        Where the next population begins: the same, or what the ensemble points to if it was used up, in the
+        next cell.
     maker : Residual
         Of the auxiliary on the ensemble that made it.
     settled, ended : bool

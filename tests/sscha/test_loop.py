@@ -81,7 +81,9 @@ def test_files_are_what_was_returned(unbroken, tmp_path):
         read = read_dyn(folder / f"{name}.dyn")
         np.testing.assert_allclose(read.frequencies(), getattr(result, name).frequencies(), atol=0.05)
     paths = write_figures(result, tmp_path)
-    assert all(path.stat().st_size > 500 for path in paths)
+    assert all(path.stat().st_size > 500 for path in paths if path.suffix != ".csv")
+    history = (tmp_path / "sscha_history.csv").read_text().splitlines()
+    assert len(history) == 1 + len(result.history.free_energy)
     with pytest.raises(InputError, match="overwrite"):
         write_figures(result, tmp_path)
     with pytest.raises(InputError, match="overwrite"):
