@@ -1,4 +1,4 @@
-"""The tc stage and its part of the report, on H3S labels and phonons made stable by hand, without an SSCHA."""
+"""The tc stage and its part of the report, on H3S labels with phonons made stable by hand, without SSCHA."""
 
 from __future__ import annotations
 
