@@ -10,6 +10,7 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
+from himlip_ase.sscha.hessian import acoustic
 from himlip_ase.sscha.result import SschaResult
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def plot_gradient(ax: Axes, result: SschaResult) -> Axes:
     """Modulus of the preconditioned gradient and its stochastic error against step, eV/Å²."""
     history, steps = result.history, _steps(result)
     for number in np.unique(history.gradient_population):
-        # a population has one free energy more than gradients: nothing follows its last step
+        # python-sscha gives one gradient less than free energies: nothing follows its last step
         mine = history.gradient_population == number
         place = steps[np.flatnonzero(history.population == number)[: mine.sum()]]
         first = number == history.gradient_population[0]
@@ -89,15 +90,8 @@ def plot_frequencies(ax: Axes, result: SschaResult) -> Axes:
     history, steps = result.history, _steps(result)
     for number in np.unique(history.gradient_population):
         mine = history.gradient_population == number
-        place = steps[np.flatnonzero(history.population == number)[1 : mine.sum() + 1]]
-        ax.plot(
-            place,
-            history.frequencies[mine][: len(place), 3:],
-            ".-",
-            color="C0",
-            linewidth=0.6,
-            markersize=1.5,
-        )
+        place = steps[history.population == number][-mine.sum() :]  # the native engine has the start too
+        ax.plot(place, history.frequencies[mine][:, 3:], ".-", color="C0", linewidth=0.6, markersize=1.5)
     ax.set_ylim(bottom=0)
     ax.set_ylabel("auxiliary frequencies (cm⁻¹)")
     _population_lines(ax, result)
@@ -122,27 +116,44 @@ def plot_error_bars(ax: Axes, result: SschaResult) -> Axes:
     Imaginary frequencies are shown negative; the shaded area is where a crystal is unstable.
     """
     chosen = irreducible(result)
-    series = [(result.frequencies(), result.auxiliary_sigma_cm, "auxiliary (always positive)", -0.12, "C0")]
+    series = [(result.frequencies(), result.auxiliary_sigma_cm, "auxiliary (always positive)", -0.14, "C0")]
     hessian = result.hessian_frequencies()
     if hessian is not None and result.hessian_sigma_cm is not None:
-        series.append((hessian, result.hessian_sigma_cm, "free-energy Hessian", 0.12, "C1"))
+        series.append((hessian, result.hessian_sigma_cm, "free-energy Hessian", 0.14, "C1"))
     for values, sigma, label, offset, colour in series:
         place = np.repeat(np.arange(len(chosen)) + offset, values.shape[1])
-        ax.errorbar(
-            place, values[chosen].ravel(), sigma[chosen].ravel(), fmt="_", markersize=9, capsize=2,
-            linewidth=1, color=colour, label=label,
-        )  # fmt: skip
+        moving = ~_translations(result, values)[chosen].ravel()
+        place, heights, errors = place[moving], values[chosen].ravel()[moving], sigma[chosen].ravel()[moving]
+        ax.hlines(heights, place - 0.11, place + 0.11, color=colour, linewidth=1.2)
+        ax.errorbar(place, heights, errors, fmt="none", capsize=2.5, linewidth=1.2, color=colour, label=label)
     ax.axhline(0, color="0.4", linewidth=0.8)
-    if ax.get_ylim()[0] < 0:
-        ax.axhspan(ax.get_ylim()[0], 0, color="C3", alpha=0.08, linewidth=0)
+    bottom = ax.get_ylim()[0]
+    if hessian is not None and hessian.min() < -1:
+        ax.axhspan(bottom, 0, color="C3", alpha=0.08, linewidth=0)
+        ax.text(0.99, 0.5 * bottom, "imaginary: unstable", color="C3", ha="right", va="center",
+                transform=ax.get_yaxis_transform())  # fmt: skip
+        ax.set_ylim(bottom=bottom)
+    else:
+        ax.set_ylim(bottom=0)
+    ax.set_xlim(-0.5, len(chosen) - 0.5)
     names = [
         "Γ" if not q.any() else " ".join(f"{x:.3g}" for x in q) for q in result.auxiliary.qpoints[chosen]
     ]
     ax.set_xticks(range(len(chosen)), names, rotation=0 if len(chosen) < 6 else 45)
     ax.set_xlabel("q (fractional)")
     ax.set_ylabel("frequency (cm⁻¹)")
-    ax.legend()
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     return ax
+
+
+def _translations(result: SschaResult, values: np.ndarray) -> np.ndarray:
+    """Mask (nq, 3n) of the three translations at Γ."""
+    mask = np.zeros(values.shape, dtype=bool)
+    dynamical = result.auxiliary
+    if result.hessian is not None and not np.array_equal(values, result.frequencies()):
+        dynamical = result.hessian
+    mask[0, acoustic(dynamical)] = True
+    return mask
 
 
 def save_figure(figure: Figure, stem: Path, overwrite: bool = False) -> list[Path]:
@@ -187,8 +198,8 @@ def write_figures(result: SschaResult, folder: str | os.PathLike, overwrite: boo
         plot(ax, result)
     state = "converged" if result.converged else "NOT CONVERGED"
     convergence.suptitle(f"{state} after {len(result.populations)} populations", fontsize="medium")
-    width = min(16.0, 4.0 + 0.6 * len(irreducible(result)))
-    frequencies = Figure(figsize=(max(width, 6.0), 4.8), layout="constrained")
+    width = min(16.0, 4.0 + 0.8 * len(irreducible(result)))
+    frequencies = Figure(figsize=(width, 4.8), layout="constrained")
     plot_error_bars(frequencies.subplots(), result)
     save_figure(convergence, folder / "sscha_convergence", overwrite=True)
     save_figure(frequencies, folder / "sscha_frequencies", overwrite=True)
