@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.losses import LossWeights
+from himlip_ase.hint.products import HessianProducts
+from himlip_ase.hint.projections import ProbeKind, draw_probes, project
 from himlip_ase.potential.graph import Graph, build_graph, concatenate
 from himlip_ase.potential.network import HiMLIP
 
@@ -45,8 +48,15 @@ def stress_matrix(voigt: np.ndarray) -> np.ndarray:
     return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
 
 
+CACHED_ATOMS = 200_000
+"""Atoms whose graphs a store keeps; those of frames beyond are built again each time they are drawn."""
+
+
 class FrameStore:
     """Frames with their graphs, from which batches are drawn by index.
+
+    A frame is read and its graph built when it is first drawn, and kept as long as there is room, so that a
+    sequence that reads from disk (`LabelStore`) is streamed.
 
     Parameters
     ----------
@@ -65,8 +75,10 @@ class FrameStore:
         weights: LossWeights,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.frames = list(frames)
-        self._items = [self._item(f, model, weights, device) for f in self.frames]
+        self.frames = frames
+        self._make = partial(self._item, model=model, weights=weights, device=device)
+        self._kept: dict[int, Batch] = {}
+        self._room = CACHED_ATOMS
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -98,7 +110,7 @@ class FrameStore:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The frames with these indices."""
-        items = [self._items[i] for i in indices]
+        items = [self._drawn(i) for i in indices]
         if len(items) == 1:
             return items[0]
         return Batch(
@@ -116,6 +128,15 @@ class FrameStore:
             ),
         )
 
+    def _drawn(self, index: int) -> Batch:
+        found = self._kept.get(index)
+        if found is None:
+            found = self._make(self.frames[index])
+            if self._room > 0:
+                self._kept[index] = found
+                self._room -= len(found.graph.positions)
+        return found
+
     def batches(self, size: int, order: Sequence[int] | None = None) -> list[Batch]:
         """All frames in batches of at most `size`."""
         order = range(len(self)) if order is None else order
@@ -124,25 +145,62 @@ class FrameStore:
 
 @dataclass
 class HessianItem:
-    """A Hessian label as tensors.
+    """A Hessian label as tensors: a matrix, or products with given vectors.
 
     Attributes
     ----------
     graph : Graph
-    matrix : Tensor (N, 3, N, 3)
-        eV/Å².
     weight : float
-    label : HessianLabel
+    label : HessianLabel or HessianProducts
+    matrix : Tensor (N, 3, N, 3) or None
+        eV/Å².
+    vectors, products : Tensor (K, N, 3) or None
+        Where there is no matrix.
     """
 
     graph: Graph
-    matrix: Tensor
     weight: float
-    label: HessianLabel
+    label: HessianLabel | HessianProducts
+    matrix: Tensor | None = None
+    vectors: Tensor | None = None
+    products: Tensor | None = None
 
     @classmethod
-    def of(cls, label: HessianLabel, model: HiMLIP, device: torch.device | str = "cpu") -> HessianItem:
+    def of(
+        cls, label: HessianLabel | HessianProducts, model: HiMLIP, device: torch.device | str = "cpu"
+    ) -> HessianItem:
         """Build the graph of a label."""
         graph = build_graph(label.atoms, model.elements, model.cutoff, device=device)
-        matrix = torch.as_tensor(np.asarray(label.matrix, dtype=float), device=device)
-        return cls(graph, matrix, label.weight, label)
+
+        def tensor(values: np.ndarray) -> Tensor:
+            return torch.as_tensor(np.asarray(values, dtype=float), device=device)
+
+        if isinstance(label, HessianProducts):
+            vectors, products = tensor(label.vectors), tensor(label.products)
+            return cls(graph, label.weight, label, vectors=vectors, products=products)
+        return cls(graph, label.weight, label, matrix=tensor(label.matrix))
+
+    def draw(self, kind: ProbeKind, number: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Vectors to project on, and the label's products with them, (K, N, 3) each.
+
+        Parameters
+        ----------
+        kind : ProbeKind
+        number : int
+        generator : torch.Generator or None
+            None: one of seed 0.
+
+        Notes
+        -----
+        Of a label that holds products only, `number` of its vectors are drawn, whatever the kind.
+        """
+        generator = generator or torch.Generator().manual_seed(0)
+        if self.matrix is not None:
+            n = len(self.graph.positions)
+            vectors = draw_probes(kind, n, number, generator, device=self.graph.positions.device)
+            return vectors, project(self.matrix, vectors)
+        assert self.vectors is not None and self.products is not None
+        if kind == "full" or number >= len(self.vectors):
+            return self.vectors, self.products
+        chosen = torch.randperm(len(self.vectors), generator=generator)[:number].to(self.vectors.device)
+        return self.vectors[chosen], self.products[chosen]

@@ -7,7 +7,7 @@ posterior is ridge regression,
     A = α 1 + Σ_t β_t X_tᵀX_t,    θ = A⁻¹ Σ_t β_t X_tᵀ y_t,    cov θ = A⁻¹,
 
 t = energy, forces, stress, Hessian. Only the P×P sums X_tᵀX_t are kept, frame by frame. α and the β_t
-maximise the evidence (the fixed point of MacKay, Neural Computation 4, 415 (1992), with one noise per kind of label).
+maximise the evidence (the fixed point of MacKay, Neural Computation 4, 415 (1992), one noise per kind).
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ import torch
 from torch import Tensor
 
 from himlip_ase.errors import InputError
-from himlip_ase.hint.batches import FrameStore
+from himlip_ase.hint.batches import FrameStore, HessianItem
 from himlip_ase.hint.folding import fold_hessian
 from himlip_ase.hint.head_features import VOIGT, HeadFeatures, HeadKind
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.losses import LossWeights
 from himlip_ase.hint.posterior import Noise, Posterior
+from himlip_ase.hint.products import HessianProducts
 from himlip_ase.hint.projections import draw_probes
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
 from himlip_ase.potential.evaluate import frozen
@@ -164,6 +165,7 @@ def fit_closed_form(
     frames: Sequence[LabelledFrame],
     hessians: Sequence[HessianLabel] = (),
     settings: ClosedFormSettings | None = None,
+    products: Sequence[HessianProducts] = (),
 ) -> ClosedFormResult:
     """Fit the head of a network to labels, around the network as it is.
 
@@ -176,6 +178,8 @@ def fit_closed_form(
     hessians : sequence of HessianLabel
         Those on the frames are taken as well.
     settings : ClosedFormSettings, optional
+    products : sequence of HessianProducts
+        Products of Hessians with given vectors, columns among them.
 
     Returns
     -------
@@ -191,6 +195,8 @@ def fit_closed_form(
     hessians = [*hessians, *(f.hessian for f in frames if f.hessian is not None)]
     with frozen(model):
         sums = collect_rows(features, frames, hessians, settings)
+        for item in products:
+            _add_products(sums["hessian"], features, item)
     counts = {kind: s.count for kind, s in sums.items() if s.count}
     if not counts:
         raise InputError("nothing to fit: no energies, forces, stresses or Hessians were given")
@@ -267,6 +273,20 @@ def _add_hessian(
     present = torch.cat([hessian_vector_product(model, graph, v) for v in second.split(8)])
     missing = wanted - (present * first).sum((1, 2))
     sums.add(scale * rows, scale * missing, label.weight)
+
+
+def _add_products(sums: NormalEquations, features: HeadFeatures, label: HessianProducts) -> None:
+    """√3N (Hv)_a/|v| for every axis a: again with a row norm's variance."""
+    model, n = features.model, len(label.atoms)
+    item = HessianItem.of(label, model, next(model.parameters()).device)
+    assert item.vectors is not None and item.products is not None
+    lengths = item.vectors.square().sum((1, 2)).sqrt()
+    unit = draw_probes("full", n, device=item.vectors.device)
+    present = hessian_vector_product(model, item.graph, item.vectors)
+    for vector, wanted, now, length in zip(item.vectors, item.products, present, lengths, strict=True):
+        rows = features.second_derivatives(item.graph, vector.expand(3 * n, -1, -1), unit)
+        scale = (3 * n) ** 0.5 / length
+        sums.add(scale * rows, scale * (wanted - now).reshape(-1), label.weight)
 
 
 def _scales(sums: dict[str, NormalEquations], features: HeadFeatures) -> Tensor:

@@ -25,6 +25,7 @@ from himlip_ase.hint.evaluate import describe, evaluate_labels
 from himlip_ase.hint.folding import fold_hessian
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame, count_labels
 from himlip_ase.hint.polish import polish
+from himlip_ase.hint.products import HessianProducts
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.state import write_history
 from himlip_ase.hint.training import Progress, Trainer
@@ -67,6 +68,7 @@ def finetune(
     resume: bool = False,
     overwrite: bool = False,
     on_epoch: Callable[[Progress], None] | None = None,
+    products: Sequence[HessianProducts] = (),
 ) -> FinetuneResult:
     """Train a potential on whatever labels there are.
 
@@ -90,6 +92,8 @@ def finetune(
         Continue from the checkpoint in `folder`; or replace what is there.
     on_epoch : callable, optional
         Called with the Progress after each epoch.
+    products : sequence of HessianProducts
+        Labels of parts of Hessians: products with given vectors, columns among them.
 
     Returns
     -------
@@ -109,11 +113,11 @@ def finetune(
         check_folder(path, resume, overwrite)
         model, origin = start_model(training, hessians, base, network, settings)
         learnt = [part for h in hessians for part in fold_hessian(h)] if settings.fold_hessians else hessians
-        for part in learnt:
+        for part in [*learnt, *products]:
             logger.info("Hessian of %d atoms: %s", len(part.atoms), part.name)
         trainer = Trainer(
-            model, training, learnt, settings, held_out, path,
-            _fingerprint(training, held_out, hessians, origin), on_epoch,
+            model, training, [*learnt, *products], settings, held_out, path,
+            _fingerprint(training, held_out, hessians, origin, products), on_epoch,
         )  # fmt: skip
         if resume:
             trainer.load()
@@ -267,6 +271,7 @@ def _fingerprint(
     held_out: Sequence[LabelledFrame],
     hessians: Sequence[HessianLabel],
     origin: str,
+    products: Sequence[HessianProducts] = (),
 ) -> str:
     digest = hashlib.sha256(origin.encode())
     for frame in [*training, *held_out]:
@@ -275,6 +280,9 @@ def _fingerprint(
             digest.update(b"none" if value is None else np.ascontiguousarray(value).tobytes())
     for label in hessians:
         digest.update(label.atoms.positions.tobytes() + np.ascontiguousarray(label.matrix).tobytes())
+    for item in products:
+        for value in (item.atoms.positions, item.vectors, item.products):
+            digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()
 
 

@@ -24,6 +24,8 @@ STRESS_KEYS = ("REF_stress", "stress")
 VIRIAL_KEYS = ("REF_virial", "virial", "virials")
 LABEL_FILES = (".extxyz", ".xyz", ".traj", ".db")
 QE_OUTPUT = "pw.out"
+STORES = (".h5", ".hdf5")
+"""Files of `himlip_ase.hint.label_store`."""
 
 PathLike = str | os.PathLike
 
@@ -236,6 +238,10 @@ def _read_pw_output(path: Path) -> Atoms:
 
 
 def _frames_of_file(path: Path) -> list[LabelledFrame]:
+    if path.suffix in STORES:
+        from himlip_ase.hint.label_store import LabelStore
+
+        return list(LabelStore(path))
     if path.suffix == ".out":
         folder = path.parent
         name = folder.parent.name if folder.name.isdigit() else folder.name
@@ -271,7 +277,8 @@ def read_labels(
     Parameters
     ----------
     paths : path or sequence of paths
-        Files that ASE reads (extxyz foremost), Quantum ESPRESSO outputs ``pw.out``, or folders: their
+        Files that ASE reads (extxyz foremost), HDF5 files of `write_labels`, Quantum ESPRESSO outputs
+        ``pw.out``, or folders: their
         ``.extxyz``, ``.xyz``, ``.traj`` and ``.db`` files, or if there are none, every ``pw.out`` below them
         (unfinished and unconverged runs are left out with a warning).
     sets : sequence of str, optional

@@ -22,7 +22,6 @@ import torch
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
-from himlip_ase.hint.projections import draw_probes
 
 if TYPE_CHECKING:
     from himlip_ase.hint.batches import Batch
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "polish.safetensors"
+Drawn = tuple[torch.Tensor, torch.Tensor]
 BATCH_ATOMS = 64
 """Atoms evaluated at once, which bounds memory."""
 
@@ -118,12 +118,7 @@ def _batches(trainer: Trainer) -> list[Batch]:
 def _round(trainer: Trainer, batches: list[Batch], number: int) -> dict[str, float]:
     settings = trainer.settings
     generator = torch.Generator().manual_seed(settings.seed * 100003 + number)
-    probes = [
-        draw_probes(
-            "rademacher", len(h.label.atoms), settings.polish.probes, generator, device=trainer.device
-        )
-        for h in trainer.hessians
-    ]
+    probes = [h.draw("rademacher", settings.polish.probes, generator) for h in trainer.hessians]
     optimizer = torch.optim.LBFGS(
         list(trainer.parameters.values()),
         lr=1.0,
@@ -154,7 +149,7 @@ def _round(trainer: Trainer, batches: list[Batch], number: int) -> dict[str, flo
     return dict(parts)
 
 
-def _accumulate(trainer: Trainer, batches: list[Batch], probes: list[torch.Tensor]) -> dict[str, float]:
+def _accumulate(trainer: Trainer, batches: list[Batch], probes: list[Drawn]) -> dict[str, float]:
     """Gradient of the loss over all labels into ``.grad``; the losses by name."""
     weights = trainer.settings.loss
     n_frames = sum(batch.graph.n_frames for batch in batches)
@@ -172,8 +167,8 @@ def _accumulate(trainer: Trainer, batches: list[Batch], probes: list[torch.Tenso
         frames, atoms = batch.graph.n_frames / n_frames, len(batch.graph.positions) / n_atoms
         descend({k: (atoms if k == "forces" else frames, v) for k, v in trainer.frame_losses(batch).items()})
     if weights.hessian > 0:
-        for item, vectors in zip(trainer.hessians, probes, strict=True):
-            descend({"hessian": (1 / len(trainer.hessians), trainer.hessian_loss(item, vectors))})
+        for item, drawn in zip(trainer.hessians, probes, strict=True):
+            descend({"hessian": (1 / len(trainer.hessians), trainer.hessian_loss(item, drawn))})
     parts["loss"] = sum(getattr(weights, key) * value for key, value in parts.items())
     if not math.isfinite(parts["loss"]):
         trainer.check_finite(parts["loss"], parts)

@@ -17,7 +17,7 @@ from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.hint.batches import Batch, FrameStore, HessianItem
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.losses import energy_loss, forces_loss, projected_hessian_loss, stress_loss
-from himlip_ase.hint.projections import draw_probes, project
+from himlip_ase.hint.products import HessianProducts
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.state import read_state, write_history, write_state
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
@@ -70,7 +70,7 @@ class Trainer:
         Any module with `elements`, `cutoff` and ``forward(graph, strain)``; float64.
     training, validation : sequence of LabelledFrame
         `validation` may be empty: then the last weights are returned instead of the best.
-    hessians : sequence of HessianLabel
+    hessians : sequence of HessianLabel or HessianProducts
         One of them takes part in every `hessian_every`-th step, in turn.
     settings : TrainingSettings
     folder : Path, optional
@@ -85,7 +85,7 @@ class Trainer:
         self,
         model: HiMLIP,
         training: Sequence[LabelledFrame],
-        hessians: Sequence[HessianLabel],
+        hessians: Sequence[HessianLabel | HessianProducts],
         settings: TrainingSettings,
         validation: Sequence[LabelledFrame] = (),
         folder: Path | None = None,
@@ -115,10 +115,7 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
         fixed = torch.Generator().manual_seed(settings.seed + 1)
-        self.fixed_probes = [
-            draw_probes("rademacher", len(h.label.atoms), VALIDATION_PROBES, fixed, device=self.device)
-            for h in self.hessians
-        ]
+        self.fixed_probes = [h.draw("rademacher", VALIDATION_PROBES, fixed) for h in self.hessians]
 
     # -- schedules -------------------------------------------------------------------------------------------
 
@@ -159,10 +156,12 @@ class Trainer:
             losses["stress"] = stress_loss(out.stresses, batch.stresses, batch.stress_weights)
         return losses
 
-    def hessian_loss(self, item: HessianItem, vectors: Tensor, create_graph: bool = True) -> Tensor:
-        """Projected Hessian loss times 3N: the mean squared error of a row, eV²/Å⁴."""
+    def hessian_loss(
+        self, item: HessianItem, drawn: tuple[Tensor, Tensor], create_graph: bool = True
+    ) -> Tensor:
+        """Projected Hessian loss times 3N: the mean squared error of a row, eV²/Å⁴; `drawn` as `draw` gives."""
+        vectors, reference = drawn
         predicted = hessian_vector_product(self.model, item.graph, vectors, create_graph=create_graph)
-        reference = project(item.matrix, vectors)
         return item.weight * projected_hessian_loss(predicted, reference, vectors) * 3 * vectors.shape[1]
 
     def _weight(self, name: str) -> float:
@@ -184,10 +183,7 @@ class Trainer:
             loss.backward()
         if self.hessians and self.progress.step % s.hessian_every == 0 and s.loss.hessian > 0:
             item = self.hessians[(self.progress.step // s.hessian_every) % len(self.hessians)]
-            vectors = draw_probes(
-                s.probe, len(item.label.atoms), s.probes, self.generator, device=self.device
-            )
-            loss = self.hessian_loss(item, vectors)
+            loss = self.hessian_loss(item, item.draw(s.probe, s.probes, self.generator))
             factor = s.curriculum.factor(fraction) * s.loss.hessian
             parts["hessian"] = float(loss.detach())
             total += factor * parts["hessian"]
@@ -231,8 +227,8 @@ class Trainer:
             for batch in self.validation:
                 for key, value in self.frame_losses(batch, create_graph=False).items():
                     sums[key] = sums.get(key, 0.0) + float(value.detach()) / len(self.validation)
-            for item, vectors in zip(self.hessians, self.fixed_probes, strict=True):
-                value = self.hessian_loss(item, vectors, create_graph=False)
+            for item, drawn in zip(self.hessians, self.fixed_probes, strict=True):
+                value = self.hessian_loss(item, drawn, create_graph=False)
                 sums["hessian"] = sums.get("hessian", 0.0) + float(value.detach()) / len(self.hessians)
         sums["score"] = sum(self._weight(k) * v for k, v in sums.items())
         return sums

@@ -91,7 +91,7 @@ def test_polish_of_other_settings_is_refused(frames, label, tmp_path: Path) -> N
 def test_a_diverging_round_leaves_the_weights_as_they_were(frames, label) -> None:
     trainer = Trainer(HiMLIP(NETWORK, seed=1), frames, [], SETTINGS)
     before = [parameter.detach().clone() for parameter in trainer.parameters.values()]
-    trainer.store._items[0].energies.fill_(float("nan"))
+    trainer.store.batch([0]).energies.fill_(float("nan"))
     with pytest.raises(Exception, match="diverged"):
         polish(trainer)
     for a, b in zip(trainer.parameters.values(), before, strict=True):

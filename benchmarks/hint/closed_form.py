@@ -1,0 +1,193 @@
+"""Study D: the closed-form head against training by gradients, and both in turn, on the H3S labels.
+
+    python benchmarks/hint/closed_form.py --steps 600 --seeds 3
+
+Each method learns from the harmonic Hessian and 70-odd unit cells and small supercells, from scratch, and is
+judged on the 32-atom validation supercells. The widths of the closed-form heads are recalibrated by one factor
+on the four `cells8` cells, which nothing is trained on here. Tables, figure and numbers go to
+benchmarks/results/hint_closed_form.*; times are CPU seconds of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from h3s_training import LABELS, ROOT, h3s_network, h3s_settings
+
+from himlip_ase.files import write_json
+from himlip_ase.hint.calibration import EXPECTED, Calibration, calibration, errors_and_deviations
+from himlip_ase.hint.closed_form import ClosedFormResult, ClosedFormSettings, calibrate, fit_closed_form
+from himlip_ase.hint.evaluate import evaluate_labels
+from himlip_ase.hint.finetune import finetune, start_model
+from himlip_ase.hint.labels import LabelledFrame, read_hessian, read_labels
+from himlip_ase.potential.network import HiMLIP
+
+SETS = ("equilibrium", "rattle040", "rattle013", "quantum4", "softmode", "quantum8", "cells16", "quantum16")
+CALIBRATION_SET = "cells8"
+RESULTS = ROOT / "benchmarks" / "results" / "hint_closed_form"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method with one seed; units in the names."""
+
+    method: str
+    seed: int
+    cpu_seconds: float
+    validation_force_rmse_mev_per_angstrom: float
+    frequency_rmse_cm: float
+    lowest_mode_cm: float
+    raw: Calibration | None = None
+    recalibrated: Calibration | None = None
+    factor: float | None = None
+
+
+class Labels:
+    """What is learnt from, what calibrates, and what judges."""
+
+    def __init__(self) -> None:
+        self.training = read_labels([LABELS / f"{name}.extxyz" for name in SETS])
+        self.calibration = read_labels(LABELS / f"{CALIBRATION_SET}.extxyz")
+        self.validation = read_labels(LABELS / "validation.extxyz")
+        self.hessian = read_hessian(LABELS / "harmonic")
+
+
+def measure(
+    method: str, seed: int, seconds: float, model: HiMLIP, labels: Labels, fit: ClosedFormResult | None = None
+) -> Row:
+    """Errors on the validation set and, of a closed-form fit, the calibration of its widths."""
+    errors = evaluate_labels(model, labels.validation, [labels.hessian])
+    forces = errors.sets["validation"].forces
+    harmonic = next(iter(errors.hessians.values()))
+    assert forces is not None and harmonic.frequencies is not None and harmonic.lowest is not None
+    row = Row(method, seed, seconds, 1e3 * forces.rmse, harmonic.frequencies.rmse, harmonic.lowest[1])
+    if fit is not None:
+        error, width = errors_and_deviations(model, fit.posterior, labels.validation)["forces"]
+        factor = calibrate(fit, labels.calibration).factors["forces"]
+        row = replace(
+            row, raw=calibration(error, width), recalibrated=calibration(error, factor * width), factor=factor
+        )
+    logger.info("%s", row)
+    return row
+
+
+def closed(model: HiMLIP, labels: Labels, head: str) -> tuple[ClosedFormResult, float]:
+    """A closed-form fit and its CPU seconds."""
+    start = time.process_time()
+    fit = fit_closed_form(model, labels.training, [labels.hessian], ClosedFormSettings(head=head))  # type: ignore[arg-type]
+    return fit, time.process_time() - start
+
+
+def trained(
+    base: HiMLIP | None, frames: Sequence[LabelledFrame], labels: Labels, steps: int, seed: int
+) -> tuple[HiMLIP, float]:
+    """A network trained by gradients and its CPU seconds."""
+    start = time.process_time()
+    settings = h3s_settings(len(frames), steps, seed)
+    network = None if base is not None else h3s_network()
+    model = finetune(frames, [labels.hessian], base=base, settings=settings, network=network).model
+    return model, time.process_time() - start
+
+
+def study(labels: Labels, steps: int, seed: int) -> list[Row]:
+    """All methods with one seed."""
+    settings = h3s_settings(len(labels.training), steps, seed)
+    start = time.process_time()
+    random, _ = start_model(labels.training, [labels.hessian], None, h3s_network(), settings)
+    setup = time.process_time() - start
+    rows = []
+    for head in ("readout", "wide"):
+        fit, seconds = closed(random, labels, head)
+        rows.append(measure(f"closed form, {head}", seed, setup + seconds, fit.model, labels, fit))
+        if head == "wide":
+            model, more = trained(fit.model, labels.training, labels, steps, seed)
+            name = "closed form, then gradients"
+            rows.append(measure(name, seed, setup + seconds + more, model, labels))
+    model, seconds = trained(None, labels.training, labels, steps, seed)
+    rows.append(measure("gradients", seed, seconds, model, labels))
+    for head in ("readout", "wide"):
+        fit, more = closed(model, labels, head)
+        name = f"gradients, then closed form ({head})"
+        rows.append(measure(name, seed, seconds + more, fit.model, labels, fit))
+    return rows
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Markdown table: mean ± spread over the seeds."""
+    header = ["method", "CPU s", "validation forces (meV/Å)", "frequencies RMSE (cm⁻¹)", "lowest mode (cm⁻¹)"]
+    header += ["within 1σ, 2σ (%)", "recalibrated: within 1σ, 2σ (%)", "factor", "rank correlation"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for method in dict.fromkeys(row.method for row in rows):
+        own = [row for row in rows if row.method == method]
+
+        def spread(name: str, digits: int, own: list[Row] = own) -> str:
+            values = [getattr(row, name) for row in own]
+            return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
+
+        cells = [method, spread("cpu_seconds", 0), spread("validation_force_rmse_mev_per_angstrom", 0)]
+        cells += [spread("frequency_rmse_cm", 1), spread("lowest_mode_cm", 0)]
+        if own[0].raw is None:
+            cells += ["", "", "", ""]
+        else:
+            for kind in ("raw", "recalibrated"):
+                one = np.mean([getattr(row, kind).within_one for row in own])
+                two = np.mean([getattr(row, kind).within_two for row in own])
+                cells.append(f"{100 * one:.0f}, {100 * two:.0f}")
+            cells.append(f"{np.mean([row.factor for row in own]):.2f}")  # type: ignore[misc]
+            cells.append(f"{np.mean([row.raw.correlation for row in own]):.2f}")  # type: ignore[union-attr]
+        lines.append("| " + " | ".join(cells) + " |")
+    expected = f"Gaussian errors would lie within 1σ and 2σ in {100 * EXPECTED[0]:.0f} and {100 * EXPECTED[1]:.0f} %."
+    return "\n".join([*lines, "", expected, ""])
+
+
+def figure(rows: Sequence[Row], path: Path) -> None:
+    """Error against cost, every seed a point."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    _, axes = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    for method in dict.fromkeys(row.method for row in rows):
+        own = [row for row in rows if row.method == method]
+        axes.plot(
+            [row.cpu_seconds for row in own],
+            [row.validation_force_rmse_mev_per_angstrom for row in own],
+            "o",
+            label=method,
+        )
+    axes.set(xscale="log", xlabel="CPU seconds", ylabel="force RMSE on 32-atom supercells (meV/Å)", ylim=(0, None))
+    axes.legend(frameon=False, fontsize=8)
+    axes.figure.savefig(path, dpi=150)  # type: ignore[union-attr]
+
+
+def main() -> None:
+    """Run the study, rewriting the table after each seed."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--steps", type=int, default=600, help="of training by gradients")
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    labels, rows = Labels(), []
+    for seed in range(arguments.seeds):
+        rows += study(labels, arguments.steps, seed)
+        report = {"steps": arguments.steps, "sets": SETS, "calibrated_on": CALIBRATION_SET}
+        write_json(RESULTS.with_suffix(".json"), report | {"rows": [asdict(r) for r in rows]}, overwrite=True)
+        RESULTS.with_suffix(".md").write_text(summary(rows), encoding="utf-8")
+        figure(rows, RESULTS.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

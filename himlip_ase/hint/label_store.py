@@ -1,0 +1,259 @@
+"""Labels of any number of structures in one HDF5 file, read one at a time.
+
+Arrays over all atoms, with offsets, so that structures of any size share a file::
+
+    numbers (A,), positions, forces (A, 3)                atoms of all frames, one after the other
+    cells (F, 3, 3), pbc (F, 3), energies (F,), stresses (F, 6), weights (F,), set_of (F,), first_atom (F+1,)
+    hessians (Σ(3N)²,), first_hessian (F+1,)              full Hessians, where there are any
+    vectors, products (ΣK, 3) …, first_product (F+1,)     Hessian-vector products, where there are any
+
+eV, Å, eV/Å, eV/Å³ (ASE's Voigt order, positive in tension), eV/Å². A missing label is NaN, or is empty.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+import h5py
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.errors import InputError
+from himlip_ase.files import atomic_write
+from himlip_ase.hint.labels import HessianLabel, LabelCounts, LabelledFrame
+from himlip_ase.hint.products import HessianProducts
+
+SCHEMA = 1
+KIND = "himlip-ase labels"
+
+
+def write_labels(
+    path: str | os.PathLike,
+    frames: Iterable[LabelledFrame],
+    products: dict[int, HessianProducts] | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Write labels, frame by frame, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.h5`` or ``.hdf5``.
+    frames : iterable of LabelledFrame
+        Consumed one at a time: a generator of millions takes no memory.
+    products : dict, optional
+        {index of a frame: Hessian-vector products of its structure}.
+    overwrite : bool
+
+    Returns
+    -------
+    int
+        Number of frames.
+
+    Raises
+    ------
+    InputError
+        Another suffix, a file that exists and `overwrite` is False, no frame, or a Hessian of another shape.
+    """
+    if Path(path).suffix.lower() not in (".h5", ".hdf5"):
+        raise InputError(f"labels are kept as .h5 or .hdf5; got {Path(path).name!r}")
+    sets: dict[str, int] = {}
+    with atomic_write(path, "w+b", overwrite=overwrite) as stream, h5py.File(stream, "w") as file:
+        writer = _Writer(file)
+        number = 0
+        for number, frame in enumerate(frames, start=1):
+            writer.add(frame, sets.setdefault(frame.set, len(sets)), (products or {}).get(number - 1))
+        if not number:
+            raise InputError("no frames to write")
+        file.attrs.update(schema=SCHEMA, kind=KIND, sets=list(sets))
+    return number
+
+
+class _Writer:
+    """Appends to growing datasets."""
+
+    SHAPES: dict[str, tuple[tuple[int, ...], str]] = {  # noqa: RUF012
+        "numbers": ((), "u1"), "positions": ((3,), "f8"), "forces": ((3,), "f8"),
+        "cells": ((3, 3), "f8"), "pbc": ((3,), "?"), "energies": ((), "f8"), "stresses": ((6,), "f8"),
+        "weights": ((), "f8"), "set_of": ((), "i4"), "first_atom": ((), "i8"),
+        "hessians": ((), "f8"), "first_hessian": ((), "i8"),
+        "vectors": ((3,), "f8"), "products": ((3,), "f8"), "first_product": ((), "i8"),
+    }  # fmt: skip
+
+    def __init__(self, file: h5py.File) -> None:
+        self.data = {
+            name: file.create_dataset(
+                name, (0, *shape), kind, maxshape=(None, *shape), chunks=True, compression="gzip"
+            )
+            for name, (shape, kind) in self.SHAPES.items()
+        }
+        for name in ("first_atom", "first_hessian", "first_product"):
+            self._append(name, np.zeros(1))
+
+    def add(self, frame: LabelledFrame, set_index: int, products: HessianProducts | None) -> None:
+        atoms, n = frame.atoms, len(frame.atoms)
+        nothing = np.full((n, 3), np.nan)
+        self._append("numbers", atoms.numbers)
+        self._append("positions", atoms.positions)
+        self._append("forces", nothing if frame.forces is None else frame.forces)
+        self._append("cells", atoms.cell.array[None])
+        self._append("pbc", np.asarray(atoms.pbc)[None])
+        self._append("energies", np.array([np.nan if frame.energy is None else frame.energy]))
+        self._append("stresses", np.full((1, 6), np.nan) if frame.stress is None else frame.stress[None])
+        self._append("weights", np.array([frame.weight]))
+        self._append("set_of", np.array([set_index]))
+        self._append("first_atom", np.array([len(self.data["numbers"])]))
+        if frame.hessian is not None:
+            if frame.hessian.matrix.shape != (n, 3, n, 3):
+                raise InputError(
+                    f"{frame.source}: Hessian of shape {frame.hessian.matrix.shape} for {n} atoms; "
+                    f"need ({n}, 3, {n}, 3)"
+                )
+            self._append("hessians", np.ravel(frame.hessian.matrix))
+        self._append("first_hessian", np.array([len(self.data["hessians"])]))
+        if products is not None:
+            self._append("vectors", products.vectors.reshape(-1, 3))
+            self._append("products", products.products.reshape(-1, 3))
+        self._append("first_product", np.array([len(self.data["products"])]))
+
+    def _append(self, name: str, values: np.ndarray) -> None:
+        target = self.data[name]
+        old = len(target)
+        target.resize(old + len(values), axis=0)
+        target[old:] = values
+
+
+class LabelStore(Sequence[LabelledFrame]):
+    """The frames of a file that `write_labels` wrote, each read when it is asked for.
+
+    Holds the per-frame numbers (sizes, sets) in memory, and nothing that grows with the atoms.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    InputError
+        No such file, or one that is something else.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise InputError(f"{self.path}: no such file")
+        try:
+            self._file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise InputError(f"{self.path} is not an HDF5 file ({error})") from error
+        if self._file.attrs.get("kind") != KIND:
+            raise InputError(f"{self.path} holds no labels of himlip-ase; himlip label collect writes them")
+        self.sets = [str(name) for name in self._file.attrs["sets"]]
+        self._atoms = self._file["first_atom"][:]
+        self._hessians = self._file["first_hessian"][:]
+        self._products = self._file["first_product"][:]
+        self._set_of = self._file["set_of"][:]
+
+    def __len__(self) -> int:
+        return len(self._atoms) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> LabelledFrame: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[LabelledFrame]: ...
+
+    def __getitem__(self, index: int | slice) -> LabelledFrame | Sequence[LabelledFrame]:
+        if isinstance(index, slice):
+            return Chosen(self, range(*index.indices(len(self))))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        return self._read(int(index) % len(self))
+
+    def _read(self, index: int) -> LabelledFrame:
+        file, own = self._file, slice(self._atoms[index], self._atoms[index + 1])
+        atoms = Atoms(
+            file["numbers"][own], positions=file["positions"][own],
+            cell=file["cells"][index], pbc=file["pbc"][index],
+        )  # fmt: skip
+        energy, forces, stress = float(file["energies"][index]), file["forces"][own], file["stresses"][index]
+        source = f"{self.path.name}#{index}"
+        hessian = None
+        if self._hessians[index + 1] > self._hessians[index]:
+            values = file["hessians"][self._hessians[index] : self._hessians[index + 1]]
+            hessian = HessianLabel(atoms.copy(), values.reshape(len(atoms), 3, len(atoms), 3), source)
+        return LabelledFrame(
+            atoms,
+            None if np.isnan(energy) else energy,
+            None if np.isnan(forces).any() else forces,
+            None if np.isnan(stress).any() else stress,
+            hessian,
+            self.sets[self._set_of[index]],
+            float(file["weights"][index]),
+            source,
+        )
+
+    def products(self, index: int) -> HessianProducts | None:
+        """The Hessian-vector products of a frame, if it has any."""
+        start, stop = int(self._products[index]), int(self._products[index + 1])
+        if start == stop:
+            return None
+        atoms = self._read(index).atoms
+        shape = (-1, len(atoms), 3)
+        return HessianProducts(
+            atoms,
+            self._file["vectors"][start:stop].reshape(shape),
+            self._file["products"][start:stop].reshape(shape),
+            f"{self.path.name}#{index}",
+        )
+
+    def with_products(self) -> list[int]:
+        """Indices of the frames that have Hessian-vector products."""
+        return np.flatnonzero(np.diff(self._products)).tolist()
+
+    def counts(self) -> LabelCounts:
+        """How many labels of each kind there are, a block of frames at a time."""
+        energies = np.isfinite(self._file["energies"][:])
+        stresses = np.isfinite(self._file["stresses"][:]).all(axis=1)
+        first = np.concatenate([self._file["forces"][start : start + 1, 0] for start in self._atoms[:-1]])
+        hessians = int((np.diff(self._hessians) > 0).sum())
+        return LabelCounts(
+            len(self), int(energies.sum()), int(np.isfinite(first).sum()), int(stresses.sum()), hessians
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Chosen(Sequence[LabelledFrame]):
+    """Some frames of a sequence, in any order, without reading them.
+
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+    indices : sequence of int
+    """
+
+    def __init__(self, frames: Sequence[LabelledFrame], indices: Sequence[int]) -> None:
+        self.frames, self.indices = frames, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> LabelledFrame: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[LabelledFrame]: ...
+
+    def __getitem__(self, index: int | slice) -> LabelledFrame | Sequence[LabelledFrame]:
+        if isinstance(index, slice):
+            return Chosen(self.frames, self.indices[index])
+        return self.frames[self.indices[index]]
+
+    def __iter__(self) -> Iterator[LabelledFrame]:
+        return (self.frames[index] for index in self.indices)
