@@ -58,14 +58,40 @@ class _SolidHarmonics(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        # The gradient of a solid harmonic is a combination of those one degree lower.
-        values, derivative = ctx.saved_tensors
+        return _SolidHarmonicsGradient.apply(gradients[0], *ctx.saved_tensors), None
 
-        def pull(gradient: Tensor, values: Tensor) -> tuple[Tensor]:
-            pulled = torch.bmm(derivative.expand(len(values), -1, -1), gradient).unflatten(1, (3, N_LOWER))
-            return ((pulled * values[:, None, :N_LOWER]).sum(2),)
 
-        return blockwise(pull, _bytes(values), gradients[0], values)[0], None
+class _SolidHarmonicsGradient(Function):
+    """Σ_ab D_kba g_a S_b: the gradient of a solid harmonic is a combination of those one degree lower."""
+
+    @staticmethod
+    def forward(ctx: Any, cotangent: Tensor, values: Tensor, derivative: Tensor) -> Tensor:
+        ctx.save_for_backward(cotangent, values, derivative)
+
+        def pull(cotangent: Tensor, values: Tensor) -> tuple[Tensor]:
+            return ((_lowered(cotangent, derivative) * values[:, None, :N_LOWER]).sum(2),)
+
+        return blockwise(pull, _bytes(values), cotangent, values)[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        cotangent, values, derivative = ctx.saved_tensors
+
+        def second(cotangent: Tensor, values: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+            raised = (along[:, :, None] * values[:, None, :N_LOWER]).flatten(1, 2)
+            to_values = (along[:, :, None] * _lowered(cotangent, derivative)).sum(1)
+            return (
+                torch.bmm(derivative.T.expand(len(values), -1, -1), raised),
+                torch.nn.functional.pad(to_values, (0, 0, 0, N_HARMONICS - N_LOWER)),
+            )
+
+        return *blockwise(second, _bytes(values), cotangent, values, gradients[0]), None
+
+
+def _lowered(cotangent: Tensor, derivative: Tensor) -> Tensor:
+    """Σ_a D_kba g_a, (N, 3, 9, M)."""
+    lowered = torch.bmm(derivative.expand(len(cotangent), -1, -1), cotangent)
+    return lowered.unflatten(1, (3, N_LOWER))
 
 
 def _bytes(table: Tensor) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +16,22 @@ CACHE_BYTES = 512 * 1024
 DEVICE_BYTES = 256 * 1024 * 1024
 """The same on an accelerator, where only memory bounds it."""
 
+_whole: ContextVar[bool] = ContextVar("whole", default=False)
+
+
+@contextlib.contextmanager
+def without_blocks() -> Iterator[None]:
+    """All rows at once, for tracing: the record then does not depend on how many there are."""
+    token = _whole.set(True)
+    try:
+        yield
+    finally:
+        _whole.reset(token)
+
 
 def blockwise(
     function: Callable[..., tuple[Tensor | None, ...]], bytes_per_row: int, *tensors: Tensor | None
-) -> tuple[Tensor | None, ...]:
+) -> tuple[Any, ...]:
     """Apply a function that treats every row on its own to some rows at a time.
 
     Parameters
@@ -35,7 +50,7 @@ def blockwise(
     first = next(tensor for tensor in tensors if tensor is not None)
     limit = CACHE_BYTES if first.device.type == "cpu" else DEVICE_BYTES
     rows = max(1, limit // max(bytes_per_row, 1))
-    if rows >= len(first):
+    if _whole.get() or rows >= len(first):
         return function(*tensors)
     splits = [None if tensor is None else tensor.split(rows) for tensor in tensors]
     n_blocks = -(-len(first) // rows)

@@ -95,7 +95,7 @@ class Graph:
 def concatenate(graphs: Sequence[Graph]) -> Graph:
     """One graph of several, neighbour tables padded to the widest."""
     width = max(graph.neighbours.shape[1] for graph in graphs)
-    padded = [_widened(graph, width) for graph in graphs]
+    padded = [widened(graph, width) for graph in graphs]
     atoms = np.cumsum([0, *(len(graph.positions) for graph in graphs)]).tolist()
     frames = np.cumsum([0, *(graph.n_frames for graph in graphs)]).tolist()
     return Graph(
@@ -111,7 +111,7 @@ def concatenate(graphs: Sequence[Graph]) -> Graph:
     )
 
 
-def _widened(graph: Graph, width: int) -> Graph:
+def widened(graph: Graph, width: int) -> Graph:
     """The same graph with more padding."""
     n_atoms, old = graph.neighbours.shape
     if old == width:

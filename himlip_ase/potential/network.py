@@ -205,7 +205,7 @@ class BondFeatures(nn.Module):
         self.tensors = nn.Linear(N_FACTORS * config.channels, features, bias=False, dtype=torch.float64)
         self.scalars = nn.Linear(config.hidden, features, dtype=torch.float64)
         self.mix = nn.Linear(features * (config.bond_degree + 1), features, bias=False, dtype=torch.float64)
-        degree = degree_of_harmonic()[: (config.bond_degree + 1) ** 2]
+        degree = degree_of_harmonic()
         self.register_buffer("degree", degree, persistent=False)
         parity = torch.where(degree % 2 == 0, 1.0, -1.0).to(torch.float64)
         self.register_buffer("parity", parity[:, None, None], persistent=False)
@@ -214,11 +214,12 @@ class BondFeatures(nn.Module):
         """Features of the bonds, (N, edge_features, M), from densities and scalars of the atoms."""
         features = self.mix.out_features
         by_degree = self.mix.weight.reshape(features, features, -1).permute(2, 1, 0)
-        mixing = torch.matmul(self.tensors.weight.T, by_degree)
+        unseen = by_degree.new_zeros(L_MAX + 1 - len(by_degree), features, features)
+        mixing = torch.matmul(self.tensors.weight.T, torch.cat([by_degree, unseen]))
         # Seen from its neighbour, an atom's bond points the other way: Y_lm(−r) = (−1)^l Y_lm(r).
-        said = torch.bmm(density[: len(self.degree)], mixing[self.degree]) * self.parity
+        said = torch.bmm(density, mixing[self.degree]) * self.parity
         said = torch.cat([said[:1] + self.scalars(scalars), said[1:]])
-        along = torch.bmm(harmonics[:, : len(self.degree)].transpose(1, 2), said.transpose(0, 1))
+        along = torch.bmm(harmonics.transpose(1, 2), said.transpose(0, 1))
         return seen_from_the_other_end(along, reverse).transpose(1, 2).contiguous()
 
 

@@ -7,6 +7,7 @@ both directions, so a sum over the pairs that end at an atom is a gather through
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -141,28 +142,31 @@ class _DensityGradient(Function):
             along_harmonics: Tensor | None,
         ) -> tuple[Tensor | None, ...]:
             # Derivatives of Σ g ((r E + R e) Y + R E y), with r, e, y the cotangents of the three results.
-            outer = _outer(radial, edge) if needs[0] and along_harmonics is not None else None
-            moved = _total(
-                None if along_radial is None else _outer(along_radial, edge),
-                None if along_edge is None else _outer(radial, along_edge),
-            )
-            pulled = None if moved is None else _pull(cotangent, harmonics, radial)
-            turned = None if along_harmonics is None else _pull(cotangent, along_harmonics, radial)
-            return (
-                _total(
-                    None if moved is None or not needs[0] else torch.bmm(moved, harmonics.transpose(1, 2)),
-                    None if outer is None else torch.bmm(outer, along_harmonics.transpose(1, 2)),
-                ),
-                _total(
-                    None if turned is None or not needs[1] else _over_edges(turned, edge),
-                    None if along_edge is None or not needs[1] else _over_edges(pulled, along_edge),
-                ),
-                _total(
-                    None if turned is None or not needs[2] else _over_radial(turned, radial),
-                    None if along_radial is None or not needs[2] else _over_radial(pulled, along_radial),
-                ),
-                None if moved is None or not needs[3] else torch.bmm(cotangent.transpose(1, 2), moved),
-            )
+            totals: list[Tensor | None] = [None] * 4
+
+            def add(place: int, value: Callable[[], Tensor]) -> None:
+                if needs[place]:
+                    known = totals[place]
+                    totals[place] = value() if known is None else known + value()
+
+            if along_radial is not None or along_edge is not None:
+                moved = _total(
+                    None if along_radial is None else _outer(along_radial, edge),
+                    None if along_edge is None else _outer(radial, along_edge),
+                )
+                add(0, lambda: torch.bmm(moved, harmonics.transpose(1, 2)))
+                add(3, lambda: torch.bmm(cotangent.transpose(1, 2), moved))
+                pulled = _pull(cotangent, harmonics, radial)
+                if along_edge is not None:
+                    add(1, lambda: _over_edges(pulled, along_edge))
+                if along_radial is not None:
+                    add(2, lambda: _over_radial(pulled, along_radial))
+            if along_harmonics is not None:
+                add(0, lambda: torch.bmm(_outer(radial, edge), along_harmonics.transpose(1, 2)))
+                turned = _pull(cotangent, along_harmonics, radial)
+                add(1, lambda: _over_edges(turned, edge))
+                add(2, lambda: _over_radial(turned, radial))
+            return tuple(totals)
 
         return *blockwise(second, _pair_bytes(radial, edge), *ctx.saved_tensors, *gradients), None
 
@@ -172,9 +176,11 @@ def _pair_bytes(radial: Tensor, edge: Tensor) -> int:
     return radial.shape[1] * edge.shape[1] * radial.shape[2] * radial.element_size()
 
 
-def _total(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+def _total(first: Tensor | None, second: Tensor | None) -> Tensor:
     if first is None or second is None:
-        return first if second is None else second
+        found = first if second is None else second
+        assert found is not None
+        return found
     return first + second
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, addcmul
 from torch.autograd import Function
 
 from himlip_ase.potential.blocks import blockwise
@@ -75,16 +75,18 @@ class _IntegralsGradient(Function):
     ) -> Tensor:
         ctx.save_for_backward(cotangent, densities, on_sphere, on_sphere_low, weights)
 
+        weighted = (weights[:, None] * on_sphere.T, weights[:, None] * on_sphere_low.T)
+
         def gradient(cotangent: Tensor, densities: Tensor) -> tuple[Tensor]:
-            g = (cotangent[..., None] * weights).unbind(1)
+            g = cotangent[..., None].unbind(1)
             one, two, three, four = _values(densities, on_sphere)
             _, two_low, three_low, four_low = _values(densities, on_sphere_low)
             pair, pair_low = one * two, two_low * three_low
-            rest = g[0] * three + g[1] * four
-            rest_low = g[2] * (four_low * four_low) + 2 * g[3] * pair_low
+            rest = addcmul(g[0] * three, g[1], four)
+            rest_low = addcmul(g[2] * (four_low * four_low), 2 * g[3], pair_low)
             high = (two * rest, one * rest, g[0] * pair, g[1] * pair)
             low = (three_low * rest_low, two_low * rest_low, 2 * g[2] * (pair_low * four_low))
-            return (_projected(high, low, on_sphere, on_sphere_low),)
+            return (_projected(high, low, weighted),)
 
         return blockwise(gradient, _bytes(densities, on_sphere), cotangent, densities)[0]
 
@@ -92,32 +94,36 @@ class _IntegralsGradient(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         cotangent, densities, on_sphere, on_sphere_low, weights = ctx.saved_tensors
 
+        weighted = (weights[:, None] * on_sphere.T, weights[:, None] * on_sphere_low.T)
+
         def second(cotangent: Tensor, densities: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
             # Change of integrals and gradient as the densities move along the cotangent of the gradient.
-            g = (cotangent[..., None] * weights).unbind(1)
+            g = cotangent[..., None].unbind(1)
             one, two, three, four = _values(densities, on_sphere)
             d_one, d_two, d_three, d_four = _values(along, on_sphere)
-            pair, d_pair = one * two, d_one * two + one * d_two
-            rest, d_rest = g[0] * three + g[1] * four, g[0] * d_three + g[1] * d_four
-            high = (d_two * rest + two * d_rest, d_one * rest + one * d_rest, g[0] * d_pair, g[1] * d_pair)
-            changes = (d_pair * three + pair * d_three, d_pair * four + pair * d_four)
+            pair, d_pair = one * two, addcmul(d_one * two, one, d_two)
+            rest, d_rest = addcmul(g[0] * three, g[1], four), addcmul(g[0] * d_three, g[1], d_four)
+            high = (
+                addcmul(d_two * rest, two, d_rest),
+                addcmul(d_one * rest, one, d_rest),
+                g[0] * d_pair,
+                g[1] * d_pair,
+            )
+            changes = (addcmul(d_pair * three, pair, d_three), addcmul(d_pair * four, pair, d_four))
 
             _, two, three, four = _values(densities, on_sphere_low)
             _, d_two, d_three, d_four = _values(along, on_sphere_low)
-            pair, d_pair = two * three, d_two * three + two * d_three
+            pair, d_pair = two * three, addcmul(d_two * three, two, d_three)
             square, half_d_square = four * four, four * d_four
-            rest = g[2] * square + 2 * g[3] * pair
-            d_rest = 2 * (g[2] * half_d_square + g[3] * d_pair)
+            rest = addcmul(g[2] * square, 2 * g[3], pair)
+            d_rest = addcmul(2 * g[2] * half_d_square, 2 * g[3], d_pair)
             low = (
-                d_three * rest + three * d_rest,
-                d_two * rest + two * d_rest,
-                2 * g[2] * (d_pair * four + pair * d_four),
+                addcmul(d_three * rest, three, d_rest),
+                addcmul(d_two * rest, two, d_rest),
+                2 * g[2] * addcmul(d_pair * four, pair, d_four),
             )
-            changes += (d_pair * square + 2 * pair * half_d_square, 2 * pair * d_pair)
-            return (
-                _integrals(changes, weights),
-                _projected(high, low, on_sphere, on_sphere_low),
-            )
+            changes_low = (addcmul(d_pair * square, 2 * pair, half_d_square), 2 * pair * d_pair)
+            return _integrals((*changes, *changes_low), weights), _projected(high, low, weighted)
 
         bytes_per_row = _bytes(densities, on_sphere)
         return *blockwise(second, bytes_per_row, cotangent, densities, gradients[0]), None, None, None
@@ -133,11 +139,11 @@ def _integrals(products: tuple[Tensor, ...], weights: Tensor) -> Tensor:
 
 
 def _projected(
-    high: tuple[Tensor, ...], low: tuple[Tensor, ...], on_sphere: Tensor, on_sphere_low: Tensor
+    high: tuple[Tensor, ...], low: tuple[Tensor, ...], weighted: tuple[Tensor, Tensor]
 ) -> Tensor:
     """Derivatives with respect to the values on the sphere, turned into those with respect to densities."""
-    first, *rest = (torch.matmul(values, on_sphere.T) for values in high)
-    lower = (torch.matmul(values, on_sphere_low.T) for values in low)
+    first, *rest = (torch.matmul(values, weighted[0]) for values in high)
+    lower = (torch.matmul(values, weighted[1]) for values in low)
     return torch.cat([first, *(one + other for one, other in zip(rest, lower, strict=True))], dim=1)
 
 
