@@ -131,8 +131,7 @@ def _report(stage: Stage, settings: SschaSettings) -> None:
     if record.pressure_gpa is not None and settings.pressure_gpa is not None:
         pressure = f"pressure {record.pressure_gpa:.2f} ± {record.pressure_sigma_gpa:.2f} GPa, "
     log.info(
-        "population %d: %d %s, %d steps, ended by %s, F = %.3f ± %.3f meV, Kong-Liu %.2f, "
-        "largest change %.1f cm⁻¹, shortest distance %.2f Å, %s%s",
+        "population %d: %d %s, %d steps, ended by %s, F = %.3f ± %.3f meV, shortest distance %.2f Å, %s%s",
         record.number,
         record.n_configurations,
         "reused configurations" if record.reused else "configurations",
@@ -140,8 +139,6 @@ def _report(stage: Stage, settings: SschaSettings) -> None:
         record.ended,
         record.free_energy * 1e3,
         record.free_energy_sigma * 1e3,
-        record.kong_liu,
-        record.drift_cm,
         record.shortest_distance,
         pressure,
         stage.verdict,

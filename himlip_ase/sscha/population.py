@@ -144,7 +144,9 @@ def _stage(
     start = HarmonicDistribution(begun, settings.temperature_k)
     reused = not kept.is_from(start)
     load_z = Load(cell["excess"], cell["sigma"]).z() if cell else None
-    settled, grow, verdict = judge(test, found.ended, settings, error_cm, load_z, reused)
+    drift_cm = float(np.abs(found.auxiliary.frequencies() - begun.frequencies()).max())
+    kong_liu = float(found.kong_liu[-1])
+    settled, grow, verdict = judge(test, found.ended, settings, error_cm, load_z, reused, drift_cm, kong_liu)
     exhausted = grow and len(kept.ensemble) >= settings.max_configurations
     if exhausted:
         verdict += f", which max_configurations = {settings.max_configurations} does not reach"
@@ -153,13 +155,13 @@ def _stage(
         number,
         found.ended,
         len(found.free_energy) - 1,
-        float(found.kong_liu[-1]),
+        kong_liu,
         float(found.free_energy[-1]),
         float(found.free_energy_sigma[-1]),
         test.rms_z,
         test.max_z,
         test.largest_shift_cm,
-        float(np.abs(found.auxiliary.frequencies() - begun.frequencies()).max()),
+        drift_cm,
         kept.ensemble.shortest_distance,
         kept.ensemble.largest_displacement,
         len(kept.ensemble),

@@ -89,6 +89,8 @@ def judge(
     error_cm: float,
     load_z: float | None = None,
     reused: bool = False,
+    drift_cm: float | None = None,
+    kong_liu: float | None = None,
 ) -> tuple[bool, bool, str]:
     """Whether a population settles the run.
 
@@ -103,6 +105,9 @@ def judge(
         Largest standard error of an auxiliary frequency after it, cm⁻¹.
     load_z : float, optional
         Largest difference from the target stress over its error, where the cell is relaxed.
+    drift_cm, kong_liu : float, optional
+        Largest change of an auxiliary frequency over the population, cm⁻¹, and effective sample size over
+        its number at the end: for the record, as the test already weighs the change by its noise.
     reused : bool
         Whether the ensemble was drawn for a neighbouring run, so that its agreement proves nothing.
 
@@ -114,6 +119,8 @@ def judge(
     sentence : str
     """
     sentence = reason(test, ended, settings.significance)
+    if drift_cm is not None and kong_liu is not None:
+        sentence += f"; it moved frequencies by up to {drift_cm:.1f} cm⁻¹, Kong-Liu ratio {kong_liu:.2f}"
     quiet = ended == "gradient" and test.passed(settings.significance)
     if reused:
         return (
