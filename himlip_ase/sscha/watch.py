@@ -1,10 +1,7 @@
 """Is the potential asked about what it was taught?  Recorded for every configuration of every population.
 
-The loop calls a :class:`Watch` after each ensemble and keeps what it returns::
-
-    record = watch(distribution.supercell, ensemble, f"population {number}")
-    (log.info if record.trusted else log.warning)("%s", record.message)
-    state: record.arrays() beside the ensemble; result: record.summary() in the population's record
+The loop calls :func:`keep_watch` after each ensemble; the records lie in ``<run>/watch``, where
+:func:`read_watch` and ``himlip sscha watch`` find them.
 
 A distance from the labels says where a potential is blind, not how wrong it is: within the region, single
 environments' distances hardly correlate with their force errors (for H3S, rank correlation 0.3).  What it
@@ -15,8 +12,10 @@ never seen.  For the errors themselves, verify with DFT (:mod:`himlip_ase.sscha.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,10 @@ from himlip_ase.errors import InputError
 from himlip_ase.sscha.distances import Pair, pair_table
 from himlip_ase.sscha.ensemble import Ensemble
 from himlip_ase.sscha.evaluation import Evaluate, checked
+from himlip_ase.sscha.state import load_arrays, save_arrays
 from himlip_ase.sscha.trusted_region import TrustedRegion
+
+log = logging.getLogger(__name__)
 
 CHUNK = 50
 """Configurations whose environments are held at once."""
@@ -240,3 +242,31 @@ def _images(ideal: Atoms, displacements: np.ndarray) -> list[Atoms]:
         image.positions += displacement
         images.append(image)
     return images
+
+
+def keep_watch(watch: Watch, run: Path, name: str, ideal: Atoms, ensemble: Ensemble) -> WatchRecord:
+    """Look at an ensemble of a run once, say what was seen, and keep it.
+
+    Parameters
+    ----------
+    watch : Watch
+    run : Path
+        Run folder; ``watch/<name>.npz`` is written in it, and read where it is there already.
+    name : str
+        Of the ensemble's files, e.g. "population_003".
+    ideal : Atoms
+        Supercell on the centroids of the distribution that the ensemble was drawn from.
+    ensemble : Ensemble
+    """
+    path = run / "watch" / f"{name}.npz"
+    if path.exists():
+        return WatchRecord.from_arrays(load_arrays(path))
+    record = watch(ideal, ensemble, name.replace("_", " "))
+    save_arrays(path, record.arrays())
+    (log.info if record.trusted else log.warning)("%s", record.message)
+    return record
+
+
+def read_watch(run: Path) -> list[WatchRecord]:
+    """What was kept of every ensemble of a run, by name."""
+    return [WatchRecord.from_arrays(load_arrays(path)) for path in sorted((run / "watch").glob("*.npz"))]
