@@ -113,10 +113,11 @@ def finetune(
         check_folder(path, resume, overwrite)
         model, origin = start_model(training, hessians, base, network, settings)
         learnt = [part for h in hessians for part in fold_hessian(h)] if settings.fold_hessians else hessians
-        for part in [*learnt, *products]:
+        every: list[HessianLabel | HessianProducts] = [*learnt, *products]
+        for part in every:
             logger.info("Hessian of %d atoms: %s", len(part.atoms), part.name)
         trainer = Trainer(
-            model, training, [*learnt, *products], settings, held_out, path,
+            model, training, every, settings, held_out, path,
             _fingerprint(training, held_out, hessians, origin, products), on_epoch,
         )  # fmt: skip
         if resume:

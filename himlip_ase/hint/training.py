@@ -159,7 +159,7 @@ class Trainer:
     def hessian_loss(
         self, item: HessianItem, drawn: tuple[Tensor, Tensor], create_graph: bool = True
     ) -> Tensor:
-        """Projected Hessian loss times 3N: the mean squared error of a row, eV²/Å⁴; `drawn` as `draw` gives."""
+        """Projected Hessian loss times 3N: the mean squared error of a row, eV²/Å⁴."""
         vectors, reference = drawn
         predicted = hessian_vector_product(self.model, item.graph, vectors, create_graph=create_graph)
         return item.weight * projected_hessian_loss(predicted, reference, vectors) * 3 * vectors.shape[1]
