@@ -13,6 +13,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.phonons.irreducible import Products
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, signed_frequencies_cm
 from himlip_ase.vibrations.davidson import lowest_eigenpairs
+from himlip_ase.vibrations.recorded import repeated_products
 from himlip_ase.vibrations.rigid_motions import rigid_motions
 
 logger = logging.getLogger(__name__)
@@ -91,12 +92,13 @@ def lowest_modes(
         raise InputError(f"n must lie between 1 and {vibrations}, the number of vibrations; got {n}")
     if not tolerance_cm > 0:
         raise InputError(f"tolerance_cm must be positive; got {tolerance_cm}")
+    products = repeated_products(calculator, atoms)
 
     def project(vectors: np.ndarray) -> np.ndarray:
         return vectors - rigid @ (rigid.T @ vectors)
 
     def operator(vectors: np.ndarray) -> np.ndarray:
-        return project(mass_weighted(lambda v: calculator.hessian_vector_product(atoms, v), vectors, masses))
+        return project(mass_weighted(products, vectors, masses))
 
     def allowed(values: np.ndarray) -> np.ndarray:
         roots = np.sqrt(np.abs(values)) * SQRT_EV_PER_ANGSTROM2_AMU_CM
