@@ -89,7 +89,8 @@ def tc(
     dos: Annotated[
         Path | None,
         typer.Option(
-            help="N(ε) (dos.x, or two columns in eV): also Migdal–Eliashberg with it.", rich_help_panel=MORE
+            help="N(ε) (dos.x, two columns in eV, or pw.x's a2Fsave): also Migdal–Eliashberg with it.",
+            rich_help_panel=MORE,
         ),
     ] = None,
     isotopes: Annotated[
@@ -150,10 +151,14 @@ def _of_curve(path: Path, unit: str, options: dict[str, Any]) -> TcAnalysis:
 
 
 def _with_dos(options: dict[str, Any]) -> dict[str, Any]:
+    from himlip_ase.superconductivity.electron_bands import read_a2fsave
     from himlip_ase.superconductivity.electronic_dos import read_electronic_dos
 
     path = options["dos"]
-    return options | {"dos": None if path is None else read_electronic_dos(path)}
+    if path is None:
+        return options
+    bands = "a2Fsave" in path.name
+    return options | {"dos": read_a2fsave(path) if bands else read_electronic_dos(path)}
 
 
 def _of_files(

@@ -129,6 +129,9 @@ def harmonic(
                 "retries": retries,
             }
             write_json(folder / "ph.json", record, overwrite=True)
+        bands = folder / SCRATCH / f"{PREFIX}.a2Fsave"
+        if bands.is_file():
+            shutil.copyfile(bands, folder / "a2Fsave")
         if not keep_scratch:
             shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     return finished

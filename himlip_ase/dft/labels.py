@@ -7,7 +7,7 @@
     inputs/*.in              exact inputs, their pseudo_dir made relative
     <set>.extxyz             single points: REF_energy (eV), REF_forces (eV/Å), REF_stress (eV/Å³, ASE's sign)
     <set>.json               their provenance
-    harmonic/                dyn0 … dynN, elph_dir/a2Fq2r.5x.N.gz, provenance.json
+    harmonic/                dyn0 … dynN, elph_dir/a2Fq2r.5x.N.gz, a2Fsave.gz, provenance.json
     harmonic444/ …           the same on further q-grids
 """
 
@@ -276,6 +276,9 @@ def collect_harmonic(
     for path in (*files.elph, *printed):
         with atomic_write(target / "elph_dir" / f"{path.name}.gz", "wb", overwrite=overwrite) as stream:
             stream.write(gzip.compress(path.read_bytes(), 9, mtime=0))
+    if (folder / "a2Fsave").is_file():  # band energies of the dense k-grid
+        with atomic_write(target / "a2Fsave.gz", "wb", overwrite=overwrite) as stream:
+            stream.write(gzip.compress((folder / "a2Fsave").read_bytes(), 9, mtime=0))
     for input_name in [*(f"{stem}.in" for stem in stems), "ph.in"]:
         with atomic_write(out / "inputs" / f"{name}_{input_name}", overwrite=True) as stream:
             stream.write(essential_ph_input(relocated((folder / input_name).read_text())))

@@ -22,6 +22,8 @@ from himlip_ase.superconductivity.tc import NoTc, Tc
 
 if TYPE_CHECKING:
     from himlip_ase.sscha.result import SschaResult
+    from himlip_ase.superconductivity.electron_bands import ElectronBands
+    from himlip_ase.superconductivity.electronic_dos import ElectronicDos
     from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 
 logger = logging.getLogger(__name__)
@@ -65,8 +67,6 @@ class Case:
 
 
 def _run(context: Context, folder: Path) -> Outcome:
-    from himlip_ase.superconductivity.electronic_dos import read_electronic_dos
-
     labels, config = label_folder(context), context.config.tc
     outcome = Outcome()
     if not labels.has_elph:
@@ -84,15 +84,17 @@ def _run(context: Context, folder: Path) -> Outcome:
         "mesh": config.mesh,
         "integration": config.integration,
         "samples": config.samples,
-        "dos": None if config.electronic_dos is None else read_electronic_dos(config.electronic_dos),
         "gap": config.gap,
     }
+    bands = electrons(labels, name, config.electronic_dos)
     tables: dict[str, Any] = {}
     spectra: dict[str, np.ndarray] = {}
     done: dict[str, TcAnalysis] = {}
     leading: TcAnalysis | None = None
+    kind = ""
     for case in _cases(context, harmonic):
         plain = "." not in case.key
+        leads = leading is None or case.key.partition(".")[0] == kind
         try:
             found = analyse(
                 name_of(case.key),
@@ -104,6 +106,7 @@ def _run(context: Context, folder: Path) -> Outcome:
                 coarser=coarser,
                 meshes=config.meshes if plain else (),
                 deviations=case.deviations,
+                dos=bands if leads else None,  # costly, and wanted for the phonons of interest
                 **options,
             )
         except InputError as error:
@@ -111,7 +114,7 @@ def _run(context: Context, folder: Path) -> Outcome:
             outcome.add(f"lambda.{case.key}", None, "", reason)
             outcome.notes.append(f"{reason}.")
             continue
-        leading = leading or found
+        leading, kind = leading or found, kind or case.key
         done[case.key] = found
         tables[case.key] = found.to_dict() | {"refusal": case.refusal}
         spectra[f"{case.key}.energies_ev"] = found.spectrum.energies_ev
@@ -159,6 +162,17 @@ def electron_phonon(
     return chosen, harmonic, elph, coarser
 
 
+def electrons(labels: LabelFolder, run: str, path: Path | None) -> ElectronicDos | ElectronBands | None:
+    """N(ε) of a given file, else of the band energies beside G(q); None where there is neither."""
+    from himlip_ase.superconductivity.electron_bands import read_a2fsave
+    from himlip_ase.superconductivity.electronic_dos import read_electronic_dos
+
+    if path is not None:
+        return read_electronic_dos(path)
+    beside = labels.path / run / "a2Fsave.gz"
+    return read_a2fsave(beside) if beside.is_file() else None
+
+
 def _cases(context: Context, harmonic: DynamicalMatrices) -> Iterator[Case]:
     """Every set of phonons; the one whose σ-plateau decides comes first."""
     from himlip_ase.sscha.result import load_result
@@ -201,6 +215,15 @@ def _quote(outcome: Outcome, case: Case, found: TcAnalysis) -> None:
             continue
         how = f"{what}; ±: {entry.uncertainty_source}"
         outcome.add(figure, entry.kelvin, "K", how, entry.uncertainty_kelvin)
+    for mu, kelvin in found.full_bandwidth.items():
+        figure, what = (
+            f"tc.{key}.eliashberg-dos.mu{mu:.2f}",
+            f"Migdal–Eliashberg with N(ε), μ* = {mu:g}, {name}",
+        )
+        if isinstance(kelvin, float) and np.isfinite(kelvin) and not case.refusal:
+            outcome.add(figure, kelvin, "K", f"{what}; its uncertainty is that of a constant DOS")
+        else:
+            outcome.add(figure, None, "K", f"{what}: no Tc: {case.refusal or kelvin}")
     if found.gap is not None and not case.refusal:
         outcome.add(
             f"two_delta_over_kTc.{key}",

@@ -58,6 +58,11 @@ def headline(document: Document, config: RunConfig, quoted: Quoted, tables: Mapp
             for mu in config.tc.mu_star:
                 label = f"Tc, {METHOD_NAMES[method]}, μ* = {mu:.2f}"
                 rows.append([label, *(_cell(quoted, f"tc.{key}.{method}.mu{mu:.2f}") for key in keys)])
+        for mu in config.tc.mu_star:
+            name = f"eliashberg-dos.mu{mu:.2f}"
+            if any(f"tc.{key}.{name}" in quoted for key in keys):
+                label = f"Tc, Migdal–Eliashberg with N(ε), μ* = {mu:.2f}"
+                rows.append([label, *(_cell(quoted, f"tc.{key}.{name}") for key in keys)])
         rows.append(["2Δ/kTc", *(_cell(quoted, f"two_delta_over_kTc.{key}") for key in keys)])
         if not any(rows[-1][1:]):
             rows.pop()

@@ -2,6 +2,7 @@
 
 from himlip_ase.superconductivity.analysis import TcAnalysis, analyse, analyse_curve
 from himlip_ase.superconductivity.bootstrap import bootstrap_tc, jackknife_deviations, resampled_phonons
+from himlip_ase.superconductivity.electron_bands import ElectronBands, read_a2fsave
 from himlip_ase.superconductivity.electronic_dos import ElectronicDos, read_electronic_dos
 from himlip_ase.superconductivity.eliashberg import eliashberg_tc
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices, read_elph
@@ -25,6 +26,7 @@ from himlip_ase.superconductivity.zone import ZoneIntegral, integrate_zone
 
 __all__ = [
     "Alpha2F",
+    "ElectronBands",
     "ElectronicDos",
     "ElphMatrices",
     "GapCurve",
@@ -52,6 +54,7 @@ __all__ = [
     "jackknife_deviations",
     "mode_coupling",
     "q_mesh_convergence",
+    "read_a2fsave",
     "read_alpha2f",
     "read_electronic_dos",
     "read_elph",

@@ -10,6 +10,7 @@ import numpy as np
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.superconductivity.bootstrap import BootstrapTc, add_noise, bootstrap_tc, resampled_phonons
+from himlip_ase.superconductivity.electron_bands import ElectronBands
 from himlip_ase.superconductivity.electronic_dos import ElectronicDos
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.full_bandwidth import eliashberg_tc_full_bandwidth
@@ -145,7 +146,7 @@ def analyse(
     deviations: np.ndarray | None = None,
     samples: int = 200,
     seed: int = 0,
-    dos: ElectronicDos | None = None,
+    dos: ElectronicDos | ElectronBands | None = None,
     accept: Sequence[str] = (),
     gap: bool = False,
 ) -> TcAnalysis:
@@ -186,8 +187,8 @@ def analyse(
         What each block of the SSCHA ensemble would change in `phonons`, on their grid (eV/Å²).
     samples, seed : int
         Ensembles put together anew from these blocks.
-    dos : ElectronicDos, optional
-        Migdal–Eliashberg with this N(ε), too.
+    dos : ElectronicDos or ElectronBands, optional
+        Migdal–Eliashberg with this N(ε), too; of bands it is made with the σ and the Fermi level of G(q).
     gap : bool
         Solve the non-linear Eliashberg equations too, at the first μ*.
 
@@ -269,9 +270,16 @@ def analyse(
         coupling.atom_spectra(),
         rows,
         noise,
-        {} if dos is None else _full_bandwidth(spectrum, dos, mu_star, accept),
+        {} if dos is None else _full_bandwidth(spectrum, _dos_of(dos, elph, sigma_ry), mu_star, accept),
         _gap(spectrum, mu_star[0], accept) if gap else None,
     )
+
+
+def _dos_of(dos: ElectronicDos | ElectronBands, elph: ElphMatrices, sigma_ry: float) -> ElectronicDos:
+    if isinstance(dos, ElectronicDos):
+        return dos
+    index = elph.sigma_index(sigma_ry)
+    return dos.dos(float(elph.fermi_energy_ev[index]), sigma_ry, float(elph.dos_per_spin_per_ry[index]))
 
 
 def _check_run(elph: ElphMatrices, phonons: DynamicalMatrices, harmonic: DynamicalMatrices | None) -> float:

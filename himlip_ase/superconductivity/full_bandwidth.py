@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import brentq, root_scalar
 
 from himlip_ase import units
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
@@ -110,14 +110,21 @@ class _Equations:
             ).sum(axis=0)
         return float(self.window @ (bare - 2 * self.kt * change)) - self.electrons
 
-    def chemical_potential(self, z: np.ndarray, chi: np.ndarray, phi: np.ndarray) -> float:
+    def chemical_potential(self, z: np.ndarray, chi: np.ndarray, phi: np.ndarray, near: float = 0.0) -> float:
+        """μ (eV) that conserves the electrons, looked for close to `near` first."""
+
+        def wrong(mu: float) -> float:
+            return self.occupation(z, chi, phi, mu)
+
         span = 0.5 * min(-self.energies[0], self.energies[-1])
-        low, high = (self.occupation(z, chi, phi, mu) for mu in (-span, span))
-        if not low < 0 < high:
+        found = root_scalar(wrong, x0=near, x1=near + 1e-3, xtol=1e-10, maxiter=20)
+        if found.converged and abs(found.root - near) < 0.1 * span:
+            return float(found.root)
+        if not wrong(-span) < 0 < wrong(span):
             raise NotConvergedError(
                 "no chemical potential conserves the electrons; give a DOS of a wider range"
             )
-        return float(brentq(lambda mu: self.occupation(z, chi, phi, mu), -span, span, xtol=1e-9))
+        return float(brentq(wrong, -span, span, xtol=1e-10))
 
     def update(
         self, z: np.ndarray, chi: np.ndarray, phi: np.ndarray, mu: float
@@ -139,7 +146,7 @@ class _Equations:
         zero = np.zeros(self.count)
         for _ in range(200):
             new_z, new_chi, _ = self.update(z, chi, zero, mu)
-            new_mu = self.chemical_potential(new_z, new_chi, zero)
+            new_mu = self.chemical_potential(new_z, new_chi, zero, mu)
             scale = self.omega[0]
             change = max(
                 np.abs(new_z - z).max(), np.abs(new_chi - chi).max() / scale, abs(new_mu - mu) / scale
@@ -255,7 +262,7 @@ def solve_full_bandwidth(
     history: list[tuple[np.ndarray, np.ndarray]] = []
     for _ in range(400):
         z, chi, phi = np.split(state, 3)
-        mu = equations.chemical_potential(z, chi * scale, phi * scale)
+        mu = equations.chemical_potential(z, chi * scale, phi * scale, mu)
         new = equations.update(z, chi * scale, phi * scale, mu)
         target = np.concatenate([new[0], new[1] / scale, new[2] / scale])
         wrong = target - state
