@@ -1,0 +1,124 @@
+"""Model for torch-sim, whose batched relaxations and molecular dynamics then run on a Hi-MLIP.
+
+Needs the package torch-sim-atomistic (``pip install 'himlip-ase[torch-sim]'``).
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from himlip_ase.potential.checkpoint import load_model
+from himlip_ase.potential.evaluate import evaluate
+from himlip_ase.potential.neighbours import PairList, VerletList
+from himlip_ase.potential.network import HiMLIP
+
+try:
+    import torch_sim
+    from torch_sim.models.interface import ModelInterface
+except ImportError as missing:
+    raise ImportError("torch-sim is not installed; type: pip install 'himlip-ase[torch-sim]'") from missing
+
+
+class HiMLIPTorchSimModel(ModelInterface):
+    """Energies, forces and stresses of a torch-sim state.
+
+    Parameters
+    ----------
+    model : str, path-like or HiMLIP, optional
+        As for `HiMLIPCalculator`; a loaded model is copied.
+    device : torch.device or str, optional
+        By default "cuda" where there is one, else "cpu".
+    dtype : torch.dtype
+        torch.float64 or torch.float32.
+    compute_stress : bool
+        Whether stresses are computed; needed where the cell moves.
+    skin : float
+        Å by which neighbour lists reach beyond the cutoff, so that they can be kept between steps; the
+        results are those of fresh lists.
+
+    Examples
+    --------
+    >>> model = HiMLIPTorchSimModel()  # doctest: +SKIP
+    >>> torch_sim.optimize(images, model, optimizer=torch_sim.Optimizer.fire)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike | HiMLIP | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float64,
+        compute_stress: bool = True,
+        skin: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._dtype = dtype
+        self._compute_stress = compute_stress
+        self._compute_forces = True
+        self._memory_scales_with = "n_atoms_x_density"
+        loaded = copy.deepcopy(model) if isinstance(model, HiMLIP) else load_model(model)
+        self.potential = loaded.to(device=self._device, dtype=dtype).requires_grad_(False)
+        self.skin = skin
+        self._lists: list[VerletList] = []
+
+    @property
+    def compute_stress(self) -> bool:
+        """Whether stresses are computed."""
+        return self._compute_stress
+
+    @compute_stress.setter
+    def compute_stress(self, compute_stress: bool) -> None:
+        self._compute_stress = compute_stress
+
+    def forward(self, state: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Evaluate a state.
+
+        Parameters
+        ----------
+        state : torch_sim.SimState or dict of its tensors
+
+        Returns
+        -------
+        dict
+            ``energy`` (B,) in eV, ``forces`` (N, 3) in eV/Å and, if wanted, ``stress`` (B, 3, 3) in eV/Å³,
+            positive in tension; NaN for systems that are not periodic in three directions.
+        """
+        if isinstance(state, dict):
+            state = torch_sim.SimState(**{"masses": torch.ones_like(state["positions"][:, 0]), **state})
+        frames = _frames(state)
+        while len(self._lists) < len(frames):
+            self._lists.append(VerletList(self.potential.cutoff, self.skin))
+        lists = {id(atoms): pairs for atoms, pairs in zip(frames, self._lists, strict=False)}
+
+        def find(atoms: Atoms) -> PairList:
+            return lists[id(atoms)](atoms)
+
+        result = evaluate(self.potential, frames, stress=self._compute_stress, find=find)
+
+        def tensor(values: np.ndarray) -> Tensor:
+            return torch.as_tensor(values, dtype=self._dtype, device=self._device)
+
+        output = {"energy": tensor(result.energies), "forces": tensor(np.concatenate(result.forces))}
+        if self._compute_stress:
+            output["stress"] = tensor(result.stresses[:, [0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(-1, 3, 3))
+        return output
+
+
+def _frames(state: Any) -> list[Atoms]:
+    """The systems of a state; torch-sim keeps cell vectors as columns."""
+    system = state.system_idx.cpu().numpy()
+    positions = state.positions.detach().double().cpu().numpy()
+    numbers = state.atomic_numbers.cpu().numpy()
+    cells = state.cell.detach().double().cpu().numpy().transpose(0, 2, 1)
+    pbc = state.pbc.cpu().numpy() if isinstance(state.pbc, Tensor) else state.pbc
+    return [
+        Atoms(numbers[system == index], positions=positions[system == index], cell=cell, pbc=pbc)
+        for index, cell in enumerate(cells)
+    ]
