@@ -125,6 +125,8 @@ class AnharmonicSection(Section):
     """Masses (amu) by element for each isotope, e.g. ``{D3S: {H: 2.014}}``; begun from the main run."""
     grids: list[Grid] = Field(default_factory=list)
     """Further supercells, e.g. ``[[4, 4, 4]]``; begun from the potential's own force constants on them."""
+    workers: int | None = Field(default=None, ge=1)
+    """Processes that evaluate the potential's forces; None: one for each core."""
 
     @model_validator(mode="after")
     def _names_are_free(self) -> AnharmonicSection:

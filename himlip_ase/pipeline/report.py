@@ -12,7 +12,7 @@ import numpy as np
 from himlip_ase.files import atomic_write
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
-from himlip_ase.pipeline import figures, tc_report
+from himlip_ase.pipeline import figures, sscha_report, tc_report
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.document import Document, Heading, Paragraph, Picture, Table, number
 from himlip_ase.pipeline.harmonic import HIMLIP_DYN, WELL
@@ -165,6 +165,7 @@ def _pictures(document: Document, context: Context, labels: LabelFolder, quoted:
         document.add(Heading("SSCHA"))
         for path, caption in zip(figures.sscha(place, result), captions, strict=False):
             document.add(Picture(path, caption))
+    sscha_report.runs(document, context.config, quoted)
     tc_report.pictures(document, tc, place)
     tc_report.uncertainty(document, tc_report.read_tables(tc), quoted, place)
     pairs_path = context.of("finetune") / PAIRS

@@ -131,7 +131,7 @@ def _run_one(context: Context, stage: Stage, key: str, forced: bool) -> StageRec
     folder.forget(stage.name)
     path = folder.stage_folder(stage.name)
     if not same and not stage.keep_files and any(path.iterdir()):
-        _set_aside(path)
+        set_aside(path)
         path = folder.stage_folder(stage.name)
     marker.write_text(key + "\n", encoding="utf-8")
     wall, cpu = time.perf_counter(), _cpu_seconds()
@@ -150,7 +150,7 @@ def _run_one(context: Context, stage: Stage, key: str, forced: bool) -> StageRec
     return record
 
 
-def _set_aside(path: Path) -> None:
+def set_aside(path: Path) -> None:
     """Keep what an earlier run of the stage left as ``<stage>.previous`` (one generation)."""
     import shutil
 
