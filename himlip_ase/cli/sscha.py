@@ -12,8 +12,6 @@ from typer.core import TyperGroup
 from himlip_ase.sscha.settings import SschaSettings
 
 if TYPE_CHECKING:
-    import click
-
     from himlip_ase.sscha.result import SschaResult
 
 DEFAULT = SschaSettings()
@@ -29,7 +27,7 @@ Workers = Annotated[int, typer.Option("--workers", help="Processes that evaluate
 class RunByDefault(TyperGroup):
     """``himlip sscha --dyn …`` is ``himlip sscha run --dyn …``."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["run", *args]
         return super().parse_args(ctx, args)
