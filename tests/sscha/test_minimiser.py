@@ -176,6 +176,44 @@ def test_steps_that_would_turn_a_mode_imaginary_are_shortened(crystal, minimiser
     assert np.delete(found.auxiliary.frequencies().ravel(), [0, 1, 2]).min() > 0
 
 
+def shifted_truth(primitive, dims) -> DynamicalMatrices:
+    """Other force constants around positions that the group allows and the start does not know."""
+    other = random_matrices(primitive, dims, seed=2, spread=0.2)
+    group = SpaceGroup(other)
+    moves = group.vectors(np.random.default_rng(0).normal(scale=0.01, size=primitive.positions.shape))
+    moved = primitive.copy()
+    moved.positions += moves - primitive.get_masses() @ moves / primitive.get_masses().sum()
+    return DynamicalMatrices(moved, dims, other.qpoints, other.matrices)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 300.0])
+@pytest.mark.parametrize(
+    ("name", "minimiser"),
+    [
+        ("hexagonal", "anderson"),
+        ("hexagonal", "descent"),
+        ("no symmetry", "anderson"),
+        ("one atom", "root-descent"),
+        ("grid breaks the symmetry", "anderson"),
+    ],
+)
+def test_a_harmonic_crystal_is_found_from_elsewhere(name, minimiser, temperature):
+    """Whatever the noise: f + Φu vanishes for each configuration at the true Φ and positions."""
+    primitive, dims = CRYSTALS[name]
+    truth = shifted_truth(primitive, dims)
+    drawn = HarmonicDistribution(random_matrices(primitive, dims, seed=1, spread=0.2), temperature)
+    ensemble = draw_ensemble(drawn, 400, np.random.SeedSequence(0), HarmonicCrystal(truth, 0.0))
+    group = SpaceGroup(drawn.dynamical)
+    settings = dataclasses.replace(SETTINGS, kong_liu=0.01)
+    found = engine("native", minimiser).minimise(ensemble, drawn, settings, 0.0, group)
+    assert found.ended == "gradient" and found.kong_liu[-1] < 0.999
+    np.testing.assert_allclose(found.auxiliary.matrices, truth.matrices, atol=1e-4)
+    positions = found.auxiliary.primitive.positions
+    np.testing.assert_allclose(positions, truth.primitive.positions, atol=1e-6)
+    exact = HarmonicDistribution(truth, temperature).free_energy()
+    assert found.free_energy[-1] == pytest.approx(exact, abs=1e-7)
+
+
 def test_symmetry_and_translations_are_kept_exactly():
     primitive, dims = CRYSTALS["hexagonal"]
     begun = random_matrices(primitive, dims, seed=1, spread=0.2)
