@@ -42,6 +42,8 @@ class Tc:
     parts : tuple of (str, float)
         What is uncertain, each with its size in K: half a spread or one standard deviation, as its name says.
     caveats : tuple of str
+    undetermined : tuple of str
+        Sources whose size is unknown, because what should be compared has no Tc.
     """
 
     method: Method
@@ -49,15 +51,18 @@ class Tc:
     kelvin: float
     parts: Parts = ()
     caveats: tuple[str, ...] = ()
+    undetermined: tuple[str, ...] = ()
 
     @property
     def uncertainty_kelvin(self) -> float | None:
-        """Root of the summed squares of the parts; None when none was determined."""
-        return quadrature(self.parts)
+        """Root of the summed squares of the parts; None when none, or not every one, was determined."""
+        return None if self.undetermined else quadrature(self.parts)
 
     @property
     def uncertainty_source(self) -> str:
         """Names of the parts."""
+        if self.undetermined:
+            return f"not determined: no Tc to compare with for {'; '.join(self.undetermined)}"
         return sources(self.parts)
 
     def __str__(self) -> str:
@@ -204,6 +209,7 @@ class TcTable:
                 how = f"{entry.method}; uncertainty: {entry.uncertainty_source}"
                 item |= figure(entry.kelvin, "K", entry.uncertainty_kelvin, how)
                 item["uncertainty_parts"] = dict(entry.parts)
+                item["uncertainty_undetermined"] = list(entry.undetermined)
                 item["caveats"] = list(entry.caveats)
             else:
                 item |= {"value": None, "unit": "K", "reason": entry.reason}
@@ -230,9 +236,9 @@ def table_from_dict(data: Mapping[str, Any]) -> TcTable:
         if item["value"] is None:
             results.append(NoTc(item["method"], item["mu_star"], item["reason"]))
         else:
-            parts = tuple(item["uncertainty_parts"].items())
-            caveats = tuple(item["caveats"])
-            results.append(Tc(item["method"], item["mu_star"], item["value"], parts, caveats))
+            parts, caveats = tuple(item["uncertainty_parts"].items()), tuple(item["caveats"])
+            unknown = tuple(item["uncertainty_undetermined"])
+            results.append(Tc(item["method"], item["mu_star"], item["value"], parts, caveats, unknown))
     return TcTable(
         number(data["lambda"]),
         number(data["omega_log"]),
@@ -281,13 +287,19 @@ def add_spread(table: TcTable, others: Sequence[TcTable], source: str, among_oth
         return (max(values) - min(values)) / 2 if values else 0.0
 
     spreads: dict[tuple[Method, float], float] = {}
+    results: list[Tc | NoTc] = []
     for entry in table.results:
         if isinstance(entry, Tc):
             seconds = [other.get(entry.method, entry.mu_star) for other in others]
             kelvins = [second.kelvin for second in seconds if isinstance(second, Tc)]
-            spreads[entry.method, entry.mu_star] = half(kelvins if among_others else [entry.kelvin, *kelvins])
+            if len(kelvins) < len(seconds):
+                entry = replace(entry, undetermined=(*entry.undetermined, source))
+            else:
+                every = kelvins if among_others else [entry.kelvin, *kelvins]
+                spreads[entry.method, entry.mu_star] = half(every)
+        results.append(entry)
     lambdas = [other.lambda_total for other in others] + ([] if among_others else [table.lambda_total])
-    return add_part(table, source, half(lambdas), spreads)
+    return add_part(replace(table, results=tuple(results)), source, half(lambdas), spreads)
 
 
 def tc_table(

@@ -182,3 +182,14 @@ def test_a_thousand_samples_keep_their_search_warm() -> None:
 
     cold = [eliashberg_tc(mode_coupling(elph, s, 0.02).spectrum(), 0.1) for s in samples]
     assert warm.kelvin[:, 0] == pytest.approx(cold, rel=2e-3)
+
+
+def test_an_uncertainty_that_cannot_be_compared_is_not_called_small() -> None:
+    from himlip_ase.superconductivity.spectrum import Spectrum
+    from himlip_ase.superconductivity.tc import add_spread, tc_table
+
+    strong = tc_table(Spectrum(np.array([0.05]), np.array([1.5])), (0.1,), ("allen-dynes",))
+    weak = tc_table(Spectrum(np.array([0.05]), np.array([0.1])), (0.1,), ("allen-dynes",))
+    entry = add_spread(strong, [weak], "another grid").get("allen-dynes", 0.1)
+    assert isinstance(entry, Tc) and entry.uncertainty_kelvin is None
+    assert "no Tc to compare with for another grid" in entry.uncertainty_source
