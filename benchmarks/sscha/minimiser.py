@@ -3,7 +3,7 @@
 H3S (Im-3m, 3.065 Å) held by bonds with cubic and quartic terms, 500 configurations at 0 K, one thread. All
 three see the same crystal and force constants; native and python-sscha see the same ensemble.
 
-    python benchmarks/sscha/minimiser.py            # 32 and 256 atoms, about 3 minutes
+    python benchmarks/sscha/minimiser.py            # 32 and 256 atoms, about a minute
     python benchmarks/sscha/minimiser.py --dims 2   # 32 atoms only
 
 A step is one evaluation of weights, free energy, gradients and errors at new force constants, and the move
