@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from himlip_ase.superconductivity.analysis import TcAnalysis
+    from himlip_ase.superconductivity.result import TcAnalysis
 
 SUM, MORE, OUTPUT = "α²F", "More", "Output"
 

@@ -16,8 +16,9 @@ from himlip_ase.pipeline.anharmonic import grid_folders, isotope_folders
 from himlip_ase.pipeline.ensemble_noise import deviations_of
 from himlip_ase.pipeline.labels import LabelFolder, label_folder
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data
-from himlip_ase.superconductivity.analysis import TcAnalysis, analyse
+from himlip_ase.superconductivity.analysis import analyse
 from himlip_ase.superconductivity.formulas import isotope_coefficient
+from himlip_ase.superconductivity.result import TcAnalysis
 from himlip_ase.superconductivity.tc import NoTc, Tc
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Superconductivity: electron-phonon matrices of ph.x with any phonons → α²F, λ, Tc."""
 
-from himlip_ase.superconductivity.analysis import TcAnalysis, analyse, analyse_curve
+from himlip_ase.superconductivity.analysis import analyse, analyse_curve
 from himlip_ase.superconductivity.bootstrap import bootstrap_tc, jackknife_deviations, resampled_phonons
 from himlip_ase.superconductivity.electron_bands import ElectronBands, read_a2fsave
 from himlip_ase.superconductivity.electronic_dos import ElectronicDos, read_electronic_dos
@@ -12,6 +12,7 @@ from himlip_ase.superconductivity.isotope import IsotopeEffect, isotope_effect
 from himlip_ase.superconductivity.outputs import read_alpha2f
 from himlip_ase.superconductivity.plateau import sigma_plateau
 from himlip_ase.superconductivity.qmesh import q_mesh_convergence
+from himlip_ase.superconductivity.result import TcAnalysis
 from himlip_ase.superconductivity.spectral import (
     ImaginaryMode,
     ModeCoupling,

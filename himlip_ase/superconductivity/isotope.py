@@ -17,7 +17,7 @@ from himlip_ase.superconductivity.tc import Method, NoTc, Tc, critical_temperatu
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
-    from himlip_ase.superconductivity.analysis import TcAnalysis
+    from himlip_ase.superconductivity.result import TcAnalysis
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 from himlip_ase.superconductivity.tc import Method, NoTc, Tc, TcTable
 
 if TYPE_CHECKING:
-    from himlip_ase.superconductivity.analysis import TcAnalysis
     from himlip_ase.superconductivity.isotope import IsotopeEffect
+    from himlip_ase.superconductivity.result import TcAnalysis
 
 METHOD_NAMES: dict[str, str] = {
     "mcmillan": "McMillan",
