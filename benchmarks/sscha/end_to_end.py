@@ -26,6 +26,7 @@ from himlip_ase.phonons.harmonic import harmonic_force_constants
 from himlip_ase.pipeline.anharmonic import lowest_optical
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.sscha.grids import GridDifference, compare_grids
+from himlip_ase.sscha.initial import kept_start
 from himlip_ase.sscha.loop import run_sscha
 from himlip_ase.sscha.result import SschaResult, load_result
 from himlip_ase.sscha.settings import SschaSettings
@@ -40,35 +41,30 @@ TARGETS = {(2, 2, 2): 120.0, (4, 4, 4): 1800.0}
 """Seconds on two cores."""
 
 
-def start(dims: tuple[int, int, int], folder: Path) -> tuple[DynamicalMatrices, float]:
-    """Harmonic matrices of the potential on a grid, and the wall time they took."""
+def start(dims: tuple[int, int, int]) -> DynamicalMatrices:
+    """Harmonic matrices of the potential on a grid."""
     from ase.io import read
 
-    begun = time.perf_counter()
     crystal = read(CRYSTAL)
     constants = harmonic_force_constants(crystal, HiMLIPCalculator(load_model(MODEL)), dims)
-    return constants.dynamical_matrices(), time.perf_counter() - begun
+    return constants.dynamical_matrices()
 
 
 def run(dims: tuple[int, int, int], folder: Path, workers: int, settings: SschaSettings) -> dict:
-    """One grid: run or continue it, then its figures."""
+    """One grid: run, continue or only read it, then its figures."""
     place = folder / "x".join(map(str, dims))
-    initial, seconds = start(dims, place)
-    kept = place / "start.json"
-    if not (place / "state" / "run.json").exists():
-        write_json(kept, {"seconds": seconds}, overwrite=True)
-    wall = time.perf_counter()
-    finished = (place / "result.json").exists()
-    with potential_forces(MODEL, workers) as forces:
-        result = run_sscha(
-            initial, forces, settings, place, resume=(place / "state" / "run.json").exists(), progress=True
-        )
-    if not finished:
-        clock = json.loads(kept.read_text()) | {"last_session": time.perf_counter() - wall}
-        write_json(kept, clock, overwrite=True)
+    clock = place / "start.json"
+    if not (place / "result.json").exists() or load_result(place).settings != settings:
+        begun = time.perf_counter()
+        initial = kept_start(place, lambda: start(dims))
+        if not clock.exists():
+            write_json(clock, {"seconds": time.perf_counter() - begun})
+        with potential_forces(MODEL, workers) as forces:
+            resume = (place / "state" / "run.json").exists()
+            run_sscha(initial, forces, settings, place, resume, progress=True)
     timings = json.loads((place / "timings.json").read_text())
-    timings["start"] = json.loads(kept.read_text())["seconds"]
-    return figures(result, {kind: timings.get(kind, 0.0) for kind in KINDS})
+    timings["start"] = json.loads(clock.read_text())["seconds"]
+    return figures(load_result(place), {kind: timings.get(kind, 0.0) for kind in KINDS})
 
 
 def figures(result: SschaResult, timings: dict[str, float]) -> dict:

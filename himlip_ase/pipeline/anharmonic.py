@@ -134,17 +134,20 @@ def _grid(
 ) -> SschaResult:
     from himlip_ase.calculator import HiMLIPCalculator
     from himlip_ase.phonons.harmonic import harmonic_force_constants
+    from himlip_ase.sscha.initial import kept_start
     from himlip_ase.sscha.loop import run_sscha
 
     logger.info("grid %s: harmonic start from the potential", "×".join(map(str, grid)))
     calculator = HiMLIPCalculator(load_trained(context))
-    own = harmonic_force_constants(start.primitive, calculator, grid).dynamical_matrices()
-    place = folder / grid_name(grid)
-    return _one(
-        place,
-        hash_inputs(key, list(grid)),
-        lambda resume: run_sscha(own, forces, context.config.sscha, place, resume, progress=True),
-    )
+    place, settings = folder / grid_name(grid), context.config.sscha
+
+    def run(resume: bool) -> SschaResult:
+        own = kept_start(
+            place, lambda: harmonic_force_constants(start.primitive, calculator, grid).dynamical_matrices()
+        )
+        return run_sscha(own, forces, settings, place, resume, progress=True)
+
+    return _one(place, hash_inputs(key, list(grid)), run)
 
 
 def _write_phonopy(result: SschaResult, folder: Path) -> None:

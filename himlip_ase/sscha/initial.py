@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,3 +61,19 @@ def positive_definite_start(harmonic: DynamicalMatrices) -> tuple[DynamicalMatri
         )
     start = DynamicalMatrices(symmetric.primitive, symmetric.dims, symmetric.qpoints, matrices)
     return start, np.array(changed, dtype=float).reshape(-1, 4)
+
+
+def kept_start(folder: Path, make: Callable[[], DynamicalMatrices]) -> DynamicalMatrices:
+    """Matrices that a run in `folder` starts from: those kept there, else new ones, kept as ``start.npz``.
+
+    Harmonic matrices that are computed again differ by rounding, and a run is only continued from the very
+    matrices that it was begun with.
+    """
+    from himlip_ase.sscha.state import load_arrays, pack, save_arrays, unpack
+
+    path = folder / "start.npz"
+    if path.exists():
+        return unpack("start", load_arrays(path))
+    found = make()
+    save_arrays(path, pack("start", found))
+    return found
