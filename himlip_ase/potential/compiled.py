@@ -45,7 +45,7 @@ class CompiledProduct:
         self._graph = graph
         example = (*self._tensors(graph), torch.zeros_like(graph.positions))
         with without_blocks():
-            steps = make_fx(self._product)(*example)
+            steps = make_fx(lambda *tensors: self._product(*tensors))(*example)
         steps.graph.eliminate_dead_code()
         steps.recompile()
         self._run = torch.compile(steps, dynamic=False)
