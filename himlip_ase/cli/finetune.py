@@ -34,6 +34,14 @@ def finetune(
         list[Path] | None,
         typer.Option("--validation", help="Labels that choose the epoch; else a share is held out."),
     ] = None,
+    validation_hessian: Annotated[
+        list[Path] | None,
+        typer.Option("--validation-hessian", help="Hessians that judge and stop it (watch: hessian)."),
+    ] = None,
+    replay: Annotated[
+        list[Path] | None,
+        typer.Option("--replay", help="Labels of the base's training, replayed against forgetting."),
+    ] = None,
     no_hessian: Annotated[
         bool, typer.Option("--no-hessian", help="Leave the Hessian out of the loss.")
     ] = False,
@@ -111,6 +119,8 @@ def finetune(
             result = run(
                 frames, hessians, base=start, settings=settings, folder=out, network=network,
                 validation=judged, resume=resume, overwrite=overwrite, on_epoch=on_epoch,
+                validation_hessians=[read_hessian(path) for path in validation_hessian or []],
+                replay=read_labels(replay) if replay else (),
             )  # fmt: skip
         _tell(result.report["summary"])
         start = result.model

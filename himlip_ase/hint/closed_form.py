@@ -71,7 +71,7 @@ class ClosedFormSettings:
     hessian_pairs: int = 64
     force_scale: float | None = 1.5
     fold_hessians: bool = True
-    iterations: int = 60
+    iterations: int = 40
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -309,8 +309,8 @@ def _scaled(sums: NormalEquations, scales: Tensor) -> NormalEquations:
 def maximise_evidence(
     sums: dict[str, NormalEquations],
     noise: Noise | None = None,
-    iterations: int = 60,
-    tolerance: float = 1e-3,
+    iterations: int = 40,
+    tolerance: float = 5e-3,
 ) -> _Evidence:
     """Precisions α of the prior and β_t of the labels by MacKay's fixed point, and the posterior at them.
 
@@ -328,8 +328,9 @@ def maximise_evidence(
     beta = fixed or {k: min(s.count / max(s.square, 1e-30) * 10, largest[k]) for k, s in sums.items()}
     state = _Evidence(1.0, dict(beta))
     for _ in range(iterations):
-        _solve(state, sums)
-        inverse = state.root @ state.root.T
+        factor, moment = _system(state, sums)
+        inverse = torch.cholesky_inverse(factor)
+        state.mean = inverse @ moment
         shares = {k: state.beta[k] * float((inverse * s.gram).sum()) for k, s in sums.items()}
         state.effective = sum(shares.values())
         old = [state.alpha, *state.beta.values()]
@@ -341,22 +342,22 @@ def maximise_evidence(
         new = [state.alpha, *state.beta.values()]
         if all(abs(a - b) <= tolerance * a for a, b in zip(old, new, strict=True)):
             break
-    _solve(state, sums)
+    factor, moment = _system(state, sums)
+    unit = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+    state.root = torch.linalg.solve_triangular(factor, unit, upper=False).T.contiguous()
+    state.mean = state.root @ (state.root.T @ moment)
     return state
 
 
-def _solve(state: _Evidence, sums: dict[str, NormalEquations]) -> None:
-    """Posterior mean, and C with covariance C Cᵀ, at the present precisions."""
+def _system(state: _Evidence, sums: dict[str, NormalEquations]) -> tuple[Tensor, Tensor]:
+    """Cholesky factor of A, and Σ_t β_t X_tᵀ y_t, at the present precisions."""
     first = next(iter(sums.values()))
     total = state.alpha * torch.eye(len(first.gram), dtype=torch.float64, device=first.gram.device)
     moment = torch.zeros_like(first.moment)
     for kind, s in sums.items():
         total = total + state.beta[kind] * s.gram
         moment = moment + state.beta[kind] * s.moment
-    factor = torch.linalg.cholesky(total)
-    unit = torch.eye(len(total), dtype=total.dtype, device=total.device)
-    state.root = torch.linalg.solve_triangular(factor, unit, upper=False).T
-    state.mean = state.root @ (state.root.T @ moment)
+    return torch.linalg.cholesky(total), moment
 
 
 def calibrate(

@@ -69,6 +69,8 @@ def finetune(
     overwrite: bool = False,
     on_epoch: Callable[[Progress], None] | None = None,
     products: Sequence[HessianProducts] = (),
+    validation_hessians: Sequence[HessianLabel] = (),
+    replay: Sequence[LabelledFrame] = (),
 ) -> FinetuneResult:
     """Train a potential on whatever labels there are.
 
@@ -94,6 +96,10 @@ def finetune(
         Called with the Progress after each epoch.
     products : sequence of HessianProducts
         Labels of parts of Hessians: products with given vectors, columns among them.
+    validation_hessians : sequence of HessianLabel
+        Judge the model, and stop it with ``watch: hessian``; not trained on.
+    replay : sequence of LabelledFrame
+        Some of the base's own training data, trained on now and then against forgetting.
 
     Returns
     -------
@@ -118,7 +124,8 @@ def finetune(
             logger.info("Hessian of %d atoms: %s", len(part.atoms), part.name)
         trainer = Trainer(
             model, training, every, settings, held_out, path,
-            _fingerprint(training, held_out, hessians, origin, products), on_epoch,
+            _fingerprint([*training, *replay], held_out, [*hessians, *validation_hessians], origin, products),
+            on_epoch, validation_hessians, replay,
         )  # fmt: skip
         if resume:
             trainer.load()

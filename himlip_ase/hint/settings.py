@@ -53,6 +53,11 @@ class TrainingSettings:
         Epochs between validations; None: about a hundred a run.
     patience : int or None
         Validations without improvement after which training ends. None: never.
+    watch : {"score", "energy", "forces", "stress", "hessian"}
+        Which validation loss chooses the epoch that is kept and counts for `patience`: the weighted sum, or
+        that of one kind of label.
+    replay_every, replay_weight : int, float
+        With frames to replay (see `Trainer`): steps between two replayed batches, and their relative weight.
     checkpoint_seconds : float
         Time between checkpoints, which are written at the ends of epochs.
     seed : int
@@ -85,6 +90,9 @@ class TrainingSettings:
     validation_fraction: float = 0.1
     validate_every: int | None = None
     patience: int | None = None
+    watch: Literal["score", "energy", "forces", "stress", "hessian"] = "score"
+    replay_every: int = 4
+    replay_weight: float = 1.0
     checkpoint_seconds: float = 30.0
     seed: int = 0
     device: str = "auto"
@@ -95,7 +103,15 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         if self.epochs is None and self.max_minutes is None:
             raise InputError("training has no end: give epochs or max_minutes (--epochs, --minutes)")
-        for name in ("epochs", "batch_size", "hessian_every", "probes", "validate_every", "patience"):
+        for name in (
+            "epochs",
+            "batch_size",
+            "hessian_every",
+            "probes",
+            "validate_every",
+            "patience",
+            "replay_every",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} = {value}; it must be at least 1")
@@ -110,6 +126,7 @@ class TrainingSettings:
         for name, allowed in (
             ("optimizer", ("adam", "adamw")),
             ("schedule", ("cosine", "plateau", "constant")),
+            ("watch", ("score", "energy", "forces", "stress", "hessian")),
         ):
             if getattr(self, name) not in allowed:
                 raise InputError(f"unknown {name} {getattr(self, name)!r}; allowed: {', '.join(allowed)}")

@@ -79,6 +79,11 @@ class Trainer:
         Identifies model and labels; a checkpoint of another is refused.
     on_epoch : callable, optional
         Called with the Progress after each epoch.
+    validation_hessians : sequence of HessianLabel or HessianProducts
+        Hessians that are not trained on and judge the model; those of the training if there are none.
+    replay : sequence of LabelledFrame
+        Frames of the base model's own training, a batch of which is learnt from in every `replay_every`-th
+        step against forgetting: forces and stresses only, because energies of two levels of theory differ.
     """
 
     def __init__(
@@ -91,6 +96,8 @@ class Trainer:
         folder: Path | None = None,
         fingerprint: str = "",
         on_epoch: Callable[[Progress], None] | None = None,
+        validation_hessians: Sequence[HessianLabel | HessianProducts] = (),
+        replay: Sequence[LabelledFrame] = (),
     ) -> None:
         if not training and not hessians:
             raise InputError("nothing to train on: neither frames nor Hessians")
@@ -115,7 +122,9 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
         fixed = torch.Generator().manual_seed(settings.seed + 1)
-        self.fixed_probes = [h.draw("rademacher", VALIDATION_PROBES, fixed) for h in self.hessians]
+        judges = [HessianItem.of(h, model, self.device) for h in validation_hessians] or self.hessians
+        self.judges = [(h, h.draw("rademacher", VALIDATION_PROBES, fixed)) for h in judges]
+        self.replay = FrameStore(replay, model, settings.loss, self.device) if len(replay) else None
 
     # -- schedules -------------------------------------------------------------------------------------------
 
@@ -181,6 +190,10 @@ class Trainer:
             total += float(loss.detach())
             self.check_finite(total, parts)
             loss.backward()
+        if self.replay is not None and self.progress.step % s.replay_every == 0:
+            parts["replay"] = self._replay(self.replay)
+            total += parts["replay"]
+            self.check_finite(total, parts)
         if self.hessians and self.progress.step % s.hessian_every == 0 and s.loss.hessian > 0:
             item = self.hessians[(self.progress.step // s.hessian_every) % len(self.hessians)]
             loss = self.hessian_loss(item, item.draw(s.probe, s.probes, self.generator))
@@ -195,6 +208,16 @@ class Trainer:
         self._update_ema()
         self.progress.step += 1
         return parts | {"loss": total}
+
+    def _replay(self, store: FrameStore) -> float:
+        """Gradient of the loss of a random batch of old frames; its value."""
+        count = min(self.settings.batch_size, len(store))
+        chosen = torch.randint(len(store), (count,), generator=self.generator).tolist()
+        losses = self.frame_losses(store.batch(chosen))
+        kept = [self._weight(k) * v for k, v in losses.items() if k != "energy"]
+        loss = self.settings.replay_weight * torch.stack(kept).sum()
+        loss.backward()
+        return float(loss.detach())
 
     def check_finite(self, value: float, parts: dict[str, float]) -> None:
         """Raise TrainingDiverged, naming the parts of the loss, unless `value` is finite."""
@@ -220,16 +243,16 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Unweighted losses of the averaged weights on the validation frames and the Hessians.
 
-        The Hessians are those of the training set, on fixed probes: there is hardly ever a second one.
+        The Hessians, on fixed probes, are those given for validation, or else those of the training.
         """
         with self.averaged_weights():
             sums: dict[str, float] = {}
             for batch in self.validation:
                 for key, value in self.frame_losses(batch, create_graph=False).items():
                     sums[key] = sums.get(key, 0.0) + float(value.detach()) / len(self.validation)
-            for item, drawn in zip(self.hessians, self.fixed_probes, strict=True):
+            for item, drawn in self.judges:
                 value = self.hessian_loss(item, drawn, create_graph=False)
-                sums["hessian"] = sums.get("hessian", 0.0) + float(value.detach()) / len(self.hessians)
+                sums["hessian"] = sums.get("hessian", 0.0) + float(value.detach()) / len(self.judges)
         sums["score"] = sum(self._weight(k) * v for k, v in sums.items())
         return sums
 
@@ -242,9 +265,15 @@ class Trainer:
         values = self.validate()
         if not math.isfinite(values["score"]):
             self.check_finite(values["score"], values)
-        improved = values["score"] < p.best_score * (1 - LEAST_IMPROVEMENT)
-        if values["score"] < p.best_score:
-            p.best_score, p.best_epoch = values["score"], p.epoch
+        if self.settings.watch not in values:
+            raise InputError(
+                f"watch is {self.settings.watch!r}, but validation has only {', '.join(sorted(values))}; "
+                "give labels of that kind, or watch score"
+            )
+        watched = values[self.settings.watch]
+        improved = watched < p.best_score * (1 - LEAST_IMPROVEMENT)
+        if watched < p.best_score:
+            p.best_score, p.best_epoch = watched, p.epoch
             self.best = {k: v.clone() for k, v in self.ema.items()}
         if improved:
             p.stale = p.plateau_stale = 0
@@ -289,7 +318,8 @@ class Trainer:
             if self.on_epoch:
                 self.on_epoch(p)
         p.elapsed, self._started = self._elapsed(), time.monotonic()
-        chosen = self.best if (self.validation and self.best) else self.ema
+        judged = bool(self.validation) or (s.watch == "hessian" and bool(self.judges))
+        chosen = self.best if (judged and self.best) else self.ema
         with torch.no_grad():
             for key, parameter in self.parameters.items():
                 parameter.copy_(chosen[key])

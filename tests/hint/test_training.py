@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,6 @@ from himlip_ase.hint.evaluate import evaluate_labels, hessian_errors
 from himlip_ase.hint.finetune import finetune, split_frames
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.losses import LossWeights
-from himlip_ase.hint.projections import draw_probes
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.state import read_history
 from himlip_ase.hint.training import Trainer, TrainingDiverged
@@ -80,8 +80,8 @@ def test_gradient_of_the_hessian_loss_is_its_finite_difference(frames, label) ->
         for parameter in model.parameters():  # the readout starts from zero
             parameter += 0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
     item = trainer.hessians[0]
-    vectors = draw_probes("rademacher", len(label.atoms), 2, torch.Generator().manual_seed(0))
-    trainer.hessian_loss(item, vectors).backward()
+    drawn = item.draw("rademacher", 2, torch.Generator().manual_seed(0))
+    trainer.hessian_loss(item, drawn).backward()
     checked = 0
     for parameter in model.parameters():
         if parameter.grad is None or not parameter.grad.abs().max() > 1e-3:
@@ -92,7 +92,7 @@ def test_gradient_of_the_hessian_loss_is_its_finite_difference(frames, label) ->
         values = []
         for sign in (1, -1):
             flat[k] = kept + sign * step
-            values.append(float(trainer.hessian_loss(item, vectors, create_graph=False)))
+            values.append(float(trainer.hessian_loss(item, drawn, create_graph=False)))
         flat[k] = kept
         numeric = (values[0] - values[1]) / (2 * step)
         assert float(parameter.grad.view(-1)[k]) == pytest.approx(numeric, rel=1e-5)
@@ -324,3 +324,36 @@ def test_report_and_card_are_plain_json(frames, label, tmp_path: Path) -> None:
     write_errors(errors, tmp_path / "eval")
     with pytest.raises(InputError, match="--overwrite"):
         write_errors(errors, tmp_path / "eval")
+
+
+def test_replay_keeps_what_the_base_knew() -> None:
+    """Fine-tuned on other structures, the model forgets its first ones less when they are replayed."""
+    cube = bulk("Cu", "fcc", a=3.7, cubic=True)
+    old = [toy_frame(atoms) for atoms in rattled(cube, 6, 0.25)]
+    dense = bulk("Cu", "fcc", a=3.2, cubic=True)
+    new = [toy_frame(atoms) for atoms in rattled(dense, 4, 0.05, seed=5)]
+    settings = TrainingSettings(epochs=60, batch_size=3, validation_fraction=0, device="cpu", replay_every=1)
+    base = finetune(old, settings=settings, network=SMALL).model
+    errors = {}
+    for name, replay in (("without", []), ("with", old)):
+        model = finetune(new, base=copy.deepcopy(base), settings=settings, replay=replay).model
+        errors[name] = evaluate_labels(model, old).sets["toy"].forces.rmse
+    assert errors["with"] < 0.8 * errors["without"]
+
+
+def test_a_hessian_that_is_not_trained_on_stops_and_chooses() -> None:
+    cube = bulk("Cu", "fcc", a=3.7, cubic=True)
+    frames = [toy_frame(atoms) for atoms in rattled(cube, 4, 0.1)]
+    settings = TrainingSettings(
+        epochs=40, batch_size=4, validation_fraction=0, device="cpu", watch="hessian", validate_every=1,
+        patience=3, learning_rate=3e-2,
+    )  # fmt: skip
+    trainer = Trainer(HiMLIP(SMALL, seed=1), frames, [], settings, validation_hessians=[toy_label(cube)])
+    progress = trainer.run()
+    watched = [row["val_hessian"] for row in progress.history]
+    assert progress.best_score == min(watched)
+    assert trainer.validate()["hessian"] >= 0
+    assert "no improvement" in progress.finished or progress.epoch == 40
+    assert progress.best_epoch == progress.history[watched.index(min(watched))]["epoch"]
+    with pytest.raises(InputError, match="watch score"):
+        Trainer(HiMLIP(SMALL, seed=1), frames, [], settings).run()
