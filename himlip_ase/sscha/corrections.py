@@ -10,7 +10,6 @@ from scipy.sparse.linalg import LinearOperator, gmres
 from himlip_ase.errors import CalculationError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha.ensemble import Ensemble
-from himlip_ase.sscha.evaluation import Arrays
 from himlip_ase.sscha.residual import Projection, frequency_changes, standard_error
 from himlip_ase.sscha.sampling import HarmonicDistribution
 
@@ -61,6 +60,36 @@ class Corrections:
     change: np.ndarray
     frequencies_cm: np.ndarray
     frequencies_sigma_cm: np.ndarray
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Reference − potential on n configurations.
+
+    Attributes
+    ----------
+    displacements : ndarray, shape (n, N, 3)
+        Å from the centroids of the auxiliary.
+    energies : ndarray, shape (n,)
+        eV per supercell, each side above its own energy of the centroids.
+    forces : ndarray, shape (n, N, 3)
+        eV/Å.
+    weights : ndarray, shape (n,)
+        Importance weights.
+    paired : bool
+        Whether rows 2k and 2k+1 are opposites, which are kept together.
+    """
+
+    displacements: np.ndarray
+    energies: np.ndarray
+    forces: np.ndarray
+    weights: np.ndarray
+    paired: bool = True
+
+    def leave_one_out(self) -> np.ndarray:
+        """Masks (m, n) that each leave one pair, or one configuration, out."""
+        size = 2 if self.paired else 1
+        return np.repeat(~np.eye(len(self.energies) // size, dtype=bool), size, axis=1)
 
 
 @dataclass(frozen=True)
@@ -195,16 +224,14 @@ def _of_difference(
 def correct(
     distribution: HarmonicDistribution,
     ensemble: Ensemble,
-    chosen: np.ndarray,
-    reference: Arrays,
+    differences: Differences,
     group: Projection,
     n_blocks: int,
     weights: np.ndarray,
 ) -> Corrections:
     """Corrected averages; parameters as :func:`himlip_ase.sscha.verify.verify`.
 
-    `reference` holds the n rows of `chosen`, energies above the reference's static lattice.  The errors of
-    the two parts are added in quadrature, right for n ≪ N.
+    The errors of the two parts are added in quadrature, right for n ≪ N.
     """
     averages = _Averages(distribution, group)
     blocks = _of_potential(averages, ensemble, weights, n_blocks)
@@ -212,15 +239,12 @@ def correct(
     ours = np.array([block.matrices for block in blocks])
     mean = np.tensordot(shares, ours, 1)
 
-    moved = averages.at_q(ensemble.displacements[chosen])
-    energies = reference.energies - (ensemble.energies[chosen] - ensemble.static_energy)
-    forces = reference.forces - ensemble.forces[chosen]
-    raw = _of_difference(averages, moved, energies, forces, weights[chosen])
+    moved = averages.at_q(differences.displacements)
+    energies, forces, heights = differences.energies, differences.forces, differences.weights
+    raw = _of_difference(averages, moved, energies, forces, heights)
     deleted = [
-        _of_difference(
-            averages, moved[keep], energies[keep], forces[keep], weights[chosen][keep], raw.matrices
-        )
-        for keep in np.repeat(~np.eye(len(chosen) // 2, dtype=bool), 2, axis=1)
+        _of_difference(averages, moved[keep], energies[keep], forces[keep], heights[keep], raw.matrices)
+        for keep in differences.leave_one_out()
     ]
     theirs = np.array([part.matrices for part in deleted])
     # fitting and averaging on the same configurations leaves a bias of order 1/n, which the jackknife removes

@@ -12,6 +12,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
 from himlip_ase.sscha.hessian import acoustic
 from himlip_ase.sscha.result import SschaResult
+from himlip_ase.sscha.stars import inequivalent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,15 +100,8 @@ def plot_frequencies(ax: Axes, result: SschaResult) -> Axes:
 
 
 def irreducible(result: SschaResult) -> list[int]:
-    """One q-point of each set that symmetry makes equivalent: the first with its frequencies and errors."""
-    seen: list[np.ndarray] = []
-    kept = []
-    for index, frequencies in enumerate(result.frequencies()):
-        lengths = np.concatenate([frequencies, result.auxiliary_sigma_cm[index]])
-        if not any(np.allclose(lengths, other, rtol=1e-6, atol=1e-4) for other in seen):
-            seen.append(lengths)
-            kept.append(index)
-    return kept
+    """One q-point of each set that symmetry makes equivalent."""
+    return [index for index, _ in inequivalent(result.frequencies())]
 
 
 def plot_error_bars(ax: Axes, result: SschaResult) -> Axes:

@@ -8,6 +8,7 @@ from himlip_ase.sscha.ensemble import Ensemble
 from himlip_ase.sscha.hessian import acoustic
 from himlip_ase.sscha.result import SschaResult
 from himlip_ase.sscha.sampling import HarmonicDistribution
+from himlip_ase.sscha.stars import inequivalent
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 
@@ -24,8 +25,10 @@ def describe(result: SschaResult) -> list[str]:
         lines.append(f"pressure       {pressure:.2f} ± {error:.2f} GPa")
     lines.append("frequencies (cm⁻¹): q, auxiliary, free-energy Hessian")
     auxiliary, hessian = result.frequencies(), result.hessian_frequencies()
-    for index, q in enumerate(result.auxiliary.qpoints):
-        lines.append(f"q = ({q[0]:.3g}, {q[1]:.3g}, {q[2]:.3g})")
+    for index, count in inequivalent(auxiliary):
+        q = result.auxiliary.qpoints[index]
+        more = f" and {count - 1} like it" if count > 1 else ""
+        lines.append(f"q = ({q[0]:.3g}, {q[1]:.3g}, {q[2]:.3g}){more}")
         lines.append(f"  auxiliary  {_row(auxiliary[index], result.auxiliary_sigma_cm[index])}")
         if hessian is not None and result.hessian_sigma_cm is not None:
             lines.append(f"  Hessian    {_row(hessian[index], result.hessian_sigma_cm[index])}")
@@ -63,7 +66,8 @@ def describe_ensemble(distribution: HarmonicDistribution, ensemble: Ensemble) ->
 
 
 def _row(values: np.ndarray, errors: np.ndarray) -> str:
-    return " ".join(f"{value:.0f}±{error:.0f}" for value, error in zip(values, errors, strict=True))
+    whole = np.rint(values) + 0.0  # no minus zero
+    return " ".join(f"{value:.0f}±{error:.0f}" for value, error in zip(whole, errors, strict=True))
 
 
 def _instabilities(result: SschaResult, hessian: np.ndarray, sigma: np.ndarray) -> list[str]:

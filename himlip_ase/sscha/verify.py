@@ -31,12 +31,13 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
-from himlip_ase.sscha.corrections import Corrections, correct, jackknife
+from himlip_ase.sscha.corrections import Corrections, Differences, correct, jackknife
 from himlip_ase.sscha.deviations import Deviation, energy_deviation, force_deviations
 from himlip_ase.sscha.ensemble import Ensemble
 from himlip_ase.sscha.evaluation import Arrays, Evaluate, checked
 from himlip_ase.sscha.residual import Projection
 from himlip_ase.sscha.sampling import HarmonicDistribution
+from himlip_ase.sscha.stars import inequivalent
 
 FEWEST = 10
 """Configurations without which a jackknife is no error bar."""
@@ -150,23 +151,85 @@ def verify(
         )
     part = ensemble.part(chosen)
     ours = Arrays(part.energies - ensemble.static_energy, part.forces, part.stresses)
-    theirs = Arrays(
-        reference.energies[:n] - reference.energies[n],
-        reference.forces[:n],
-        None if reference.stresses is None else reference.stresses[:n],
-    )
+    theirs = _above_static(reference)
     weights = np.ones(len(ensemble)) if weights is None else np.asarray(weights, dtype=float)
-    stress, stress_sigma = _stress(ours, theirs, weights[chosen])
-    n_atoms = ensemble.forces.shape[1]
+    differences = _differences(part.displacements, ours, theirs, weights[chosen], paired=True)
+    corrections = correct(distribution, ensemble, differences, group, n_blocks, weights)
+    return _verification(distribution, chosen, ours, theirs, differences, corrections)
+
+
+def verify_on_labels(
+    distribution: HarmonicDistribution,
+    ensemble: Ensemble,
+    displacements: np.ndarray,
+    potential: Arrays,
+    reference: Arrays,
+    group: Projection,
+    n_blocks: int = 20,
+    weights: np.ndarray | None = None,
+) -> Verification:
+    """Correct the averages over an ensemble with reference calculations that were not chosen from it.
+
+    For labelled supercells from a similar Gaussian, such as a validation set drawn from an earlier
+    auxiliary: the linear part of the difference is fitted to them, which depends little on where they were
+    drawn, and averaged over the present Gaussian; the rest is averaged over them as they are.
+
+    Parameters
+    ----------
+    distribution, ensemble, group, n_blocks
+        As :func:`verify`.
+    displacements : ndarray, shape (n, N, 3)
+        Of the labelled supercells from the centroids of `distribution`, Å.
+    potential, reference : Arrays
+        Both sides on these supercells and, last, on the centroids.
+    weights : ndarray, shape (n,), optional
+        Importance weights of the labelled supercells, if the Gaussian they came from is known.
+    """
+    n = len(displacements)
+    if len(reference.energies) != n + 1 or len(potential.energies) != n + 1:
+        raise InputError(
+            f"{n} labelled supercells need {n + 1} energies on each side, the last on the centroids; got "
+            f"{len(potential.energies)} and {len(reference.energies)}"
+        )
+    ours, theirs = _above_static(potential), _above_static(reference)
+    weights = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+    differences = _differences(displacements, ours, theirs, weights, paired=False)
+    corrections = correct(distribution, ensemble, differences, group, n_blocks, np.ones(len(ensemble)))
+    return _verification(distribution, np.arange(n), ours, theirs, differences, corrections)
+
+
+def _above_static(found: Arrays) -> Arrays:
+    """All but the last row, energies above the last."""
+    stresses = None if found.stresses is None else found.stresses[:-1]
+    return Arrays(found.energies[:-1] - found.energies[-1], found.forces[:-1], stresses)
+
+
+def _differences(
+    displacements: np.ndarray, ours: Arrays, theirs: Arrays, weights: np.ndarray, paired: bool
+) -> Differences:
+    return Differences(
+        displacements, theirs.energies - ours.energies, theirs.forces - ours.forces, weights, paired
+    )
+
+
+def _verification(
+    distribution: HarmonicDistribution,
+    chosen: np.ndarray,
+    ours: Arrays,
+    theirs: Arrays,
+    differences: Differences,
+    corrections: Corrections,
+) -> Verification:
+    stress, stress_sigma = _stress(ours, theirs, differences)
     return Verification(
         np.asarray(chosen),
         ours,
         theirs,
-        energy_deviation(n_atoms, ours.energies, theirs.energies),
+        energy_deviation(ours.forces.shape[1], ours.energies, theirs.energies),
         force_deviations(distribution.supercell.get_chemical_symbols(), ours.forces, theirs.forces),
         stress,
         stress_sigma,
-        correct(distribution, ensemble, chosen, theirs, group, n_blocks, weights),
+        corrections,
     )
 
 
@@ -187,14 +250,17 @@ def verify_with(
     return verify(distribution, ensemble, chosen, reference, group, n_blocks, weights)
 
 
-def _stress(ours: Arrays, theirs: Arrays, weights: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _stress(
+    ours: Arrays, theirs: Arrays, differences: Differences
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Mean of reference − potential and its error."""
     if ours.stresses is None or theirs.stresses is None:
         return None, None
-    shares = weights.reshape(-1, 2).sum(axis=1) / weights.sum()
-    inner = weights.reshape(-1, 2, 1) / weights.reshape(-1, 2, 1).sum(axis=1, keepdims=True)
-    pairs = (inner * (theirs.stresses - ours.stresses).reshape(-1, 2, 6)).sum(axis=1)
-    deleted = (shares @ pairs - shares[:, None] * pairs) / (1 - shares[:, None])
-    return shares @ pairs, jackknife(deleted)
+    values, weights = theirs.stresses - ours.stresses, differences.weights
+    deleted = np.array(
+        [np.average(values[keep], axis=0, weights=weights[keep]) for keep in differences.leave_one_out()]
+    )
+    return np.average(values, axis=0, weights=weights), jackknife(deleted)
 
 
 def describe_verification(found: Verification, auxiliary: DynamicalMatrices) -> list[str]:
@@ -226,10 +292,13 @@ def describe_verification(found: Verification, auxiliary: DynamicalMatrices) -> 
         f"by more than {CLEAR:g} errors"
     )
     lines.append("frequencies (cm⁻¹): q, auxiliary, corrected")
-    for q, old, new, sigma in zip(
-        auxiliary.qpoints, auxiliary.frequencies(), c.frequencies_cm, c.frequencies_sigma_cm, strict=True
-    ):
-        lines.append(f"q = ({q[0]:.3g}, {q[1]:.3g}, {q[2]:.3g})")
-        lines.append("  auxiliary  " + " ".join(f"{value:.0f}" for value in old))
-        lines.append("  corrected  " + " ".join(f"{v:.0f}±{s:.0f}" for v, s in zip(new, sigma, strict=True)))
+    old = auxiliary.frequencies()
+    for index, count in inequivalent(old, c.frequencies_cm):
+        q = auxiliary.qpoints[index]
+        lines.append(
+            f"q = ({q[0]:.3g}, {q[1]:.3g}, {q[2]:.3g})" + (f" and {count - 1} like it" if count > 1 else "")
+        )
+        lines.append("  auxiliary  " + " ".join(f"{abs(value):.0f}" for value in old[index]))
+        row = zip(c.frequencies_cm[index], c.frequencies_sigma_cm[index], strict=True)
+        lines.append("  corrected  " + " ".join(f"{v:.0f}±{s:.0f}" for v, s in row))
     return lines

@@ -23,7 +23,14 @@ from himlip_ase.sscha.initial import positive_definite_start
 from himlip_ase.sscha.residual import residual
 from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.verify import choose, describe_verification, verification_images, verify, verify_with
+from himlip_ase.sscha.verify import (
+    choose,
+    describe_verification,
+    verification_images,
+    verify,
+    verify_on_labels,
+    verify_with,
+)
 
 from .toy import BondCrystal, HarmonicCrystal, cscl
 
@@ -160,6 +167,31 @@ def test_reweighted_ensembles_are_corrected_too(distribution, group):
     assert np.sqrt((z**2).mean()) < 2
     sigma = np.hypot(found.free_energy_sigma, direct.free_energy_sigma)
     assert abs(found.free_energy - direct.free_energy) < 3 * sigma
+
+
+def test_labels_from_a_similar_gaussian_correct_too(distribution, group):
+    """A validation set drawn from matrices 15 % stiffer, and its importance weights."""
+    potential, truth = crystal(POTENTIAL), crystal(TRUTH)
+    ensemble = draw_ensemble(distribution, 400, stream(2, 1), potential)
+    stiff = HarmonicDistribution(changed(distribution, 0.15 * distribution.dynamical.matrices))
+    moved = stiff.displacements(30, 5)
+    images = verification_images(distribution, moved)
+    ours, theirs = (
+        Arrays(*(np.asarray(a) for a in vars(side(images)).values())) for side in (potential, truth)
+    )
+    direct = verify_with(distribution, ensemble, truth, group, n=200).corrections
+    found = verify_on_labels(distribution, ensemble, moved, ours, theirs, group)
+    moving = direct.change_sigma_cm > 1e-6
+    c = found.corrections
+    assert np.abs(direct.change_cm[moving]).min() > 5  # there is something to find
+    difference = (c.change_cm - direct.change_cm)[moving]
+    assert np.sqrt((difference**2).mean()) < 0.3 * np.sqrt((direct.change_cm[moving] ** 2).mean())
+    sigma = np.hypot(c.free_energy_sigma, direct.free_energy_sigma)
+    assert abs(c.free_energy - direct.free_energy) < 4 * sigma
+    assert len(found.chosen) == 30 and found.stress_sigma is not None
+    with pytest.raises(InputError, match="31 energies"):
+        short = Arrays(theirs.energies[:-1], theirs.forces[:-1], None)
+        verify_on_labels(distribution, ensemble, moved, ours, short, group)
 
 
 def test_choice_keeps_pairs_and_grows():
