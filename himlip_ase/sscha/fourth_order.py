@@ -19,7 +19,7 @@ linear response of the ensemble itself is taken out of δf; this is the subtract
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -290,11 +290,14 @@ class FourthOrder:
     mixed: np.ndarray
     components: int
 
-    def apply(self, vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """On the columns of (size, c), with configurations weighted by `weights` (of sum 1)."""
-        weights = weights[:, None, None]
-        total = _contract(self.mixed, weights * (self.squares @ vectors))
-        total += _contract(self.squares, weights * (self.mixed @ vectors))
+    def apply(
+        self, vectors: np.ndarray, weights: np.ndarray, parts: Sequence[slice] = (slice(None),)
+    ) -> np.ndarray:
+        """On the columns of (size, c), configurations weighted by `weights`; of some of them, if asked."""
+        total = np.zeros_like(vectors)
+        for part in parts:
+            weight, a, s = weights[part, None, None], self.squares[part], self.mixed[part]
+            total += _contract(s, weight * (a @ vectors)) + _contract(a, weight * (s @ vectors))
         return -total / (2 * self.components)
 
 

@@ -28,7 +28,7 @@ from himlip_ase.sscha.fourth_order import (
 from himlip_ase.sscha.little_group import GridSymmetry, LittleOperation, grid_modes, multiplets
 from himlip_ase.sscha.pair_space import PairSpace
 from himlip_ase.sscha.residual import Residual
-from himlip_ase.sscha.response import Response, influences, respond
+from himlip_ase.sscha.response import Response, bias, influences, respond
 from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.units import signed_frequencies_cm
@@ -79,30 +79,16 @@ class HessianEstimate:
 
 @dataclass(frozen=True, eq=False)
 class _Point:
-    """An irreducible q: its star, its responses, and what they were made from."""
+    """The responses of an irreducible q, and what they were made from."""
 
-    q: int
-    star: dict[int, LittleOperation]
     space: PairSpace
     responses: list[Response]
+    biases: list[np.ndarray]
+    arms: list[EnsembleWaves]
 
     def correction(self) -> np.ndarray:
         """Mass-reduced correction to the auxiliary at q, (3n, 3n), eV/Å²/amu."""
         return np.sum([r.matrix(r.coefficients()) for r in self.responses], axis=0)
-
-    def bias(self, weights: np.ndarray, blocks: list[slice], generator: np.random.Generator) -> np.ndarray:
-        """Mean change of the correction on halves of the ensemble: as much again as its bias on the whole."""
-        total, whole = np.zeros_like(self.correction()), self.correction()
-        if len(blocks) < 2:
-            return total
-        for _ in range(HALVINGS):
-            for half in np.array_split(generator.permutation(len(blocks)), 2):
-                own = np.zeros_like(weights)
-                for block in half:
-                    own[blocks[block]] = weights[blocks[block]]
-                part = np.sum([r.matrix(r.on_blocks(half, own)) for r in self.responses], axis=0)
-                total += (part - whole) / (2 * HALVINGS)
-        return total
 
 
 def free_energy_hessian(
@@ -144,8 +130,11 @@ def free_energy_hessian(
     symmetry = GridSymmetry(group, distribution.dynamical.primitive.cell.array, grid_modes(distribution))
     waves = ensemble_waves(symmetry.modes, ensemble, group if subtract_response else None, weights)
     blocks = [slice(0, len(ensemble))]
-    points = [_point(symmetry, q, star, waves, fourth, blocks)[0] for q, star in irreducible(symmetry)]
-    corrections = {point.q: point.correction() for point in points}
+    corrections, points = {}, []
+    for q, star in irreducible(symmetry):
+        point = _point(symmetry, q, waves, fourth, blocks, np.random.default_rng(0))
+        corrections[q] = point.correction()
+        points.append((q, star))
     return _plus(distribution.dynamical, _over_stars(distribution, symmetry, corrections, points))
 
 
@@ -163,46 +152,42 @@ def irreducible(symmetry: GridSymmetry) -> list[tuple[int, dict[int, LittleOpera
 def _point(
     symmetry: GridSymmetry,
     q: int,
-    star: dict[int, LittleOperation],
     waves: EnsembleWaves,
     fourth: bool,
     blocks: list[slice],
-) -> tuple[_Point, list[EnsembleWaves]]:
-    """The responses of one q, and the ensemble turned to the arms of its star."""
+    generator: np.random.Generator,
+) -> _Point:
+    """The responses of one q."""
     operations = symmetry.operations(q)
     space = PairSpace(symmetry, q, operations)
     bases = [space.basis(multiplet) for multiplet in multiplets(symmetry, q, operations)]
     arms = [turned(waves, symmetry, operation) for operation in symmetry.arms(q)]
-    thirds = third_order_blocks(arms, space, bases, blocks)
-    fourths: list[FourthOrder | None] = [None] * len(bases)
-    if fourth:
-        dimensions = [basis.multiplet.dimension for basis in bases]
-        projections = project(arms, space, dimensions, [b.tensors for b in bases], [b.slices for b in bases])
-        fourths = [
-            FourthOrder(a, s, d * len(arms)) for (a, s), d in zip(projections, dimensions, strict=True)
-        ]
-    responses = [
-        respond(basis, third, order, waves.weights)
-        for basis, third, order in zip(bases, thirds, fourths, strict=True)
-    ]
-    return _Point(q, star, space, responses), arms
+    responses, biases = [], []
+    for basis, third in zip(bases, third_order_blocks(arms, space, bases, blocks), strict=True):
+        order, d = None, basis.multiplet.dimension
+        if fourth:  # one multiplet at a time: these arrays are the largest
+            ((a, s),) = project(arms, space, [d], [basis.tensors], [basis.slices])
+            order = FourthOrder(a, s, d * len(arms))
+        responses.append(respond(basis, third, order, waves.weights))
+        biases.append(bias(responses[-1], third, order, waves.weights, blocks, HALVINGS, generator))
+    return _Point(space, responses, biases, arms)
 
 
 def _over_stars(
     distribution: HarmonicDistribution,
     symmetry: GridSymmetry,
     changes: dict[int, np.ndarray],
-    points: list[_Point],
+    points: list[tuple[int, dict[int, LittleOperation]]],
 ) -> np.ndarray:
     """Changes of Φ on the grid (..., nq, 3n, 3n) from mass-reduced ones (..., 3n, 3n) at irreducible q."""
     shape = distribution.dynamical.matrices.shape
-    blocks = np.empty((*changes[points[0].q].shape[:-2], *shape), dtype=complex)
+    blocks = np.empty((*changes[0].shape[:-2], *shape), dtype=complex)
     roots = 1 / symmetry.modes.inverse_roots
-    for point in points:
-        change = changes[point.q]
+    for q, star in points:
+        change = changes[q]
         change = (change + change.conj().swapaxes(-1, -2)) / 2 * np.outer(roots, roots)
-        for image, operation in point.star.items():
-            turn = symmetry.matrix(operation, point.q)
+        for image, operation in star.items():
+            turn = symmetry.matrix(operation, q)
             source = change.conj() if operation.conjugates else change
             blocks[..., image, :, :] = turn @ source @ turn.conj().T
     return blocks[..., distribution.grid_order, :, :]
@@ -269,35 +254,34 @@ def estimate_hessian(
     base = np.empty_like(distribution.dynamical.matrices)
     base[distribution.grid_order] = distribution.dynamical.matrices
     base = base * np.outer(symmetry.modes.inverse_roots, symmetry.modes.inverse_roots)
-    sigma, bias = (np.zeros(base.shape[:2]) for _ in range(2))
+    sigma, offset = (np.zeros(base.shape[:2]) for _ in range(2))
     corrections: dict[int, np.ndarray] = {}
     resampled: dict[int, np.ndarray] = {}
-    points: list[_Point] = []
+    points = irreducible(symmetry)
     solves = []
-    for number, (q, star) in enumerate(irreducible(symmetry), start=1):
-        point, arms = _point(symmetry, q, star, waves, fourth, blocks)
+    for number, (q, star) in enumerate(points, start=1):
+        point = _point(symmetry, q, waves, fourth, blocks, generator)
         whole = corrections[q] = point.correction()
         samples = auxiliary_noise[:, q].copy()
         for response, each in zip(
-            point.responses, influences(point.responses, arms, point.space, group), strict=True
+            point.responses, influences(point.responses, point.arms, point.space, group), strict=True
         ):
             paired = np.add.reduceat(each, np.arange(0, len(ensemble), 2))
             samples += response.matrix(np.tensordot(draws, paired, 1))
         resampled[q] = samples[:KEPT]
         spread = _frequencies(base[q] + whole + samples, q, symmetry)
         centre = _frequencies(base[q] + whole, q, symmetry)
-        excess = point.bias(waves.weights, blocks, generator)
+        excess = np.sum([r.matrix(b) for r, b in zip(point.responses, point.biases, strict=True)], axis=0)
         images = list(star)
         sigma[images] = np.sqrt(((spread - centre) ** 2).mean(axis=0))
-        bias[images] = centre - _frequencies(base[q] + whole - excess, q, symmetry)
+        offset[images] = centre - _frequencies(base[q] + whole - excess, q, symmetry)
         solves += [response.solution for response in point.responses]
-        points.append(_Point(q, star, point.space, []))
         if on_step is not None:
             on_step(number)
     return HessianEstimate(
         _plus(distribution.dynamical, _over_stars(distribution, symmetry, corrections, points)),
         sigma[distribution.grid_order],
-        bias[distribution.grid_order],
+        offset[distribution.grid_order],
         fourth,
         max(s.iterations for s in solves),
         max(s.residual for s in solves),

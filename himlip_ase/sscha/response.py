@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, minres
@@ -32,6 +33,9 @@ from himlip_ase.sscha.symmetry import SpaceGroup
 
 TOLERANCE = 1e-9
 """Relative residual of the linear solve."""
+
+LOOSE = 1e-5
+"""The same where the solution is only compared with that of the whole ensemble."""
 
 MAX_ITERATIONS = 1000
 
@@ -61,7 +65,9 @@ class Solve:
 Apply = Callable[[np.ndarray], np.ndarray]
 
 
-def solve(fourth: Apply, right: np.ndarray, start: np.ndarray | None = None) -> Solve:
+def solve(
+    fourth: Apply, right: np.ndarray, start: np.ndarray | None = None, tolerance: float = TOLERANCE
+) -> Solve:
     """(1 + √-Λ Φ⁴ √-Λ)⁻¹ on all columns of `right` at once, by conjugate gradients.
 
     Parameters
@@ -69,6 +75,8 @@ def solve(fourth: Apply, right: np.ndarray, start: np.ndarray | None = None) -> 
     fourth : callable
         Applies √-Λ Φ⁴ √-Λ to the columns of a matrix.
     right, start : ndarray, shape (size, columns)
+    tolerance : float
+        Of the relative residual.
 
     Raises
     ------
@@ -81,7 +89,7 @@ def solve(fourth: Apply, right: np.ndarray, start: np.ndarray | None = None) -> 
     residual = right.copy() if start is None else right - x - fourth(x)
     direction, squares = residual.copy(), (residual**2).sum(axis=0)
     iterations, positive = int(start is not None), True
-    while (active := np.sqrt(squares) > TOLERANCE * norms).any() and iterations < MAX_ITERATIONS:
+    while (active := np.sqrt(squares) > tolerance * norms).any() and iterations < MAX_ITERATIONS:
         image = direction + fourth(direction)
         iterations += 1
         curvature = (direction * image).sum(axis=0)
@@ -98,7 +106,7 @@ def solve(fourth: Apply, right: np.ndarray, start: np.ndarray | None = None) -> 
         x, more = _indefinite(fourth, right)
         iterations += more
     worst = float((np.linalg.norm(right - x - fourth(x), axis=0) / norms).max(initial=0.0))
-    if worst > 1e3 * TOLERANCE:
+    if worst > 1e3 * tolerance:
         raise CalculationError(
             f"the four-phonon response did not converge in {iterations} steps (residual {worst:.1e}); use "
             "more configurations, or the third order alone"
@@ -127,21 +135,18 @@ class Response:
     Attributes
     ----------
     basis : PairBasis
-    blocks : ndarray, shape (blocks, size, columns)
-        t from each block of the ensemble, times its share.
-    fourth : FourthOrder or None
+    third : ndarray, shape (size, columns)
+        t.
     solution : Solve
         x = K⁻¹t; t itself without the fourth order.
+    fourth : bool
+        Whether the fourth order is in.
     """
 
     basis: PairBasis
-    blocks: np.ndarray
-    fourth: FourthOrder | None
+    third: np.ndarray
     solution: Solve
-
-    @property
-    def third(self) -> np.ndarray:
-        return self.blocks.sum(axis=0)
+    fourth: bool
 
     @property
     def sources(self) -> slice:
@@ -165,18 +170,6 @@ class Response:
             optimize=True,
         )
 
-    def on_blocks(self, chosen: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """h from some of the blocks, whose configurations alone have a weight; the solve starts warm."""
-        share = weights.sum()
-        third = self.blocks[chosen].sum(axis=0) / share
-        fourth, start = self.fourth, self.solution.vectors
-        if fourth is None:
-            return -third.T @ third[:, self.sources]
-        found = solve(
-            lambda x: fourth.apply(x, weights / share), third[:, self.sources], start[:, self.sources]
-        )
-        return -third.T @ found.vectors
-
 
 def respond(
     basis: PairBasis, blocks: np.ndarray, fourth: FourthOrder | None, weights: np.ndarray
@@ -184,8 +177,57 @@ def respond(
     """Solve for the response of one multiplet."""
     third = blocks.sum(axis=0)
     if fourth is None:
-        return Response(basis, blocks, None, Solve(third, 0, 0.0, True))
-    return Response(basis, blocks, fourth, solve(lambda x: fourth.apply(x, weights), third))
+        return Response(basis, third, Solve(third, 0, 0.0, True), fourth=False)
+    return Response(basis, third, solve(lambda x: fourth.apply(x, weights), third), fourth=True)
+
+
+def bias(
+    response: Response,
+    blocks: np.ndarray,
+    fourth: FourthOrder | None,
+    weights: np.ndarray,
+    parts: list[slice],
+    halvings: int,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Bias of h, which is quadratic in noisy averages: halving the ensemble adds as much again.
+
+    Parameters
+    ----------
+    response : Response
+    blocks, fourth
+        What it was made from.
+    weights : ndarray, shape (n,)
+    parts : list of slice
+        The configurations of each block.
+    halvings : int
+        Random ways to halve the blocks.
+    generator : Generator
+
+    Returns
+    -------
+    ndarray, shape (columns, copies)
+        Zero if there are fewer than two blocks.
+    """
+    whole = response.coefficients()
+    if len(parts) < 2:
+        return np.zeros_like(whole)
+    total, start = np.zeros_like(whole), response.solution.vectors[:, response.sources]
+    for _ in range(halvings):
+        for half in np.array_split(generator.permutation(len(parts)), 2):
+            chosen = [parts[block] for block in half]
+            share = sum(weights[part].sum() for part in chosen)
+            third = blocks[half].sum(axis=0) / share
+            solved = third[:, response.sources]
+            if fourth is not None:
+                apply = partial(_part, fourth, weights / share, chosen)
+                solved = solve(apply, solved, start, LOOSE).vectors
+            total += (-third.T @ solved - whole) / (2 * halvings)
+    return total
+
+
+def _part(fourth: FourthOrder, weights: np.ndarray, parts: list[slice], vectors: np.ndarray) -> np.ndarray:
+    return fourth.apply(vectors, weights, parts)
 
 
 def influences(
@@ -216,7 +258,7 @@ def influences(
         change = np.einsum("nrb,nra->nba", f, a) + 2 * np.einsum("nrb,nra->nba", v, s)
         change -= _through_mean_force(response, arms, space)
         change = (change + change.swapaxes(1, 2)) / (3 * count)
-        if response.fourth is not None:
+        if response.fourth:
             quadratic = np.einsum("nrb,nra->nba", s, a)
             change -= (quadratic + quadratic.swapaxes(1, 2)) / (2 * count)
             if group is not None:
