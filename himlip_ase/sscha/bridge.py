@@ -219,6 +219,8 @@ def minimise(
         free_energy_sigma=np.real(minimizer.__fe_err__)[kept] * rydberg,
         gradient=np.array(minimizer.__gc__) * unit,
         gradient_sigma=np.array(minimizer.__gc_err__) * unit,
+        shift=np.array(minimizer.__gw__, dtype=float),
+        shift_sigma=np.full(len(minimizer.__gw__), np.nan),
         kong_liu=kong_liu[kept],
         frequencies=np.array(frequencies),
     )

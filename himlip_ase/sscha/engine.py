@@ -73,6 +73,9 @@ class Minimisation:
     gradient, gradient_sigma : ndarray, shape (g,)
         Modulus √(Σ_q |G(q)|²) of the preconditioned gradient G = Φ + Υ⟨u f⟩, symmetrised, and the modulus of
         its standard error, eV/Å²; at each point (native, g = steps + 1) or before each step (python-sscha).
+    shift, shift_sigma : ndarray, shape (g,)
+        Modulus of the preconditioned centroid gradient Φ(Γ)⁻¹⟨δf⟩, the shift still asked for, and of its
+        standard error, Å; 0 if the centroids stay (python-sscha gives no error in this unit: NaN).
     frequencies : ndarray, shape (g, 3N)
         All modes of the supercell at the same points, cm⁻¹, ascending.
     """
@@ -85,6 +88,8 @@ class Minimisation:
     free_energy_sigma: np.ndarray
     gradient: np.ndarray
     gradient_sigma: np.ndarray
+    shift: np.ndarray
+    shift_sigma: np.ndarray
     kong_liu: np.ndarray
     frequencies: np.ndarray
 

@@ -79,6 +79,8 @@ class NativeEngine:
             free_energy_sigma=np.array([point.free_energy_sigma for point in points]),
             gradient=np.array([point.gradient for point in points]),
             gradient_sigma=np.array([point.gradient_sigma for point in points]),
+            shift=np.array([point.shift for point in points]),
+            shift_sigma=np.array([point.shift_sigma for point in points]),
             kong_liu=np.array([point.kong_liu for point in points]),
             frequencies=np.array([point.trial.frequencies_cm() for point in points]),
         )

@@ -207,6 +207,9 @@ def test_a_harmonic_crystal_is_found_from_elsewhere(name, minimiser, temperature
     settings = dataclasses.replace(SETTINGS, kong_liu=0.01)
     found = engine("native", minimiser).minimise(ensemble, drawn, settings, 0.0, group)
     assert found.ended == "gradient" and found.kong_liu[-1] < 0.999
+    assert found.shift[-1] <= max(1e-7, 1e-3 * found.shift_sigma[-1])
+    distance = np.linalg.norm(truth.primitive.positions - primitive.positions)
+    assert distance / 2 - 1e-7 < found.shift[0] < 2 * distance + 1e-7  # by springs not quite the true ones
     np.testing.assert_allclose(found.auxiliary.matrices, truth.matrices, atol=1e-4)
     positions = found.auxiliary.primitive.positions
     np.testing.assert_allclose(positions, truth.primitive.positions, atol=1e-6)
