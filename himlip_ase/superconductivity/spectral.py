@@ -12,7 +12,7 @@ import numpy as np
 from himlip_ase import units
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, mass_reduced
-from himlip_ase.phonons.lattice import check_dims, commensurate_qpoints
+from himlip_ase.phonons.lattice import check_dims, commensurate_qpoints, grid_indices
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices, check_same_crystal
 from himlip_ase.superconductivity.spectrum import Problem, Spectrum
 
@@ -284,10 +284,16 @@ def _couple(
 ) -> ModeCoupling:
     n = len(primitive)
     masses = np.repeat(primitive.get_masses(), 3)
-    values, vectors = np.linalg.eigh(mass_reduced(matrices, primitive.get_masses()))
-    frequencies = units.signed_frequencies_cm(values)
+    # what is at −q is the conjugate of what is at q: half of the points are enough
+    reverse = grid_indices(-qpoints, dims)
+    half = np.flatnonzero(np.arange(len(qpoints)) <= reverse)
+    place = np.empty(len(qpoints), dtype=int)
+    place[half] = place[reverse[half]] = np.arange(len(half))
+    values, vectors = np.linalg.eigh(mass_reduced(matrices[half], primitive.get_masses()))
     z = vectors / np.sqrt(masses * units.AMU_RY)[None, :, None]
-    coupling = np.einsum("qin,qij,qjn->qn", z.conj(), g, z, optimize=True).real  # Ry
+    coupling = (z.conj() * (g[half] @ z)).sum(axis=1).real[place]  # z†Gz, Ry
+    frequencies = units.signed_frequencies_cm(values)[place]
+    vectors = vectors[place]
     omega2_ry2 = (frequencies / units.RY_CM) ** 2
 
     at_gamma = _at_gamma(qpoints)
