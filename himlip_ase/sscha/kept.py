@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from himlip_ase.sscha.reweighting import TrialGaussian, Waves, log_weights
 from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.state import State
+from himlip_ase.sscha.watch import Watch, keep_watch
 
 SAME_FORCES = 1e-5
 """On resuming, forces recomputed for one old configuration may differ by this much, eV/Å."""
@@ -134,6 +135,7 @@ class Work:
     state: State
     bar: Progress
     neighbour: Neighbour | None = None
+    watch: Watch = field(default_factory=Watch)
 
 
 def take_ensemble(
@@ -155,6 +157,15 @@ def take_ensemble(
     offered : Kept, optional
         From a neighbouring run.
     """
+    kept = _take_ensemble(name, target, n, number, work, offered)
+    with work.bar.timed("watch"):
+        keep_watch(work.watch, work.state.folder.parent, name, kept.drawn.supercell, kept.ensemble)
+    return kept
+
+
+def _take_ensemble(
+    name: str, target: HarmonicDistribution, n: int, number: int, work: Work, offered: Kept | None
+) -> Kept:
     state, settings = work.state, work.settings
     kept = state.load_ensemble(name)
     if kept is not None:

@@ -263,7 +263,7 @@ def keep_watch(watch: Watch, run: Path, name: str, ideal: Atoms, ensemble: Ensem
         return WatchRecord.from_arrays(load_arrays(path))
     record = watch(ideal, ensemble, name.replace("_", " "))
     save_arrays(path, record.arrays())
-    (log.info if record.trusted else log.warning)("%s", record.message)
+    (log.info if record.trusted else log.warning)("watch: %s", record.message)
     return record
 
 
