@@ -9,7 +9,7 @@ import numpy as np
 
 from himlip_ase.sscha.cell import Load, load
 from himlip_ase.sscha.hessian import HessianEstimate, estimate_hessian
-from himlip_ase.sscha.kept import Work, take_ensemble
+from himlip_ase.sscha.kept import Kept, Work, take_ensemble
 from himlip_ase.sscha.population import residual_on
 from himlip_ase.sscha.result import History, SschaResult
 from himlip_ase.sscha.sampling import HarmonicDistribution
@@ -22,17 +22,27 @@ FINAL_STREAM = 1_000_000
 
 
 @dataclass(frozen=True)
-class _Figures:
-    """What the final ensemble says."""
+class FinalTest:
+    """The final ensemble and what it says of the auxiliary.
 
-    disagreement: str
-    free_energy: float
-    free_energy_sigma: float
+    Attributes
+    ----------
+    kept : Kept
+    target : HarmonicDistribution
+        The auxiliary.
+    group : SpaceGroup
+        Of the auxiliary.
+    stress : tuple of ndarray, or None
+        Stress of the quantum crystal and its standard error, ASE Voigt in eV/Å³.
+    disagreement : str
+        Why the auxiliary is not the minimum; empty where it may be.
+    """
+
+    kept: Kept
+    target: HarmonicDistribution
+    group: SpaceGroup
     stress: tuple[np.ndarray, np.ndarray] | None
-    hessian: HessianEstimate
-    kong_liu: float
-    force_calls: int
-    force_calls_saved: int
+    disagreement: str
 
 
 def final_name(number: int, n: int) -> str:
@@ -40,18 +50,28 @@ def final_name(number: int, n: int) -> str:
     return f"hessian_{number:03d}_{n}"
 
 
-def finish(stages: list[Stage], work: Work) -> SschaResult:
+def finish(stages: list[Stage], work: Work, final: FinalTest | None) -> SschaResult:
     """The result of a run whose populations are done."""
     last, settings = stages[-1], work.settings
     records = [stage.record for stage in stages]
     converged, verdict = last.settled, last.verdict
     if not last.ended:
         verdict = f"stopped after {len(stages)} populations: {verdict}"
-    final = _final_figures(last, len(stages), work) if settings.n_hessian_configurations else None
     if converged and final is not None and final.disagreement:
         converged, verdict = False, f"the final ensemble disagrees: {final.disagreement}"
     histories = [stage.history for stage in stages]
-    stress = None if final is None else final.stress
+    free_energy, sigma = last.record.free_energy, last.record.free_energy_sigma
+    estimate, stress, kong_liu, drawn, saved = None, None, None, 0, 0
+    if final is not None:
+        ensemble, source, target = final.kept.ensemble, final.kept.drawn, final.target
+        total, sigma = work.engine.free_energy(ensemble, source, target)
+        free_energy, stress = total - last.reference, final.stress
+        kong_liu = work.engine.kong_liu(ensemble, source, target)
+        estimate = _hessian(final, last, work)
+        if final.kept.is_from(target):
+            drawn = len(ensemble) + 1
+        else:
+            saved = len(ensemble)
     return SschaResult(
         settings=settings,
         converged=converged,
@@ -59,16 +79,16 @@ def finish(stages: list[Stage], work: Work) -> SschaResult:
         auxiliary=last.auxiliary,
         auxiliary_sigma_cm=last.maker.sigma_cm,
         static_energy=last.reference,
-        free_energy=last.record.free_energy if final is None else final.free_energy,
-        free_energy_sigma=last.record.free_energy_sigma if final is None else final.free_energy_sigma,
+        free_energy=free_energy,
+        free_energy_sigma=sigma,
         stress=None if stress is None else stress[0],
         stress_sigma=None if stress is None else stress[1],
-        hessian=None if final is None else final.hessian.hessian,
-        hessian_sigma_cm=None if final is None else final.hessian.sigma_cm,
-        hessian_bias_cm=None if final is None else final.hessian.bias_cm,
-        hessian_kong_liu=None if final is None else final.kong_liu,
+        hessian=None if estimate is None else estimate.hessian,
+        hessian_sigma_cm=None if estimate is None else estimate.sigma_cm,
+        hessian_bias_cm=None if estimate is None else estimate.bias_cm,
+        hessian_kong_liu=kong_liu,
         populations=records,
-        populations_settled=last.ended,
+        populations_settled=last.ended and not (final is not None and final.disagreement),
         history=History(
             **{
                 item.name: np.concatenate([getattr(history, item.name) for history in histories])
@@ -76,60 +96,52 @@ def finish(stages: list[Stage], work: Work) -> SschaResult:
             }
         ),
         engine=work.engine.name,
-        force_calls=sum(r.n_configurations + 1 for r in records if not r.reused)
-        + (0 if final is None else final.force_calls),
-        force_calls_saved=sum(r.n_configurations for r in records if r.reused)
-        + (0 if final is None else final.force_calls_saved),
+        force_calls=sum(r.n_configurations + 1 for r in records if not r.reused) + drawn,
+        force_calls_saved=sum(r.n_configurations for r in records if r.reused) + saved,
         auxiliary_blocks=last.maker.blocks.astype(np.complex64),
-        hessian_changes=None if final is None else final.hessian.changes,
+        hessian_changes=None if estimate is None else estimate.changes,
     )
 
 
-def _final_figures(last: Stage, number: int, work: Work) -> _Figures:
-    settings, bar = work.settings, work.bar
-    target = HarmonicDistribution(last.auxiliary, settings.temperature_k)
+def final_test(stages: list[Stage], work: Work) -> FinalTest | None:
+    """Draw (or take over) the final ensemble and test the auxiliary on it; None where none is wanted."""
+    settings, last, number = work.settings, stages[-1], len(stages)
     n = settings.n_hessian_configurations
+    if not n:
+        return None
+    target = HarmonicDistribution(last.auxiliary, settings.temperature_k)
     offered = work.neighbour.final if work.neighbour is not None else None
     if offered is not None and len(offered.ensemble) < n:
         offered = None
     kept = take_ensemble(final_name(number, n), target, n, FINAL_STREAM + number, work, offered)
-    weights = kept.weights(target)
     group = SpaceGroup(last.auxiliary)
-    with bar.timed("minimiser"):
-        fresh = residual_on(kept, target, weights, group, settings.n_blocks)
+    with work.bar.timed("minimiser"):
+        fresh = residual_on(kept, target, kept.weights(target), group, settings.n_blocks)
         test = fresh_test(fresh, last.maker)
-        total, sigma = work.engine.free_energy(kept.ensemble, kept.drawn, target)
         stress = work.engine.stress(kept.ensemble, kept.drawn, group, target)
     disagreement = ""
     if not test.passed(settings.significance):
         disagreement = reason(test, "gradient", settings.significance)
     if settings.pressure_gpa is not None and stress is not None:
-        z = load(*stress, last.cell["basis"], settings.pressure_gpa).z(
-            Load(last.cell["excess"], last.cell["sigma"])
-        )
+        now = load(*stress, last.cell["basis"], settings.pressure_gpa)
+        z = now.z(Load(last.cell["excess"], last.cell["sigma"]))
         if z > settings.significance:
             disagreement += f"{'; ' if disagreement else ''}its stress is {z:.1f} errors from the target"
-    reused = not kept.is_from(target)
-    bar.begin("free-energy Hessian: irreducible q")
-    with bar.timed("Hessian"):
-        estimate = estimate_hessian(
+    return FinalTest(kept, target, group, stress, disagreement)
+
+
+def _hessian(final: FinalTest, last: Stage, work: Work) -> HessianEstimate:
+    settings, kept, target = work.settings, final.kept, final.target
+    work.bar.begin("free-energy Hessian: irreducible q")
+    with work.bar.timed("Hessian"):
+        return estimate_hessian(
             target,
             dataclasses.replace(kept.ensemble, displacements=kept.moved(target)),
             last.maker,
-            group,
+            final.group,
             settings.n_blocks,
-            bar.step,
+            work.bar.step,
             fourth=settings.hessian_order == "third+fourth",
             seed=settings.seed,
-            weights=weights if reused else None,
+            weights=None if kept.is_from(target) else kept.weights(target),
         )
-    return _Figures(
-        disagreement,
-        total - last.reference,
-        sigma,
-        stress,
-        estimate,
-        work.engine.kong_liu(kept.ensemble, kept.drawn, target),
-        0 if reused else len(kept.ensemble) + 1,
-        len(kept.ensemble) if reused else 0,
-    )

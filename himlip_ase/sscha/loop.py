@@ -12,7 +12,7 @@ from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import write_dyn
 from himlip_ase.sscha.engine import engine
 from himlip_ase.sscha.ensemble import Evaluate
-from himlip_ase.sscha.final import finish
+from himlip_ase.sscha.final import FinalTest, final_test, finish
 from himlip_ase.sscha.initial import positive_definite_start
 from himlip_ase.sscha.kept import Neighbour, SameForces, Work
 from himlip_ase.sscha.population import run_population
@@ -21,6 +21,7 @@ from himlip_ase.sscha.result import SschaResult, load_result
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.stage import Stage, load_stage, stage_name
 from himlip_ase.sscha.state import State
+from himlip_ase.sscha.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ def run_sscha(
     resume: bool = False,
     progress: bool = False,
     neighbour: Neighbour | None = None,
+    watch: Watch | None = None,
 ) -> SschaResult:
     """Minimise the SSCHA free energy from harmonic matrices and compute the free-energy Hessian.
 
@@ -56,6 +58,9 @@ def run_sscha(
         Show a progress bar on stderr.
     neighbour : Neighbour, optional
         A finished run whose ensembles may serve again; see :func:`~himlip_ase.sscha.series.continue_run`.
+    watch : Watch, optional
+        What looks at every ensemble, see :func:`~himlip_ase.sscha.watch_inputs.build_watch`; by default only
+        collapsed distances are seen.  The records lie in ``watch/`` of the run folder.
 
     Returns
     -------
@@ -81,9 +86,9 @@ def run_sscha(
             log.info("%s is finished already: %s", folder, finished.verdict)
             return finished
         start, changed = positive_definite_start(initial)
-        work = Work(SameForces(evaluate), minimiser, settings, state, bar, neighbour)
-        stages = _populations(start, work)
-        result = dataclasses.replace(finish(stages, work), initial_changed=changed)
+        work = Work(SameForces(evaluate), minimiser, settings, state, bar, neighbour, watch or Watch())
+        stages, final = _populations(start, work)
+        result = dataclasses.replace(finish(stages, work, final), initial_changed=changed)
         bar.write_timings()
         result.save(folder, overwrite=True)
         log.info("%s: %s", "converged" if result.converged else "NOT CONVERGED", result.verdict)
@@ -101,21 +106,31 @@ def _finished(folder: Path, settings: SschaSettings) -> SschaResult | None:
     return None if more or other else result
 
 
-def _populations(start: DynamicalMatrices, work: Work) -> list[Stage]:
-    """All populations, those of an earlier process read back."""
+def _populations(start: DynamicalMatrices, work: Work) -> tuple[list[Stage], FinalTest | None]:
+    """All populations, those of an earlier process read back, and the last test of the auxiliary.
+
+    A final ensemble that disagrees becomes the next population.
+    """
     stages: list[Stage] = []
-    while not stages or (not stages[-1].ended and len(stages) < work.settings.max_populations):
+    final: FinalTest | None = None
+    while True:
+        if stages and (stages[-1].ended or len(stages) == work.settings.max_populations):
+            _check_forces(stages, work)
+            final = final_test(stages, work)
+            if len(stages) == work.settings.max_populations or final is None or not final.disagreement:
+                return stages, final
+            log.info("the final ensemble disagrees and becomes a population: %s", final.disagreement)
         number = len(stages) + 1
         stage = load_stage(work.state, number)
         if stage is None:
             _check_forces(stages, work)
-            stage = run_population(number, stages[-1].following if stages else start, stages, work)
+            begun = stages[-1].following if stages else start
+            stage = run_population(number, begun, stages, work, None if final is None else final.kept)
             work.bar.write_timings()
         stages.append(stage)
+        final = None
         _report(stage, work.settings)
         write_dyn(stage.auxiliary, work.state.folder.parent / "auxiliary.dyn", overwrite=True)
-    _check_forces(stages, work)
-    return stages
 
 
 def _check_forces(stages: list[Stage], work: Work) -> None:

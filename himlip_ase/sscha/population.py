@@ -52,13 +52,19 @@ def next_size(stages: list[Stage], settings: SschaSettings) -> int:
     return min(grown, settings.max_configurations)
 
 
-def run_population(number: int, begun: DynamicalMatrices, stages: list[Stage], work: Work) -> Stage:
-    """Draw, evaluate, test what the population before left, minimise, move the cell, keep."""
+def run_population(
+    number: int, begun: DynamicalMatrices, stages: list[Stage], work: Work, offered: Kept | None = None
+) -> Stage:
+    """Draw, evaluate, test what the population before left, minimise, move the cell, keep.
+
+    An ensemble that is `offered`, such as a final one that disagreed, is taken instead of a new one.
+    """
     settings, name = work.settings, stage_name(number)
     start = HarmonicDistribution(begun, settings.temperature_k)
     n = next_size(stages, settings)
     neighbour = work.neighbour
-    offered = neighbour.population if neighbour is not None and not stages else None
+    if neighbour is not None and not stages:
+        offered = neighbour.population
     kept = take_ensemble(name, start, n, number, work, offered)
     if stages:
         reference = stages[0].reference

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import FolderLock, write_json
 from himlip_ase.phonons.qe import read_dyn
-from himlip_ase.sscha import SschaSettings, load_result, run_sscha
+from himlip_ase.sscha import SschaSettings, final, load_result, run_sscha
 from himlip_ase.sscha.native import NativeEngine
 from himlip_ase.sscha.plots import write_figures
 from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.summary import describe
+from himlip_ase.sscha.verdict import FreshTest
 
 from .toy import BondCrystal, HarmonicCrystal, cscl
 
@@ -148,6 +150,35 @@ def test_resuming_with_something_else_is_refused(crystal, harmonic, tmp_path):
     (tmp_path / "state" / "population_002_ensemble.npz").unlink()
     with pytest.raises(InputError, match="forces differ"):  # a new ensemble would be drawn
         run_sscha(harmonic, stiffer, longer, tmp_path, resume=True)
+
+
+def test_a_final_ensemble_that_disagrees_becomes_a_population(crystal, harmonic, tmp_path, monkeypatch):
+    fresh_test, tests = final.fresh_test, []
+
+    def first_fails(*args):
+        tests.append(fresh_test(*args))
+        return FreshTest(9.0, 9.0, 99.0, 0.0) if len(tests) == 1 else tests[-1]
+
+    monkeypatch.setattr(final, "fresh_test", first_fails)
+    calls = crystal.calls
+    result = run_sscha(harmonic, crystal, SETTINGS, tmp_path)
+    assert result.converged and len(tests) == 2
+    sizes = [record.n_configurations for record in result.populations]
+    assert sizes[:3] == [60, 60, 80] and set(sizes[3:]) <= {80}
+    assert result.force_calls == sum(sizes) + len(sizes) + 81
+    assert crystal.calls - calls == sum(-(-(n + 1) // 64) for n in [*sizes, 80])
+
+
+def test_populations_grow_until_the_error_bar_asked_for(crystal, harmonic, tmp_path):
+    asked = dataclasses.replace(SETTINGS, n_hessian_configurations=0, frequency_error_cm=20.0)
+    result = run_sscha(harmonic, crystal, asked, tmp_path / "grown")
+    sizes = [record.n_configurations for record in result.populations]
+    assert result.converged and result.auxiliary_sigma_cm.max() <= 20.0
+    assert sizes == sorted(sizes) and sizes[0] == 60 and sizes[-1] > 60 and sizes[-1] % 10 == 0
+    assert all(later <= 4 * before for before, later in itertools.pairwise(sizes))
+    few = dataclasses.replace(asked, frequency_error_cm=5.0, max_configurations=80)
+    short = run_sscha(harmonic, crystal, few, tmp_path / "short")
+    assert not short.converged and "max_configurations = 80 does not reach" in short.verdict
 
 
 @pytest.mark.peer
