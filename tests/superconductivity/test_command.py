@@ -151,3 +151,45 @@ def test_figures_of_a_refusal_are_still_written(tmp_path: Path) -> None:
     assert all(p.stat().st_size > 0 for p in paths)
     with pytest.raises(InputError, match="exists"):
         write_figures(tmp_path / "f", [item])
+
+
+@needs_al
+def test_dense_mesh_isotopes_and_all_outputs(al_folder: Path, tmp_path: Path) -> None:
+    out, figures = tmp_path / "tc.json", tmp_path / "figures"
+    arguments = [
+        "--dyn",
+        str(al_folder / "al.dyn"),
+        "--elph",
+        str(al_folder / "elph_dir"),
+        "--mu-star",
+        "0.08",
+    ]
+    dense = ["--mesh", "6", "6", "6", "--integration", "gaussian", "--isotopes", "--mass", "Al=27.0"]
+    result = call(*arguments, *dense, "--json", str(out), "--figures", str(figures))
+    assert result.exit_code == 0, (result.output, result.exception)
+    data = json.loads(out.read_text())
+    effects = data["isotope_coefficients"]
+    assert [e["method"] for e in effects] == ["mcmillan", "allen-dynes", "sisso", "eliashberg"]
+    assert all(e["total"] == pytest.approx(0.5, abs=1e-3) for e in effects if e["total"] is not None)
+    assert "isotope coefficient, McMillan" in result.output and "Gaussians of adaptive width" in result.output
+    parts = data["analyses"][0]["tc"][0]["uncertainty_parts"]
+    assert any("interpolated against plain" in name for name in parts)
+    assert (figures / "uncertainty_phonons.png").stat().st_size > 5000
+    wrong = call(*arguments, "--mesh", "6", "6", "6", "--integration", "simpson")
+    assert isinstance(wrong.exception, InputError) and "tetrahedron" in str(wrong.exception)
+
+
+def test_density_of_states_on_the_command_line(curve: Path, tmp_path: Path) -> None:
+    energies = np.linspace(-5, 5, 201)
+    flat, peaked = tmp_path / "flat.dos", tmp_path / "peak.dos"
+    for path, values in ((flat, np.ones(201)), (peaked, 1 + np.exp(-((energies / 0.2) ** 2)))):
+        np.savetxt(path, np.column_stack([energies, values]))
+    found = {}
+    for path in (flat, peaked):
+        out = tmp_path / f"{path.stem}.json"
+        result = call("--alpha2f", str(curve), "--mu-star", "0.1", "--dos", str(path), "--json", str(out))
+        assert result.exit_code == 0, (result.output, result.exception)
+        item = json.loads(out.read_text())["analyses"][0]
+        found[path] = item["tc_energy_dependent_dos"][0]["value"], item["tc"][3]["value"]
+    assert found[flat][0] == pytest.approx(found[flat][1], rel=1e-8)
+    assert found[peaked][0] < found[peaked][1]
