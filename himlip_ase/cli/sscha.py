@@ -101,10 +101,21 @@ def sscha(
         bool, typer.Option("--fixed-structure", help="Leave the centroids where they are.")
     ] = False,
     workers: Workers = 1,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--labels", "-l", help="What the model was trained on: says when the run leaves it; repeatable."
+        ),
+    ] = None,
+    committee: Annotated[
+        list[str] | None,
+        typer.Option("--committee", help="Further model, for the spread of the forces; repeatable."),
+    ] = None,
 ) -> None:
     """Minimise the SSCHA free energy, then compute the free-energy Hessian, with error bars."""
     from himlip_ase.phonons.qe import read_dyn
     from himlip_ase.sscha.loop import run_sscha
+    from himlip_ase.sscha.watch_inputs import build_watch
     from himlip_ase.sscha.workers import potential_forces
 
     chosen: dict[str, Any] = {
@@ -127,7 +138,9 @@ def sscha(
     settings = SschaSettings(**chosen)
     initial = read_dyn(dyn)
     with potential_forces(model, workers) as forces:
-        result = run_sscha(initial, forces, settings, out, resume=resume, progress=True)
+        result = run_sscha(
+            initial, forces, settings, out, resume=resume, progress=True, watch=build_watch(labels, committee)
+        )
     _report(result, out)
 
 
@@ -188,10 +201,11 @@ def unpack(
 def _report(result: SschaResult, out: Path) -> None:
     """Pictures, a summary, and status 1 for a run that did not converge."""
     from himlip_ase.sscha.plots import write_figures
-    from himlip_ase.sscha.summary import describe
+    from himlip_ase.sscha.summary import describe, describe_watch
+    from himlip_ase.sscha.watch import read_watch
 
     write_figures(result, out / "figures", overwrite=True)
-    for line in describe(result):
+    for line in [*describe(result), *describe_watch(read_watch(out))]:
         typer.echo(line)
     if result.force_calls_saved:
         typer.echo(

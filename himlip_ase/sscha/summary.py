@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from himlip_ase.sscha.ensemble import Ensemble
@@ -9,6 +11,7 @@ from himlip_ase.sscha.hessian import acoustic
 from himlip_ase.sscha.result import SschaResult
 from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.stars import inequivalent
+from himlip_ase.sscha.watch import WatchRecord
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 
@@ -34,6 +37,28 @@ def describe(result: SschaResult) -> list[str]:
             lines.append(f"  Hessian    {_row(hessian[index], result.hessian_sigma_cm[index])}")
     if result.hessian is not None and hessian is not None and result.hessian_sigma_cm is not None:
         lines += _instabilities(result, hessian, result.hessian_sigma_cm)
+    return lines
+
+
+def describe_watch(records: Sequence[WatchRecord]) -> list[str]:
+    """What the ensembles of a run visited: the last one, and every one that left the trusted region."""
+    if not records:
+        return []
+    outside = [record for record in records if not record.trusted]
+    last = records[-1]
+    lines = [f"potential      {'used outside of its labels' if not last.trusted else 'within its labels'}: "]
+    if np.isnan(last.farthest).all():
+        lines[0] = "potential      " + (
+            "no labels given to compare with (--labels): "
+            if last.trusted
+            else "asked for collapsed distances: "
+        )
+    lines[0] += last.message
+    if last.trusted and outside:
+        names = ", ".join(record.name for record in outside)
+        lines.append(
+            f"               on the way {names} left the trusted region; the final ensemble does not"
+        )
     return lines
 
 

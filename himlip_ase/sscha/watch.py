@@ -268,5 +268,8 @@ def keep_watch(watch: Watch, run: Path, name: str, ideal: Atoms, ensemble: Ensem
 
 
 def read_watch(run: Path) -> list[WatchRecord]:
-    """What was kept of every ensemble of a run, by name."""
-    return [WatchRecord.from_arrays(load_arrays(path)) for path in sorted((run / "watch").glob("*.npz"))]
+    """What was kept of every ensemble of a run: its populations, then its final ensemble."""
+    paths = sorted(
+        (run / "watch").glob("*.npz"), key=lambda path: (not path.name.startswith("pop"), path.name)
+    )
+    return [WatchRecord.from_arrays(load_arrays(path)) for path in paths]

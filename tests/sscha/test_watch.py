@@ -11,14 +11,16 @@ import pytest
 from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.sscha import SschaSettings, run_sscha
 from himlip_ase.sscha.draws import stream
 from himlip_ase.sscha.ensemble import Ensemble, draw_ensemble
 from himlip_ase.sscha.environments import environments
 from himlip_ase.sscha.initial import positive_definite_start
 from himlip_ase.sscha.sampling import HarmonicDistribution, draw_configurations
 from himlip_ase.sscha.state import load_arrays, save_arrays
+from himlip_ase.sscha.summary import describe_watch
 from himlip_ase.sscha.trusted_region import TrustedRegion
-from himlip_ase.sscha.watch import Watch, WatchRecord
+from himlip_ase.sscha.watch import Watch, WatchRecord, keep_watch, read_watch
 
 from .toy import DIMS, BondCrystal, cscl
 
@@ -132,6 +134,29 @@ def test_records_survive_files(distribution, region, ensemble, tmp_path):
     back = WatchRecord.from_arrays(load_arrays(tmp_path / "watch.npz"))
     assert back.summary() == record.summary() and json.loads(json.dumps(record.summary()))
     assert np.array_equal(back.farthest, record.farthest) and back.pairs == record.pairs
+
+
+def test_a_run_keeps_its_records_and_says_so(crystal, distribution, region, ensemble, tmp_path, caplog):
+    ideal = distribution.supercell
+    kept = keep_watch(Watch(region), tmp_path, "population_001", ideal, wider(ensemble, 2.5))
+    assert not kept.trusted and "leaves the trusted region" in caplog.text
+    again = keep_watch(Watch(), tmp_path, "population_001", ideal, ensemble)  # read back, not looked at again
+    assert again.message == kept.message
+    keep_watch(Watch(region), tmp_path, "hessian_001_80", ideal, ensemble)
+    records = read_watch(tmp_path)
+    assert [record.trusted for record in records] == [False, True]
+    words = describe_watch(records)
+    assert "within its labels" in words[0] and "on the way population 001 left" in words[1]
+    assert "outside of its labels" in describe_watch(records[:1])[0]
+    assert describe_watch([]) == []
+
+
+def test_a_run_is_watched_from_its_first_ensemble(crystal, region, tmp_path):
+    settings = SschaSettings(n_configurations=40, n_hessian_configurations=40, max_populations=1, n_blocks=4)
+    run_sscha(crystal.harmonic(), crystal, settings, tmp_path, watch=Watch(region))
+    records = read_watch(tmp_path)
+    assert len(records) == 2 and all(len(record.farthest) == 40 for record in records)
+    assert np.isfinite(records[0].farthest).all()
 
 
 def test_region_from_a_model_card(distribution, region, ensemble):
