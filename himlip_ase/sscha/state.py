@@ -28,7 +28,7 @@ from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.settings import SschaSettings
 
 SCHEMA = 1
-MAY_CHANGE = ("max_populations", "n_hessian_configurations")
+MAY_CHANGE = ("max_populations", "n_hessian_configurations", "hessian_order")
 """Settings that a resumed run may change: they touch no population that is finished."""
 
 
