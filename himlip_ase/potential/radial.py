@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from ase.data import covalent_radii
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from himlip_ase.units import BOHR_ANGSTROM, HARTREE_EV
 
 REPULSION_MARGIN_ANGSTROM = 0.5
+
+HIGHEST_ORDER = 3
+"""Derivatives of the radial functions beyond this one are recorded."""
 
 
 def envelope(distances: Tensor, cutoff: float | Tensor) -> Tensor:
@@ -43,8 +48,59 @@ class RadialBasis(nn.Module):
     def forward(self, distances: Tensor) -> Tensor:
         """(N, M) distances in Å → (N, n_basis, M)."""
         scaled = distances / self.cutoff
-        waves = torch.sin(self.wave_numbers[:, None] * scaled[:, None])
-        return waves * (envelope(distances, self.cutoff) / scaled)[:, None]
+        if torch.is_grad_enabled() and self.wave_numbers.requires_grad:
+            # In training all steps are recorded, because the wave numbers have derivatives of their own.
+            return _wave(scaled, self.wave_numbers, 0)
+        return _Wave.apply(scaled, self.wave_numbers, 0)
+
+
+class _Wave(Function):
+    """d^n/dx^n of the radial functions; its derivative is the same of the next order."""
+
+    @staticmethod
+    def forward(ctx: Any, scaled: Tensor, wave_numbers: Tensor, order: int) -> Tensor:
+        ctx.save_for_backward(scaled, wave_numbers)
+        ctx.order = order
+        return _wave(scaled, wave_numbers, order)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        scaled, wave_numbers = ctx.saved_tensors
+        following = _Wave.apply if ctx.order < HIGHEST_ORDER - 1 else _wave
+        return (gradients[0] * following(scaled, wave_numbers, ctx.order + 1)).sum(1), None, None
+
+
+def _wave(scaled: Tensor, wave_numbers: Tensor, order: int) -> Tensor:
+    """d^n/dx^n of sin(κx) w(x), w = (1 − x²)⁴/x, by Leibniz' rule; (N, n_basis, M)."""
+    weights = _weight_derivatives(scaled, order)
+    phase = wave_numbers[:, None] * scaled[:, None]
+    turns: list[Tensor | None] = [None, None]
+    for times in range(order + 1):
+        # d^j/dx^j sin(κx) = κ^j sin(κx + jπ/2)
+        factor = math.comb(order, times) * (-1) ** (times // 2) * wave_numbers[:, None] ** times
+        term = factor * weights[order - times][:, None]
+        known = turns[times % 2]
+        turns[times % 2] = term if known is None else known + term
+    of_sine, of_cosine = turns
+    assert of_sine is not None
+    total = torch.sin(phase) * of_sine
+    return total if of_cosine is None else torch.addcmul(total, torch.cos(phase), of_cosine)
+
+
+def _weight_derivatives(x: Tensor, highest: int) -> list[Tensor]:
+    """w = u⁴/x with u = 1 − x² inside the cutoff and zero outside, and its derivatives, up to the third."""
+    u = (1 - x * x).clamp(min=0)
+    inverse = 1 / x
+    u2 = u * u
+    found = [u2 * u2 * inverse]
+    if highest >= 1:
+        u3, inverse2 = u2 * u, inverse * inverse
+        found.append(-u3 * (8 + u * inverse2))
+    if highest >= 2:
+        found.append(u2 * inverse * (48 * x * x + u * (8 + 2 * u * inverse2)))
+    if highest >= 3:
+        found.append(-u * (192 * x * x + u2 * inverse2 * (24 + 6 * u * inverse2)))
+    return found
 
 
 class Repulsion(nn.Module):
