@@ -21,6 +21,8 @@ COMMANDS: dict[str, str] = {
     "hessian": "Second derivatives of the energy of a structure.",
     "phonons": "Harmonic bands, density of states, phonopy and QE files.",
     "label": "Quantum ESPRESSO labels: relax, harmonic, rattle, supercell, collect.",
+    "sample": "Choose the structures that are worth a label.",
+    "pretrain": "Train a base model on many labels of low fidelity.",
     "finetune": "Train a potential on energies, forces, stresses and Hessians.",
     "eval": "Errors of a potential on labelled structures, with parity plots.",
     "sscha": "Anharmonic phonons and the free-energy Hessian.",

@@ -178,15 +178,21 @@ def split_frames(
     -------
     training, held_out : list of LabelledFrame
     """
+    kept, held = split_indices([f.set for f in frames], fraction, seed)
+    return [frames[k] for k in kept], [frames[k] for k in held]
+
+
+def split_indices(sets: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """As `split_frames`, of the names of the frames' sets: indices of the frames to train on and held out."""
     rng = np.random.default_rng(seed)
     held: set[int] = set()
-    for name in sorted({f.set for f in frames}):
-        members = [k for k, f in enumerate(frames) if f.set == name]
+    for name in sorted(set(sets)):
+        members = [k for k, own in enumerate(sets) if own == name]
         if len(members) >= 5 and fraction > 0:
             held |= {
                 int(k) for k in rng.choice(members, max(1, round(fraction * len(members))), replace=False)
             }
-    return [f for k, f in enumerate(frames) if k not in held], [frames[k] for k in sorted(held)]
+    return [k for k in range(len(sets)) if k not in held], sorted(held)
 
 
 def _without_duplicates(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:
