@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -179,6 +180,14 @@ def test_populations_grow_until_the_error_bar_asked_for(crystal, harmonic, tmp_p
     few = dataclasses.replace(asked, frequency_error_cm=5.0, max_configurations=80)
     short = run_sscha(harmonic, crystal, few, tmp_path / "short")
     assert not short.converged and "max_configurations = 80 does not reach" in short.verdict
+
+
+def test_nothing_but_the_option_needs_python_sscha(crystal, harmonic, tmp_path, monkeypatch):
+    for name in ("sscha", "sscha.Ensemble", "cellconstructor", "cellconstructor.Phonons"):
+        monkeypatch.setitem(sys.modules, name, None)  # an import raises
+    assert run_sscha(harmonic, crystal, SETTINGS, tmp_path / "native").converged
+    with pytest.raises(InputError, match=r"himlip-ase\[sscha\]"):
+        run_sscha(harmonic, crystal, dataclasses.replace(SETTINGS, engine="python-sscha"), tmp_path / "other")
 
 
 @pytest.mark.peer
