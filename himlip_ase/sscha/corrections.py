@@ -241,18 +241,12 @@ def correct(
 
     moved = averages.at_q(differences.displacements)
     energies, forces, heights = differences.energies, differences.forces, differences.weights
-    raw = _of_difference(averages, moved, energies, forces, heights)
+    whole = _of_difference(averages, moved, energies, forces, heights)
     deleted = [
-        _of_difference(averages, moved[keep], energies[keep], forces[keep], heights[keep], raw.matrices)
+        _of_difference(averages, moved[keep], energies[keep], forces[keep], heights[keep], whole.matrices)
         for keep in differences.leave_one_out()
     ]
     theirs = np.array([part.matrices for part in deleted])
-    # fitting and averaging on the same configurations leaves a bias of order 1/n, which the jackknife removes
-    whole = _Estimate(
-        _unbiased(raw.matrices, theirs),
-        _unbiased(raw.force, np.array([part.force for part in deleted])),
-        float(_unbiased(raw.energy, np.array([part.energy for part in deleted]))),
-    )
 
     dynamical = distribution.dynamical
 
@@ -302,11 +296,6 @@ def correct(
         frequencies_cm=frequencies(corrected),
         frequencies_sigma_cm=sigma,
     )
-
-
-def _unbiased(estimate: np.ndarray | float, deleted: np.ndarray) -> np.ndarray:
-    """Quenouille's estimate: without the bias of order 1/n."""
-    return len(deleted) * np.asarray(estimate) - (len(deleted) - 1) * deleted.mean(axis=0)
 
 
 def jackknife(deleted: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ an unbiased estimate whose error is that of the small difference: a control vari
 ch. 8).  The difference of the forces is mostly linear in the displacements, Δf ≈ −ΔΦ u, and the Gaussian
 average of the linear part is known exactly, so that it serves as a second control variate: ΔΦ solves
 ⟨u (Δf + ΔΦ u)⟩ = 0 on the n configurations, in the space of matrices with the crystal's symmetry.  Errors are
-delete-one-pair jackknives of the whole procedure, which also remove its bias of order 1/n.  The coefficient
-of the potential is 1: an estimated one would lower the variance only for a potential so poor that the linear
-part does not hold.
+delete-one-pair jackknives of the whole procedure; its bias of order 1/n is a small part of them, and removing
+it would cost more than it brings.  The coefficient of the potential is 1: an estimated one would lower the
+variance only for a potential so poor that the linear part does not hold.
 
 Configurations are recomputed in the opposite pairs they were drawn in, which cancels odd terms of the
 difference (cubic in the energy) altogether; for a test crystal this lowers the errors by a quarter to a half

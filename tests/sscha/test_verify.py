@@ -97,7 +97,7 @@ def test_a_harmonic_difference_is_found_without_error(distribution, group, tempe
 
 @pytest.fixture(scope="module")
 def coverage(distribution, group):
-    """Deviation over quoted error against 12 000 configurations of the truth, 60 seeds."""
+    """Deviation over quoted error against 12 000 configurations of the truth, 100 seeds."""
     potential, truth, n = crystal(POTENTIAL), crystal(TRUTH), 12_000
     large = draw_ensemble(distribution, n, stream(1, 1), truth)
     d = distribution.dynamical
@@ -108,7 +108,7 @@ def coverage(distribution, group):
     anharmonic = large.energies - large.static_energy - np.einsum("ni,ij,nj->n", moved, hessian, moved) / 2
     free_energy = distribution.free_energy() + anharmonic.mean() / 2
     z: dict = {"gradient": [], "frequencies": [], "free energy": []}
-    for seed in range(60):
+    for seed in range(100):
         ensemble = draw_ensemble(distribution, 400, stream(seed, 2), potential)
         c = verify_with(distribution, ensemble, truth, group, n=20, seed=seed).corrections
         moving = c.change_sigma_cm > 1e-6
