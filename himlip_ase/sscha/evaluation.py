@@ -128,11 +128,14 @@ def from_calculator(calculator: Calculator) -> Evaluate:
     def evaluate(images: list[Atoms], /) -> Arrays:
         return _stack([single_point(calculator, image) for image in images])
 
+    evaluate.chunk = 1  # type: ignore[attr-defined]  # a run keeps each result as it comes
     return evaluate
 
 
 def from_executor(
-    executor: Executor, run: Callable[[Atoms], tuple[float, np.ndarray, np.ndarray]] | Calculator
+    executor: Executor,
+    run: Callable[[Atoms], tuple[float, np.ndarray, np.ndarray]] | Calculator,
+    chunk: int = 16,
 ) -> Evaluate:
     """Force callable that sends every image to a ``concurrent.futures`` executor (processes, Dask, …).
 
@@ -142,6 +145,8 @@ def from_executor(
     run : callable or ASE calculator
         ``run(image)`` gives energy (eV), forces (N, 3) (eV/Å) and stress (6,) (eV/Å³, NaN if none); it must
         be importable by the workers. A calculator is copied for each image.
+    chunk : int
+        Jobs after which a run keeps the results, what a kill can cost; a few times the number of workers.
 
     Raises
     ------
@@ -173,6 +178,7 @@ def from_executor(
             ) from cause
         return result
 
+    evaluate.chunk = chunk  # type: ignore[attr-defined]
     return evaluate
 
 

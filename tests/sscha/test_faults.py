@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ import pytest
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.sscha import SschaSettings, load_result, run_sscha
+from himlip_ase.sscha.evaluation import from_calculator, from_executor
 from himlip_ase.sscha.state import pack_run, unpack_run
 
-from .toy import BondCrystal, cscl
+from .toy import AsCalculator, BondCrystal, cscl
 
 DIMS = (1, 1, 2)
 SHELLS = [(6.0, -30.0, 300.0, -0.02), (2.0, -8.0, 60.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
@@ -206,3 +208,32 @@ def test_one_file_of_a_run_and_back(unbroken, tmp_path):
     (tmp_path / "short.zip").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="packed SSCHA run"):
         unpack_run(tmp_path / "short.zip", tmp_path / "short")
+
+
+def test_an_ase_calculator_or_an_executor_gives_the_same_run(unbroken, tmp_path):
+    harmonic = toy().harmonic()
+    serial = from_calculator(AsCalculator(toy()))
+    assert serial.chunk == 1
+    assert_same(run_sscha(harmonic, serial, SETTINGS, tmp_path / "calculator"), unbroken[0])
+    with ThreadPoolExecutor(2) as executor:
+        jobs = from_executor(executor, AsCalculator(toy()))
+        assert_same(run_sscha(harmonic, jobs, SETTINGS, tmp_path / "executor"), unbroken[0])
+
+
+def test_jobs_that_failed_are_the_only_ones_repeated(unbroken, tmp_path):
+    harmonic, crystal, done = toy().harmonic(), toy(), []
+
+    def job(image):
+        if len(done) == 29:
+            raise RuntimeError("out of time")
+        done.append(1)
+        result = crystal([image])
+        return result.energies[0], result.forces[0], result.stresses[0]
+
+    with ThreadPoolExecutor(1) as executor:
+        with pytest.raises(CalculationError, match="the others are kept"):
+            run_sscha(harmonic, from_executor(executor, job), SETTINGS, tmp_path)
+        done.append(1)  # past the failure
+        result = run_sscha(harmonic, from_executor(executor, job), SETTINGS, tmp_path, resume=True)
+    assert_same(result, unbroken[0])
+    assert len(done) == unbroken[2] + 2  # the entry above, and one configuration compared
