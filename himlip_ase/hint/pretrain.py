@@ -17,6 +17,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import FolderLock
 from himlip_ase.hint.batches import FrameStore
 from himlip_ase.hint.checks import check_frames, check_hessian
+from himlip_ase.hint.distributed import Processes
 from himlip_ase.hint.evaluate import describe, evaluate_labels
 from himlip_ase.hint.finetune import (
     FinetuneResult,
@@ -54,7 +55,8 @@ def pretrain(
 
     Unlike :func:`himlip_ase.hint.finetune.finetune` it never holds all frames: `labels` may be a
     :class:`himlip_ase.hint.label_store.LabelStore` of millions. A share of every set is held out and judges
-    the model; molecules and crystals may be mixed.
+    the model; molecules and crystals may be mixed. Started by ``torchrun``, several processes or GPUs share
+    the batches and give the same loss curve as one.
 
     Parameters
     ----------
@@ -85,6 +87,7 @@ def pretrain(
         A non-finite loss; the last good checkpoint remains.
     """
     settings = settings or TrainingSettings()
+    processes = Processes.of_environment()
     path = None if folder is None else Path(folder)
     check_frames(labels)
     sets, elements, own = _survey(labels)
@@ -97,8 +100,10 @@ def pretrain(
         raise InputError("nothing to train on: no frame is left after holding out; lower validation_fraction")
     logger.info("training on %s and %d Hessians", count_labels(training), len(hessians))
     logger.info("held out: %s", count_labels(held_out))
-    with FolderLock(path) if path is not None else nullcontext():
-        check_folder(path, resume, overwrite)
+    with FolderLock(path) if path is not None and processes.first else nullcontext():
+        if processes.first:
+            check_folder(path, resume, overwrite)
+        processes.wait()
         model = HiMLIP(
             network or HiMLIPConfig(element_union([list(e) for e in elements])), seed=settings.seed
         )
@@ -107,7 +112,10 @@ def pretrain(
         fit_references(model, store, scale=True)
         learnt = [part for h in hessians for part in fold_hessian(h)] if settings.fold_hessians else hessians
         fingerprint = f"pretraining on {len(kept)} of {len(sets)} frames, {len(hessians)} Hessians"
-        trainer = Trainer(model, training, learnt, settings, held_out, path, fingerprint, on_epoch)
+        trainer = Trainer(
+            model, training, learnt, settings, held_out, path, fingerprint,
+            on_epoch if processes.first else None, processes=processes,
+        )  # fmt: skip
         if resume:
             trainer.load()
         progress = trainer.run()
@@ -136,8 +144,9 @@ def pretrain(
             "summary": [f"held out: {line}" for line in describe(errors)],
             **(card or {}),
         }
-        if path is not None:
+        if path is not None and processes.first:
             save_run(path, trainer.model, report)
+        processes.wait()
     return FinetuneResult(trainer.model, report, progress)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.hint.batches import Batch, FrameStore, HessianItem
+from himlip_ase.hint.distributed import ALONE, Processes
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.losses import energy_loss, forces_loss, projected_hessian_loss, stress_loss
 from himlip_ase.hint.products import HessianProducts
@@ -54,7 +56,9 @@ class Progress:
 def choose_device(name: str) -> torch.device:
     """``auto`` is a GPU where there is one."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     try:
         return torch.device(name)
     except RuntimeError as error:
@@ -84,6 +88,8 @@ class Trainer:
     replay : sequence of LabelledFrame
         Frames of the base model's own training, a batch of which is learnt from in every `replay_every`-th
         step against forgetting: forces and stresses only, because energies of two levels of theory differ.
+    processes : Processes
+        Among which batches and probes are shared out; the first one writes.
     """
 
     def __init__(
@@ -98,13 +104,19 @@ class Trainer:
         on_epoch: Callable[[Progress], None] | None = None,
         validation_hessians: Sequence[HessianLabel | HessianProducts] = (),
         replay: Sequence[LabelledFrame] = (),
+        processes: Processes = ALONE,
     ) -> None:
+        if processes.count > 1 and (settings.epochs is None or settings.max_minutes is not None):
+            raise InputError(
+                "several processes must end together: give epochs and no max_minutes (--epochs, no --minutes)"
+            )
         if not training and not hessians:
             raise InputError("nothing to train on: neither frames nor Hessians")
         self.settings = settings
         self.device = choose_device(settings.device)
         self.model = model.to(self.device)
         self.folder = folder
+        self.processes = processes
         self.fingerprint = fingerprint
         self.on_epoch = on_epoch
         self.store = FrameStore(training, model, settings.loss, self.device)
@@ -176,32 +188,26 @@ class Trainer:
     def _weight(self, name: str) -> float:
         return float(getattr(self.settings.loss, name))
 
-    def _step(self, batch: Batch | None, fraction: float) -> dict[str, float]:
+    def _step(self, chunk: Sequence[int], fraction: float) -> dict[str, float]:
         s = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(fraction)
         self.optimizer.zero_grad(set_to_none=True)
         parts: dict[str, float] = {}
         total = 0.0
-        if batch is not None:
-            losses = self.frame_losses(batch)
-            loss = torch.stack([self._weight(k) * v for k, v in losses.items()]).sum()
-            parts |= {k: float(v.detach()) for k, v in losses.items()}
-            total += float(loss.detach())
-            self.check_finite(total, parts)
-            loss.backward()
+        if chunk:
+            parts, total = self._learn_frames(self.store, chunk)
         if self.replay is not None and self.progress.step % s.replay_every == 0:
-            parts["replay"] = self._replay(self.replay)
+            count = min(s.batch_size, len(self.replay))
+            chosen = torch.randint(len(self.replay), (count,), generator=self.generator).tolist()
+            _, parts["replay"] = self._learn_frames(self.replay, chosen, s.replay_weight, ("energy",))
             total += parts["replay"]
-            self.check_finite(total, parts)
         if self.hessians and self.progress.step % s.hessian_every == 0 and s.loss.hessian > 0:
             item = self.hessians[(self.progress.step // s.hessian_every) % len(self.hessians)]
-            loss = self.hessian_loss(item, item.draw(s.probe, s.probes, self.generator))
             factor = s.curriculum.factor(fraction) * s.loss.hessian
-            parts["hessian"] = float(loss.detach())
+            parts["hessian"] = self._learn_hessian(item, factor)
             total += factor * parts["hessian"]
-            self.check_finite(total, parts)
-            (factor * loss).backward()
+        self.processes.sum_gradients(self.parameters.values())
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), s.clip if s.clip > 0 else math.inf)
         self.check_finite(float(norm), parts | {"gradient": float(norm)})
         self.optimizer.step()
@@ -209,15 +215,45 @@ class Trainer:
         self.progress.step += 1
         return parts | {"loss": total}
 
-    def _replay(self, store: FrameStore) -> float:
-        """Gradient of the loss of a random batch of old frames; its value."""
-        count = min(self.settings.batch_size, len(store))
-        chosen = torch.randint(len(store), (count,), generator=self.generator).tolist()
-        losses = self.frame_losses(store.batch(chosen))
-        kept = [self._weight(k) * v for k, v in losses.items() if k != "energy"]
-        loss = self.settings.replay_weight * torch.stack(kept).sum()
-        loss.backward()
-        return float(loss.detach())
+    def _learn_frames(
+        self, store: FrameStore, chunk: Sequence[int], factor: float = 1.0, without: Sequence[str] = ()
+    ) -> tuple[dict[str, float], float]:
+        """Gradient of the loss of a batch, of which each process has a share; its parts and their sum."""
+        own = self.processes.share(chunk)
+        losses: dict[str, Tensor] = {}
+        atoms = 0
+        if own:
+            batch = store.batch(own)
+            atoms = len(batch.graph.positions)
+            losses = {k: v for k, v in self.frame_losses(batch).items() if k not in without}
+        (all_atoms,) = self.processes.sum(atoms, device=self.device)
+        shares = {k: atoms / all_atoms if k == "forces" else len(own) / len(chunk) for k in losses}
+        names = ("energy", "forces", "stress")
+        found = [shares[k] * float(losses[k].detach()) if k in losses else 0.0 for k in names]
+        summed = dict(zip(names, self.processes.sum(*found, device=self.device), strict=True))
+        parts = {k: v for k, v in summed.items() if k in losses or v}
+        total = factor * sum(self._weight(k) * v for k, v in parts.items())
+        self.check_finite(total, parts)
+        if losses:
+            weighted = [factor * self._weight(k) * shares[k] * v for k, v in losses.items()]
+            torch.stack(weighted).sum().backward()
+        return parts, total
+
+    def _learn_hessian(self, item: HessianItem, factor: float) -> float:
+        """Gradient of a Hessian's loss, of whose probes each process has a share; the loss without factor."""
+        vectors, reference = item.draw(self.settings.probe, self.settings.probes, self.generator)
+        mine = torch.tensor(
+            self.processes.share(range(len(vectors))), dtype=torch.long, device=vectors.device
+        )
+        loss = None
+        if len(mine):
+            share = len(mine) / len(vectors)
+            loss = share * self.hessian_loss(item, (vectors[mine], reference[mine]))
+        (value,) = self.processes.sum(0.0 if loss is None else float(loss.detach()), device=self.device)
+        self.check_finite(value, {"hessian": value})
+        if loss is not None:
+            (factor * loss).backward()
+        return value
 
     def check_finite(self, value: float, parts: dict[str, float]) -> None:
         """Raise TrainingDiverged, naming the parts of the loss, unless `value` is finite."""
@@ -343,8 +379,8 @@ class Trainer:
         n_steps = max(len(chunks), 1)
         sums: dict[str, list[float]] = {}
         for k in range(n_steps):
-            batch = self.store.batch(chunks[k]) if chunks else None
-            for key, value in self._step(batch, self._fraction(k / n_steps)).items():
+            chunk = chunks[k] if chunks else []
+            for key, value in self._step(chunk, self._fraction(k / n_steps)).items():
                 sums.setdefault(key, []).append(value)
             if s.epochs is None and self._end():
                 break
@@ -360,7 +396,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint and the history; what was there before is replaced only by a complete file."""
-        if self.checkpoint is None or self.folder is None:
+        if self.checkpoint is None or self.folder is None or not self.processes.first:
             return
         self.progress.elapsed, self._started = self._elapsed(), time.monotonic()
         write_state(self.checkpoint, self)
