@@ -144,10 +144,12 @@ def ratios(found: dict[str, dict[str, Any]]) -> list[tuple[str, float, str]]:
         ("Hessian-vector product in force calls, 32 atoms", value("hvp", 32) / forces, "≤ 3"),
         ("Hessian-vector product / force call, memory, 256 atoms",
          value("hvp", 256, "memory_gb") / value("forces", 256, "memory_gb"), "≤ 3"),
-        ("force call per atom, 500 / 32 atoms", value("forces", 500) / 500 / (forces / 32), "0.8–1.2"),
+        ("force call per atom, 500 / 32 atoms", value("forces", 500) / 500 / (forces / 32), "≤ 1.2"),
         ("forces of 32 atoms: MACE / ours", value("mace-forces", 32) / forces, ""),
         ("force constants of 256 atoms: phonopy differences / ours",
          value("differences", 256) / value("constants", 256), ""),
+        ("H3S 2×2×2 force constants: MACE's force call × displacements of phonopy / ours",
+         value("mace-forces", 32) * value("differences", 32, "calls") / value("constants", 32), ""),
         ("dense Hessian of 32 atoms: differences / ours",
          value("difference-hessian", 32) / value("hessian", 32), ""),
     ]  # fmt: skip
@@ -174,7 +176,7 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     """Cost and memory against the number of atoms, both axes logarithmic."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    figure = Figure(figsize=(10, 5.2), layout="constrained")
     time, memory = figure.subplots(1, 2)
     colours = {"forces": "C0", "hvp": "C2", "hessian": "C3", "constants": "C1", "differences": "C4"}
     for name, result in found.items():
@@ -192,7 +194,7 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
         axes.set_xticks(ALL, [str(n) for n in ALL])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-    time.legend(fontsize=8)
+    figure.legend(*time.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     figure.suptitle("Im-3m H$_3$S, float64: solid Hi-MLIP, dashed MACE")
     figure.savefig(path, dpi=150)
 

@@ -54,7 +54,8 @@ def harmonic_force_constants(
     residual = largest_force(cell, calculator)
     if residual > FORCE_WARNING:
         logger.warning(
-            "the largest force is %.3g eV/Å: the crystal is not relaxed; use --relax or `himlip relax`",
+            "the largest force is %.3g eV/Å: the crystal is not relaxed; leave --no-relax out, or type "
+            "`himlip relax`",
             residual,
         )
     if hasattr(calculator, "get_force_constants"):
