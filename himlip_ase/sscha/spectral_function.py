@@ -4,8 +4,9 @@
     σ(q, ω) = -(2/π) Im [z Tr G(q, z)]
 
 (Bianco et al., PRB 97, 214101 (2018); Monacelli et al., J. Phys.: Condens. Matter 33, 363001 (2021), sec. 6),
-with the third-order constants of :mod:`himlip_ase.sscha.fourth_order` on symmetry-adapted pairs.  At ω = 0
-the bubble is that of the third-order free-energy Hessian.  ∫σ dω over ω > 0 is the number of modes.
+with the third-order constants of :mod:`himlip_ase.sscha.fourth_order` on symmetry-adapted pairs.  At ω → 0
+the bubble is that of the third-order free-energy Hessian, but for pairs of exactly degenerate modes at T > 0,
+which answer a static force and no other.  ∫σ dω over ω > 0 is the number of modes.
 """
 
 from __future__ import annotations

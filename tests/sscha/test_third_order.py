@@ -9,7 +9,8 @@ from himlip_ase.sscha.ensemble import draw_ensemble
 from himlip_ase.sscha.initial import positive_definite_start
 from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.third_order import hessian_with_bubble, propagator, third_order
+from himlip_ase.sscha.third_order import hessian_with_bubble, third_order
+from himlip_ase.sscha.two_phonon import dynamic_propagator, static_propagator
 from himlip_ase.units import KB_EV_PER_K, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 from .toy import DIMS, BondCrystal, HarmonicCrystal, cscl
@@ -35,8 +36,22 @@ def test_propagator_is_the_curvature_of_the_exact_scha_free_energy(temperature, 
     h = 0.02
     curvature = (free_energy(h) - 2 * free_energy(0) + free_energy(-h)) / h**2
     third = coupling * np.array([[0, 1], [1, 0]])
-    bubble = (third**2 * propagator(HBAR * np.sqrt(springs), temperature)).sum()
+    energies = HBAR * np.sqrt(springs)
+    bubble = (third**2 * static_propagator(energies[:, None], energies[None, :], temperature)).sum()
     assert bubble == pytest.approx(curvature, rel=1e-3)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 900.0])
+def test_propagator_at_an_energy_tends_to_the_static_one_and_keeps_translations_out(temperature):
+    first, second = np.array([0.1, 0.2, np.inf, 0.05]), np.array([0.15, 0.21, 0.1, np.inf])
+    static = static_propagator(first, second, temperature)
+    np.testing.assert_allclose(dynamic_propagator(first, second, temperature, 1e-7j), static, rtol=1e-9)
+    assert (static[:2] < 0).all() and (static[2:] == 0).all()
+
+
+def test_degenerate_modes_have_the_limit_of_close_ones():
+    close = static_propagator(np.array(0.1), np.array(0.1 * (1 + 1e-4)), 600.0)
+    assert static_propagator(np.array(0.1), np.array(0.1), 600.0) == pytest.approx(float(close), rel=2e-4)
 
 
 def test_group_is_a_projection_that_keeps_symmetric_tensors():
