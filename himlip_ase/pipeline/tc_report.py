@@ -146,7 +146,7 @@ def uncertainty(document: Document, tables: Mapping[str, Any], quoted: Quoted, p
             "Middle: λ against the q-mesh, for each q-grid of G. Right: sources of the uncertainty of Tc.",
         )
     )
-    document.add(Paragraph(limits(data, mesh, sigma)))
+    document.add(Paragraph(limits(data, mesh, quoted)))
 
 
 def _has_tc(data: Mapping[str, Any] | None) -> bool:
@@ -160,8 +160,15 @@ def _mesh_row(row: QMeshRow) -> list[str]:
     return [grid, how, number(row.lambda_total), number(row.omega_log_k), tc]
 
 
-def limits(data: Mapping[str, Any], mesh: list[QMeshRow], sigma: Figure | None) -> str:
-    """What the error bars do not hold."""
+def limits(data: Mapping[str, Any], mesh: list[QMeshRow], quoted: Quoted) -> str:
+    """What the error bars do not hold, and what limits a comparison with measurements."""
+    pressures = [quoted[name] for name in ("pressure", "pressure_quantum") if name in quoted]
+    pressure = "a static lattice pressure, which zero-point motion raises"
+    if len(pressures) == 2:
+        static, quantum = (number(p.value, p.uncertainty) for p in pressures)
+        pressure = (
+            f"a crystal of {static} GPa static pressure, which zero-point motion raises to {quantum} GPa"
+        )
     parts = ["What these error bars do not hold: the k-grid of the double delta beyond its σ-plateau"]
     plateau = data.get("sigma_plateau")
     if plateau is not None and not plateau["found"]:
@@ -173,8 +180,8 @@ def limits(data: Mapping[str, Any], mesh: list[QMeshRow], sigma: Figure | None) 
         parts.append("a single q-grid, whose error is only bounded from below by the weight of Γ")
     parts.append(
         "the Coulomb interaction, which enters as a number μ* alone; the average over the Fermi surface "
-        "(isotropic equations); a static lattice pressure, which zero-point motion raises; G(q) of the "
-        "undisplaced crystal (linear coupling); and the functional"
+        f"(isotropic equations); {pressure}; G(q) of the undisplaced crystal (linear coupling); and the "
+        "functional"
     )
     return "; ".join(parts) + "."
 
@@ -208,5 +215,8 @@ def pictures(document: Document, folder: Path, place: Path) -> None:
         if "gap" in data and not data["refusal"] and not key.startswith("auxiliary")
     }
     if gaps:
-        caption = "Gap edge on the real axis from the non-linear Migdal–Eliashberg equations, first μ*."
+        caption = (
+            "Gap from the non-linear Migdal–Eliashberg equations at the first μ*: edge on the real axis by "
+            "Padé (full), at the first Matsubara frequency (dotted)."
+        )
         document.add(Picture(figures.gap(place, gaps), caption))

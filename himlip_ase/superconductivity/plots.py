@@ -30,7 +30,8 @@ def plot_alpha2f(
     ----------
     ax : Axes
     spectra : sequence of Spectrum
-        For example harmonic and anharmonic. Those with imaginary modes are marked "stable modes only".
+        For example harmonic and anharmonic. Those with imaginary modes are marked "stable modes only", and
+        reach beyond the frame where there are others.
     labels : sequence of str
     width_cm : float, optional
         Broadening; None takes 1/80 of the highest phonon of each.
@@ -44,14 +45,18 @@ def plot_alpha2f(
         raise InputError(f"{len(spectra)} spectra and {len(labels)} labels; one label for each is wanted")
     twin = ax.twinx()
     curves = [spectrum.broadened(width_cm) for spectrum in spectra]
-    ceiling = max(float(curve.alpha2f.max()) for curve in curves)
-    lambda_top = max(float(curve.cumulative_lambda.max()) for curve in curves)
+    # what is left of unstable phonons must not set the scale of the others
+    partial = [any(problem.kind == "imaginary" for problem in s.problems) for s in spectra]
+    judged = [c for c, cut in zip(curves, partial, strict=True) if not cut] or curves
+    ceiling = max(float(curve.alpha2f.max()) for curve in judged)
+    lambda_top = max(float(curve.cumulative_lambda.max()) for curve in judged)
     right = max(float(curve.omega_cm[-1]) for curve in curves)
     for number, (spectrum, label) in enumerate(zip(spectra, labels, strict=True)):
         colour = COLOURS[number % len(COLOURS)]
         curve = curves[number]
-        partial = any(problem.kind == "imaginary" for problem in spectrum.problems)
-        text = f"{label}: λ = {spectrum.lambda_total:.2f}" + (" (stable modes only)" if partial else "")
+        text = f"{label}: λ = {spectrum.lambda_total:.2f}" + (
+            " (stable modes only)" if partial[number] else ""
+        )
         ax.fill_between(curve.omega_cm, curve.alpha2f, color=colour, alpha=0.25, lw=0)
         ax.plot(curve.omega_cm, curve.alpha2f, color=colour, lw=1.2, label=text)
         to_edge = (
@@ -61,7 +66,9 @@ def plot_alpha2f(
         twin.plot(*to_edge, color=colour, lw=1.4, ls="--")
     ax.set(xlim=(0, right), ylim=(0, 1.35 * ceiling), xlabel="ω (cm⁻¹)", ylabel="α²F(ω)")
     twin.set(ylim=(0, 1.35 * lambda_top), ylabel="λ(ω), dashed")
-    ax.legend(loc="upper left", frameon=False, fontsize="small")
+    twin.legend(
+        *ax.get_legend_handles_labels(), loc="upper left", fontsize="small", edgecolor="none", framealpha=0.85
+    )
     return ax, twin
 
 
@@ -120,16 +127,18 @@ def plot_sigma(ax: Axes, plateau: SigmaPlateau, label: str = "λ") -> Axes:
 
 
 def plot_gaps(ax: Axes, gaps: Mapping[str, GapCurve]) -> Axes:
-    """Draw the gap edge (meV) against T, with its closing at Tc, beside tanh(1.74 √(Tc/T − 1))."""
+    """Draw the gap edge (meV) against T with its closing at Tc, Δ(iω₀) dotted, and tanh(1.74 √(Tc/T − 1))."""
     smooth = np.linspace(1e-3, 1, 300)
     for number, (label, gap) in enumerate(gaps.items(), start=1):
         colour = COLOURS[number % len(COLOURS)]
         kelvin = np.append(gap.kelvin, gap.tc_kelvin)
         edge = np.append(gap.gap_edge_ev, 0.0) * 1e3
         ax.plot(kelvin, edge, color=colour, marker="o", ms=4, label=f"{label}: 2Δ₀/kTc = {gap.ratio:.2f}")
+        ax.plot(kelvin, np.append(gap.delta0_ev, 0.0) * 1e3, ":", color=colour, lw=1.2)
         ax.plot(
             smooth * gap.tc_kelvin, np.tanh(1.74 * np.sqrt(1 / smooth - 1)) * edge[0], "--", color="0.6", lw=1
         )
+    ax.plot([], [], ":", color="0.2", lw=1.2, label="Δ(iω₀)")
     ax.plot([], [], "--", color="0.6", lw=1, label="Δ₀ tanh(1.74 √(Tc/T − 1))")
     ax.set(xlabel="T (K)", ylabel="gap edge Δ (meV)")
     ax.set_xlim(left=0)

@@ -32,8 +32,15 @@ def plot_plateaus(ax: Axes, plateaus: Mapping[str, SigmaPlateau], chosen_ry: flo
     if chosen_ry is not None:
         ax.axvline(chosen_ry, color="0.4", ls=":", lw=1, label=f"in use: {chosen_ry:g} Ry")
     ax.set(xlabel="σ of the double delta (Ry)", ylabel="λ")
-    ax.set_ylim(0, 1.25 * max(float(p.lambdas.max()) for p in plateaus.values()))
-    ax.legend(frameon=False, fontsize="small")
+    if all((p.lambdas > 0).all() for p in plateaus.values()):  # unstable phonons give any λ
+        from matplotlib.ticker import LogLocator, NullFormatter
+
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.set_ylim(top=3 * max(float(p.lambdas.max()) for p in plateaus.values()))
+    ax.legend(frameon=False, fontsize="small", loc="upper right")
     return ax
 
 
@@ -77,5 +84,5 @@ def plot_budget(ax: Axes, table: TcTable, mu_star: float | None = None) -> Axes:
     ax.set_yticks(np.arange(len(rows)), names, fontsize="small")
     ax.invert_yaxis()
     ax.set(xlabel=f"± of Tc (K) at μ* = {mu:g}")
-    ax.legend(frameon=False, fontsize="small", loc="lower right")
+    ax.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
     return ax
