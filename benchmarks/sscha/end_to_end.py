@@ -138,6 +138,7 @@ def table(rows: list[dict], change: GridDifference | None) -> str:
             )
         ]
         lines.append(f"| {'×'.join(map(str, row['dims']))} | " + " | ".join(cells) + " |")
+    lines += ["", f"Hessian with the {rows[0]['hessian_order']} order."]
     if change is not None:
         lines += ["", "Difference between the grids: " + change.sentence() + "."]
     lines += ["", *(f"- {'×'.join(map(str, row['dims']))}: {row['verdict']}" for row in rows), ""]
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("--grids", nargs="+", default=["2x2x2", "4x4x4"])
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--n-hessian", type=int, default=2000)
-    parser.add_argument("--hessian-order", default="third")
+    parser.add_argument("--hessian-order", default="third+fourth")
     parser.add_argument("--max-populations", type=int, default=10)
     parser.add_argument("--no-write", action="store_true", help="print only")
     arguments = parser.parse_args()

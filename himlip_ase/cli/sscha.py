@@ -79,9 +79,9 @@ def sscha(
         float | None,
         typer.Option("--frequency-error", help="Let populations grow until no error bar exceeds this, cm⁻¹."),
     ] = None,
-    fourth: Annotated[
-        bool, typer.Option("--fourth", help="Fourth-order term in the free-energy Hessian too.")
-    ] = DEFAULT.hessian_order == "third+fourth",
+    third_only: Annotated[
+        bool, typer.Option("--third-only", help="No fourth-order term in the free-energy Hessian.")
+    ] = False,
     sampling: Annotated[
         str, typer.Option("--sampling", help="How to draw: pairs, independent or sobol.")
     ] = DEFAULT.sampling,
@@ -125,7 +125,7 @@ def sscha(
         "temperature_k": temperature,
         "pressure_gpa": pressure,
         "frequency_error_cm": frequency_error,
-        "hessian_order": "third+fourth" if fourth else "third",
+        "hessian_order": "third" if third_only else "third+fourth",
         "sampling": sampling,
         "engine": engine,
         "minimiser": minimiser,

@@ -68,6 +68,12 @@ def finish(stages: list[Stage], work: Work, final: FinalTest | None) -> SschaRes
         free_energy, stress = total - last.reference, final.stress
         kong_liu = work.engine.kong_liu(ensemble, source, target)
         estimate = _hessian(final, last, work)
+        if not estimate.positive:
+            converged = False
+            verdict = (
+                "the fourth-order term is stronger than the second: the auxiliary is no minimum of the free "
+                f"energy, or {len(ensemble)} configurations are too few for the Hessian; {verdict}"
+            )
         if final.kept.is_from(target):
             drawn = len(ensemble) + 1
         else:

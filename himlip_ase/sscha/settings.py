@@ -84,7 +84,7 @@ class SschaSettings:
     engine: Literal["native", "python-sscha"] = "native"
     minimiser: Literal["anderson", "descent", "root-descent"] = "anderson"
     sampling: Literal["pairs", "independent", "sobol"] = "pairs"
-    hessian_order: Literal["third", "third+fourth"] = "third"
+    hessian_order: Literal["third", "third+fourth"] = "third+fourth"
 
     def __post_init__(self) -> None:
         for name in (

@@ -24,7 +24,9 @@ from .toy import BondCrystal, HarmonicCrystal, cscl
 
 DIMS = (1, 1, 2)
 SHELLS = [(6.0, -30.0, 300.0, -0.02), (2.0, -8.0, 60.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
-SETTINGS = SschaSettings(n_configurations=60, n_hessian_configurations=80, seed=11, n_blocks=5)
+SETTINGS = SschaSettings(
+    n_configurations=60, n_hessian_configurations=80, seed=11, n_blocks=5, hessian_order="third"
+)
 
 
 class Killed(BaseException):
