@@ -1,11 +1,12 @@
 """Ways to a Hessian-vector product, side by side: time and memory against a force call, and their deviation.
 
-Rattled supercells of H3S, float64, one thread, one process. The neighbour list is not part of any figure; "one
-product" is what a single product costs, "of many" what each of a dozen of the same structure costs.
+Rattled supercells of H3S, float64, one thread. The first two rows of each size are calls as a user makes
+them, neighbour list included; the others leave the list out and are compared with a force call without it.
+"products" are taken together for the same structure, and the cost is that of each.
 
-    python benchmarks/curvature/hvp.py --out benchmarks/results/curvature_hvp.json
+    python benchmarks/curvature/hvp.py --compile --out benchmarks/results/curvature_hvp.json
 
---compile adds torch.compile (minutes).
+--compile adds torch.compile (minutes). Sizes that are not measured keep their rows in an existing file.
 """
 
 from __future__ import annotations
@@ -25,17 +26,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from measure import cpu_seconds, peak_megabytes
 from plain_operations import plain_operations
-from structures import supercell
+from supercells import supercell
 from torch import Tensor
 
 from himlip_ase.potential.checkpoint import load_model
+from himlip_ase.potential.compiled import CompiledProduct
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
-from himlip_ase.potential.evaluate import frozen
+from himlip_ase.potential.evaluate import evaluate, frozen
 from himlip_ase.potential.graph import Graph, build_graph
 from himlip_ase.potential.network import HiMLIP
 
 SIZES = (4, 32, 256)
-MANY = 12
+MANY = {4: 12, 32: 12, 256: 3}
+
+Way = Callable[[HiMLIP, Graph, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,29 +55,33 @@ class Row:
     force_memories: float
     deviation: float
 
+    def __str__(self) -> str:
+        return (
+            f"{self.atoms:>5} {self.way:<50}{self.products:>4}{self.ms_per_product:>10.2f}"
+            f"{self.force_calls:>8.2f}{self.peak_mb:>10.1f}{self.force_memories:>8.2f}{self.deviation:>10.1e}"
+        )
+
 
 def gradient(model: HiMLIP, graph: Graph, positions: Tensor) -> Tensor:
     """∂E/∂x as a function, for the function transforms."""
     return torch.func.grad(lambda x: model(replace(graph, positions=x)).sum())(positions)
 
 
+def tangent(model: HiMLIP, graph: Graph, vector: Tensor) -> Tensor:
+    """Forward over reverse: the tangent of the gradient."""
+    return torch.func.jvp(lambda x: gradient(model, graph, x), (graph.positions,), (vector,))[1]
+
+
 def forward_over_reverse(model: HiMLIP, graph: Graph, vectors: Tensor) -> Tensor:
-    """Tangents of the gradient, one vector after another."""
+    """One vector after another."""
     with plain_operations():
-        return torch.stack(
-            [
-                torch.func.jvp(lambda x: gradient(model, graph, x), (graph.positions,), (v,))[1]
-                for v in vectors
-            ]
-        )
+        return torch.stack([tangent(model, graph, v) for v in vectors])
 
 
 def forward_over_reverse_batched(model: HiMLIP, graph: Graph, vectors: Tensor) -> Tensor:
-    """Tangents of the gradient, vectorised over the vectors."""
+    """Vectorised over the vectors."""
     with plain_operations():
-        return torch.vmap(
-            lambda v: torch.func.jvp(lambda x: gradient(model, graph, x), (graph.positions,), (v,))[1]
-        )(vectors)
+        return torch.vmap(lambda v: tangent(model, graph, v))(vectors)
 
 
 def reverse_over_reverse_plain(model: HiMLIP, graph: Graph, vectors: Tensor) -> Tensor:
@@ -83,17 +91,17 @@ def reverse_over_reverse_plain(model: HiMLIP, graph: Graph, vectors: Tensor) -> 
 
 
 def from_scratch(model: HiMLIP, graph: Graph, vectors: Tensor) -> Tensor:
-    """Reverse over reverse, everything anew for each vector."""
+    """Everything anew for each vector."""
     return torch.stack([hessian_vector_product(model, graph, v) for v in vectors])
 
 
 def replicated(model: HiMLIP, graph: Graph, vectors: Tensor) -> Tensor:
-    """Reverse over reverse of a batch of copies of the structure."""
+    """A batch of copies of the structure."""
     batch = graph.replicate(len(vectors))
     return hessian_vector_product(model, batch, vectors.reshape(-1, 3)).reshape(vectors.shape)
 
 
-WAYS: dict[str, Callable[[HiMLIP, Graph, Tensor], Tensor]] = {
+WAYS: dict[str, Way] = {
     "reverse over reverse, recorded gradient (used)": hessian_vector_product,
     "reverse over reverse, from scratch": from_scratch,
     "reverse over reverse, copies of the structure": replicated,
@@ -104,62 +112,53 @@ WAYS: dict[str, Callable[[HiMLIP, Graph, Tensor], Tensor]] = {
 
 
 def measure(model: HiMLIP, n_atoms: int, compile_too: bool) -> list[Row]:
-    """All ways at one size, the force call first."""
-    graph = build_graph(supercell(n_atoms), model.elements, model.cutoff)
+    """All ways at one size."""
+    atoms = supercell(n_atoms)
+    graph = build_graph(atoms, model.elements, model.cutoff)
     generator = torch.Generator().manual_seed(0)
-    vectors = torch.randn(MANY, n_atoms, 3, dtype=torch.float64, generator=generator)
+    vectors = torch.randn(MANY[n_atoms], n_atoms, 3, dtype=torch.float64, generator=generator)
     reference = from_scratch(model, graph, vectors)
+    repeats = 5 if n_atoms < 256 else 3
+
+    def rows_of(
+        name: str, way: Callable[[Tensor], Tensor], counts: tuple[int, ...], force: Callable
+    ) -> list[Row]:
+        rows = []
+        for count in counts:
+            # The force call is measured again beside each way, because machines change their pace.
+            force_seconds = cpu_seconds(force, repeats)
+            seconds = cpu_seconds(lambda count=count: way(vectors[:count]), repeats) / count
+            force_seconds = min(force_seconds, cpu_seconds(force, repeats))
+            megabytes = peak_megabytes(lambda count=count: way(vectors[:count]))
+            memories, calls = megabytes / peak_megabytes(force), seconds / force_seconds
+            deviation = float((way(vectors[:count]) - reference[:count]).abs().max())
+            rows.append(Row(n_atoms, name, count, 1000 * seconds, calls, megabytes, memories, deviation))
+            print(rows[-1], flush=True)
+        return rows
 
     def force_call() -> None:
+        evaluate(model, atoms, stress=False)
+
+    def force_without_list() -> None:
         energy_forces_stress(model, graph, stress=False)
 
-    force_seconds, force_mb = cpu_seconds(force_call, 5), peak_megabytes(force_call)
-    rows = [Row(n_atoms, "force call", 0, 1000 * force_seconds, 1.0, force_mb, 1.0, 0.0)]
-    ways = dict(WAYS)
+    def product_call(chosen: Tensor) -> Tensor:
+        return hessian_vector_product(model, build_graph(atoms, model.elements, model.cutoff), chosen)
+
+    seconds, megabytes = cpu_seconds(force_call, repeats), peak_megabytes(force_call)
+    rows = [Row(n_atoms, "a force call", 0, 1000 * seconds, 1.0, megabytes, 1.0, 0.0)]
+    rows += rows_of("a product", product_call, (1,), force_call)
+    for name, way in WAYS.items():
+        counts = (1, len(vectors))
+        rows += rows_of(name, lambda chosen, way=way: way(model, graph, chosen), counts, force_without_list)
     if compile_too:
-        ways[f"compiled ({compile_seconds(model, graph, ways):.0f} s to compile)"] = ways.pop("compiled")
-    for name, way in ways.items():
-        for count in (1, MANY):
-            chosen = vectors[:count]
-
-            def call(way: Callable = way, chosen: Tensor = chosen) -> Tensor:
-                return way(model, graph, chosen)
-
-            seconds = cpu_seconds(call, 3 if n_atoms < 256 else 1) / count
-            megabytes = peak_megabytes(call)
-            deviation = float((call() - reference[:count]).abs().max())
-            rows.append(
-                Row(
-                    n_atoms,
-                    name,
-                    count,
-                    1000 * seconds,
-                    seconds / force_seconds,
-                    megabytes,
-                    megabytes / force_mb,
-                    deviation,
-                )  # fmt: skip
-            )
-            print(line(rows[-1]), flush=True)
+        start = time.perf_counter()
+        compiled = CompiledProduct(model, graph)
+        name = f"reverse over reverse, compiled in {time.perf_counter() - start:.0f} s"
+        rows += rows_of(
+            name, lambda v: torch.stack([compiled(graph, x) for x in v]), (1,), force_without_list
+        )
     return rows
-
-
-def compile_seconds(model: HiMLIP, graph: Graph, ways: dict) -> float:
-    """Add the compiled product to the ways; the time that it took."""
-    from himlip_ase.potential.compiled import CompiledProduct
-
-    start = time.perf_counter()
-    product = CompiledProduct(model, graph)
-    ways["compiled"] = lambda model, graph, vectors: torch.stack([product(graph, v) for v in vectors])
-    return time.perf_counter() - start
-
-
-def line(row: Row) -> str:
-    """A row as text."""
-    return (
-        f"{row.atoms:>5} {row.way:<52}{row.products:>4}{row.ms_per_product:>10.2f}{row.force_calls:>8.2f}"
-        f"{row.peak_mb:>10.1f}{row.force_memories:>8.2f}{row.deviation:>10.1e}"
-    )
 
 
 def markdown(rows: list[Row]) -> str:
@@ -167,16 +166,18 @@ def markdown(rows: list[Row]) -> str:
     lines = [
         "# Ways to a Hessian-vector product",
         "",
-        "`python benchmarks/curvature/hvp.py --compile --out benchmarks/results/curvature_hvp.json`: H3S, float64, "
-        "one thread; CPU time and peak memory against a force call of the same run; deviation in eV/Å².",
+        "`python benchmarks/curvature/hvp.py --compile --out benchmarks/results/curvature_hvp.json`: H3S, "
+        "float64, one thread. CPU time and peak memory, also in units of a force call of the same run; the "
+        "first two rows of each size include the neighbour list, the others and their force call do not. "
+        "Deviation from products from scratch in eV/Å².",
         "",
         "| atoms | way | products | ms each | force calls | peak MB | force-call memories | deviation |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         lines.append(
-            f"| {row.atoms} | {row.way} | {row.products or ''} | {row.ms_per_product:.2f} | {row.force_calls:.2f} "
-            f"| {row.peak_mb:.1f} | {row.force_memories:.2f} | {row.deviation:.1e} |"
+            f"| {row.atoms} | {row.way} | {row.products or ''} | {row.ms_per_product:.2f} "
+            f"| {row.force_calls:.2f} | {row.peak_mb:.1f} | {row.force_memories:.2f} | {row.deviation:.1e} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -187,18 +188,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", help="Hi-MLIP model, name or path; the default model without it")
-    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), choices=SIZES)
     parser.add_argument("--compile", action="store_true", help="also torch.compile, at 32 atoms")
-    parser.add_argument("--out", type=Path, help="JSON file, replaced, with a .md beside it")
+    parser.add_argument("--out", type=Path, help="JSON file, with a .md beside it")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model = load_model(arguments.model)
-    rows = []
+    rows: list[Row] = []
     with frozen(model):
         for n_atoms in arguments.sizes:
             rows += measure(model, n_atoms, arguments.compile and n_atoms == 32)
-    print("\n".join(line(row) for row in rows))
     if arguments.out:
+        if arguments.out.exists():
+            known = [Row(**row) for row in json.loads(arguments.out.read_text(encoding="utf-8"))["rows"]]
+            rows += [row for row in known if row.atoms not in arguments.sizes]
+            rows.sort(key=lambda row: row.atoms)
         machine = {
             "processor": platform.machine(),
             "torch": torch.__version__,
