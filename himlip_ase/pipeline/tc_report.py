@@ -169,21 +169,21 @@ def limits(data: Mapping[str, Any], mesh: list[QMeshRow], quoted: Quoted) -> str
         pressure = (
             f"a crystal of {static} GPa static pressure, which zero-point motion raises to {quantum} GPa"
         )
-    parts = ["What these error bars do not hold: the k-grid of the double delta beyond its σ-plateau"]
+    text = (
+        "These error bars do not hold: the k-grid of the double delta beyond its σ-plateau; the Coulomb "
+        "interaction, which enters as a number μ* alone; the average over the Fermi surface (isotropic "
+        f"equations); {pressure}; G(q) of the undisplaced crystal (linear coupling); and the functional. "
+    )
+    if len({row.elph_dims for row in mesh}) > 1:
+        text += (
+            "Half the change from the coarser to the finer q-grid stands for what is left beyond the finer. "
+        )
+    else:
+        text += "There is a single q-grid, whose error is bounded from below only, by the weight of Γ. "
     plateau = data.get("sigma_plateau")
     if plateau is not None and not plateau["found"]:
-        parts.append("there is no plateau in σ, so that the spread over the flattest window is a lower bound")
-    grids = {row.elph_dims for row in mesh}
-    if len(grids) > 1:
-        parts.append("half the change from the coarser to the finer q-grid stands for what is left beyond it")
-    else:
-        parts.append("a single q-grid, whose error is only bounded from below by the weight of Γ")
-    parts.append(
-        "the Coulomb interaction, which enters as a number μ* alone; the average over the Fermi surface "
-        f"(isotropic equations); {pressure}; G(q) of the undisplaced crystal (linear coupling); and the "
-        "functional"
-    )
-    return "; ".join(parts) + "."
+        text += "There is no plateau in σ, so that the spread over the flattest window is a lower bound. "
+    return text.strip()
 
 
 def pictures(document: Document, folder: Path, place: Path) -> None:

@@ -125,7 +125,7 @@ def test_report_shows_tables_pictures_and_limits(finished: tuple[Context, Outcom
         "measured | 1 K | a paper",
         "q-grid of G",
         "together",
-        "What these error bars do not hold",
+        "These error bars do not hold",
         "Where there is no Tc: DFT, harmonic: 3 imaginary modes",
     ):
         assert wanted in text, wanted
