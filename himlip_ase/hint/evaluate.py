@@ -13,6 +13,7 @@ import torch
 from himlip_ase.hint.batches import FrameStore
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.losses import LossWeights
+from himlip_ase.hint.modes import ModeErrors, mode_errors
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian
 from himlip_ase.potential.network import HiMLIP
 
@@ -80,6 +81,8 @@ class HessianErrors:
         Sorted eigenvalues of the mass-free Hessian, eV/Å².
     asymmetry, sum_rule : float
         Largest violation by the potential, eV/Å².
+    modes : ModeErrors or None
+        Of the mass-weighted Hessian without rigid motions.
     frequencies : ErrorSummary or None
         Over the commensurate q-grid, cm⁻¹, imaginary modes as negative numbers, branches in ascending order.
     worst_q : list of float or None
@@ -94,6 +97,7 @@ class HessianErrors:
     eigenvalues: ErrorSummary
     asymmetry: float
     sum_rule: float
+    modes: ModeErrors | None = None
     frequencies: ErrorSummary | None = None
     worst_q: list[float] | None = None
     lowest: tuple[float, float] | None = None
@@ -200,6 +204,7 @@ def hessian_errors(model: HiMLIP, label: HessianLabel) -> HessianErrors:
         ErrorSummary.of(_eigenvalues(predicted), _eigenvalues(label.matrix)),
         float(np.abs(predicted - predicted.transpose(2, 3, 0, 1)).max()),
         float(np.abs(predicted.sum(axis=2)).max()),
+        mode_errors(label.atoms, predicted, label.matrix),
         pairs=(_eigenvalues(label.matrix), _eigenvalues(predicted)),
     )
     if constants is not None:
@@ -246,6 +251,13 @@ def describe(errors: LabelErrors) -> list[str]:
             line += (
                 f", frequencies RMSE {found.frequencies.rmse:.1f}, largest {found.frequencies.largest:.1f} "
                 f"cm-1, lowest {found.lowest[1]:.0f} (label {found.lowest[0]:.0f})"
+            )
+        if found.modes:
+            m = found.modes
+            line += (
+                f"; softest mode overlap {m.lowest_cosine:.3f}, signs right {100 * m.sign_agreement:.0f} %, "
+                f"unstable modes {m.unstable[1]} (label {m.unstable[0]}), asymmetry {found.asymmetry:.1e}, "
+                f"sum rule {found.sum_rule:.1e} eV/Å²"
             )
         lines.append(line)
     return lines
