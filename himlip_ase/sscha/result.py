@@ -129,11 +129,13 @@ class SschaResult:
     stress, stress_sigma : ndarray, shape (6,), or None
         Of the quantum crystal, ASE Voigt, eV/Å³, positive in tension.
     hessian : DynamicalMatrices or None
-        Free-energy Hessian with the third-order term; its negative eigenvalues are instabilities.
+        Free-energy Hessian with the terms of ``settings.hessian_order``; its negative eigenvalues are
+        instabilities.
     hessian_sigma_cm : ndarray, shape (nq, 3n), or None
-        Standard error of its frequencies, cm⁻¹: jackknife over blocks joined with the auxiliary's noise.
+        Standard error of its frequencies, cm⁻¹: bootstrap over pairs of configurations joined with the
+        auxiliary's noise.
     hessian_bias_cm : ndarray, shape (nq, 3n), or None
-        Jackknife estimate of the finite-ensemble bias of its frequencies (not subtracted), cm⁻¹.
+        Estimate of the finite-ensemble bias of its frequencies (not subtracted), cm⁻¹.
     hessian_kong_liu : float or None
         Kong-Liu ratio of the Hessian's ensemble; 1 for a fresh draw.
     populations : list of PopulationRecord
@@ -228,7 +230,8 @@ class SschaResult:
                 "frequencies": _figure(self.hessian.frequencies(), "cm^-1", self.hessian_sigma_cm),
                 "bias_estimate": _figure(self.hessian_bias_cm, "cm^-1"),
                 "kong_liu": self.hessian_kong_liu,
-                "method": "v3 bubble on a fresh ensemble; 1 sigma: jackknife over blocks and auxiliary noise",
+                "method": f"terms of {self.settings.hessian_order} order on the final ensemble; 1 sigma: "
+                "bootstrap over pairs of configurations, joined with the auxiliary's noise",
             }
         return {
             "schema": SCHEMA,
