@@ -35,6 +35,7 @@ TASKS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "hessian": ("himlip", (8, 32, 108), "dense Hessian"),
     "constants": ("himlip", ALL, "force constants, symmetry"),
     "constants-all-rows": ("himlip", (8, 32, 108, 256), "force constants, no symmetry"),
+    "third": ("himlip", (8, 32), "third-order force constants, symmetry"),
     "differences": ("himlip", ALL, "force constants, phonopy differences"),
     "difference-hessian": ("himlip", (8, 32), "dense Hessian, differences"),
     "mace-forces": ("mace", (8, 32, 108, 256), "MACE forces"),
@@ -51,6 +52,8 @@ def himlip_side(task: str, sizes: list[int], model: str | None) -> None:
     from himlip_ase import HiMLIPCalculator
     from himlip_ase.phonons.exact import exact_force_constants
     from himlip_ase.phonons.phonopy_io import from_phonopy_atoms, setup_phonopy
+    from himlip_ase.phonons.third_derivatives import ThirdDerivatives
+    from himlip_ase.phonons.third_order import third_order_force_constants
 
     torch.set_num_threads(1)
     calc = HiMLIPCalculator(model, device="cpu")
@@ -81,6 +84,10 @@ def himlip_side(task: str, sizes: list[int], model: str | None) -> None:
         _, found = exact_force_constants(primitive(), DIMS[n_atoms], products, symmetry)
         return {"products": found.products, "sum_rule": found.sum_rule, "asymmetry": found.asymmetry}
 
+    def third(n_atoms: int) -> dict[str, Any]:
+        found = third_order_force_constants(primitive(), DIMS[n_atoms], ThirdDerivatives(calc))
+        return {"products": found.products}
+
     def prepare(n_atoms: int) -> Callable[[], Any]:
         atoms = rattled(n_atoms)
         vector = np.random.default_rng(1).normal(size=(n_atoms, 3))
@@ -91,6 +98,7 @@ def himlip_side(task: str, sizes: list[int], model: str | None) -> None:
             "hessian": lambda: HiMLIPCalculator.get_hessian(_forgotten(calc), atoms),
             "constants": lambda: constants(n_atoms, True),
             "constants-all-rows": lambda: constants(n_atoms, False),
+            "third": lambda: third(n_atoms),
             "differences": lambda: differences(n_atoms),
             "difference-hessian": lambda: difference_hessian(n_atoms),
         }
@@ -150,6 +158,8 @@ def ratios(found: dict[str, dict[str, Any]]) -> list[tuple[str, float, str]]:
          value("differences", 256) / value("constants", 256), ""),
         ("H3S 2×2×2 force constants: MACE's force call × displacements of phonopy / ours",
          value("mace-forces", 32) * value("differences", 32, "calls") / value("constants", 32), ""),
+        ("third order of H3S 2×2×2, in force calls (phono3py displaces 146 or 292 cells)",
+         value("third", 32) / forces, ""),
         ("dense Hessian of 32 atoms: differences / ours",
          value("difference-hessian", 32) / value("hessian", 32), ""),
     ]  # fmt: skip
