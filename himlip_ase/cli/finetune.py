@@ -56,7 +56,7 @@ def finetune(
     batch_size: Annotated[int | None, typer.Option(help="Frames a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam.")] = None,
     probes: Annotated[int | None, typer.Option(help="Hessian projections a step.")] = None,
-    probe: Annotated[str | None, typer.Option(help="rademacher, gaussian, one-hot or full.")] = None,
+    probe: Annotated[str | None, typer.Option(help="rademacher, gaussian, one-hot, fixed or full.")] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many validations without improvement.")
     ] = None,

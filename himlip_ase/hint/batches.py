@@ -202,5 +202,7 @@ class HessianItem:
         assert self.vectors is not None and self.products is not None
         if kind == "full" or number >= len(self.vectors):
             return self.vectors, self.products
+        if kind == "fixed":
+            return self.vectors[:number], self.products[:number]
         chosen = torch.randperm(len(self.vectors), generator=generator)[:number].to(self.vectors.device)
         return self.vectors[chosen], self.products[chosen]

@@ -1,6 +1,7 @@
 """Random vectors that a Hessian is projected on.
 
-Every kind satisfies E[v vᵀ] ∝ 1, so that |ΔH v|²/|v|² is an unbiased estimate of ‖ΔH‖²/3N (Hutchinson 1989).
+Every kind but "fixed" satisfies E[v vᵀ] ∝ 1, so that |ΔH v|²/|v|² is an unbiased estimate of ‖ΔH‖²/3N
+(Hutchinson 1989).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import torch
 
 from himlip_ase.errors import InputError
 
-ProbeKind = Literal["rademacher", "gaussian", "one-hot", "full"]
+ProbeKind = Literal["rademacher", "gaussian", "one-hot", "fixed", "full"]
+FIXED_SEED = 0
 
 
 def draw_probes(
@@ -26,9 +28,10 @@ def draw_probes(
 
     Parameters
     ----------
-    kind : {"rademacher", "gaussian", "one-hot", "full"}
+    kind : {"rademacher", "gaussian", "one-hot", "fixed", "full"}
         Independent signs ±1 (the paper's choice); a Gaussian direction of unit norm; distinct columns of the
-        unit matrix; or all 3N columns (`number` is then ignored).
+        unit matrix; signs that are the same whenever they are drawn; or all 3N columns (`number` is then
+        ignored).
     n_atoms : int
     number : int
         K, how many.
@@ -48,7 +51,9 @@ def draw_probes(
     size = 3 * n_atoms
     if number < 1 or (kind == "one-hot" and number > size):
         raise InputError(f"{number} probes for {n_atoms} atoms; allowed: 1 to {size}")
-    if kind == "rademacher":
+    if kind == "fixed":
+        generator = torch.Generator().manual_seed(FIXED_SEED)
+    if kind in ("rademacher", "fixed"):
         vectors = 2.0 * torch.randint(0, 2, (number, size), generator=generator).to(dtype) - 1.0
     elif kind == "gaussian":
         vectors = torch.randn((number, size), generator=generator, dtype=dtype)

@@ -64,6 +64,23 @@ def test_probes_have_the_stated_moments_and_seeds(kind: str) -> None:
         assert torch.allclose(vectors.norm(dim=1), torch.ones(len(vectors), dtype=torch.float64))
 
 
+def test_fixed_probes_are_always_the_same_signs() -> None:
+    generator = torch.Generator().manual_seed(7)
+    first, again = (draw_probes("fixed", N, 2, generator) for _ in range(2))
+    assert torch.equal(first, again)
+    assert set(first.unique().tolist()) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "geometric", "step"])
+def test_curricula_grow_from_start_to_end(kind: str) -> None:
+    curriculum = Curriculum(kind, start=0.01, end=4.0, until=0.8)  # type: ignore[arg-type]
+    factors = [curriculum.factor(p) for p in np.linspace(0, 1, 41)]
+    assert factors[0] == pytest.approx(0.01) and factors[-1] == factors[-9] == pytest.approx(4.0)
+    assert (np.diff(factors) >= -1e-12).all()
+    middle = {"linear": 2.005, "cosine": 2.005, "geometric": 0.2, "step": 0.01}
+    assert curriculum.factor(0.4) == pytest.approx(middle[kind])
+
+
 def test_one_hot_columns_of_a_draw_are_distinct_and_bounded() -> None:
     vectors = draw_probes("one-hot", N, 3 * N)
     assert torch.linalg.matrix_rank(vectors.view(3 * N, 3 * N)) == 3 * N
