@@ -10,15 +10,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from himlip_ase.sscha.grids import compare_grids
     from himlip_ase.sscha.loop import run_sscha
     from himlip_ase.sscha.result import SschaResult, load_result
     from himlip_ase.sscha.sampling import HarmonicDistribution, draw_configurations
+    from himlip_ase.sscha.series import continue_run, temperature_series
     from himlip_ase.sscha.settings import SschaSettings
 
 _HOMES = {
+    "compare_grids": "grids",
+    "continue_run": "series",
     "run_sscha": "loop",
     "SschaResult": "result",
     "load_result": "result",
+    "temperature_series": "series",
     "HarmonicDistribution": "sampling",
     "draw_configurations": "sampling",
     "SschaSettings": "settings",
@@ -27,9 +32,12 @@ __all__ = [
     "HarmonicDistribution",
     "SschaResult",
     "SschaSettings",
+    "compare_grids",
+    "continue_run",
     "draw_configurations",
     "load_result",
     "run_sscha",
+    "temperature_series",
 ]
 
 
