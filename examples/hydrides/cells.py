@@ -20,8 +20,8 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses
 from ase.io import write
-from ase.neighborlist import neighbor_list
 from prototypes import Prototype, prototypes, supercells, volume_at_reference, with_volume
+from vesin import ase_neighbor_list as neighbor_list
 
 from himlip_ase.dft.inputs import k_grid_of_spacing
 

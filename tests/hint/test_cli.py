@@ -87,3 +87,35 @@ def test_typos_and_missing_files_exit_with_a_message(folder: Path) -> None:
     assert code == 2
     assert "did you mean 'epochs'" in output
     assert not (folder / "run").exists()
+
+
+def test_closed_form_alone_and_after_training(folder: Path) -> None:
+    common = (
+        "finetune", "--labels", folder, "--hessian", folder / "phonopy_params.yaml", "--config",
+        folder / "train.yaml", "--no-plots",
+    )  # fmt: skip
+    code, output = _run(*common, "--closed-form", "alone", "--head", "wide", "--out", folder / "alone")
+    assert code == 0, output
+    assert "closed form:" in output and "within 1σ" in output
+    report = json.loads((folder / "alone" / "report.json").read_text())
+    assert report["closed_form"]["rows"]["hessian"] > 0
+    assert (folder / "alone" / "posterior.safetensors").is_file()
+    code, output = _run("eval", folder / "alone", "--labels", folder, "--sets", "validation")
+    assert code == 0, output
+    code, output = _run(*common, "--closed-form", "after", "--out", folder / "after")
+    assert code == 0, output
+    for place in (folder / "after", folder / "after" / "closed_form"):
+        assert (place / "model.safetensors").is_file()
+    code, output = _run(*common, "--closed-form", "never", "--out", folder / "never")
+    assert code == 2 and "alone, before, after" in output
+
+
+def test_pretrain_streams_from_a_store(folder: Path) -> None:
+    code, output = _run(
+        "pretrain", "--labels", folder / "rattle.extxyz", "--store", folder / "labels.h5", "--config",
+        folder / "train.yaml", "--epochs", 2, "--out", folder / "base",
+    )  # fmt: skip
+    assert code == 0, output
+    assert (folder / "labels.h5").is_file() and "held out: rattle: 1 frames" in output
+    report = json.loads((folder / "base" / "report.json").read_text())
+    assert report["labels"]["training"]["frames"] == 5
