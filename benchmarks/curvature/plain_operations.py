@@ -12,7 +12,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from himlip_ase.potential import angular, sphere
+from himlip_ase.potential import angular, radial, sphere
 
 
 def pair_difference(positions: Tensor, neighbours: Tensor, reverse: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def pair_difference(positions: Tensor, neighbours: Tensor, reverse: Tensor) -> T
 
 def seen_from_the_other_end(values: Tensor, reverse: Tensor) -> Tensor:
     """Values of the reversed pairs, whose derivative scatters."""
-    return values.flatten(0, 1)[reverse]
+    return values.transpose(1, 2).flatten(0, 1)[reverse].transpose(1, 2)
 
 
 def density(radial: Tensor, edge: Tensor, harmonics: Tensor) -> Tensor:
@@ -55,5 +55,6 @@ def plain_operations() -> Iterator[None]:
         mock.patch(network + "solid_harmonics", solid_harmonics),
         mock.patch(network + "sphere_integrals", sphere_integrals),
         mock.patch(network + "arsinh", torch.asinh),
+        mock.patch("himlip_ase.potential.radial._Wave.apply", radial._wave),
     ):
         yield

@@ -219,8 +219,8 @@ class BondFeatures(nn.Module):
         # Seen from its neighbour, an atom's bond points the other way: Y_lm(−r) = (−1)^l Y_lm(r).
         said = torch.bmm(density, mixing[self.degree]) * self.parity
         said = torch.cat([said[:1] + self.scalars(scalars), said[1:]])
-        along = torch.bmm(harmonics.transpose(1, 2), said.transpose(0, 1))
-        return seen_from_the_other_end(along, reverse).transpose(1, 2).contiguous()
+        along = torch.bmm(said.permute(1, 2, 0), harmonics)
+        return seen_from_the_other_end(along, reverse)
 
 
 class Layer(nn.Module):
@@ -329,7 +329,7 @@ class HiMLIP(nn.Module):
         energies = self.energy_shift[species] + self.repulsion(
             distances, species[:, None], species[neighbours]
         )
-        bonds = self.species_edge.T[:, species[neighbours]].transpose(0, 1)
+        bonds = self.species_edge[species[neighbours]].transpose(1, 2).contiguous()
         density = scalars = torch.empty(0)
         for layer in self.layers:
             assert isinstance(layer, Layer)

@@ -73,8 +73,10 @@ class _SeenFromTheOtherEnd(Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, reverse: Tensor) -> Tensor:
         ctx.save_for_backward(reverse)
-        rows = values.reshape(-1, values.shape[-1])
-        return rows.index_select(0, reverse.reshape(-1)).reshape(values.shape)
+        n_atoms, channels, width = values.shape
+        rows = values.transpose(1, 2).reshape(n_atoms * width, channels)
+        swapped = rows.index_select(0, reverse.reshape(-1)).reshape(n_atoms, width, channels)
+        return swapped.transpose(1, 2).contiguous()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -82,7 +84,7 @@ class _SeenFromTheOtherEnd(Function):
 
 
 def seen_from_the_other_end(values: Tensor, reverse: Tensor) -> Tensor:
-    """Values (N, M, C) of the pairs (i, j), exchanged for those of the pairs (j, i)."""
+    """Values (N, C, M) of the pairs (i, j), exchanged for those of the pairs (j, i)."""
     return _SeenFromTheOtherEnd.apply(values, reverse)
 
 

@@ -138,9 +138,7 @@ def _integrals(products: tuple[Tensor, ...], weights: Tensor) -> Tensor:
     return torch.stack([torch.matmul(product, weights) for product in products], dim=1)
 
 
-def _projected(
-    high: tuple[Tensor, ...], low: tuple[Tensor, ...], weighted: tuple[Tensor, Tensor]
-) -> Tensor:
+def _projected(high: tuple[Tensor, ...], low: tuple[Tensor, ...], weighted: tuple[Tensor, Tensor]) -> Tensor:
     """Derivatives with respect to the values on the sphere, turned into those with respect to densities."""
     first, *rest = (torch.matmul(values, weighted[0]) for values in high)
     lower = (torch.matmul(values, weighted[1]) for values in low)

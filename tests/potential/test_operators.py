@@ -39,7 +39,7 @@ def operations() -> dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]]:
         "pairs": (lambda x: pair_difference(x, graph.neighbours, graph.reverse), (random(n_atoms, 3),)),
         "other end": (
             lambda v: seen_from_the_other_end(v, graph.reverse),
-            (random(n_atoms, width, 2),),
+            (random(n_atoms, 2, width),),
         ),
         "arsinh": (arsinh, (random(7),)),
     }
@@ -125,3 +125,21 @@ def test_the_network_runs_in_single_precision() -> None:
     energies = single(graph.to(dtype=torch.float32)).detach()
     assert energies.dtype == torch.float32
     assert torch.allclose(energies.double(), model(graph).detach(), rtol=1e-5)
+
+
+def test_radial_functions_differ_in_no_derivative_from_the_recorded_ones() -> None:
+    from himlip_ase.potential.radial import RadialBasis
+
+    basis, results = RadialBasis(5, 4.0), []
+    for recorded in (True, False):
+        basis.wave_numbers.requires_grad_(recorded)
+        r = torch.linspace(0.3, 4.2, 60, dtype=torch.float64)[None].requires_grad_(True)
+        weights = torch.linspace(1, 2, 5, dtype=torch.float64)[:, None]
+        value, found = (basis(r) * weights).sum(), []
+        for _ in range(5):
+            (slope,) = torch.autograd.grad(value, r, create_graph=True)
+            found.append(slope.detach())
+            value = (slope * torch.cos(r)).sum()
+        results.append(found)
+    for one, two in zip(*results, strict=True):
+        assert torch.allclose(one, two, rtol=1e-10, atol=1e-12 * float(two.abs().max()))
