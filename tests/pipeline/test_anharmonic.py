@@ -20,9 +20,10 @@ from himlip_ase.sscha import load_result
 
 CONFIG = Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml"
 SHORT: dict[str, Any] = {
-    "sscha.n_configurations": 40,
+    "sscha.n_configurations": 24,
     "sscha.max_populations": 1,
-    "sscha.n_hessian_configurations": 40,
+    "sscha.n_hessian_configurations": 24,
+    "sscha.hessian_order": "third",
     "sscha.n_blocks": 4,
     "anharmonic.workers": 1,
     "anharmonic.isotopes": {"D3S": {"H": 2.014}},

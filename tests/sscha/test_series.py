@@ -45,7 +45,7 @@ def test_weights_turn_one_gaussian_into_another(crystal):
     start, _ = positive_definite_start(crystal.harmonic())
     drawn = HarmonicDistribution(start)
     target = HarmonicDistribution(start.with_masses({"H": 1.3}), 150.0)
-    kept = Kept(draw_ensemble(drawn, 20_000, np.random.SeedSequence(1), crystal), drawn)
+    kept = Kept(draw_ensemble(drawn, 6_000, np.random.SeedSequence(1), crystal), drawn)
     assert kept.is_from(drawn) and (kept.weights(drawn) == 1).all()
     weights = kept.weights(target)
     moved = kept.moved(target)
@@ -54,8 +54,8 @@ def test_weights_turn_one_gaussian_into_another(crystal):
     flat = moved.reshape(len(moved), -1)
     found = (weights[:, None] * flat).T @ flat / weights.sum()
     expected = target.covariance()
-    assert np.abs(found - expected).max() < 0.03 * np.abs(expected).max()
-    assert np.abs(flat.T @ flat / len(flat) - expected).max() > 0.05 * np.abs(expected).max()
+    assert np.abs(found - expected).max() < 0.06 * np.abs(expected).max()
+    assert np.abs(flat.T @ flat / len(flat) - expected).max() > 0.09 * np.abs(expected).max()
 
 
 def test_a_near_isotope_takes_over_the_ensemble(natural, crystal, tmp_path):
