@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -90,4 +91,25 @@ def potential_forces(model: str | os.PathLike, workers: int = 1) -> Iterator[Eva
     del loaded
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_load, initargs=(str(model),)) as executor:
+        with _main_left_out():
+            for ready in [executor.submit(os.getpid) for _ in range(workers)]:
+                ready.result()
         yield _Portions(executor)
+
+
+@contextlib.contextmanager
+def _main_left_out() -> Iterator[None]:
+    """Processes that start meanwhile do not import the script that is running.
+
+    They need nothing of it, and a script without ``if __name__ == "__main__"`` would run again in each.
+    """
+    main = sys.modules["__main__"]
+    kept = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    try:
+        if "__file__" in kept:
+            del main.__file__
+        main.__spec__ = None
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(main, name, value)
