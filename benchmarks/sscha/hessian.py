@@ -62,7 +62,6 @@ ROWS = {
     "108 atoms, third": ("3x3x3", "third", 5000),
     "108 atoms, third + fourth": ("3x3x3", "third+fourth", 5000),
     "256 atoms, third": ("4x4x4", "third", 2000),
-    "256 atoms, third + fourth": ("4x4x4", "third+fourth", 2000),
 }
 TARGETS = {
     "32 atoms, third + fourth": "≤ 120 s",
