@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--n-hessian", type=int, default=2000)
     parser.add_argument("--hessian-order", default="third+fourth")
     parser.add_argument("--max-populations", type=int, default=10)
+    parser.add_argument("--note", default="", help="a remark for the table")
     parser.add_argument("--no-write", action="store_true", help="print only")
     arguments = parser.parse_args()
     settings = SschaSettings(
@@ -170,11 +171,15 @@ def main() -> None:
         results.append(load_result(arguments.folder / grid))
         print(json.dumps(rows[-1], indent=1))
     change = compare_grids(results[0], results[1]) if len(results) > 1 else None
-    text = table(rows, change)
+    text = table(rows, change) + (f"\n{arguments.note}\n" if arguments.note else "")
     print(text)
     print(f"peak memory of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
     if not arguments.no_write:
-        data = {"grids": rows, "difference": None if change is None else change.as_dict()}
+        data = {
+            "note": arguments.note,
+            "grids": rows,
+            "difference": None if change is None else change.as_dict(),
+        }
         write_json(RESULTS / "sscha_end_to_end.json", data, overwrite=True)
         with atomic_write(RESULTS / "sscha_end_to_end.md", overwrite=True) as stream:
             stream.write(text)
