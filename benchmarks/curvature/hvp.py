@@ -118,17 +118,19 @@ def measure(model: HiMLIP, n_atoms: int, compile_too: bool) -> list[Row]:
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(MANY[n_atoms], n_atoms, 3, dtype=torch.float64, generator=generator)
     reference = from_scratch(model, graph, vectors)
-    repeats = 5 if n_atoms < 256 else 3
+    repeats = 8 if n_atoms < 256 else 5
 
     def rows_of(
         name: str, way: Callable[[Tensor], Tensor], counts: tuple[int, ...], force: Callable
     ) -> list[Row]:
         rows = []
         for count in counts:
-            # The force call is measured again beside each way, because machines change their pace.
-            force_seconds = cpu_seconds(force, repeats)
-            seconds = cpu_seconds(lambda count=count: way(vectors[:count]), repeats) / count
-            force_seconds = min(force_seconds, cpu_seconds(force, repeats))
+            # The two are measured in turn, because machines change their pace.
+            taken = [
+                (cpu_seconds(force, 1), cpu_seconds(lambda count=count: way(vectors[:count]), 1) / count)
+                for _ in range(repeats if count == 1 else 2)
+            ]
+            force_seconds, seconds = map(min, zip(*taken, strict=True))
             megabytes = peak_megabytes(lambda count=count: way(vectors[:count]))
             memories, calls = megabytes / peak_megabytes(force), seconds / force_seconds
             deviation = float((way(vectors[:count]) - reference[:count]).abs().max())

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 
 from himlip_ase import HiMLIPCalculator
@@ -79,7 +78,7 @@ def test_dynamics_with_a_skin_follow_those_without() -> None:
     for skin in (0.0, 0.5):
         atoms = rattled(h3s() * (2, 1, 1), 0.02)
         atoms.calc = HiMLIPCalculator(small_model(), skin=skin)
-        MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(0))
+        atoms.set_velocities(np.random.default_rng(0).normal(scale=0.1, size=atoms.positions.shape))
         VelocityVerlet(atoms, 0.2 * units.fs).run(30)
         ends.append(atoms)
     assert np.abs(ends[0].positions - ends[1].positions).max() < 1e-10
