@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, gmres
+from scipy.sparse.linalg import LinearOperator, cg
 
 from himlip_ase.errors import CalculationError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
@@ -13,7 +14,7 @@ from himlip_ase.sscha.ensemble import Ensemble
 from himlip_ase.sscha.residual import Projection, frequency_changes, standard_error
 from himlip_ase.sscha.sampling import HarmonicDistribution
 
-TOLERANCE = 1e-8
+TOLERANCE = 1e-9
 """Relative residual at which the linear part of the difference counts as found."""
 
 
@@ -120,8 +121,7 @@ class _Averages:
     def springs(self, moved: np.ndarray, forces: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """−Υ⟨u f⟩, symmetrised, of fields at q; `weights` sum to 1."""
         correlation = np.einsum("n,nqi,nqj->qij", weights, moved, forces.conj(), optimize=True)
-        change = -self.inverse @ correlation / self.cells
-        return self.group.matrices((change + change.conj().transpose(0, 2, 1)) / 2)
+        return self._symmetric(-self.inverse @ correlation / self.cells)
 
     def mean_force(self, forces: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Mean force on each atom of the primitive cell, symmetrised, without a common part."""
@@ -141,44 +141,51 @@ class _Averages:
         """⟨½ uᵀΦu⟩ of the distribution, eV per primitive cell."""
         return float(np.einsum("qij,qji->", matrices, self.covariance).real) / (2 * self.cells)
 
-    def linear_part(
-        self,
-        moved: np.ndarray,
-        forces: np.ndarray,
-        weights: np.ndarray,
-        guess: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """X with ⟨u (f + X u)⟩ = 0 on these configurations, symmetrised.
+    def linear_part(self, moved: np.ndarray, forces: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Symmetrised X that makes ⟨(f + Xu)ᵀ C (f + Xu)⟩ least on these configurations, C the covariance.
+
+        Over the whole Gaussian that is X = −Υ⟨u f⟩, whatever the weight of the squares.
 
         Raises
         ------
         CalculationError
             Too few configurations to determine it.
         """
-        target = self.springs(moved, forces, weights)
+        sample = np.einsum("n,nqi,nqj->qij", weights, moved, moved.conj(), optimize=True) / self.cells
+        mixed = np.einsum("n,nqi,nqj->qij", weights, forces, moved.conj(), optimize=True) / self.cells
+        target = self._symmetric(-self.covariance @ mixed)
         if not np.abs(target).max() > 0:
             return target
-        shape = target.shape
 
-        def pack(matrices: np.ndarray) -> np.ndarray:
-            return np.concatenate([matrices.real.ravel(), matrices.imag.ravel()])
+        def operator(apply: Callable[[np.ndarray], np.ndarray]) -> LinearOperator:
+            size = 2 * target.size
 
-        def unpack(vector: np.ndarray) -> np.ndarray:
-            real, imaginary = vector.reshape(2, *shape)
-            return real + 1j * imaginary
+            def product(vector: np.ndarray) -> np.ndarray:
+                real, imaginary = vector.reshape(2, *target.shape)
+                return _packed(self._symmetric(apply(real + 1j * imaginary)))
 
-        def apply(vector: np.ndarray) -> np.ndarray:
-            return pack(-self.springs(moved, self.product(unpack(vector), moved), weights))
+            return LinearOperator((size, size), matvec=product, dtype=float)
 
-        size = 2 * target.size
-        operator = LinearOperator((size, size), matvec=apply, dtype=float)
-        begin = None if guess is None else pack(guess)
-        solution, status = gmres(operator, pack(target), begin, rtol=TOLERANCE, restart=200, maxiter=2)
+        solution, status = cg(
+            operator(lambda matrices: self.covariance @ matrices @ sample),
+            _packed(target),
+            rtol=TOLERANCE,
+            maxiter=1000,
+            M=operator(lambda matrices: self.inverse @ matrices @ self.inverse),
+        )
         if status:
             raise CalculationError(
                 f"{len(moved)} configurations do not determine the linear part of the difference; verify more"
             )
-        return unpack(solution)
+        real, imaginary = solution.reshape(2, *target.shape)
+        return real + 1j * imaginary
+
+    def _symmetric(self, matrices: np.ndarray) -> np.ndarray:
+        return self.group.matrices((matrices + matrices.conj().transpose(0, 2, 1)) / 2)
+
+
+def _packed(matrices: np.ndarray) -> np.ndarray:
+    return np.concatenate([matrices.real.ravel(), matrices.imag.ravel()])
 
 
 def _of_potential(
@@ -209,12 +216,11 @@ def _of_difference(
     energies: np.ndarray,
     forces: np.ndarray,
     weights: np.ndarray,
-    guess: np.ndarray | None = None,
 ) -> _Estimate:
     """Averages of reference − potential, with the linear part averaged exactly."""
     weight = weights / weights.sum()
     pushed = averages.at_q(forces)
-    linear = averages.linear_part(moved, pushed, weight, guess)
+    linear = averages.linear_part(moved, pushed, weight)
     rest = energies / averages.cells - averages.harmonic_energies(linear, moved)
     return _Estimate(
         linear, averages.mean_force(forces, weight), float(weight @ rest) + averages.harmonic_mean(linear)
@@ -243,7 +249,7 @@ def correct(
     energies, forces, heights = differences.energies, differences.forces, differences.weights
     whole = _of_difference(averages, moved, energies, forces, heights)
     deleted = [
-        _of_difference(averages, moved[keep], energies[keep], forces[keep], heights[keep], whole.matrices)
+        _of_difference(averages, moved[keep], energies[keep], forces[keep], heights[keep])
         for keep in differences.leave_one_out()
     ]
     theirs = np.array([part.matrices for part in deleted])

@@ -7,8 +7,8 @@ reference's value b (DFT) on n of them,
 
 an unbiased estimate whose error is that of the small difference: a control variate (Owen, Monte Carlo theory,
 ch. 8).  The difference of the forces is mostly linear in the displacements, Δf ≈ −ΔΦ u, and the Gaussian
-average of the linear part is known exactly, so that it serves as a second control variate: ΔΦ solves
-⟨u (Δf + ΔΦ u)⟩ = 0 on the n configurations, in the space of matrices with the crystal's symmetry.  Errors are
+average of the linear part is known exactly, so that it serves as a second control variate: ΔΦ is the least
+squares fit of Δf + ΔΦ u on the n configurations, among the matrices with the crystal's symmetry.  Errors are
 delete-one-pair jackknives of the whole procedure; its bias of order 1/n is a small part of them, and removing
 it would cost more than it brings.  The coefficient of the potential is 1: an estimated one would lower the
 variance only for a potential so poor that the linear part does not hold.

@@ -97,8 +97,8 @@ def test_a_harmonic_difference_is_found_without_error(distribution, group, tempe
 
 @pytest.fixture(scope="module")
 def coverage(distribution, group):
-    """Deviation over quoted error against 12 000 configurations of the truth, 100 seeds."""
-    potential, truth, n = crystal(POTENTIAL), crystal(TRUTH), 12_000
+    """Deviation over quoted error against 50 000 configurations of the truth, 100 seeds."""
+    potential, truth, n = crystal(POTENTIAL), crystal(TRUTH), 50_000
     large = draw_ensemble(distribution, n, stream(1, 1), truth)
     d = distribution.dynamical
     exact = residual(distribution, large.displacements, large.forces, np.ones(n), group, 20)
@@ -133,8 +133,8 @@ def test_the_correction_is_seen_and_sharper_than_the_reference_alone(coverage, d
     assert np.abs(c.change_cm).max() > 10 * c.change_sigma_cm.max()
     uncorrected = c.free_energy - c.free_energy_change
     assert abs(uncorrected - free_energy) > 5 * c.free_energy_sigma
-    # twenty of the 12 000 alone would have √600 times their error
-    alone = exact.sigma_cm * np.sqrt(600)
+    # twenty of the 50 000 alone would have √2500 times their error
+    alone = exact.sigma_cm * np.sqrt(2500)
     moving = alone > 1e-6
     assert np.median(c.gradient_sigma_cm[moving] / alone[moving]) < 1 / 3
 
