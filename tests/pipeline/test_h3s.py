@@ -30,7 +30,6 @@ def short(**more: Any) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("sscha", reason="python-sscha is not installed: pip install 'himlip-ase[sscha]'")
     folder = tmp_path_factory.mktemp("runs") / "h3s"
     run_pipeline(short(), folder)
     return folder
@@ -40,7 +39,6 @@ def figures(folder: Path) -> dict[str, dict[str, Any]]:
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))["figures"]
 
 
-@pytest.mark.peer
 def test_everything_quoted_has_unit_and_origin(finished: Path) -> None:
     quoted = figures(finished)
     for name in (
@@ -60,7 +58,6 @@ def test_everything_quoted_has_unit_and_origin(finished: Path) -> None:
     assert quoted["gamma_optical_lowest.hessian"]["uncertainty"] > 0
 
 
-@pytest.mark.peer
 def test_no_tc_without_convergence_or_with_imaginary_modes(finished: Path) -> None:
     quoted = figures(finished)
     assert quoted["sscha_converged"]["value"] is False
@@ -71,7 +68,6 @@ def test_no_tc_without_convergence_or_with_imaginary_modes(finished: Path) -> No
     assert "no Tc" in (finished / "report.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.peer
 def test_harmonic_physics_of_h3s(finished: Path) -> None:
     quoted = {name: figure["value"] for name, figure in figures(finished).items()}
     assert -700 < quoted["gamma_optical_lowest.dft"] < -400
@@ -79,7 +75,6 @@ def test_harmonic_physics_of_h3s(finished: Path) -> None:
     assert quoted["harmonic_largest_error.with_hessian"] < 20
 
 
-@pytest.mark.peer
 def test_double_well_is_that_of_dft_with_a_dense_k_mesh(finished: Path) -> None:
     quoted = {name: figure["value"] for name, figure in figures(finished).items()}
     for what in ("depth", "position"):
@@ -88,7 +83,6 @@ def test_double_well_is_that_of_dft_with_a_dense_k_mesh(finished: Path) -> None:
         )
 
 
-@pytest.mark.peer
 @pytest.mark.xfail(strict=True, reason="measured: the potential's well is shallower than DFT's at 12×12×12 k")
 def test_double_well_is_that_of_dft(finished: Path) -> None:
     quoted = {name: figure["value"] for name, figure in figures(finished).items()}
@@ -98,7 +92,6 @@ def test_double_well_is_that_of_dft(finished: Path) -> None:
         )
 
 
-@pytest.mark.peer
 def test_the_report_shows_every_picture(finished: Path) -> None:
     html = (finished / "report.html").read_text(encoding="utf-8")
     assert html.count("data:image/png;base64,") >= 6
@@ -107,13 +100,11 @@ def test_the_report_shows_every_picture(finished: Path) -> None:
         assert (finished / "figures" / f"{name}.png").stat().st_size > 5000
 
 
-@pytest.mark.peer
 def test_what_phonopy_and_qe_read_is_there(finished: Path) -> None:
     for name in ("phonons/phonopy_params.yaml", "sscha/phonopy_params_hessian.yaml", "sscha/auxiliary.dyn0"):
         assert (finished / "state" / name).is_file()
 
 
-@pytest.mark.peer
 def test_resuming_keeps_everything_and_a_change_redoes_what_depends_on_it(
     finished: Path, tmp_path: Path
 ) -> None:
