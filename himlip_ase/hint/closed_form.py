@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from himlip_ase.errors import InputError
 from himlip_ase.hint.batches import FrameStore, HessianItem
+from himlip_ase.hint.evidence import NormalEquations, maximise_evidence
 from himlip_ase.hint.folding import fold_hessian
 from himlip_ase.hint.head_features import VOIGT, HeadFeatures, HeadKind
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
@@ -38,9 +39,6 @@ from himlip_ase.potential.network import HiMLIP
 logger = logging.getLogger(__name__)
 
 KINDS = ("energy", "forces", "stress", "hessian")
-FLOOR = Noise(energy=1e-3, forces=0.05, stress=3e-3, hessian=0.05)
-"""The evidence never takes labels for more exact than this: a wide head fits a few hundred of them to the
-bit, which says nothing about structures it has not seen."""
 
 
 @dataclass(frozen=True)
@@ -119,45 +117,6 @@ class ClosedFormResult:
             f"noise: {1e3 * n.energy:.2f} meV/atom, {1e3 * n.forces:.0f} meV/Å, {1e3 * n.stress:.2f} meV/Å³, "
             f"Hessian rows {n.hessian:.3f} eV/Å²",
         ]
-
-
-@dataclass
-class NormalEquations:
-    """Sums over the labels of one kind: XᵀX, Xᵀy, yᵀy and their number."""
-
-    gram: Tensor
-    moment: Tensor
-    square: float = 0.0
-    count: int = 0
-
-    @classmethod
-    def zeros(cls, size: int, device: torch.device) -> NormalEquations:
-        """Nothing summed yet."""
-        zeros = torch.zeros(size, size + 1, dtype=torch.float64, device=device)
-        return cls(zeros[:, :size], zeros[:, size])
-
-    def add(self, rows: Tensor, values: Tensor, weights: Tensor | float = 1.0) -> None:
-        """Add labels: rows (n, P), values (n,), and their weights (inverse relative variances)."""
-        w = torch.as_tensor(weights, dtype=rows.dtype, device=rows.device).expand(len(rows)).sqrt()
-        x, y = rows * w[:, None], values * w
-        self.gram += x.T @ x
-        self.moment += x.T @ y
-        self.square += float(y @ y)
-        self.count += int((w > 0).sum())
-
-    def residual(self, coefficients: Tensor) -> float:
-        """|Xθ − y|²."""
-        value = coefficients @ (self.gram @ coefficients) - 2 * coefficients @ self.moment + self.square
-        return max(float(value), 0.0)
-
-
-@dataclass
-class _Evidence:
-    alpha: float
-    beta: dict[str, float]
-    mean: Tensor = field(default_factory=lambda: torch.empty(0))
-    root: Tensor = field(default_factory=lambda: torch.empty(0))
-    effective: float = 0.0
 
 
 def fit_closed_form(
@@ -304,60 +263,6 @@ def _scales(sums: dict[str, NormalEquations], features: HeadFeatures) -> Tensor:
 def _scaled(sums: NormalEquations, scales: Tensor) -> NormalEquations:
     gram = sums.gram / scales[:, None] / scales
     return NormalEquations(gram, sums.moment / scales, sums.square, sums.count)
-
-
-def maximise_evidence(
-    sums: dict[str, NormalEquations],
-    noise: Noise | None = None,
-    iterations: int = 40,
-    tolerance: float = 5e-3,
-) -> _Evidence:
-    """Precisions α of the prior and β_t of the labels by MacKay's fixed point, and the posterior at them.
-
-    Parameters
-    ----------
-    sums : dict
-        {kind: normal equations}, columns of comparable size.
-    noise : Noise, optional
-        Fixed β_t; only α is estimated.
-    iterations, tolerance : int, float
-        Ends when no precision changes by more than this share.
-    """
-    fixed = None if noise is None else {kind: getattr(noise, kind) ** -2 for kind in sums}
-    largest = {kind: getattr(FLOOR, kind) ** -2 for kind in sums}
-    beta = fixed or {k: min(s.count / max(s.square, 1e-30) * 10, largest[k]) for k, s in sums.items()}
-    state = _Evidence(1.0, dict(beta))
-    for _ in range(iterations):
-        factor, moment = _system(state, sums)
-        inverse = torch.cholesky_inverse(factor)
-        state.mean = inverse @ moment
-        shares = {k: state.beta[k] * float((inverse * s.gram).sum()) for k, s in sums.items()}
-        state.effective = sum(shares.values())
-        old = [state.alpha, *state.beta.values()]
-        state.alpha = state.effective / max(float(state.mean @ state.mean), 1e-30)
-        if fixed is None:
-            for kind, s in sums.items():
-                freedom = max(s.count - shares[kind], 0.05 * s.count)
-                state.beta[kind] = min(freedom / max(s.residual(state.mean), 1e-30), largest[kind])
-        new = [state.alpha, *state.beta.values()]
-        if all(abs(a - b) <= tolerance * a for a, b in zip(old, new, strict=True)):
-            break
-    factor, moment = _system(state, sums)
-    unit = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
-    state.root = torch.linalg.solve_triangular(factor, unit, upper=False).T.contiguous()
-    state.mean = state.root @ (state.root.T @ moment)
-    return state
-
-
-def _system(state: _Evidence, sums: dict[str, NormalEquations]) -> tuple[Tensor, Tensor]:
-    """Cholesky factor of A, and Σ_t β_t X_tᵀ y_t, at the present precisions."""
-    first = next(iter(sums.values()))
-    total = state.alpha * torch.eye(len(first.gram), dtype=torch.float64, device=first.gram.device)
-    moment = torch.zeros_like(first.moment)
-    for kind, s in sums.items():
-        total = total + state.beta[kind] * s.gram
-        moment = moment + state.beta[kind] * s.moment
-    return torch.linalg.cholesky(total), moment
 
 
 def calibrate(

@@ -26,9 +26,10 @@ from himlip_ase.hint.folding import fold_hessian
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame, count_labels
 from himlip_ase.hint.polish import polish
 from himlip_ase.hint.products import HessianProducts
+from himlip_ase.hint.progress import Progress
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.state import write_history
-from himlip_ase.hint.training import Progress, Trainer
+from himlip_ase.hint.training import Trainer
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig, element_union
 
 logger = logging.getLogger(__name__)

@@ -25,7 +25,8 @@ from himlip_ase.files import atomic_write
 
 if TYPE_CHECKING:
     from himlip_ase.hint.batches import Batch
-    from himlip_ase.hint.training import Progress, Trainer
+    from himlip_ase.hint.progress import Progress
+    from himlip_ase.hint.training import Trainer
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from himlip_ase.files import atomic_write, write_json
 from himlip_ase.hint.evaluate import LabelErrors, evaluate_labels
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.plots import parity_figure, plot_losses
+from himlip_ase.hint.progress import Progress
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.state import read_history
-from himlip_ase.hint.training import Progress
 from himlip_ase.potential.network import HiMLIP
 
 if TYPE_CHECKING:

@@ -57,7 +57,7 @@ def read_state(path: Path, trainer: Trainer) -> None:
     InputError
         The file is damaged, or belongs to other labels, another model or other settings.
     """
-    from himlip_ase.hint.training import Progress
+    from himlip_ase.hint.progress import Progress
 
     try:
         with safetensors.safe_open(path, framework="pt") as stream:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.errors import InputError
 from himlip_ase.hint.batches import Batch, FrameStore, HessianItem
 from himlip_ase.hint.distributed import ALONE, Processes
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.losses import energy_loss, forces_loss, projected_hessian_loss, stress_loss
 from himlip_ase.hint.products import HessianProducts
+from himlip_ase.hint.progress import Progress, SwappedWeights, TrainingDiverged, choose_device
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.state import read_state, write_history, write_state
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
@@ -31,38 +29,6 @@ VALIDATION_PROBES = 4
 LEAST_IMPROVEMENT = 1e-3
 """Relative fall of the validation score that counts as one, for patience and plateaus."""
 CHECKPOINT = "checkpoint.safetensors"
-
-
-class TrainingDiverged(CalculationError):
-    """The loss became NaN or infinite; the last good checkpoint is kept."""
-
-
-@dataclass
-class Progress:
-    """Where a training run stands; everything that a checkpoint needs besides tensors."""
-
-    epoch: int = 0
-    step: int = 0
-    elapsed: float = 0.0
-    best_score: float = math.inf
-    best_epoch: int = -1
-    stale: int = 0
-    plateau_factor: float = 1.0
-    plateau_stale: int = 0
-    finished: str = ""
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` is a GPU where there is one."""
-    if name == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:1") from error
 
 
 class Trainer:
@@ -292,9 +258,9 @@ class Trainer:
         sums["score"] = sum(self._weight(k) * v for k, v in sums.items())
         return sums
 
-    def averaged_weights(self) -> _Swap:
+    def averaged_weights(self) -> SwappedWeights:
         """Context in which the model has its averaged weights."""
-        return _Swap(self.parameters, self.ema)
+        return SwappedWeights(self.parameters, self.ema)
 
     def _validated(self) -> dict[str, float]:
         p = self.progress
@@ -416,19 +382,3 @@ class Trainer:
         logger.info("continuing at epoch %d from %s", self.progress.epoch, self.checkpoint)
 
     _started: float = time.monotonic()
-
-
-class _Swap:
-    def __init__(self, parameters: dict[str, Any], values: dict[str, Tensor]) -> None:
-        self.parameters, self.values = parameters, values
-
-    @torch.no_grad()
-    def __enter__(self) -> None:
-        self.kept = {k: p.detach().clone() for k, p in self.parameters.items()}
-        for key, parameter in self.parameters.items():
-            parameter.copy_(self.values[key])
-
-    @torch.no_grad()
-    def __exit__(self, *exc: object) -> None:
-        for key, parameter in self.parameters.items():
-            parameter.copy_(self.kept[key])

@@ -12,14 +12,9 @@ from ase.build import bulk, molecule
 
 from himlip_ase.errors import InputError
 from himlip_ase.hint.calibration import calibration, errors_and_deviations
-from himlip_ase.hint.closed_form import (
-    ClosedFormSettings,
-    NormalEquations,
-    calibrate,
-    fit_closed_form,
-    maximise_evidence,
-)
+from himlip_ase.hint.closed_form import ClosedFormSettings, calibrate, fit_closed_form
 from himlip_ase.hint.closed_form_run import POSTERIOR, finetune_closed_form
+from himlip_ase.hint.evidence import NormalEquations, maximise_evidence
 from himlip_ase.hint.finetune import start_model
 from himlip_ase.hint.head_features import HeadFeatures
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame

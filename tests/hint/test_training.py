@@ -20,9 +20,10 @@ from himlip_ase.hint.evaluate import evaluate_labels, hessian_errors
 from himlip_ase.hint.finetune import finetune, split_frames
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.losses import LossWeights
+from himlip_ase.hint.progress import TrainingDiverged
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.state import read_history
-from himlip_ase.hint.training import Trainer, TrainingDiverged
+from himlip_ase.hint.training import Trainer
 from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 from tests.hint.toy import rattled, toy_frame, toy_hessian, toy_label

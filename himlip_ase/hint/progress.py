@@ -1,0 +1,71 @@
+"""Where a training run stands, on which device, and with which weights."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from himlip_ase.errors import CalculationError, InputError
+
+
+class TrainingDiverged(CalculationError):
+    """The loss became NaN or infinite; the last good checkpoint is kept."""
+
+
+@dataclass
+class Progress:
+    """Where a training run stands; everything that a checkpoint needs besides tensors."""
+
+    epoch: int = 0
+    step: int = 0
+    elapsed: float = 0.0
+    best_score: float = math.inf
+    best_epoch: int = -1
+    stale: int = 0
+    plateau_factor: float = 1.0
+    plateau_stale: int = 0
+    finished: str = ""
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is a GPU where there is one."""
+    if name == "auto":
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:1") from error
+
+
+class SwappedWeights:
+    """Context in which a model has other weights.
+
+    Parameters
+    ----------
+    parameters : dict
+        {name: parameter} of the model.
+    values : dict
+        {name: tensor}, its weights within the context.
+    """
+
+    def __init__(self, parameters: dict[str, Any], values: dict[str, Tensor]) -> None:
+        self.parameters, self.values = parameters, values
+
+    @torch.no_grad()
+    def __enter__(self) -> None:
+        self.kept = {k: p.detach().clone() for k, p in self.parameters.items()}
+        for key, parameter in self.parameters.items():
+            parameter.copy_(self.values[key])
+
+    @torch.no_grad()
+    def __exit__(self, *exc: object) -> None:
+        for key, parameter in self.parameters.items():
+            parameter.copy_(self.kept[key])
