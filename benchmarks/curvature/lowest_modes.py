@@ -2,8 +2,8 @@
 
     python benchmarks/curvature/lowest_modes.py --out benchmarks/results/curvature_lowest_modes
 
-A perfect supercell has the modes of its commensurate q-points, which the symmetry-reduced force constants give
-exactly; many are degenerate. A dense Hessian would need 3N products. CPU seconds of one thread, float64.
+A perfect supercell has the modes of its commensurate q-points, which the symmetry-reduced force constants
+give exactly; many are degenerate. A dense Hessian would need 3N products. CPU seconds of one thread, float64.
 """
 
 from __future__ import annotations
