@@ -102,8 +102,8 @@ def trained(
     return model, time.process_time() - start
 
 
-def study(labels: Labels, steps: int, seed: int) -> Iterator[Row]:
-    """All methods with one seed."""
+def from_random_features(labels: Labels, steps: int, seed: int) -> Iterator[Row]:
+    """The closed form on a network that has not been trained, and gradients from there."""
     settings = h3s_settings(len(labels.training), steps, seed)
     start = time.process_time()
     random, _ = start_model(labels.training, [labels.hessian], None, h3s_network(), settings)
@@ -115,6 +115,10 @@ def study(labels: Labels, steps: int, seed: int) -> Iterator[Row]:
             model, more = trained(fit.model, labels.training, labels, steps, seed)
             name = "closed form, then gradients"
             yield measure(name, seed, setup + seconds + more, model, labels)
+
+
+def from_gradients(labels: Labels, steps: int, seed: int) -> Iterator[Row]:
+    """Training by gradients, and the closed form after it."""
     model, seconds = trained(None, labels.training, labels, steps, seed)
     yield measure("gradients", seed, seconds, model, labels)
     for head in ("readout", "wide"):
@@ -137,9 +141,19 @@ def earlier(steps: int) -> list[Row]:
     return [row(values) for values in found["rows"]]
 
 
+PARTS = {"random": from_random_features, "gradients": from_gradients}
+
+
 def summary(rows: Sequence[Row]) -> str:
     """Markdown table: mean ± spread over the seeds."""
-    header = ["method", "CPU s", "validation forces (meV/Å)", "frequencies RMSE (cm⁻¹)", "lowest mode (cm⁻¹)"]
+    header = [
+        "method",
+        "seeds",
+        "CPU s",
+        "validation forces (meV/Å)",
+        "frequencies RMSE (cm⁻¹)",
+        "lowest mode (cm⁻¹)",
+    ]
     header += ["within 1σ, 2σ (%)", "recalibrated: within 1σ, 2σ (%)", "factor", "rank correlation"]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for method in dict.fromkeys(row.method for row in rows):
@@ -149,7 +163,8 @@ def summary(rows: Sequence[Row]) -> str:
             values = [getattr(row, name) for row in own]
             return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
 
-        cells = [method, spread("cpu_seconds", 0), spread("validation_force_rmse_mev_per_angstrom", 0)]
+        cells = [method, str(len(own)), spread("cpu_seconds", 0)]
+        cells.append(spread("validation_force_rmse_mev_per_angstrom", 0))
         cells += [spread("frequency_rmse_cm", 1), spread("lowest_mode_cm", 0)]
         if own[0].raw is None:
             cells += ["", "", "", ""]
@@ -203,6 +218,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=600, help="of training by gradients")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--add-seed", type=int, help="this seed only, beside those in the results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -210,10 +226,10 @@ def main() -> None:
     rows = [] if arguments.add_seed is None else earlier(arguments.steps)
     seeds = range(arguments.seeds) if arguments.add_seed is None else [arguments.add_seed]
     for seed in seeds:
-        rows = [row for row in rows if row.seed != seed]
-        for row in study(labels, arguments.steps, seed):
-            rows.append(row)
-            write(rows, arguments.steps)
+        for part in arguments.part:
+            for row in PARTS[part](labels, arguments.steps, seed):
+                rows = [old for old in rows if (old.method, old.seed) != (row.method, row.seed)] + [row]
+                write(rows, arguments.steps)
 
 
 if __name__ == "__main__":
