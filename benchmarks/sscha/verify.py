@@ -117,8 +117,8 @@ def main() -> None:
         "ensemble, model himlip-h3s-1.", "",
         "## By DFT: the eight validation supercells", "", "```text", *words, "```", "",
         f"## By another model on n configurations, against all {len(final.ensemble)}", "",
-        "| n | median error of the gradient, cm⁻¹ | the same without the potential | within 1σ | error of F, meV/cell | "
-        "within 1σ |",
+        "| n | median error of the gradient, cm⁻¹ | the same without the potential | within 1σ | "
+        "error of F, meV/cell | within 1σ |",
         "|---|---|---|---|---|---|",
     ]  # fmt: skip
     lines += [
