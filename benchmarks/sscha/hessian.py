@@ -35,16 +35,16 @@ from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.harmonic import harmonic_force_constants
 from himlip_ase.pipeline.anharmonic import lowest_optical
 from himlip_ase.potential.checkpoint import load_model
-from himlip_ase.sscha.ensemble import Ensemble, draw_ensemble
-from himlip_ase.sscha.hessian import estimate_hessian
+from himlip_ase.sscha.curvature.hessian import estimate_hessian
+from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+from himlip_ase.sscha.ensembles.workers import potential_forces
 from himlip_ase.sscha.initial import positive_definite_start
 from himlip_ase.sscha.loop import run_sscha
 from himlip_ase.sscha.residual import Residual
-from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.state import pack, unpack
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.workers import potential_forces
 
 RESULTS = Path(__file__).parents[1] / "results"
 CRYSTAL = Path(__file__).parents[2] / "examples" / "h3s" / "labels" / "crystal.extxyz"
@@ -135,7 +135,7 @@ def measure(grid: str, kind: str, n: int, folder: Path) -> dict[str, Any]:
     begun = time.perf_counter()
     found: dict[str, Any] = {"grid": grid, "order": kind, "n": len(ensemble)}
     if kind == "peer":
-        from himlip_ase.sscha import bridge
+        from himlip_ase.sscha.minimisation import bridge
 
         hessian = bridge.free_energy_hessian(bridge.build_ensemble(auxiliary, ensemble, 0.0))
         sigma = np.zeros(hessian.frequencies().shape)

@@ -25,10 +25,10 @@ from himlip_ase.files import atomic_write, write_json
 from himlip_ase.hint.labels import read_labels
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.evaluate import evaluate
-from himlip_ase.sscha.evaluation import Arrays, checked
+from himlip_ase.sscha.ensembles.evaluation import Arrays, checked
 from himlip_ase.sscha.residual import residual
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.verify import (
+from himlip_ase.sscha.trust.verify import (
     Verification,
     choose,
     describe_verification,
@@ -36,7 +36,7 @@ from himlip_ase.sscha.verify import (
     verify,
     verify_on_labels,
 )
-from himlip_ase.sscha.verify_files import FinalEnsemble, final_ensemble
+from himlip_ase.sscha.trust.verify_files import FinalEnsemble, final_ensemble
 
 ROOT = Path(__file__).parents[2]
 LABELS = ROOT / "examples" / "h3s" / "labels"

@@ -114,9 +114,9 @@ def sscha(
 ) -> None:
     """Minimise the SSCHA free energy, then compute the free-energy Hessian, with error bars."""
     from himlip_ase.phonons.qe import read_dyn
+    from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.loop import run_sscha
-    from himlip_ase.sscha.watch_inputs import build_watch
-    from himlip_ase.sscha.workers import potential_forces
+    from himlip_ase.sscha.trust.watch_inputs import build_watch
 
     chosen: dict[str, Any] = {
         "n_configurations": n,
@@ -160,8 +160,8 @@ def from_run(
 ) -> None:
     """Another isotope or temperature, begun where a finished run ended, with its settings."""
     from himlip_ase.cli.phonons import _masses
+    from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.series import continue_run
-    from himlip_ase.sscha.workers import potential_forces
 
     with potential_forces(model, workers) as forces:
         result = continue_run(
@@ -202,7 +202,7 @@ def _report(result: SschaResult, out: Path) -> None:
     """Pictures, a summary, and status 1 for a run that did not converge."""
     from himlip_ase.sscha.plots import write_figures
     from himlip_ase.sscha.summary import describe, describe_watch
-    from himlip_ase.sscha.watch import read_watch
+    from himlip_ase.sscha.trust.watch import read_watch
 
     write_figures(result, out / "figures", overwrite=True)
     for line in [*describe(result), *describe_watch(read_watch(out))]:

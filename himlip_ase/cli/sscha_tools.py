@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
-    from himlip_ase.sscha.evaluation import Arrays
+    from himlip_ase.sscha.ensembles.evaluation import Arrays
 
 Run = Annotated[Path, typer.Argument(help="Folder of a finished SSCHA run.")]
 FORMATS = ("python-sscha", "python-sscha-text", "extxyz", "phonopy", "qe", "cellconstructor")
@@ -78,12 +78,17 @@ def verify(
     """Recompute some configurations of the final ensemble and correct gradient, free energy, frequencies."""
     from himlip_ase.cli.label import _launcher, _settings
     from himlip_ase.errors import InputError
-    from himlip_ase.sscha.plots_verify import write_verification_figures
     from himlip_ase.sscha.symmetry import SpaceGroup
-    from himlip_ase.sscha.verify import choose, describe_verification, verification_images
-    from himlip_ase.sscha.verify import verify as verify_ensemble
-    from himlip_ase.sscha.verify_dft import pw_jobs, run_pw_jobs, write_pw_inputs
-    from himlip_ase.sscha.verify_files import final_ensemble, read_reference, write_images, write_verification
+    from himlip_ase.sscha.trust.plots_verify import write_verification_figures
+    from himlip_ase.sscha.trust.verify import choose, describe_verification, verification_images
+    from himlip_ase.sscha.trust.verify import verify as verify_ensemble
+    from himlip_ase.sscha.trust.verify_dft import pw_jobs, run_pw_jobs, write_pw_inputs
+    from himlip_ase.sscha.trust.verify_files import (
+        final_ensemble,
+        read_reference,
+        write_images,
+        write_verification,
+    )
 
     if sum(option is not None for option in (model, calculator, labels)) > 1:
         raise InputError("give one of --model, --calculator and --labels")
@@ -132,7 +137,7 @@ def verify(
 
 def _evaluated(model: str | None, calculator: str | None, images: list[Atoms]) -> tuple[Arrays, str]:
     """The reference by a model or by an ASE calculator."""
-    from himlip_ase.sscha.evaluation import Arrays, checked, from_calculator
+    from himlip_ase.sscha.ensembles.evaluation import Arrays, checked, from_calculator
 
     if model is not None:
         from himlip_ase.potential.checkpoint import load_model
@@ -169,7 +174,7 @@ def export(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Final ensemble, auxiliary and free-energy Hessian in the files of another code."""
-    from himlip_ase.sscha.export import export_run
+    from himlip_ase.sscha.exchange.export import export_run
 
     for path in export_run(run, out, to, population, overwrite):
         typer.echo(f"wrote {path}")
@@ -189,8 +194,8 @@ def import_ensemble(
 ) -> None:
     """An ensemble of python-sscha: what it says of its matrices, and its configurations as labels."""
     from himlip_ase.phonons.qe import write_dyn
-    from himlip_ase.sscha.exchange import read_python_sscha
-    from himlip_ase.sscha.exchange_extxyz import write_extxyz
+    from himlip_ase.sscha.exchange.extxyz import write_extxyz
+    from himlip_ase.sscha.exchange.python_sscha import read_python_sscha
     from himlip_ase.sscha.summary import describe_ensemble
 
     distribution, ensemble = read_python_sscha(folder, population, temperature, dyn)
@@ -212,8 +217,8 @@ def watch(
     ] = None,
 ) -> None:
     """Shortest distances and distance from the labels of the final ensemble of a run."""
-    from himlip_ase.sscha.verify_files import final_ensemble
-    from himlip_ase.sscha.watch_inputs import build_watch
+    from himlip_ase.sscha.trust.verify_files import final_ensemble
+    from himlip_ase.sscha.trust.watch_inputs import build_watch
 
     final = final_ensemble(run)
     record = build_watch(labels, committee)(

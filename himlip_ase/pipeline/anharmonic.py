@@ -29,9 +29,9 @@ from himlip_ase.pipeline.harmonic import HIMLIP_DYN
 from himlip_ase.pipeline.runfolder import hash_inputs
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.pipeline.training import MODEL, load_trained
-from himlip_ase.sscha.ensemble import Evaluate
+from himlip_ase.sscha.curvature.hessian import acoustic
+from himlip_ase.sscha.ensembles.ensemble import Evaluate
 from himlip_ase.sscha.grids import GridDifference, compare_grids
-from himlip_ase.sscha.hessian import acoustic
 from himlip_ase.sscha.result import SschaResult
 from himlip_ase.sscha.state import MAY_CHANGE
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
@@ -43,9 +43,9 @@ INPUTS = "inputs.sha256"
 
 
 def _run(context: Context, folder: Path) -> Outcome:
+    from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.loop import run_sscha
     from himlip_ase.sscha.series import continue_run
-    from himlip_ase.sscha.workers import potential_forces
 
     model = context.of("finetune") / MODEL
     if load_trained(context) is None:

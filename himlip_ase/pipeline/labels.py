@@ -19,7 +19,7 @@ from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
-from himlip_ase.sscha.hessian import acoustic
+from himlip_ase.sscha.curvature.hessian import acoustic
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def make_labels(config: RunConfig, folder: Path) -> None:
     from himlip_ase.dft.labels import collect
     from himlip_ase.dft.rattle import displace_along, rattle
     from himlip_ase.dft.relax import relax
-    from himlip_ase.sscha.sampling import draw_configurations
+    from himlip_ase.sscha.ensembles.sampling import draw_configurations
 
     assert config.structure is not None
     atoms = read(config.structure)

@@ -1,8 +1,9 @@
 """Stochastic self-consistent harmonic approximation: anharmonic phonons from batched forces.
 
 Forces enter as a callable on a list of configurations, so that a potential, an ASE calculator or
-an executor of DFT jobs can serve it.  The engine is this package's own (:mod:`himlip_ase.sscha.native`) or
-python-sscha (:mod:`himlip_ase.sscha.bridge`, imported only when it is asked for).
+an executor of DFT jobs can serve it.  The engine is this package's own
+(:mod:`himlip_ase.sscha.minimisation.native`) or python-sscha (:mod:`himlip_ase.sscha.minimisation.bridge`,
+imported only when it is asked for).
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution, draw_configurations
     from himlip_ase.sscha.grids import compare_grids
     from himlip_ase.sscha.loop import run_sscha
     from himlip_ase.sscha.result import SschaResult, load_result
-    from himlip_ase.sscha.sampling import HarmonicDistribution, draw_configurations
     from himlip_ase.sscha.series import continue_run, temperature_series
     from himlip_ase.sscha.settings import SschaSettings
 
@@ -24,8 +25,8 @@ _HOMES = {
     "SschaResult": "result",
     "load_result": "result",
     "temperature_series": "series",
-    "HarmonicDistribution": "sampling",
-    "draw_configurations": "sampling",
+    "HarmonicDistribution": "ensembles.sampling",
+    "draw_configurations": "ensembles.sampling",
     "SschaSettings": "settings",
 }
 __all__ = [

@@ -17,7 +17,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
-from himlip_ase.sscha.ensemble import Evaluate, checked
+from himlip_ase.sscha.ensembles.ensemble import Evaluate, checked
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 LARGEST_STRAIN = 0.02

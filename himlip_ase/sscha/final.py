@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from himlip_ase.sscha.cell import Load, load
-from himlip_ase.sscha.hessian import HessianEstimate, estimate_hessian
+from himlip_ase.sscha.curvature.hessian import HessianEstimate, estimate_hessian
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.kept import Kept, Work, take_ensemble
 from himlip_ase.sscha.population import residual_on
 from himlip_ase.sscha.result import History, SschaResult
-from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.stage import Stage
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.sscha.verdict import fresh_test, reason

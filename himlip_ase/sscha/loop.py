@@ -10,18 +10,18 @@ from pathlib import Path
 from himlip_ase.files import FolderLock
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import write_dyn
-from himlip_ase.sscha.engine import engine
-from himlip_ase.sscha.ensemble import Evaluate
+from himlip_ase.sscha.ensembles.ensemble import Evaluate
 from himlip_ase.sscha.final import FinalTest, final_test, finish
 from himlip_ase.sscha.initial import positive_definite_start
 from himlip_ase.sscha.kept import Neighbour, SameForces, Work
+from himlip_ase.sscha.minimisation.engine import engine
 from himlip_ase.sscha.population import run_population
 from himlip_ase.sscha.progress import Progress, log_file
 from himlip_ase.sscha.result import SschaResult, load_result
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.stage import Stage, load_stage, stage_name
 from himlip_ase.sscha.state import State
-from himlip_ase.sscha.watch import Watch
+from himlip_ase.sscha.trust.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def run_sscha(
         returns an object with ``energies`` (n,) eV, ``forces`` (n, N, 3) eV/Å and ``stresses`` (n, 6) ASE
         Voigt eV/Å³ or None.  Its attribute ``chunk``, if it has one, says how many supercells it is given at
         once (64 otherwise).  Adapters for ASE calculators and executors of jobs are in
-        :mod:`himlip_ase.sscha.evaluation`.
+        :mod:`himlip_ase.sscha.ensembles.evaluation`.
     settings : SschaSettings, optional
         Defaults to the paper's.
     folder : path-like
@@ -59,8 +59,8 @@ def run_sscha(
     neighbour : Neighbour, optional
         A finished run whose ensembles may serve again; see :func:`~himlip_ase.sscha.series.continue_run`.
     watch : Watch, optional
-        What looks at every ensemble, see :func:`~himlip_ase.sscha.watch_inputs.build_watch`; by default only
-        collapsed distances are seen.  The records lie in ``watch/`` of the run folder.
+        What looks at every ensemble, see :func:`~himlip_ase.sscha.trust.watch_inputs.build_watch`; by default
+        only collapsed distances are seen.  The records lie in ``watch/`` of the run folder.
 
     Returns
     -------

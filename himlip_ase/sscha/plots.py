@@ -10,9 +10,9 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
-from himlip_ase.sscha.hessian import acoustic
+from himlip_ase.sscha.curvature.hessian import acoustic
+from himlip_ase.sscha.curvature.stars import inequivalent
 from himlip_ase.sscha.result import SschaResult
-from himlip_ase.sscha.stars import inequivalent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,13 +16,13 @@ from himlip_ase.sscha.cell import (
     static_stiffness,
     strained,
 )
-from himlip_ase.sscha.engine import Minimisation
-from himlip_ase.sscha.ensemble import warn_close
+from himlip_ase.sscha.ensembles.ensemble import warn_close
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.kept import Kept, Work, take_ensemble
 from himlip_ase.sscha.leap import leap
+from himlip_ase.sscha.minimisation.engine import Minimisation
 from himlip_ase.sscha.residual import Residual, residual
 from himlip_ase.sscha.result import History, PopulationRecord
-from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.stage import Stage, save_stage, stage_name
 from himlip_ase.sscha.symmetry import SpaceGroup

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from himlip_ase.sscha.half_grid import HalfGrid
-from himlip_ase.sscha.sampling import HarmonicDistribution
+from himlip_ase.sscha.ensembles.half_grid import HalfGrid
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import sha256_file
-from himlip_ase.sscha.ensemble import Evaluate
+from himlip_ase.sscha.ensembles.ensemble import Evaluate
 from himlip_ase.sscha.final import final_name
 from himlip_ase.sscha.kept import Kept, Neighbour
 from himlip_ase.sscha.loop import run_sscha

@@ -59,9 +59,9 @@ class SschaSettings:
     engine : {"native", "python-sscha"}
         What minimises the free energy; the second needs the extra ``himlip-ase[sscha]``.
     minimiser : {"anderson", "descent", "root-descent"}
-        Of the native engine, see :func:`~himlip_ase.sscha.engine.engine`.
+        Of the native engine, see :func:`~himlip_ase.sscha.minimisation.engine.engine`.
     sampling : {"pairs", "independent", "sobol"}
-        How configurations are drawn, see :func:`~himlip_ase.sscha.draws.draw_displacements`.
+        How configurations are drawn, see :func:`~himlip_ase.sscha.ensembles.draws.draw_displacements`.
     hessian_order : {"third", "third+fourth"}
         SSCHA force constants that enter the free-energy Hessian beside the auxiliary.
     """

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from himlip_ase.sscha.ensemble import Ensemble
-from himlip_ase.sscha.hessian import acoustic
+from himlip_ase.sscha.curvature.hessian import acoustic
+from himlip_ase.sscha.curvature.stars import inequivalent
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.result import SschaResult
-from himlip_ase.sscha.sampling import HarmonicDistribution
-from himlip_ase.sscha.stars import inequivalent
-from himlip_ase.sscha.watch import WatchRecord
+from himlip_ase.sscha.trust.watch import WatchRecord
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 
@@ -64,7 +64,7 @@ def describe_watch(records: Sequence[WatchRecord]) -> list[str]:
 
 def describe_ensemble(distribution: HarmonicDistribution, ensemble: Ensemble) -> list[str]:
     """An ensemble by itself: its free energy, and what it asks of the matrices that generated it."""
-    from himlip_ase.sscha.engine import engine
+    from himlip_ase.sscha.minimisation.engine import engine
     from himlip_ase.sscha.residual import residual
     from himlip_ase.sscha.symmetry import SpaceGroup
 

@@ -10,9 +10,9 @@ from ase.build import bulk
 
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.lattice import commensurate_qpoints
-from himlip_ase.sscha.ensemble import Ensemble
-from himlip_ase.sscha.half_grid import HalfGrid
-from himlip_ase.sscha.sampling import HarmonicDistribution
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.half_grid import HalfGrid
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup
 
 

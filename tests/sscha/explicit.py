@@ -12,11 +12,11 @@ import numpy as np
 
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.force_constants import ForceConstants
-from himlip_ase.sscha.ensemble import Ensemble
-from himlip_ase.sscha.sampling import HarmonicDistribution
+from himlip_ase.sscha.curvature.third_order import _modes
+from himlip_ase.sscha.curvature.two_phonon import static_propagator
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.third_order import _modes
-from himlip_ase.sscha.two_phonon import static_propagator
 
 
 def operations(group: SpaceGroup) -> list[np.ndarray]:

@@ -9,9 +9,12 @@ import pytest
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
-from himlip_ase.sscha.draws import stream
-from himlip_ase.sscha.ensemble import Ensemble, draw_ensemble
-from himlip_ase.sscha.exchange import (
+from himlip_ase.sscha.ensembles.draws import stream
+from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+from himlip_ase.sscha.exchange.extxyz import read_extxyz, write_extxyz
+from himlip_ase.sscha.exchange.phonopy import read_phonopy_dataset, write_phonopy_dataset
+from himlip_ase.sscha.exchange.python_sscha import (
     BOHR_PER_ANGSTROM,
     ENSEMBLE_BOHR_ANGSTROM,
     ENSEMBLE_RY_EV,
@@ -22,10 +25,7 @@ from himlip_ase.sscha.exchange import (
     write_cellconstructor,
     write_python_sscha,
 )
-from himlip_ase.sscha.exchange_extxyz import read_extxyz, write_extxyz
-from himlip_ase.sscha.exchange_phonopy import read_phonopy_dataset, write_phonopy_dataset
 from himlip_ase.sscha.initial import positive_definite_start
-from himlip_ase.sscha.sampling import HarmonicDistribution
 
 from .toy import BondCrystal, cscl
 
@@ -147,7 +147,7 @@ class TestPeer:
     def peer(self, tmp_path, monkeypatch):
         pytest.importorskip("sscha")
         monkeypatch.chdir(tmp_path)  # its save() writes dyn files into the working directory
-        from himlip_ase.sscha import bridge
+        from himlip_ase.sscha.minimisation import bridge
 
         self.bridge = bridge
         with bridge._quiet():

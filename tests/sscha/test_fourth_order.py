@@ -7,11 +7,11 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from himlip_ase.sscha.ensemble import draw_ensemble
-from himlip_ase.sscha.fourth_order import FourthOrder, ensemble_waves, project, turned
-from himlip_ase.sscha.little_group import GridSymmetry, grid_modes, multiplets
-from himlip_ase.sscha.pair_space import PairSpace
-from himlip_ase.sscha.sampling import HarmonicDistribution
+from himlip_ase.sscha.curvature.fourth_order import FourthOrder, ensemble_waves, project, turned
+from himlip_ase.sscha.curvature.little_group import GridSymmetry, grid_modes, multiplets
+from himlip_ase.sscha.curvature.pair_space import PairSpace
+from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup
 
 from .crystals import CRYSTALS, random_matrices

@@ -9,13 +9,13 @@ import pytest
 from ase import Atoms
 from scipy.optimize import brentq
 
-from himlip_ase.sscha.ensemble import draw_ensemble
-from himlip_ase.sscha.hessian import estimate_hessian, free_energy_hessian
+from himlip_ase.sscha.curvature.hessian import estimate_hessian, free_energy_hessian
+from himlip_ase.sscha.curvature.third_order import hessian_with_bubble, third_order
+from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.initial import positive_definite_start
 from himlip_ase.sscha.residual import Residual
-from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.third_order import hessian_with_bubble, third_order
 from himlip_ase.units import KB_EV_PER_K, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 from .crystals import ensemble_of
@@ -228,7 +228,7 @@ def test_a_uniform_acceleration_changes_nothing():
 def test_third_and_fourth_order_equal_python_ssschas(case, temperature):
     pytest.importorskip("sscha")
     from himlip_ase.phonons.cellconstructor import from_cellconstructor
-    from himlip_ase.sscha import bridge
+    from himlip_ase.sscha.minimisation import bridge
 
     distribution, ensemble, group = drawn(*case, temperature, 2000)
     peer = bridge.build_ensemble(distribution.dynamical, ensemble, temperature)

@@ -14,9 +14,9 @@ from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import FolderLock, write_json
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.sscha import SschaSettings, final, load_result, run_sscha
-from himlip_ase.sscha.native import NativeEngine
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+from himlip_ase.sscha.minimisation.native import NativeEngine
 from himlip_ase.sscha.plots import write_figures
-from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.summary import describe
 from himlip_ase.sscha.verdict import FreshTest
 

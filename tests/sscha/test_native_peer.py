@@ -19,12 +19,12 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.lattice import grid_indices
-from himlip_ase.sscha import bridge
-from himlip_ase.sscha.gradient import TrialAverages
-from himlip_ase.sscha.half_grid import HalfGrid
-from himlip_ase.sscha.native import NativeEngine
-from himlip_ase.sscha.reweighting import TrialGaussian, Waves
-from himlip_ase.sscha.sampling import HarmonicDistribution
+from himlip_ase.sscha.ensembles.half_grid import HalfGrid
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+from himlip_ase.sscha.minimisation import bridge
+from himlip_ase.sscha.minimisation.gradient import TrialAverages
+from himlip_ase.sscha.minimisation.native import NativeEngine
+from himlip_ase.sscha.minimisation.reweighting import TrialGaussian, Waves
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.units import KB_EV_PER_K, SQRT_EV_PER_ANGSTROM2_AMU_EV
 

@@ -21,11 +21,11 @@ from himlip_ase.sscha.plots import (
     plot_kong_liu,
     write_figures,
 )
-from himlip_ase.sscha.plots_verify import plot_changes, plot_energy_parity, plot_force_parity
 from himlip_ase.sscha.summary import describe, describe_ensemble
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.verify import verify_with
-from himlip_ase.sscha.verify_files import final_ensemble
+from himlip_ase.sscha.trust.plots_verify import plot_changes, plot_energy_parity, plot_force_parity
+from himlip_ase.sscha.trust.verify import verify_with
+from himlip_ase.sscha.trust.verify_files import final_ensemble
 
 from .toy import BondCrystal, cscl
 

@@ -10,8 +10,8 @@ import pytest
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.sscha.draws import draw_displacements, stream
-from himlip_ase.sscha.sampling import HarmonicDistribution, draw_configurations
+from himlip_ase.sscha.ensembles.draws import draw_displacements, stream
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution, draw_configurations
 from himlip_ase.units import KB_EV_PER_K, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 DIMS = (2, 3, 2)

@@ -9,10 +9,10 @@ import pytest
 
 from himlip_ase.errors import InputError
 from himlip_ase.sscha import SschaSettings, run_sscha
-from himlip_ase.sscha.ensemble import draw_ensemble
+from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.initial import positive_definite_start
 from himlip_ase.sscha.kept import Kept
-from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.series import continue_run, temperature_series
 
 from .toy import BondCrystal, cscl

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from himlip_ase.errors import InputError
-from himlip_ase.sscha.fourth_order import ensemble_waves
-from himlip_ase.sscha.hessian import free_energy_hessian
-from himlip_ase.sscha.little_group import GridSymmetry, grid_modes
-from himlip_ase.sscha.spectral_function import (
+from himlip_ase.sscha.curvature.fourth_order import ensemble_waves
+from himlip_ase.sscha.curvature.hessian import free_energy_hessian
+from himlip_ase.sscha.curvature.little_group import GridSymmetry, grid_modes
+from himlip_ase.sscha.curvature.spectral_function import (
     SpectralFunction,
     dynamic_bubble,
     plot_spectral_function,

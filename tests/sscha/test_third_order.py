@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from himlip_ase.sscha.ensemble import draw_ensemble
+from himlip_ase.sscha.curvature.third_order import hessian_with_bubble, third_order
+from himlip_ase.sscha.curvature.two_phonon import dynamic_propagator, static_propagator
+from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.initial import positive_definite_start
-from himlip_ase.sscha.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.third_order import hessian_with_bubble, third_order
-from himlip_ase.sscha.two_phonon import dynamic_propagator, static_propagator
 from himlip_ase.units import KB_EV_PER_K, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 from .toy import DIMS, BondCrystal, HarmonicCrystal, cscl

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from himlip_ase.errors import InputError
-from himlip_ase.sscha.workers import potential_forces
+from himlip_ase.sscha.ensembles.workers import potential_forces
 
 SCRIPT = """
 import numpy as np
 from ase import Atoms
-from himlip_ase.sscha.workers import potential_forces
+from himlip_ase.sscha.ensembles.workers import potential_forces
 
 print("begun")
 cell = 3.06484 / 2 * np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])

@@ -1,0 +1,1 @@
+"""Configurations drawn from a harmonic crystal, and their forces."""

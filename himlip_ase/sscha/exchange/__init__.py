@@ -1,0 +1,1 @@
+"""Ensembles and results in the files of other codes."""

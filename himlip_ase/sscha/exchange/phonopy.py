@@ -1,0 +1,90 @@
+"""Ensembles as phonopy's datasets of displacements and forces, for its own fits of force constants."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from himlip_ase.errors import InputError
+from himlip_ase.files import atomic_write
+from himlip_ase.phonons.lattice import ase_to_phonopy
+from himlip_ase.phonons.phonopy_io import setup_phonopy
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+
+
+def write_phonopy_dataset(
+    path: str | os.PathLike, distribution: HarmonicDistribution, ensemble: Ensemble, overwrite: bool = False
+) -> Path:
+    """Write a ``phonopy_params.yaml`` with displacements, forces and energies of an ensemble.
+
+    ``phonopy-load --fc-calculator symfc <path>`` fits force constants to it; the fit to an SSCHA ensemble
+    drawn from its own minimum gives the auxiliary force constants.
+
+    Parameters
+    ----------
+    path : path-like
+    distribution : HarmonicDistribution
+        The Gaussian that the ensemble was drawn from; its centroids are the ideal structure.
+    ensemble : Ensemble
+    overwrite : bool
+        Whether an existing file may be replaced.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already; pass overwrite=True (--overwrite) or choose another name")
+    primitive = distribution.dynamical.primitive
+    ph = setup_phonopy(primitive, distribution.dims)
+    order = ase_to_phonopy(len(primitive), distribution.dims)
+    ph.dataset = {
+        "displacements": np.array(ensemble.displacements[:, order], order="C"),
+        "forces": np.array(ensemble.forces[:, order], order="C"),
+        "supercell_energies": ensemble.energies,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"force_sets": True, "displacements": True, "force_constants": False}
+        written = Path(ph.save(filename=Path(folder) / "phonopy_params.yaml", settings=settings))
+        text = written.read_text(encoding="utf-8")
+    with atomic_write(path, overwrite=overwrite) as stream:
+        stream.write(text)
+    return path
+
+
+def read_phonopy_dataset(path: str | os.PathLike, distribution: HarmonicDistribution) -> Ensemble:
+    """Read displacements and forces from a phonopy file (``phonopy_params.yaml``) as an ensemble.
+
+    Raises
+    ------
+    InputError
+        The file holds no random displacements of this supercell.
+    """
+    import phonopy
+
+    from himlip_ase.sscha.trust.distances import shortest_distance
+
+    ph = phonopy.load(path, primitive_matrix="P", produce_fc=False, log_level=0)
+    dataset: dict[str, Any] = dict(ph.dataset or {})
+    n = int(np.prod(distribution.dims))
+    size = n * len(distribution.dynamical.primitive)
+    if "displacements" not in dataset or np.shape(dataset["displacements"])[1:] != (size, 3):
+        raise InputError(
+            f"{path} holds no displacements of all {size} atoms of a {distribution.dims} supercell"
+        )
+    if "forces" not in dataset:
+        raise InputError(f"{path} holds displacements without forces")
+    order = np.argsort(ase_to_phonopy(len(distribution.dynamical.primitive), distribution.dims))
+    moved = np.array(dataset["displacements"])[:, order]
+    energies = dataset.get("supercell_energies")
+    return Ensemble(
+        moved,
+        np.full(len(moved), np.nan) if energies is None else np.array(energies, dtype=float),
+        np.array(dataset["forces"])[:, order],
+        None,
+        np.nan,
+        shortest_distance(distribution.supercell, moved),
+        float(np.linalg.norm(moved, axis=2).max()),
+    )

@@ -1,0 +1,327 @@
+"""Ensembles in the files of python-sscha; nothing here needs python-sscha.
+
+python-sscha keeps dynamical matrices in Ry/bohr², positions in Å, forces in Ry/Å (in its text files Ry/bohr),
+energies in Ry per supercell and stresses in Ry/bohr³, positive in compression.  Its two halves carry
+different constants (CODATA 2006 for ensembles, CODATA 2018 for matrices); they are used here as they are
+there, so that its free energy of a written ensemble is ours.  Its supercells are ordered like
+``primitive.repeat(dims)``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
+from ase.units import create_units
+
+from himlip_ase.errors import InputError
+from himlip_ase.files import atomic_write, write_json
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.qe import read_dyn, write_dyn
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+from himlip_ase.sscha.trust.distances import shortest_distance
+from himlip_ase.units import AMU_RY, BOHR_ANGSTROM, RY_PER_BOHR2_EV_PER_ANGSTROM2
+
+BOHR_PER_ANGSTROM = 1.889725989
+"""Of CellConstructor 1.6 and of python-sscha's text files."""
+
+MATRIX_RY_EV = 13.605693012183622
+"""CellConstructor's Rydberg, for dynamical matrices."""
+
+MASS_UNIT_AMU = 2 / 1822.8885468045
+"""CellConstructor's Rydberg mass unit in amu."""
+
+ENSEMBLE_RY_EV = float(create_units("2006")["Ry"])
+ENSEMBLE_BOHR_ANGSTROM = float(create_units("2006")["Bohr"])
+"""python-sscha's units of energies, forces and stresses."""
+
+LARGEST_MEAN = 0.3
+"""A mean displacement (Å) above this over an ensemble means that atoms are in another order."""
+
+
+def write_cellconstructor(
+    dynamical: DynamicalMatrices, prefix: str | os.PathLike, overwrite: bool = False
+) -> list[Path]:
+    """Write dyn files ``<prefix>1``, … that ``CellConstructor.Phonons.Phonons(prefix, n)`` reads.
+
+    As :func:`himlip_ase.phonons.qe.write_dyn`, but in CellConstructor's own constants (they differ by some
+    1e-9), so that positions and matrices come back to the last digits.
+
+    Raises
+    ------
+    InputError
+        Atoms of one element with different masses, which CellConstructor cannot hold.
+    """
+    masses: dict[str, float] = {}
+    for atom in dynamical.primitive:
+        if abs(masses.setdefault(atom.symbol, atom.mass) - atom.mass) > 1e-8:
+            raise InputError(
+                f"atoms of {atom.symbol} have different masses ({masses[atom.symbol]} and {atom.mass} amu); "
+                "python-sscha holds one mass for each element"
+            )
+    return write_dyn(_scaled(dynamical, 1), prefix, overwrite)
+
+
+def read_cellconstructor(prefix: str | os.PathLike) -> DynamicalMatrices:
+    """Read dyn files that CellConstructor wrote, with its constants."""
+    return _scaled(read_dyn(prefix), -1)
+
+
+def _scaled(dynamical: DynamicalMatrices, power: int) -> DynamicalMatrices:
+    """Matrices that appear in CellConstructor's units in a file written in ours (power 1), or back (-1)."""
+    length = (BOHR_PER_ANGSTROM * BOHR_ANGSTROM) ** power
+    spring = (RY_PER_BOHR2_EV_PER_ANGSTROM2 / (MATRIX_RY_EV * BOHR_PER_ANGSTROM**2)) ** power
+    mass = (1 / (AMU_RY * MASS_UNIT_AMU)) ** power
+    old = dynamical.primitive
+    primitive = Atoms(
+        old.numbers,
+        positions=old.positions * length,
+        cell=old.cell.array * length,
+        masses=old.get_masses() * mass,
+        pbc=True,
+    )
+    return DynamicalMatrices(primitive, dynamical.dims, dynamical.qpoints, dynamical.matrices * spring)
+
+
+def write_python_sscha(
+    folder: str | os.PathLike,
+    distribution: HarmonicDistribution,
+    ensemble: Ensemble,
+    population: int = 1,
+    text: bool = False,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write an ensemble for python-sscha.
+
+    Parameters
+    ----------
+    folder : path-like
+    distribution : HarmonicDistribution
+        The Gaussian that the ensemble was drawn from.
+    ensemble : Ensemble
+    population : int
+        Number in the names of the files.
+    text : bool
+        False: ``Ensemble.load_bin(folder, population)`` reads it (npy files and ``dyn_gen_pop<N>_*``).
+        True: ``Ensemble.load(folder, population, n)`` (text files and ``dyn_start_population<N>_*``).
+    overwrite : bool
+        Whether existing files may be replaced.
+
+    Returns
+    -------
+    list of Path
+        What was written.  Temperature and static energy, which python-sscha's files do not hold, go to
+        ``himlip_pop<N>.json``.
+
+    Raises
+    ------
+    InputError
+        Files exist, or masses that python-sscha cannot hold.
+    """
+    folder = Path(folder)
+    stem = f"dyn_start_population{population}_" if text else f"dyn_gen_pop{population}_"
+    paths = write_cellconstructor(distribution.dynamical, folder / stem, overwrite)
+    notes = folder / f"himlip_pop{population}.json"
+    write_json(
+        notes,
+        {
+            "temperature_k": distribution.temperature_k,
+            "static_energy_ev": ensemble.static_energy if np.isfinite(ensemble.static_energy) else None,
+            "n": len(ensemble),
+            "supercell": list(distribution.dims),
+        },
+        overwrite,
+    )
+    write = _write_text if text else _write_binary
+    return [*paths, notes, *write(folder, distribution, ensemble, population, overwrite)]
+
+
+def _peer_stresses(ensemble: Ensemble) -> np.ndarray | None:
+    if ensemble.stresses is None:
+        return None
+    full = np.array([voigt_6_to_full_3x3_stress(stress) for stress in ensemble.stresses])
+    return -full * ENSEMBLE_BOHR_ANGSTROM**3 / ENSEMBLE_RY_EV
+
+
+def _write_binary(
+    folder: Path, distribution: HarmonicDistribution, ensemble: Ensemble, population: int, overwrite: bool
+) -> list[Path]:
+    arrays = {
+        "energies": ensemble.energies / ENSEMBLE_RY_EV,
+        "forces": ensemble.forces / ENSEMBLE_RY_EV,
+        "xats": distribution.supercell.positions + ensemble.displacements,
+        "stresses": _peer_stresses(ensemble),
+    }
+    paths = []
+    for name, values in arrays.items():
+        if values is None:
+            continue
+        path = folder / f"{name}_pop{population}.npy"
+        with atomic_write(path, "wb", overwrite) as stream:
+            np.save(stream, np.asarray(values), allow_pickle=False)
+        paths.append(path)
+    return paths
+
+
+def _write_text(
+    folder: Path, distribution: HarmonicDistribution, ensemble: Ensemble, population: int, overwrite: bool
+) -> list[Path]:
+    paths: list[Path] = []
+
+    def save(name: str, values: np.ndarray) -> None:
+        buffer = io.StringIO()
+        np.savetxt(buffer, values)
+        paths.append(folder / name)
+        with atomic_write(paths[-1], overwrite=overwrite) as stream:
+            stream.write(buffer.getvalue())
+
+    save(f"energies_supercell_population{population}.dat", ensemble.energies / ENSEMBLE_RY_EV)
+    stresses = _peer_stresses(ensemble)
+    ideal = distribution.supercell
+    for index in range(len(ensemble)):
+        tail = f"_population{population}_{index + 1}.dat"
+        save(f"u{tail}", ensemble.displacements[index] * BOHR_PER_ANGSTROM)
+        save(f"forces{tail}", ensemble.forces[index] / ENSEMBLE_RY_EV / BOHR_PER_ANGSTROM)
+        if stresses is not None:
+            save(f"pressures{tail}", stresses[index])
+        paths.append(folder / f"scf{tail}")
+        with atomic_write(paths[-1], overwrite=overwrite) as stream:
+            stream.write(_scf(ideal, ensemble.displacements[index]))
+    return paths
+
+
+def _scf(ideal: Atoms, displacement: np.ndarray) -> str:
+    """Structure as CellConstructor writes it for the old Fortran code."""
+    lines = ["CELL_PARAMETERS angstrom"]
+    lines += ["  ".join(f"{x:.16f}" for x in row) for row in ideal.cell.array]
+    lines += ["", "ATOMIC_POSITIONS angstrom"]
+    for symbol, position in zip(ideal.symbols, ideal.positions + displacement, strict=True):
+        lines.append(f"{symbol}    " + "  ".join(f"{x:.16f}" for x in position))
+    return "\n".join(lines) + "\n"
+
+
+def read_python_sscha(
+    folder: str | os.PathLike,
+    population: int = 1,
+    temperature_k: float | None = None,
+    dyn: str | os.PathLike | None = None,
+) -> tuple[HarmonicDistribution, Ensemble]:
+    """Read an ensemble of python-sscha, binary (``save_bin``) or text (``save``).
+
+    Parameters
+    ----------
+    folder : path-like
+    population : int
+    temperature_k : float, optional
+        Of the Gaussian; python-sscha does not keep it.  Default: what :func:`write_python_sscha` noted,
+        else 0.
+    dyn : path-like, optional
+        Prefix of the dyn files that generated it.  Default: ``dyn_gen_pop<N>_`` (binary) or
+        ``dyn_start_population<N>_`` in `folder`; python-sscha leaves the latter in its working directory.
+
+    Returns
+    -------
+    distribution : HarmonicDistribution
+    ensemble : Ensemble
+        Its static energy is NaN unless it was noted.
+
+    Raises
+    ------
+    InputError
+        Files are missing, incomplete, or do not belong to the matrices.
+    """
+    folder = Path(folder)
+    binary = (folder / f"xats_pop{population}.npy").exists()
+    stem = f"dyn_gen_pop{population}_" if binary else f"dyn_start_population{population}_"
+    dynamical = read_cellconstructor(folder / stem if dyn is None else dyn)
+    notes: dict = {}
+    noted = folder / f"himlip_pop{population}.json"
+    if noted.exists():
+        notes = json.loads(noted.read_text(encoding="utf-8"))
+    if temperature_k is None:
+        temperature_k = float(notes.get("temperature_k", 0.0))
+    distribution = HarmonicDistribution(dynamical, temperature_k)
+    ideal = distribution.supercell
+    read = _read_binary if binary else _read_text
+    moved, energies, forces, peer_stresses = read(folder, population, ideal)
+    if moved.shape[1:] != ideal.positions.shape or moved.shape != forces.shape:
+        raise InputError(
+            f"{folder}: displacements {moved.shape} and forces {forces.shape} do not fit a supercell of "
+            f"{len(ideal)} atoms; are these the dyn files of this population?"
+        )
+    off = np.linalg.norm(moved.mean(axis=0), axis=1)
+    if off.max() > LARGEST_MEAN and len(moved) > 1:
+        raise InputError(
+            f"{folder}: atom {int(off.argmax())} sits {off.max():.2f} Å from its centroid on average; the "
+            "dyn files belong to another population or the atoms are in another order"
+        )
+    stresses = None
+    if peer_stresses is not None:
+        scale = -ENSEMBLE_RY_EV / ENSEMBLE_BOHR_ANGSTROM**3
+        stresses = np.array([full_3x3_to_voigt_6_stress(stress) * scale for stress in peer_stresses])
+    static = notes.get("static_energy_ev")
+    return distribution, Ensemble(
+        moved,
+        energies * ENSEMBLE_RY_EV,
+        forces * ENSEMBLE_RY_EV,
+        stresses,
+        np.nan if static is None else float(static),
+        shortest_distance(ideal, moved),
+        float(np.linalg.norm(moved, axis=2).max()),
+    )
+
+
+Raw = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
+
+
+def _read_binary(folder: Path, population: int, ideal: Atoms) -> Raw:
+    def load(name: str) -> np.ndarray:
+        path = folder / f"{name}_pop{population}.npy"
+        if not path.exists():
+            raise InputError(f"{path} is missing from the ensemble")
+        return np.load(path, allow_pickle=False)
+
+    positions = load("xats")
+    if positions.shape[1:] != ideal.positions.shape:
+        return positions, load("energies"), load("forces"), None
+    with_stress = (folder / f"stresses_pop{population}.npy").exists()
+    return (
+        positions - ideal.positions,
+        load("energies"),
+        load("forces"),
+        load("stresses") if with_stress else None,
+    )
+
+
+def _read_text(folder: Path, population: int, ideal: Atoms) -> Raw:
+    path = folder / f"energies_supercell_population{population}.dat"
+    if not path.exists():
+        raise InputError(
+            f"{folder} holds neither xats_pop{population}.npy nor {path.name}; name the folder that "
+            "python-sscha's save_bin or save wrote, and the population"
+        )
+    energies = np.loadtxt(path, ndmin=1)
+
+    def rows(name: str, load: Callable[[Path], np.ndarray] = np.loadtxt) -> np.ndarray:
+        names = [folder / f"{name}_population{population}_{k + 1}.dat" for k in range(len(energies))]
+        missing = [item.name for item in names if not item.exists()]
+        if missing:
+            raise InputError(
+                f"{folder}: {len(missing)} of {len(names)} files are missing, the first is {missing[0]}"
+            )
+        return np.array([load(item) for item in names])
+
+    with_stress = (folder / f"pressures_population{population}_1.dat").exists()
+    return (
+        rows("u") / BOHR_PER_ANGSTROM,
+        energies,
+        rows("forces") * BOHR_PER_ANGSTROM,
+        rows("pressures") if with_stress else None,
+    )

@@ -1,0 +1,203 @@
+"""The native engine: averages, minimisation and stress of :mod:`himlip_ase.sscha.minimisation.engine`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
+
+from himlip_ase.errors import CalculationError
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.half_grid import HalfGrid
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+from himlip_ase.sscha.minimisation.basis import SymmetryBasis
+from himlip_ase.sscha.minimisation.coordinates import ForceConstantCoordinates, RootCoordinates
+from himlip_ase.sscha.minimisation.engine import Minimisation, MinimiserSettings
+from himlip_ase.sscha.minimisation.gradient import BlockMeans, TrialAverages
+from himlip_ase.sscha.minimisation.minimiser import METHODS, Point, Walk
+from himlip_ase.sscha.minimisation.reweighting import NotPositive, TrialGaussian, Waves, weighted_mean
+from himlip_ase.sscha.symmetry import SpaceGroup
+
+COORDINATES: dict[str, type[ForceConstantCoordinates] | type[RootCoordinates]] = {
+    "anderson": ForceConstantCoordinates,
+    "descent": ForceConstantCoordinates,
+    "root-descent": RootCoordinates,
+}
+
+
+class NativeEngine:
+    """SSCHA on blocks Φ(q), one of each pair (q, -q), in a symmetry-adapted basis.
+
+    Parameters
+    ----------
+    minimiser : str
+        One of :data:`himlip_ase.sscha.minimisation.engine.MINIMISERS`.
+    """
+
+    def __init__(self, minimiser: str = "anderson") -> None:
+        self.minimiser = minimiser
+
+    @property
+    def name(self) -> str:
+        from himlip_ase import __version__
+
+        return f"himlip-ase {__version__} ({self.minimiser})"
+
+    def minimise(
+        self,
+        ensemble: Ensemble,
+        drawn: HarmonicDistribution,
+        settings: MinimiserSettings,
+        static_energy: float,
+        group: SpaceGroup,
+        move_centroids: bool = True,
+        start: HarmonicDistribution | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Minimisation:
+        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.minimise`."""
+        start = drawn if start is None else start
+        grid = HalfGrid(drawn.dims)
+        begun = TrialGaussian.of(start, grid)
+        basis = SymmetryBasis(group, grid)
+        evaluator = Evaluation(
+            Waves(ensemble, drawn, grid), begun, basis, self.minimiser, settings.n_blocks, move_centroids
+        )
+        walk = Walk(evaluator, settings, on_step)
+        first = evaluator(evaluator.origin)
+        if first is None:
+            raise CalculationError("the starting force constants lose their positivity when symmetrised")
+        ended, reason = METHODS[self.minimiser](walk, first)
+        points = walk.path
+        last = points[-1].trial
+        return Minimisation(
+            auxiliary=last.dynamical(start.dynamical),
+            weights=TrialAverages(evaluator.waves, last).weights,
+            ended=ended,
+            reason=reason,
+            free_energy=np.array([point.free_energy for point in points]) - static_energy,
+            free_energy_sigma=np.array([point.free_energy_sigma for point in points]),
+            gradient=np.array([point.gradient for point in points]),
+            gradient_sigma=np.array([point.gradient_sigma for point in points]),
+            shift=np.array([point.shift for point in points]),
+            shift_sigma=np.array([point.shift_sigma for point in points]),
+            kong_liu=np.array([point.kong_liu for point in points]),
+            frequencies=np.array([point.trial.frequencies_cm() for point in points]),
+        )
+
+    def free_energy(
+        self, ensemble: Ensemble, drawn: HarmonicDistribution, target: HarmonicDistribution | None = None
+    ) -> tuple[float, float]:
+        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.free_energy`."""
+        return self._averages(ensemble, drawn, target).free_energy()
+
+    def kong_liu(
+        self, ensemble: Ensemble, drawn: HarmonicDistribution, target: HarmonicDistribution | None = None
+    ) -> float:
+        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.kong_liu`."""
+        return self._averages(ensemble, drawn, target).kong_liu
+
+    def stress(
+        self,
+        ensemble: Ensemble,
+        drawn: HarmonicDistribution,
+        group: SpaceGroup,
+        target: HarmonicDistribution | None = None,
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.stress`.
+
+        σ = ⟨σ_BO + ½ Σ_a (f_a u_a + u_a f_a)/V⟩: the virial of the fluctuations adds the kinetic part.
+        """
+        if ensemble.stresses is None:
+            return None
+        averages = self._averages(ensemble, drawn, target)
+        shift = drawn.dynamical.primitive.positions - averages.trial.centroids
+        moved = ensemble.displacements + np.tile(shift, (averages.waves.grid.cells, 1))
+        virial = np.einsum("nai,naj->nij", ensemble.forces, moved, optimize=True)
+        volume = abs(np.linalg.det(drawn.dynamical.primitive.cell.array)) * averages.waves.grid.cells
+        total = np.array([voigt_6_to_full_3x3_stress(stress) for stress in ensemble.stresses])
+        total = group.tensor(total + (virial + virial.swapaxes(1, 2)) / (2 * volume))
+        mean, sigma = weighted_mean(total, averages.weights)
+        return full_3x3_to_voigt_6_stress(mean), full_3x3_to_voigt_6_stress(sigma)
+
+    def _averages(
+        self, ensemble: Ensemble, drawn: HarmonicDistribution, target: HarmonicDistribution | None
+    ) -> TrialAverages:
+        grid = HalfGrid(drawn.dims)
+        return TrialAverages(
+            Waves(ensemble, drawn, grid), TrialGaussian.of(drawn if target is None else target, grid)
+        )
+
+
+class Evaluation:
+    """Trial coordinates to a :class:`~himlip_ase.sscha.minimisation.minimiser.Point`, on one ensemble.
+
+    Parameters
+    ----------
+    waves : Waves
+    begun : TrialGaussian
+        Where the minimisation starts.
+    basis : SymmetryBasis
+    minimiser : str
+        Chooses the coordinates.
+    n_blocks : int
+        Blocks for the error of the gradient.
+    move_centroids : bool
+
+    Attributes
+    ----------
+    origin : ndarray
+        Coordinates of `begun`, symmetrised.
+    """
+
+    def __init__(
+        self,
+        waves: Waves,
+        begun: TrialGaussian,
+        basis: SymmetryBasis,
+        minimiser: str,
+        n_blocks: int,
+        move_centroids: bool,
+    ) -> None:
+        self.waves, self.basis, self.n_blocks = waves, basis, n_blocks
+        self._crystal, self._centroids = begun.crystal, begun.centroids
+        self._shifts = basis.shifts if move_centroids else basis.shifts[:, :0]
+        self._force_constants = COORDINATES[minimiser](basis, begun)
+        # a centroid shift of the size of the fluctuations counts like a change of all force constants
+        self._scale = basis.grid.norm(begun.matrices) / np.sqrt(begun.mean_square_displacement())
+        self._size = len(basis)
+        self.origin = np.concatenate([self._force_constants.origin, np.zeros(self._shifts.shape[1])])
+
+    def __call__(self, coordinates: np.ndarray) -> Point | None:
+        try:
+            matrices = self._force_constants.matrices(coordinates[: self._size])
+            moved = self._shifts @ coordinates[self._size :] / self._scale
+            trial = TrialGaussian(self._crystal, matrices, self._centroids + moved.reshape(-1, 3))
+        except NotPositive:
+            return None
+        averages = TrialAverages(self.waves, trial)
+        parts, shares = averages.gradient_blocks(self.n_blocks)
+        coefficients = self.basis.coefficients(parts)
+        gradient, gradient_sigma = _mean_and_error(coefficients, shares)
+        forces = averages.force_blocks(self.n_blocks)
+        pulls = -forces.parts.reshape(len(shares), -1) @ trial.static_response() @ self._shifts
+        shift, shift_sigma = _mean_and_error(pulls, shares)
+        value, sigma = averages.free_energy()
+        return Point(
+            trial=trial,
+            coordinates=coordinates,
+            direction=np.concatenate([self._force_constants.direction(trial, gradient), shift * self._scale]),
+            gradient=float(np.linalg.norm(gradient)),
+            gradient_sigma=gradient_sigma,
+            shift=float(np.linalg.norm(shift)),
+            shift_sigma=shift_sigma,
+            free_energy=value,
+            free_energy_sigma=sigma,
+            kong_liu=averages.kong_liu,
+        )
+
+
+def _mean_and_error(parts: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, float]:
+    """Mean of blocks of coefficients, (n_blocks, m), and the modulus of its standard error."""
+    means = BlockMeans(parts, shares)
+    return means.mean, float(np.linalg.norm(means.sigma()))

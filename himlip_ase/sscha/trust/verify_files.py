@@ -1,0 +1,199 @@
+"""The configurations to verify in a run folder, what other codes give back for them, and the outcome on disk.
+
+Everything lies in ``<run>/verify``: ``images.extxyz`` (n configurations, then the centroids; the first n stay
+the same when n grows), ``pw/000``, … if Quantum ESPRESSO computes them, and the outcome as
+``verification.json``, ``verification.npz`` and figures.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.errors import InputError
+from himlip_ase.files import atomic_write, write_json
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.evaluation import Arrays
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+from himlip_ase.sscha.final import final_name
+from himlip_ase.sscha.kept import Kept
+from himlip_ase.sscha.result import SschaResult, load_result
+from himlip_ase.sscha.stage import stage_name
+from himlip_ase.sscha.state import State, save_arrays
+from himlip_ase.sscha.trust.verify import Verification
+
+SAME_POSITION = 1e-3
+"""Positions in other codes' files may differ by this much, Å."""
+
+
+@dataclass(frozen=True)
+class FinalEnsemble:
+    """The last ensemble of a run.
+
+    Attributes
+    ----------
+    distribution : HarmonicDistribution
+        The final auxiliary at the temperature of the run.
+    ensemble : Ensemble
+        Displacements from its centroids.
+    weights : ndarray, shape (n,)
+        Importance weights; ones for a draw from the auxiliary itself.
+    result : SschaResult
+    """
+
+    distribution: HarmonicDistribution
+    ensemble: Ensemble
+    weights: np.ndarray
+    result: SschaResult
+
+
+def final_ensemble(folder: str | os.PathLike) -> FinalEnsemble:
+    """The ensemble of the free-energy Hessian of a finished run, or its last population if it has none.
+
+    Raises
+    ------
+    InputError
+        No result, or its ensembles were deleted.
+    """
+    import dataclasses
+
+    result, state = load_result(folder), State(Path(folder))
+    number = len(result.populations)
+    names = [final_name(number, result.settings.n_hessian_configurations), stage_name(number)]
+    found = next((pair for name in names if (pair := state.load_ensemble(name)) is not None), None)
+    if found is None:
+        raise InputError(f"{state.folder} holds no ensemble any more; run `himlip sscha` again")
+    kept = Kept(*found)
+    target = HarmonicDistribution(result.auxiliary, result.settings.temperature_k)
+    ensemble = kept.ensemble
+    if not kept.is_from(target):
+        ensemble = dataclasses.replace(ensemble, displacements=kept.moved(target))
+    return FinalEnsemble(target, ensemble, kept.weights(target), result)
+
+
+def write_images(path: Path, images: list[Atoms], overwrite: bool = False) -> None:
+    """Write the configurations to verify, the last with ``centroids=T``, with full precision."""
+    buffer = io.StringIO()
+    for index, image in enumerate(images):
+        bare = Atoms(image.numbers, positions=image.positions, cell=image.cell, pbc=True)
+        bare.info["configuration"] = index
+        if index == len(images) - 1:
+            bare.info["centroids"] = True
+        ase.io.write(buffer, bare, format="extxyz", columns=["symbols", "positions"])
+    with atomic_write(path, overwrite=overwrite) as stream:
+        stream.write(buffer.getvalue())
+
+
+def read_reference(path: str | os.PathLike, images: list[Atoms]) -> Arrays:
+    """Energies, forces and stresses that any code gave back for the images, in whatever order.
+
+    Parameters
+    ----------
+    path : path-like
+        Labelled frames, as :func:`himlip_ase.hint.labels.read_labels` reads them: extended XYZ, folders of
+        ``pw.out``, …
+    images : list of Atoms
+        From :func:`~himlip_ase.sscha.trust.verify.verification_images`.
+
+    Raises
+    ------
+    InputError
+        Images without a labelled frame at their positions; they are counted and named.
+    """
+    from himlip_ase.hint.labels import read_labels
+
+    frames = [frame for frame in read_labels(path) if frame.energy is not None and frame.forces is not None]
+    inverse = np.linalg.inv(images[0].cell.array)
+    found: list[Any] = []
+    for image in images:
+        match = None
+        for frame in frames:
+            if not np.array_equal(frame.atoms.numbers, image.numbers):
+                continue
+            shift = (frame.atoms.positions - image.positions) @ inverse
+            if np.abs((shift - np.rint(shift)) @ image.cell.array).max() < SAME_POSITION:
+                match = frame
+                break
+        found.append(match)
+    missing = [index for index, frame in enumerate(found) if frame is None]
+    if missing:
+        raise InputError(
+            f"{path} has {len(frames)} labelled frames but none at the positions of {len(missing)} of the "
+            f"{len(images)} images (first: {missing[0]}); the last image is the structure on its centroids. "
+            "Atoms must keep the order of images.extxyz"
+        )
+    stresses = [frame.stress for frame in found]
+    return Arrays(
+        np.array([frame.energy for frame in found]),
+        np.array([frame.forces for frame in found]),
+        None if any(stress is None for stress in stresses) else np.array(stresses),
+    )
+
+
+def _figure(value: Any, unit: str, uncertainty: Any = None) -> dict[str, Any]:
+    return {
+        "value": np.asarray(value).tolist(),
+        "unit": unit,
+        "uncertainty": None if uncertainty is None else np.asarray(uncertainty).tolist(),
+    }
+
+
+def write_verification(
+    folder: Path, found: Verification, auxiliary: DynamicalMatrices, reference: str, overwrite: bool = False
+) -> None:
+    """Write ``verification.json`` (figures), ``verification.npz`` (all arrays) and ``corrected.dyn*``.
+
+    Parameters
+    ----------
+    folder : Path
+    found : Verification
+    auxiliary : DynamicalMatrices
+        That was verified.
+    reference : str
+        Name of the reference, for the record.
+    overwrite : bool
+        Whether existing files may be replaced.
+    """
+    from himlip_ase.phonons.qe import write_dyn
+
+    c = found.corrections
+    stress = None
+    if found.stress_difference is not None:
+        stress = _figure(found.stress_difference, "eV/Å^3, Voigt, positive in tension", found.stress_sigma)
+    write_json(
+        folder / "verification.json",
+        {
+            "schema": 1,
+            "reference": reference,
+            "configurations": found.chosen.tolist(),
+            "energy": {"unit": "eV/atom above the centroids", **found.energy.as_dict()},
+            "forces": [{"unit": "eV/Å", **d.as_dict()} for d in found.forces],
+            "stress_difference": stress,
+            "free_energy": _figure(c.free_energy, "eV/primitive cell", c.free_energy_sigma),
+            "free_energy_change": _figure(
+                c.free_energy_change, "eV/primitive cell", c.free_energy_change_sigma
+            ),
+            "qpoints": auxiliary.qpoints.tolist(),
+            "auxiliary_frequencies": _figure(auxiliary.frequencies(), "cm^-1"),
+            "corrected_frequencies": _figure(c.frequencies_cm, "cm^-1", c.frequencies_sigma_cm),
+            "corrected_gradient": _figure(c.gradient_cm, "cm^-1", c.gradient_sigma_cm),
+            "change_by_reference": _figure(c.change_cm, "cm^-1", c.change_sigma_cm),
+            "mean_force": _figure(c.force, "eV/Å", c.force_sigma),
+            "method": "control variate: potential on all configurations, reference on few; linear part of "
+            "the difference averaged exactly; delete-one jackknife",
+        },
+        overwrite,
+    )
+    arrays = {"chosen": found.chosen, "change": c.change}
+    for name, side in (("potential", found.potential), ("reference", found.reference)):
+        arrays |= {f"{name}_energies": side.energies, f"{name}_forces": side.forces}
+    save_arrays(folder / "verification.npz", arrays, overwrite)
+    write_dyn(c.auxiliary, folder / "corrected.dyn", overwrite)
