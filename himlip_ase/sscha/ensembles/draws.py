@@ -70,8 +70,8 @@ def draw_displacements(
     n_blocks : int
         Sobol sequences.  Split such an ensemble for error bars into this number of contiguous blocks (what
         :meth:`~himlip_ase.sscha.ensembles.ensemble.Ensemble.pair_blocks` does) or a divisor of it: each block
-        is then an independent draw.  An error taken from the scatter of single configurations is too large for
-        Sobol, and too small for pairs (energies of opposites are nearly equal): take that of pair means.
+        is then an independent draw.  An error taken from the scatter of single configurations is too large
+        for Sobol, and too small for pairs (energies of opposites are nearly equal): take that of pair means.
 
     Returns
     -------
