@@ -9,10 +9,11 @@ from ase.build import bulk
 
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.lattice import commensurate_qpoints
+from himlip_ase.pipeline.ensemble_noise import independent_deviations
 from himlip_ase.pipeline.harmonic import fit_well
 from himlip_ase.pipeline.labels import double_well_scan, softest_mode
-from himlip_ase.pipeline.superconductor import noisy_phonons, quadrature
 from himlip_ase.pipeline.training import bootstrap_rmse
+from himlip_ase.superconductivity.bootstrap import resampled_phonons
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM
 
 
@@ -70,7 +71,8 @@ def test_noisy_phonons_have_the_noise_asked_for_and_keep_degeneracy() -> None:
     matrices = diatomic(4.0)
     sigma = np.full((8, 6), 5.0)
     sigma[:, :3] = 0.0
-    frequencies = np.array([m.frequencies() for m in noisy_phonons(matrices, sigma, 400, seed=1)])
+    samples = resampled_phonons(matrices, independent_deviations(matrices, sigma, seed=1), 400)
+    frequencies = np.array([m.frequencies() for m in samples])
     optical = frequencies[:, :, 3:]
     assert optical.mean() == pytest.approx(matrices.frequencies()[0, 3], abs=1.0)
     assert optical[:, 0, 0].std() == pytest.approx(5.0, rel=0.15)
@@ -79,7 +81,8 @@ def test_noisy_phonons_have_the_noise_asked_for_and_keep_degeneracy() -> None:
 
 
 def test_noise_keeps_imaginary_modes_imaginary() -> None:
-    sample = noisy_phonons(diatomic(-1.5), np.full((8, 6), 1.0), 1)[0]
+    soft = diatomic(-1.5)
+    sample = resampled_phonons(soft, independent_deviations(soft, np.full((8, 6), 1.0)), 1)[0]
     assert sample.frequencies()[:, 0].max() < -100
 
 
@@ -94,11 +97,6 @@ def test_standard_error_of_an_rmse_falls_with_the_number_of_frames() -> None:
         errors[frames] = error
     assert errors[128] < 0.5 * errors[8]
     assert bootstrap_rmse(np.zeros(5), np.ones(5), 2) is None
-
-
-def test_quadrature_ignores_what_is_not_known() -> None:
-    assert quadrature([3.0, None, 4.0, float("nan")]) == pytest.approx(5.0)
-    assert quadrature([None]) is None
 
 
 def test_one_atom_has_no_optical_mode() -> None:
