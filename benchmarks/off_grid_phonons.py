@@ -1,0 +1,74 @@
+"""Harmonic phonons of H3S on q-points that the potential never learnt from, against ph.x.
+
+    python benchmarks/off_grid_phonons.py [--model himlip-h3s-1] [--out benchmarks/results/off_grid_phonons]
+
+The potential learnt the 2×2×2 Hessian; ph.x on 4×4×4 (labels/harmonic444) has 56 further q-points. Beside it
+the Fourier interpolation of the 2×2×2 matrices of DFT, which knows as much. Writes .json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from ase.io import read
+
+from himlip_ase import HiMLIPCalculator
+from himlip_ase.files import atomic_write, write_json
+from himlip_ase.phonons.exact import exact_force_constants
+from himlip_ase.phonons.qe import read_dyn
+
+LABELS = Path(__file__).parents[1] / "examples" / "h3s" / "labels"
+
+
+def main() -> None:
+    """Compare and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="himlip-h3s-1")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/off_grid_phonons"))
+    arguments = parser.parse_args()
+
+    fine = read_dyn(LABELS / "harmonic444" / "dyn").force_constants().symmetrized()
+    coarse = read_dyn(LABELS / "harmonic" / "dyn").force_constants().symmetrized()
+    calculator = HiMLIPCalculator(arguments.model)
+    crystal = read(LABELS / "crystal.extxyz")
+    assert not isinstance(crystal, list)
+    learnt, _ = exact_force_constants(crystal, fine.dims, calculator.hessian_vector_product)
+
+    qpoints = fine.dynamical_matrices().qpoints
+    doubled = qpoints * np.array(coarse.dims)
+    common = np.all(np.abs(doubled - np.rint(doubled)) < 1e-6, axis=1)
+    reference = fine.frequencies(qpoints)
+    others = {
+        f"potential {arguments.model}": learnt.frequencies(qpoints),
+        "DFT 2×2×2, Fourier-interpolated": coarse.frequencies(qpoints),
+    }
+    rows, table = [], {}
+    for name, frequencies in others.items():
+        errors = frequencies - reference
+        for where, chosen in (("2×2×2", common), ("the others of 4×4×4", ~common)):
+            rms, largest = np.sqrt(np.mean(errors[chosen] ** 2)), np.abs(errors[chosen]).max()
+            rows.append(f"| {name} | {where} | {chosen.sum()} | {rms:.1f} | {largest:.0f} |")
+            table[f"{name}, {where}"] = {"n_q": int(chosen.sum()), "rms_cm": rms, "largest_cm": largest}
+    text = "\n".join(
+        [
+            "# Harmonic phonons of H3S off the grid that was learnt",
+            "",
+            f"`python benchmarks/off_grid_phonons.py --model {arguments.model}`:",
+            "against ph.x on 4×4×4 q, all modes in ascending order, imaginary ones negative.",
+            "",
+            "| | q-points | number | RMSE (cm⁻¹) | largest (cm⁻¹) |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+    write_json(arguments.out.with_suffix(".json"), table, overwrite=True)
+    with atomic_write(arguments.out.with_suffix(".md"), overwrite=True) as file:
+        file.write(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
