@@ -73,9 +73,11 @@ def configure_logging(level: int = logging.INFO) -> None:
     """Send the package's log to standard error, once, at `level`."""
     logger = logging.getLogger("himlip_ase")
     logger.setLevel(level)
-    if any(handler.get_name() == CONSOLE for handler in logger.handlers):
-        return
-    handler: logging.Handler
+    for handler in logger.handlers:
+        if handler.get_name() == CONSOLE:
+            if isinstance(handler, logging.StreamHandler):
+                handler.stream = sys.stderr  # another than at the first call, if it was redirected since
+            return
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.logging import RichHandler

@@ -21,6 +21,7 @@ SHORT: dict[str, Any] = {
     "sscha.n_hessian_configurations": 40,
     "sscha.n_blocks": 4,
     "tc.methods": ["allen-dynes"],
+    "tc.samples": 20,
 }
 
 

@@ -139,7 +139,7 @@ def test_curvature_of_the_exact_scha_free_energy(temperature, r):
     assert abs(third.matrices[0, 0, 0].real - exact) > 0.03 * correction > 1e-3
 
 
-@pytest.mark.parametrize("fourth", [False, True])
+@pytest.mark.parametrize("fourth", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_bootstrap_without_solves_agrees_with_recomputed_hessians(fourth):
     n, resamples = 400, 40
     distribution, ensemble, group = drawn(POLAR, (1, 1, 2), 300.0, n)
@@ -157,7 +157,7 @@ def test_bootstrap_without_solves_agrees_with_recomputed_hessians(fourth):
     assert (np.abs(ratios - 1) < 5 / np.sqrt(2 * resamples)).all()
 
 
-@pytest.mark.parametrize("fourth", [False, True])
+@pytest.mark.parametrize("fourth", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_bias_is_what_more_configurations_take_away(fourth):
     """Mean over parts of a large ensemble against the whole of it."""
     n, parts = 60, 60
