@@ -3,7 +3,9 @@
     python benchmarks/off_grid_phonons.py [--model himlip-h3s-1] [--out benchmarks/results/off_grid_phonons]
 
 The potential learnt the 2×2×2 Hessian; ph.x on 4×4×4 (labels/harmonic444) has 56 further q-points. Beside it
-the Fourier interpolation of the 2×2×2 matrices of DFT, which knows as much. Writes .json and .md.
+the Fourier interpolation of the 2×2×2 matrices of DFT, which knows as much. Two frozen phonons of pw.x at
+q = (0, 0, ¼), 0.01 Å along eigenvectors of ph.x (examples/h3s/frozen_phonons), judge ph.x itself.
+Writes .json and .md.
 """
 
 from __future__ import annotations
@@ -12,14 +14,40 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.io import read
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.phonons.exact import exact_force_constants
+from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.phonons.qe import read_dyn
+from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM
 
 LABELS = Path(__file__).parents[1] / "examples" / "h3s" / "labels"
+FROZEN = LABELS.parent / "frozen_phonons" / "frozen_phonons.extxyz"
+
+
+def rayleigh_cm(atoms: Atoms, displacements: np.ndarray, forces: np.ndarray) -> float:
+    """Frequency -u·f/(u·Mu) along frozen displacements, cm⁻¹, imaginary negative."""
+    squared = -(displacements * forces).sum() / (atoms.get_masses()[:, None] * displacements**2).sum()
+    return float(np.sign(squared) * np.sqrt(abs(squared)) * SQRT_EV_PER_ANGSTROM2_AMU_CM)
+
+
+def frozen_phonons(fine: ForceConstants, calculator: HiMLIPCalculator) -> list[tuple[float, float, float]]:
+    """Frequencies of pw.x, of ph.x and of the potential along each frozen pattern of the 1×1×4 cell."""
+    size = len(fine.primitive)
+    ideal = fine.primitive.repeat((1, 1, 4))
+    hessian = fine.hessian(order="ase")
+    result = []
+    for image in read(FROZEN, ":"):
+        moved = image.positions - ideal.positions
+        everywhere = np.tile(moved.reshape(4, size, 3), (16, 1, 1, 1)).reshape(-1, 3)
+        harmonic = -np.einsum("iajb,jb->ia", hessian[: 4 * size], everywhere)
+        learnt = calculator.evaluate([image]).forces[0] - calculator.evaluate([ideal]).forces[0]
+        forces = (image.arrays["REF_forces"], harmonic, learnt)
+        result.append(tuple(rayleigh_cm(image, moved, f) for f in forces))
+    return result
 
 
 def main() -> None:
@@ -51,6 +79,8 @@ def main() -> None:
             rms, largest = np.sqrt(np.mean(errors[chosen] ** 2)), np.abs(errors[chosen]).max()
             rows.append(f"| {name} | {where} | {chosen.sum()} | {rms:.1f} | {largest:.0f} |")
             table[f"{name}, {where}"] = {"n_q": int(chosen.sum()), "rms_cm": rms, "largest_cm": largest}
+    frozen = frozen_phonons(fine, calculator)
+    table["frozen phonons at (0, 0, ¼), cm: pw.x, ph.x, potential"] = frozen  # type: ignore[assignment]
     text = "\n".join(
         [
             "# Harmonic phonons of H3S off the grid that was learnt",
@@ -61,6 +91,12 @@ def main() -> None:
             "| | q-points | number | RMSE (cm⁻¹) | largest (cm⁻¹) |",
             "|---|---|---|---|---|",
             *rows,
+            "",
+            "Frozen at q = (0, 0, ¼) along two eigenvectors of ph.x (cm⁻¹):",
+            "",
+            "| pw.x, 0.01 Å | ph.x | potential |",
+            "|---|---|---|",
+            *(f"| {a:.0f} | {b:.0f} | {c:.0f} |" for a, b, c in frozen),
             "",
         ]
     )
