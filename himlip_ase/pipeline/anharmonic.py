@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from himlip_ase.files import write_json
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.harmonic import HIMLIP_DYN
+from himlip_ase.pipeline.labels import label_folder
 from himlip_ase.pipeline.runfolder import hash_inputs
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.pipeline.training import MODEL, load_trained
@@ -34,6 +36,7 @@ from himlip_ase.sscha.ensembles.ensemble import Evaluate
 from himlip_ase.sscha.grids import GridDifference, compare_grids
 from himlip_ase.sscha.result import SschaResult
 from himlip_ase.sscha.state import MAY_CHANGE
+from himlip_ase.sscha.trust.watch import Watch
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 logger = logging.getLogger(__name__)
@@ -46,6 +49,7 @@ def _run(context: Context, folder: Path) -> Outcome:
     from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.loop import run_sscha
     from himlip_ase.sscha.series import continue_run
+    from himlip_ase.sscha.trust.watch_inputs import build_watch
 
     model = context.of("finetune") / MODEL
     if load_trained(context) is None:
@@ -53,24 +57,28 @@ def _run(context: Context, folder: Path) -> Outcome:
     section, settings = context.config.anharmonic, context.config.sscha
     start = read_dyn(context.of("phonons") / f"{HIMLIP_DYN}0")
     key = _key(context, start)
+    watch = build_watch([label_folder(context).path])
     outcome = Outcome()
     differences: dict[str, GridDifference] = {}
     with potential_forces(model, section.workers or _cores()) as forces:
         main = _one(
             folder,
             key,
-            lambda resume: run_sscha(start, forces, settings, folder, resume, progress=True),
+            lambda resume: run_sscha(start, forces, settings, folder, resume, progress=True, watch=watch),
         )
         _quote(outcome, main, "")
+        _quote_watch(outcome, folder, "")
         for name, masses in section.isotopes.items():
-            result = _isotope(folder, name, masses, key, forces, continue_run)
+            result = _isotope(folder, name, masses, key, forces, partial(continue_run, watch=watch))
             _quote(outcome, result, f".{name}")
+            _quote_watch(outcome, folder / name, f".{name}")
         for grid in section.grids:
             if grid == start.dims:
                 continue
-            result = _grid(context, folder, grid, start, key, forces)
+            result = _grid(context, folder, grid, start, key, forces, watch)
             suffix = f".{grid_name(grid)}"
             _quote(outcome, result, suffix)
+            _quote_watch(outcome, folder / grid_name(grid), suffix)
             differences[grid_name(grid)] = compare_grids(main, result)
             _quote_difference(outcome, differences[grid_name(grid)], suffix)
     if differences:
@@ -131,6 +139,7 @@ def _grid(
     start: DynamicalMatrices,
     key: str,
     forces: Evaluate,
+    watch: Watch,
 ) -> SschaResult:
     from himlip_ase.calculator import HiMLIPCalculator
     from himlip_ase.phonons.harmonic import harmonic_force_constants
@@ -145,7 +154,7 @@ def _grid(
         own = kept_start(
             place, lambda: harmonic_force_constants(start.primitive, calculator, grid).dynamical_matrices()
         )
-        return run_sscha(own, forces, settings, place, resume, progress=True)
+        return run_sscha(own, forces, settings, place, resume, progress=True, watch=watch)
 
     return _one(place, hash_inputs(key, list(grid)), run)
 
@@ -213,6 +222,20 @@ def _quote(outcome: Outcome, result: SschaResult, suffix: str) -> None:
         f"lowest mode of the free-energy Hessian on the {grid} grid, at q = {q}",
         float(result.hessian_sigma_cm[least]),
     )
+
+
+def _quote_watch(outcome: Outcome, folder: Path, suffix: str) -> None:
+    """How far the last ensemble of a run went from what the potential was taught."""
+    from himlip_ase.sscha.trust.watch import read_watch
+
+    records = read_watch(folder)
+    if not records or np.isnan(records[-1].outside).all():
+        return
+    last = records[-1]
+    how = f"of the {last.name} ensemble, farther from all labels than 99 % of the labels are; {last.message}"
+    outcome.add(f"atoms_far_from_labels{suffix}", 100 * float(last.outside.mean()), "%", how)
+    if not last.trusted:
+        outcome.notes.append(f"The SSCHA {suffix[1:]} left what the potential was taught: {last.message}.")
 
 
 def _quote_difference(outcome: Outcome, difference: GridDifference, suffix: str) -> None:

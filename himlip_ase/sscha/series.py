@@ -29,6 +29,7 @@ from himlip_ase.sscha.result import SschaResult, load_result
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.stage import stage_name
 from himlip_ase.sscha.state import State
+from himlip_ase.sscha.trust.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ def continue_run(
     settings: SschaSettings | None = None,
     resume: bool = False,
     progress: bool = False,
+    watch: Watch | None = None,
 ) -> SschaResult:
     """Run the SSCHA for an isotope or a temperature, from a finished run of the same crystal.
 
@@ -90,7 +92,7 @@ def continue_run(
         Kelvin; that of the finished run by default.
     settings : SschaSettings, optional
         Those of the finished run by default, with `temperature_k` put in.
-    resume, progress : bool
+    resume, progress, watch
         See :func:`~himlip_ase.sscha.loop.run_sscha`.
 
     Returns
@@ -112,7 +114,7 @@ def continue_run(
     start = result.auxiliary
     if masses is not None:
         start = start.with_masses(dict(masses) if isinstance(masses, Mapping) else masses)
-    return run_sscha(start, evaluate, settings, folder, resume, progress, neighbour)
+    return run_sscha(start, evaluate, settings, folder, resume, progress, neighbour, watch)
 
 
 def temperature_series(
