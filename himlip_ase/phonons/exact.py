@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 
-from himlip_ase.errors import InputError
 from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.phonons.irreducible import RowsReport, symmetric_rows
-from himlip_ase.phonons.lattice import build_supercell, check_dims, check_primitive
-from himlip_ase.phonons.operations import SYMPREC, crystal_operations, identity_operation
+from himlip_ase.phonons.operations import SYMPREC, supercell_with_operations
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -58,13 +56,7 @@ def exact_force_constants(
     CalculationError
         A non-finite product.
     """
-    if not atoms.pbc.all():
-        raise InputError(f"force constants need a crystal; the structure has pbc {atoms.pbc.tolist()}")
-    dims, primitive = check_dims(dims), check_primitive(atoms)
-    supercell = build_supercell(primitive, dims)
-    operations = (
-        crystal_operations(primitive, dims, symprec) if symmetry else identity_operation(len(supercell), dims)
-    )
+    primitive, dims, supercell, operations = supercell_with_operations(atoms, dims, symmetry, symprec)
     blocks, report = symmetric_rows(partial(products, supercell), operations)
     return ForceConstants(primitive, dims, blocks), report
 

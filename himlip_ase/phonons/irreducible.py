@@ -115,20 +115,39 @@ def spanning_directions(rotations: np.ndarray) -> np.ndarray:
     """Fewest unit vectors (K, 3) whose images under some rotations span space, well conditioned."""
     candidates = np.concatenate(direction_candidates(200))
     images = np.einsum("sij,cj->csi", rotations, candidates)
-    squares = np.einsum("csi,csj->cij", images, images) / len(rotations)
+    chosen = spanning_choice(np.einsum("csi,csj->cij", images, images) / len(rotations), _WELL_CONDITIONED)
+    return np.eye(3) if chosen is None else candidates[chosen]
+
+
+def spanning_choice(squares: np.ndarray, smallest: float) -> list[int] | None:
+    """Fewest candidates, chosen one by one, whose summed squares have full rank and are well conditioned.
+
+    Parameters
+    ----------
+    squares : ndarray (C, d, d)
+        Σ v vᵀ over the images of each candidate, normalised.
+    smallest : float
+        Eigenvalue above which a dimension counts as reached.
+
+    Returns
+    -------
+    list of int or None
+        At most d indices; None where d of them do not span the space.
+    """
+    dimension = squares.shape[-1]
     chosen: list[int] = []
-    total = np.zeros((3, 3))
-    while len(chosen) < 3:
+    total = np.zeros((dimension, dimension))
+    while len(chosen) < dimension:
         values = np.linalg.eigvalsh(total + squares)
-        ranks = (values > _WELL_CONDITIONED).sum(axis=1)
+        ranks = (values > smallest).sum(axis=1)
         # among those that reach most dimensions, the best conditioned
-        spread = np.where(values > _WELL_CONDITIONED, values, np.inf).min(axis=1)
+        spread = np.where(values > smallest, values, np.inf).min(axis=1)
         best = int(np.lexsort((-np.round(spread, 9), -ranks))[0])
         chosen.append(best)
         total = total + squares[best]
-        if ranks[best] == 3:
-            return candidates[chosen]
-    return np.eye(3)
+        if ranks[best] == dimension:
+            return chosen
+    return None
 
 
 def direction_candidates(n_general: int) -> tuple[np.ndarray, np.ndarray]:

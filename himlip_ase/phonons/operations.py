@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.lattice import check_dims, check_primitive, grid_triplets
+from himlip_ase.phonons.lattice import build_supercell, check_dims, check_primitive, grid_triplets
 
 logger = logging.getLogger(__name__)
 
@@ -176,3 +176,36 @@ def _on_supercell(
     moved = (shifts[:, None] + grid @ rotation.T) % np.asarray(dims)
     cells = moved[..., 0] + dims[0] * (moved[..., 1] + dims[1] * moved[..., 2])
     return (targets[:, None] * len(grid) + cells).ravel()
+
+
+def supercell_with_operations(
+    atoms: Atoms, dims: Sequence[int], symmetry: bool = True, symprec: float = SYMPREC
+) -> tuple[Atoms, tuple[int, int, int], Atoms, Operations]:
+    """Checked primitive cell and dims, the supercell in phonopy's order, and its operations.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        Primitive cell of a crystal.
+    dims : sequence of 3 ints
+        Diagonal supercell.
+    symmetry : bool
+        Use the space group, as far as the supercell has it; otherwise only the translations.
+    symprec : float
+        Å.
+
+    Raises
+    ------
+    InputError
+        A structure that is not periodic in three directions.
+    """
+    if not atoms.pbc.all():
+        raise InputError(f"force constants need a crystal; the structure has pbc {atoms.pbc.tolist()}")
+    checked, primitive = check_dims(dims), check_primitive(atoms)
+    supercell = build_supercell(primitive, checked)
+    operations = (
+        crystal_operations(primitive, checked, symprec)
+        if symmetry
+        else identity_operation(len(supercell), checked)
+    )
+    return primitive, checked, supercell, operations

@@ -16,11 +16,10 @@ import h5py
 import numpy as np
 from ase import Atoms
 
-from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.errors import CalculationError
 from himlip_ase.files import atomic_write
-from himlip_ase.phonons.irreducible import direction_candidates
-from himlip_ase.phonons.lattice import build_supercell, check_dims, check_primitive
-from himlip_ase.phonons.operations import SYMPREC, Operations, crystal_operations, identity_operation
+from himlip_ase.phonons.irreducible import direction_candidates, spanning_choice
+from himlip_ase.phonons.operations import SYMPREC, Operations, identity_operation, supercell_with_operations
 
 logger = logging.getLogger(__name__)
 
@@ -131,13 +130,7 @@ def third_order_force_constants(
     CalculationError
         A non-finite derivative.
     """
-    if not atoms.pbc.all():
-        raise InputError(f"force constants need a crystal; the structure has pbc {atoms.pbc.tolist()}")
-    dims, primitive = check_dims(dims), check_primitive(atoms)
-    supercell = build_supercell(primitive, dims)
-    operations = (
-        crystal_operations(primitive, dims, symprec) if symmetry else identity_operation(len(supercell), dims)
-    )
+    primitive, dims, supercell, operations = supercell_with_operations(atoms, dims, symmetry, symprec)
     compact, taken = symmetric_pairs(lambda u, w: products(supercell, u, w), operations)
     result = ThirdOrder(primitive, dims, compact, taken, 9 * len(primitive) * len(supercell))
     logger.info(
@@ -263,20 +256,10 @@ def spanning_pairs(site: Sequence[PairImage]) -> tuple[np.ndarray, np.ndarray]:
     for image in unique.values():
         pairs = image.pairs(one, two)
         squares += pairs[:, :, None] * pairs[:, None, :]
-    squares /= len(unique)
-    chosen: list[int] = []
-    total = np.zeros((9, 9))
-    while True:
-        values = np.linalg.eigvalsh(total + squares)
-        ranks = (values > _WELL_CONDITIONED).sum(axis=1)
-        spread = np.where(values > _WELL_CONDITIONED, values, np.inf).min(axis=1)
-        best = int(np.lexsort((-np.round(spread, 9), -ranks))[0])
-        chosen.append(best)
-        total = total + squares[best]
-        if ranks[best] == 9:
-            return one[chosen], two[chosen]
-        if len(chosen) == 9:
-            return np.repeat(np.eye(3), 3, axis=0), np.tile(np.eye(3), (3, 1))
+    chosen = spanning_choice(squares / len(unique), _WELL_CONDITIONED)
+    if chosen is None:
+        return np.repeat(np.eye(3), 3, axis=0), np.tile(np.eye(3), (3, 1))
+    return one[chosen], two[chosen]
 
 
 def _pair_candidates() -> tuple[np.ndarray, np.ndarray]:
