@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -107,3 +108,33 @@ class FolderLock:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+
+
+@contextlib.contextmanager
+def appended_log(
+    path: str | os.PathLike, logger: logging.Logger, form: str, raise_level: bool
+) -> Iterator[None]:
+    """Append what `logger` receives to a file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; its folder exists.
+    logger : logging.Logger
+    form : str
+        Format of a line, as `logging.Formatter` takes it.
+    raise_level : bool
+        Let messages of level INFO through for as long, where the logger would drop them.
+    """
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter(form))
+    before = logger.level
+    if raise_level and logger.getEffectiveLevel() > logging.INFO:
+        logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        handler.close()

@@ -7,9 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-JUDGES = ("validation", "doublewell", "test")
-"""Sets whose names begin like this judge a potential and are not trained on unless named in --sets."""
-
 CLOSED_FORM = ("alone", "before", "after")
 
 
@@ -80,7 +77,7 @@ def finetune(
     from himlip_ase.hint.closed_form_run import finetune_closed_form
     from himlip_ase.hint.config import read_training_config
     from himlip_ase.hint.finetune import finetune as run
-    from himlip_ase.hint.labels import read_hessian, read_labels
+    from himlip_ase.hint.labels import JUDGES, read_hessian, read_labels
     from himlip_ase.hint.report import training_bar, write_figures
 
     if not labels and not hessian:

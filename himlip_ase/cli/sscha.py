@@ -114,9 +114,9 @@ def sscha(
 ) -> None:
     """Minimise the SSCHA free energy, then compute the free-energy Hessian, with error bars."""
     from himlip_ase.phonons.qe import read_dyn
+    from himlip_ase.pipeline.watch_inputs import build_watch
     from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.loop import run_sscha
-    from himlip_ase.sscha.trust.watch_inputs import build_watch
 
     chosen: dict[str, Any] = {
         "n_configurations": n,

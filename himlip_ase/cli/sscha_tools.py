@@ -78,11 +78,11 @@ def verify(
     """Recompute some configurations of the final ensemble and correct gradient, free energy, frequencies."""
     from himlip_ase.cli.label import _launcher, _settings
     from himlip_ase.errors import InputError
+    from himlip_ase.pipeline.verify_dft import pw_jobs, run_pw_jobs, write_pw_inputs
     from himlip_ase.sscha.symmetry import SpaceGroup
     from himlip_ase.sscha.trust.plots_verify import write_verification_figures
     from himlip_ase.sscha.trust.verify import choose, describe_verification, verification_images
     from himlip_ase.sscha.trust.verify import verify as verify_ensemble
-    from himlip_ase.sscha.trust.verify_dft import pw_jobs, run_pw_jobs, write_pw_inputs
     from himlip_ase.sscha.trust.verify_files import (
         final_ensemble,
         read_reference,
@@ -217,8 +217,8 @@ def watch(
     ] = None,
 ) -> None:
     """Shortest distances and distance from the labels of the final ensemble of a run."""
+    from himlip_ase.pipeline.watch_inputs import build_watch
     from himlip_ase.sscha.trust.verify_files import final_ensemble
-    from himlip_ase.sscha.trust.watch_inputs import build_watch
 
     final = final_ensemble(run)
     record = build_watch(labels, committee)(

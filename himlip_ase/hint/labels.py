@@ -30,6 +30,10 @@ STORES = (".h5", ".hdf5")
 PathLike = str | os.PathLike
 
 
+JUDGES = ("validation", "doublewell", "test")
+"""Sets whose names begin like this judge a potential and do not train it unless they are named."""
+
+
 @dataclass(frozen=True)
 class HessianLabel:
     """The Hessian of one structure, usually a supercell at rest.

@@ -195,3 +195,12 @@ class DynamicalMatrices:
         dims = check_dims(dims)
         qpoints = commensurate_qpoints(dims)
         return DynamicalMatrices(self.primitive, dims, qpoints, self.force_constants().matrices(qpoints))
+
+
+def acoustic(dynamical: DynamicalMatrices) -> np.ndarray:
+    """Indices of the three translations among the modes at Γ."""
+    _, vectors = dynamical.eigen()
+    masses = dynamical.primitive.get_masses()
+    rigid = np.kron(np.sqrt(masses / masses.sum())[:, None], np.eye(3))
+    overlap = (np.abs(rigid.T @ vectors[0]) ** 2).sum(axis=0)
+    return np.sort(np.argsort(overlap)[-3:])

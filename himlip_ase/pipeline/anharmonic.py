@@ -24,14 +24,13 @@ import numpy as np
 
 from himlip_ase.errors import CalculationError
 from himlip_ase.files import write_json
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, acoustic
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.harmonic import HIMLIP_DYN
 from himlip_ase.pipeline.labels import label_folder
 from himlip_ase.pipeline.runfolder import hash_inputs
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.pipeline.training import MODEL, load_trained
-from himlip_ase.sscha.curvature.hessian import acoustic
 from himlip_ase.sscha.ensembles.ensemble import Evaluate
 from himlip_ase.sscha.grids import GridDifference, compare_grids
 from himlip_ase.sscha.result import SschaResult
@@ -46,10 +45,10 @@ INPUTS = "inputs.sha256"
 
 
 def _run(context: Context, folder: Path) -> Outcome:
+    from himlip_ase.pipeline.watch_inputs import build_watch
     from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.loop import run_sscha
     from himlip_ase.sscha.series import continue_run
-    from himlip_ase.sscha.trust.watch_inputs import build_watch
 
     model = context.of("finetune") / MODEL
     if load_trained(context) is None:

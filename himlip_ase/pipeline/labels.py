@@ -15,11 +15,10 @@ from ase import Atoms
 from ase.io import read
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, acoustic
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
-from himlip_ase.sscha.curvature.hessian import acoustic
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 if TYPE_CHECKING:

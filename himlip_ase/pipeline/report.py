@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,7 @@ def _headline(
     notes: list[str],
     tables: dict[str, Any],
 ) -> None:
-    def cell(name: str) -> str:
-        figure = quoted.get(name)
-        if figure is None:
-            return ""
-        if figure.value is None:
-            return "no Tc" if name.startswith("tc.") else "–"
-        return f"{number(figure.value, figure.uncertainty)} {figure.unit}".strip()
+    cell = partial(tc_report.cell, quoted)
 
     if tables:
         tc_report.headline(document, config, quoted, tables)

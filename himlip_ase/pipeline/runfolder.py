@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.files import FolderLock, atomic_write, sha256_file, write_json
+from himlip_ase.files import FolderLock, appended_log, atomic_write, sha256_file, write_json
 
 RESULTS_SCHEMA = "himlip-results-1"
 """Version of the layout of ``results.json``; changes when a reader would have to."""
@@ -132,20 +132,10 @@ class RunFolder:
     @contextmanager
     def session(self) -> Iterator[None]:
         """Hold the folder for this process and send the package's log to ``log.txt`` as well."""
-        with FolderLock(self.path):
-            handler = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-            logger = logging.getLogger("himlip_ase")
-            before = logger.level
-            if logger.getEffectiveLevel() > logging.INFO:
-                logger.setLevel(logging.INFO)
-            logger.addHandler(handler)
-            try:
-                yield
-            finally:
-                logger.removeHandler(handler)
-                logger.setLevel(before)
-                handler.close()
+        form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        package = logging.getLogger("himlip_ase")
+        with FolderLock(self.path), appended_log(self.path / "log.txt", package, form, raise_level=True):
+            yield
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved configuration and the versions of everything that computes."""

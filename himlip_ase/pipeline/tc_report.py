@@ -52,18 +52,18 @@ def headline(document: Document, config: RunConfig, quoted: Quoted, tables: Mapp
     """λ, ω_log and Tc of each set of phonons; isotopes; published values; why some have no Tc."""
     for variant in variants(tables):
         keys = [k for k in (f"{kind}.{variant}".rstrip(".") for kind in NAMES) if f"lambda.{k}" in quoted]
-        rows = [["λ", *(_cell(quoted, f"lambda.{key}") for key in keys)]]
-        rows.append(["ω_log", *(_cell(quoted, f"omega_log.{key}") for key in keys)])
+        rows = [["λ", *(cell(quoted, f"lambda.{key}") for key in keys)]]
+        rows.append(["ω_log", *(cell(quoted, f"omega_log.{key}") for key in keys)])
         for method in config.tc.methods:
             for mu in config.tc.mu_star:
                 label = f"Tc, {METHOD_NAMES[method]}, μ* = {mu:.2f}"
-                rows.append([label, *(_cell(quoted, f"tc.{key}.{method}.mu{mu:.2f}") for key in keys)])
+                rows.append([label, *(cell(quoted, f"tc.{key}.{method}.mu{mu:.2f}") for key in keys)])
         for mu in config.tc.mu_star:
             name = f"eliashberg-dos.mu{mu:.2f}"
             if any(f"tc.{key}.{name}" in quoted for key in keys):
                 label = f"Tc, Migdal–Eliashberg with N(ε), μ* = {mu:.2f}"
-                rows.append([label, *(_cell(quoted, f"tc.{key}.{name}") for key in keys)])
-        rows.append(["2Δ/kTc", *(_cell(quoted, f"two_delta_over_kTc.{key}") for key in keys)])
+                rows.append([label, *(cell(quoted, f"tc.{key}.{name}") for key in keys)])
+        rows.append(["2Δ/kTc", *(cell(quoted, f"two_delta_over_kTc.{key}") for key in keys)])
         if not any(rows[-1][1:]):
             rows.pop()
         title = variant.replace("grid_", "SSCHA grid ").replace("x", "×") if variant else ""
@@ -95,13 +95,14 @@ def _isotope_rows(document: Document, config: RunConfig, quoted: Quoted) -> None
                 names = [f"isotope_coefficient.{isotope}.{kind}.{m}.mu{mu:.2f}" for m in config.tc.methods]
                 if any(name in quoted for name in names):
                     label = f"{isotope}, {NAMES[kind]}, μ* = {mu:.2f}"
-                    rows.append([label, *(_cell(quoted, name) for name in names)])
+                    rows.append([label, *(cell(quoted, name) for name in names)])
     if rows:
         columns = ["isotope coefficient", *(METHOD_NAMES[m] for m in config.tc.methods)]
         document.add(Table(columns, rows, range(1, len(columns))))
 
 
-def _cell(quoted: Quoted, name: str) -> str:
+def cell(quoted: Quoted, name: str) -> str:
+    """A quoted figure for a table: value ± uncertainty and unit; "no Tc" or "–" where it has no value."""
     figure = quoted.get(name)
     if figure is None:
         return ""

@@ -59,7 +59,7 @@ def run_sscha(
     neighbour : Neighbour, optional
         A finished run whose ensembles may serve again; see :func:`~himlip_ase.sscha.series.continue_run`.
     watch : Watch, optional
-        What looks at every ensemble, see :func:`~himlip_ase.sscha.trust.watch_inputs.build_watch`; by default
+        What looks at every ensemble, see :func:`~himlip_ase.pipeline.watch_inputs.build_watch`; by default
         only collapsed distances are seen.  The records lie in ``watch/`` of the run folder.
 
     Returns

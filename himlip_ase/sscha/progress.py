@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from himlip_ase.files import write_json
+from himlip_ase.files import appended_log, write_json
 
 TIMINGS = "timings.json"
 
@@ -93,19 +93,8 @@ class Progress:
             self._bar.update(self._task, completed=done)
 
 
-@contextlib.contextmanager
-def log_file(folder: Path) -> Iterator[None]:
+def log_file(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Append what this room logs to ``log.txt`` in `folder`."""
-    logger, package = logging.getLogger("himlip_ase.sscha"), logging.getLogger("himlip_ase")
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    before = logger.level
-    if package.level == logging.NOTSET and logger.getEffectiveLevel() > logging.INFO:
-        logger.setLevel(logging.INFO)  # nobody chose a level: the file still tells the story
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
-        handler.close()
+    room, package = logging.getLogger("himlip_ase.sscha"), logging.getLogger("himlip_ase")
+    unset = package.level == logging.NOTSET  # nobody chose a level: the file still tells the story
+    return appended_log(folder / "log.txt", room, "%(asctime)s %(levelname)s %(message)s", raise_level=unset)

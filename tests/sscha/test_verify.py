@@ -294,7 +294,7 @@ def test_what_does_not_belong_together_is_refused(distribution, group):
 def test_pw_inputs_are_written_once_and_finished_runs_are_seen(run, tmp_path):
     """Without pw.x: the inputs, and the refusal to mix them with others."""
     from himlip_ase.dft.inputs import QESettings
-    from himlip_ase.sscha.trust.verify_dft import pw_jobs, write_pw_inputs
+    from himlip_ase.pipeline.verify_dft import pw_jobs, write_pw_inputs
 
     _, result = run
     pseudo = tmp_path / "pseudo"

@@ -315,12 +315,3 @@ def _auxiliary_noise(
             generator.standard_normal((RESAMPLES, count)), changes, 1
         )
     return blocks * np.outer(symmetry.modes.inverse_roots, symmetry.modes.inverse_roots)
-
-
-def acoustic(dynamical: DynamicalMatrices) -> np.ndarray:
-    """Indices of the three translations among the modes at Γ."""
-    _, vectors = dynamical.eigen()
-    masses = dynamical.primitive.get_masses()
-    rigid = np.kron(np.sqrt(masses / masses.sum())[:, None], np.eye(3))
-    overlap = (np.abs(rigid.T @ vectors[0]) ** 2).sum(axis=0)
-    return np.sort(np.argsort(overlap)[-3:])

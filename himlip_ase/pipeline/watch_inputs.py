@@ -9,9 +9,6 @@ from functools import partial
 from himlip_ase.sscha.trust.trusted_region import TrustedRegion
 from himlip_ase.sscha.trust.watch import Watch
 
-JUDGES = ("validation", "doublewell", "test")
-"""Sets whose names begin like this judge a potential and did not train it."""
-
 
 def build_watch(
     labels: Sequence[str | os.PathLike] | None = None,
@@ -32,7 +29,7 @@ def build_watch(
     """
     region = None
     if labels:
-        from himlip_ase.hint.labels import read_labels
+        from himlip_ase.hint.labels import JUDGES, read_labels
 
         frames = [frame for frame in read_labels(list(labels)) if not frame.set.startswith(JUDGES)]
         region = TrustedRegion.from_labels(
