@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from himlip_ase.cli.masses import parse_masses
+
 if TYPE_CHECKING:
     from himlip_ase.phonons import ForceConstants
 
@@ -17,21 +19,6 @@ EPILOG = (
     "Examples:  himlip phonons crystal.extxyz --dims 2 2 2 --out phonons   ·   "
     "himlip phonons --dyn harmonic/dyn --dyn sscha/dyn --label DFT --label SSCHA --out compare"
 )
-
-
-def _masses(values: list[str]) -> dict[str, float]:
-    from himlip_ase.errors import InputError
-
-    masses = {}
-    for value in values:
-        symbol, _, number = value.partition("=")
-        try:
-            masses[symbol.strip()] = float(number)
-        except ValueError as error:
-            raise InputError(
-                f"--mass takes ELEMENT=AMU, for example --mass H=2.014; got {value!r}"
-            ) from error
-    return masses
 
 
 def _from_files(dyn: list[Path], label: list[str], sum_rule: bool) -> dict[str, ForceConstants]:
@@ -116,7 +103,7 @@ def phonons(
         raise InputError("--pressure relaxes the cell, so it needs --relax; leave --no-relax out")
     if third and structure is None:
         raise InputError("--third needs a STRUCTURE; --dyn files hold no third derivatives")
-    masses = _masses(mass or [])
+    masses = parse_masses(mass or [])
     if structure is None:
         sets = _from_files(dyn or [], label or [], asr)
     else:

@@ -159,7 +159,7 @@ def from_run(
     workers: Workers = 1,
 ) -> None:
     """Another isotope or temperature, begun where a finished run ended, with its settings."""
-    from himlip_ase.cli.phonons import _masses
+    from himlip_ase.cli.masses import parse_masses
     from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.series import continue_run
 
@@ -168,7 +168,7 @@ def from_run(
             source,
             forces,
             out,
-            masses=_masses(mass) if mass else None,
+            masses=parse_masses(mass) if mass else None,
             temperature_k=temperature,
             resume=resume,
             progress=True,

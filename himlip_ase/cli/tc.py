@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from himlip_ase.cli.masses import parse_masses
+
 if TYPE_CHECKING:
     from himlip_ase.superconductivity.result import TcAnalysis
 
@@ -16,21 +18,6 @@ SUM, MORE, OUTPUT = "α²F", "More", "Output"
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
     app.command("tc")(tc)
-
-
-def _masses(items: list[str]) -> dict[str, float]:
-    from himlip_ase.errors import InputError
-
-    masses = {}
-    for item in items:
-        symbol, separator, value = item.partition("=")
-        try:
-            masses[symbol.strip()] = float(value)
-        except ValueError:
-            separator = ""
-        if not separator or not symbol.strip():
-            raise InputError(f"--mass {item!r} is not understood; type for example --mass H=2.014")
-    return masses
 
 
 def tc(
@@ -129,7 +116,7 @@ def tc(
         if dyn is None or elph is None:
             raise InputError("give --dyn PREFIX and --elph FOLDER, or --alpha2f FILE")
         options = common | {
-            "masses": _masses(mass or []),
+            "masses": parse_masses(mass or []),
             "gamma_weight": gamma_weight,
             "mesh": mesh,
             "integration": integration,
