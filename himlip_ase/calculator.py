@@ -24,8 +24,8 @@ from himlip_ase.potential.checkpoint import default_model, load_model
 from himlip_ase.potential.derivatives import hessian, hessians
 from himlip_ase.potential.evaluate import Evaluation, evaluate, frozen
 from himlip_ase.potential.graph import build_graph
+from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.neighbours import VerletList
-from himlip_ase.potential.network import HiMLIP
 from himlip_ase.potential.products import hessian_products
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ class HiMLIPCalculator(Calculator):
 
     Parameters
     ----------
-    model : str, path-like or HiMLIP, optional
-        Name of a bundled model, path of a ``.safetensors`` file, or a loaded model (which is copied, so that
-        training it further does not change this calculator). By default the package's own choice.
+    model : str, path-like or Potential, optional
+        Name of a bundled model, path of a ``.safetensors`` file, ``mace:PATH`` for a MACE model, or a loaded
+        model (which is copied, so that training it further does not change this calculator). By default the
+        package's own choice.
     device : str or torch.device, optional
         By default "cuda" where there is one, else "cpu".
     dtype : {"float64", "float32"}
@@ -69,7 +70,7 @@ class HiMLIPCalculator(Calculator):
 
     def __init__(
         self,
-        model: str | os.PathLike | HiMLIP | None = None,
+        model: str | os.PathLike | Potential | None = None,
         device: str | torch.device | None = None,
         dtype: Literal["float64", "float32"] = "float64",
         skin: float = 0.0,
@@ -79,7 +80,7 @@ class HiMLIPCalculator(Calculator):
         if dtype not in ("float64", "float32"):
             raise InputError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if isinstance(model, HiMLIP):
+        if isinstance(model, Potential):
             name, loaded = "custom", copy.deepcopy(model)
         else:
             name = Path(model).stem if model is not None else default_model()

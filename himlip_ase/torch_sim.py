@@ -16,8 +16,8 @@ from torch import Tensor
 
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.evaluate import evaluate
+from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.neighbours import PairList, VerletList
-from himlip_ase.potential.network import HiMLIP
 
 try:
     import torch_sim
@@ -31,7 +31,7 @@ class HiMLIPTorchSimModel(ModelInterface):
 
     Parameters
     ----------
-    model : str, path-like or HiMLIP, optional
+    model : str, path-like or Potential, optional
         As for `HiMLIPCalculator`; a loaded model is copied.
     device : torch.device or str, optional
         By default "cuda" where there is one, else "cpu".
@@ -51,7 +51,7 @@ class HiMLIPTorchSimModel(ModelInterface):
 
     def __init__(
         self,
-        model: str | os.PathLike | HiMLIP | None = None,
+        model: str | os.PathLike | Potential | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float64,
         compute_stress: bool = True,
@@ -63,7 +63,7 @@ class HiMLIPTorchSimModel(ModelInterface):
         self._compute_stress = compute_stress
         self._compute_forces = True
         self._memory_scales_with = "n_atoms_x_density"
-        loaded = copy.deepcopy(model) if isinstance(model, HiMLIP) else load_model(model)
+        loaded = copy.deepcopy(model) if isinstance(model, Potential) else load_model(model)
         self.potential = loaded.to(device=self._device, dtype=dtype).requires_grad_(False)
         self.skin = skin
         self._lists: list[VerletList] = []

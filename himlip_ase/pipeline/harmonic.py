@@ -16,7 +16,7 @@ from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data
 from himlip_ase.pipeline.training import load_trained
 
 if TYPE_CHECKING:
-    from himlip_ase.potential.network import HiMLIP
+    from himlip_ase.potential.interface import Potential
 
 HIMLIP_DYN = "himlip.dyn"
 HIMLIP_NO_HESSIAN_DYN = "himlip_no_hessian.dyn"
@@ -91,7 +91,7 @@ def dft_well(labels: LabelFolder, name: str = DOUBLE_WELL) -> tuple[np.ndarray, 
     return pattern, fit_well(amplitudes, energies, slopes)
 
 
-def model_well(model: HiMLIP, crystal: Atoms, pattern: np.ndarray, largest: float, points: int = 81) -> Well:
+def model_well(model: Potential, crystal: Atoms, pattern: np.ndarray, largest: float, points: int = 81) -> Well:
     """The well of a potential along `pattern`, on a fine scan from 0 to `largest` Å."""
     from himlip_ase.potential.evaluate import evaluate
 

@@ -16,7 +16,7 @@ from himlip_ase.pipeline.labels import VALIDATION, LabelFolder, label_folder
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data
 
 if TYPE_CHECKING:
-    from himlip_ase.potential.network import HiMLIP
+    from himlip_ase.potential.interface import Potential
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ ERRORS = "errors.json"
 PAIRS = "pairs.npz"
 
 
-def load_trained(context: Context, without_hessian: bool = False) -> HiMLIP | None:
+def load_trained(context: Context, without_hessian: bool = False) -> Potential | None:
     """The run's model, or its twin trained without the Hessian term (None where there is none)."""
     from himlip_ase.potential.checkpoint import load_model
 

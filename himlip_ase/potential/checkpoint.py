@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from safetensors.torch import save as serialise
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, sha256_file, write_json
+from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 
-FORMAT = "himlip-1"
 SUFFIX = ".safetensors"
+MACE_PREFIX = "mace:"
 MODELS = Path(__file__).resolve().parent.parent / "models"
 """Where the models that come with the package lie."""
 
@@ -28,19 +30,19 @@ logger = logging.getLogger(__name__)
 
 
 def save_model(
-    model: HiMLIP, path: str | os.PathLike, card: dict[str, Any] | None = None, overwrite: bool = False
+    model: Potential, path: str | os.PathLike, card: dict[str, Any] | None = None, overwrite: bool = False
 ) -> Path:
     """Write ``NAME.safetensors``, with the network's shape in its header, and ``NAME.json``, its card.
 
     Parameters
     ----------
-    model : HiMLIP
+    model : Potential
     path : path-like
         Ends in ``.safetensors``.
     card : dict, optional
         What is known of the model; JSON. Usual keys: ``data`` (what it was trained on), ``metrics`` (errors
         with units), ``validity`` (where it may be used), ``licence``, ``version``, ``command``. File name,
-        sha256, shape and number of parameters are added.
+        sha256, shape, number of parameters and the model's own `provenance` are added.
     overwrite : bool
         Whether existing files may be replaced. Interrupted at any moment, either the old or the new weights
         are there, whole.
@@ -63,16 +65,18 @@ def save_model(
     card_path = path.with_suffix(".json")
     if card_path.exists() and not overwrite:
         raise InputError(f"{card_path} exists already; pass overwrite=True or choose another name")
-    described = dict(card or {})
+    described = {**model.provenance, **(card or {})}
     json.dumps(described, allow_nan=False)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    metadata = {"format": FORMAT, "config": json.dumps(asdict(model.config))}
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
+    }
+    metadata = {"format": model.format, "config": json.dumps(asdict(model.config))}
     with atomic_write(path, "wb", overwrite=overwrite) as stream:
         stream.write(serialise(tensors, metadata=metadata))
         # Weights never stand beside the card of others; without a card they still load, with a warning.
         card_path.unlink(missing_ok=True)
     described |= {
-        "format": FORMAT,
+        "format": model.format,
         "file": path.name,
         "sha256": sha256_file(path),
         "config": asdict(model.config),
@@ -85,14 +89,15 @@ def save_model(
 
 def load_model(
     name_or_path: str | os.PathLike | None = None, device: torch.device | str | None = None
-) -> HiMLIP:
+) -> Potential:
     """Read a model.
 
     Parameters
     ----------
     name_or_path : str or path-like, optional
         Name of a model that comes with the package (see `bundled_models`), path of a ``.safetensors`` file,
-        or of a folder that holds ``model.safetensors``. By default the package's own choice.
+        or of a folder that holds ``model.safetensors``. By default the package's own choice. ``mace:PATH`` or
+        ``mace:NAME`` takes a MACE model instead (see `himlip_ase.potential.mace_files.read_mace`).
     device : optional
         Where to put the weights; CPU by default.
 
@@ -102,6 +107,11 @@ def load_model(
         No such model (the message lists those that exist), a pickle, a damaged file, or weights that are not
         those of the card.
     """
+    if str(name_or_path).startswith(MACE_PREFIX):
+        from himlip_ase.potential.mace_files import read_mace
+
+        foreign = read_mace(str(name_or_path).removeprefix(MACE_PREFIX))
+        return foreign.to(device) if device is not None else foreign
     path = find_model(name_or_path)
     card = read_card(path)
     if not card:
@@ -119,11 +129,13 @@ def load_model(
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is not a readable safetensors file ({error}); get it again") from error
-    if metadata.get("format") != FORMAT:
+    build = _ARCHITECTURES.get(metadata.get("format", ""))
+    if build is None:
         raise InputError(
-            f"{path} is not a Hi-MLIP model: its format is {metadata.get('format')!r}, not {FORMAT!r}"
+            f"{path} is not a Hi-MLIP model: its format is {metadata.get('format')!r}, not one of "
+            f"{', '.join(_ARCHITECTURES)}"
         )
-    model = HiMLIP(_read_config(metadata, path))
+    model = build(_read_config(metadata, path), path)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -172,7 +184,8 @@ def find_model(name_or_path: str | os.PathLike | None = None) -> Path:
     if path.suffix.lower() in _PICKLES:
         raise InputError(
             f"{path.name} is a pickle, which can run any code when opened, so it is never opened. "
-            f"Hi-MLIP models are {SUFFIX} files; foreign models are used through their own ASE calculators"
+            f"Hi-MLIP models are {SUFFIX} files; a MACE model is taken as {MACE_PREFIX}{path}, which reads "
+            "its numbers and runs nothing; other foreign models are used through their own ASE calculators"
         )
     if path.is_dir() and (path / f"model{SUFFIX}").is_file():
         return path / f"model{SUFFIX}"
@@ -186,15 +199,30 @@ def find_model(name_or_path: str | os.PathLike | None = None) -> Path:
     raise InputError(f"no model {text!r}: neither a file nor a bundled model. Bundled models: {names}")
 
 
-def _read_config(metadata: dict[str, str], path: Path) -> HiMLIPConfig:
+def _read_config(metadata: dict[str, str], path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(metadata["config"])
-    except (KeyError, ValueError) as error:
+        return dict(json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} does not say the shape of its network; get it again") from error
+
+
+def _himlip(values: dict[str, Any], path: Path) -> Potential:
     unknown = sorted(set(values) - {field.name for field in fields(HiMLIPConfig)})
     if unknown:
         raise InputError(
             f"{path} was written by another version of himlip-ase (unknown: {', '.join(unknown)}); upgrade"
         )
-    values["elements"] = tuple(values["elements"])
-    return HiMLIPConfig(**values)
+    return HiMLIP(HiMLIPConfig(**values | {"elements": tuple(values["elements"])}))
+
+
+def _mace(values: dict[str, Any], path: Path) -> Potential:
+    from himlip_ase.potential.mace import MACEConfig, MACEPotential
+
+    return MACEPotential(MACEConfig(**values | {"elements": tuple(values["elements"])}))
+
+
+_ARCHITECTURES: dict[str, Callable[[dict[str, Any], Path], Potential]] = {
+    HiMLIP.format: _himlip,
+    "himlip-mace-1": _mace,
+}
+"""By the `Potential.format` in the header of a file: what builds its network."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.potential.graph import Graph, build_graph
-from himlip_ase.potential.network import HiMLIP
+from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.products import hessian_products
 
 ROW_ATOMS = 1024
@@ -41,13 +41,13 @@ class Derivatives:
 
 
 def energy_forces_stress(
-    model: HiMLIP, graph: Graph, stress: bool = True, create_graph: bool = False
+    model: Potential, graph: Graph, stress: bool = True, create_graph: bool = False
 ) -> Derivatives:
     """Energy, forces and stress of a batch.
 
     Parameters
     ----------
-    model : HiMLIP
+    model : Potential
     graph : Graph
     stress : bool
         Whether to differentiate with respect to strain.
@@ -74,13 +74,13 @@ def _symmetric(strain: Tensor | None) -> Tensor | None:
 
 
 def hessian_vector_product(
-    model: HiMLIP, graph: Graph, vectors: Tensor, create_graph: bool = False
+    model: Potential, graph: Graph, vectors: Tensor, create_graph: bool = False
 ) -> Tensor:
     """Products of the Hessian of the summed energy with given vectors.
 
     Parameters
     ----------
-    model : HiMLIP
+    model : Potential
     graph : Graph
     vectors : Tensor (N, 3) or (K, N, 3)
         Å or any unit; one product per leading index.
@@ -112,7 +112,7 @@ def hessian_vector_product(
 
 
 def hessian(
-    model: HiMLIP,
+    model: Potential,
     atoms: Atoms,
     indices: Sequence[int] | None = None,
     memory_gb: float | None = None,
@@ -123,7 +123,7 @@ def hessian(
 
     Parameters
     ----------
-    model : HiMLIP
+    model : Potential
     atoms : Atoms
     indices : sequence of int, optional
         Atoms whose rows are wanted; all by default.
@@ -144,7 +144,7 @@ def hessian(
 
 
 def hessians(
-    model: HiMLIP,
+    model: Potential,
     images: Sequence[Atoms],
     indices: Sequence[Sequence[int]] | None = None,
     memory_gb: float | None = None,

@@ -14,9 +14,9 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.potential.derivatives import energy_forces_stress
 from himlip_ase.potential.graph import build_graph
+from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.memory import is_out_of_memory
 from himlip_ase.potential.neighbours import PairList
-from himlip_ase.potential.network import HiMLIP
 
 CHUNK_PAIRS = 16_384
 """Atom pairs per batch by default: enough to hide the cost of a call, few enough for a workstation."""
@@ -43,7 +43,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: HiMLIP,
+    model: Potential,
     images: Sequence[Atoms] | Atoms,
     stress: bool = True,
     chunk_atoms: int | None = None,
@@ -56,7 +56,7 @@ def evaluate(
 
     Parameters
     ----------
-    model : HiMLIP
+    model : Potential
     images : Atoms or sequence of Atoms
         Any mixture of molecules, slabs and crystals. An empty sequence gives an empty result.
     stress : bool
@@ -116,7 +116,7 @@ def frozen(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _try_batch(
-    model: HiMLIP,
+    model: Potential,
     frames: list[Atoms],
     chunk: list[int],
     stress: bool,
@@ -152,7 +152,7 @@ def _try_batch(
     return energies, [part.copy() for part in np.split(forces, splits)], voigt
 
 
-def _named(error: InputError, frames: list[Atoms], chunk: list[int], model: HiMLIP) -> InputError:
+def _named(error: InputError, frames: list[Atoms], chunk: list[int], model: Potential) -> InputError:
     """The error of the first structure of a batch that has one, with the structure's index in front."""
     if len(frames) == 1:
         return error

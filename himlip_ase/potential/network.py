@@ -32,6 +32,7 @@ from himlip_ase.potential.angular import (
     solid_harmonics,
 )
 from himlip_ase.potential.graph import Graph
+from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.operators import arsinh, density, seen_from_the_other_end
 from himlip_ase.potential.radial import RadialBasis, Repulsion
 from himlip_ase.potential.sphere import N_FACTORS, sphere_integrals
@@ -245,7 +246,7 @@ class Layer(nn.Module):
         nn.init.zeros_(self.readout.bias)
 
 
-class HiMLIP(nn.Module):
+class HiMLIP(Potential):
     """Smooth equivariant interatomic potential.
 
     Parameters
@@ -262,7 +263,8 @@ class HiMLIP(nn.Module):
         Energy in eV of one unit of the network's output.
     """
 
-    energy_shift: Tensor
+    format = "himlip-1"
+    config: HiMLIPConfig
     energy_scale: Tensor
     harmonic_derivative: Tensor
 
@@ -291,11 +293,6 @@ class HiMLIP(nn.Module):
     def cutoff(self) -> float:
         """Cutoff of one layer in Å."""
         return self.config.cutoff
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of trainable parameters."""
-        return sum(parameter.numel() for parameter in self.parameters())
 
     def forward(self, graph: Graph, strain: Tensor | None = None) -> Tensor:
         """Energy of each structure.

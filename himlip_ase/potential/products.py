@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from himlip_ase.potential.graph import Graph, concatenate
+from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.memory import SavedBytes, budget_bytes, is_out_of_memory
-from himlip_ase.potential.network import HiMLIP
 
 RECORD_ATOMS = 64
 """Atoms of a record: enough to hide the cost of a call; more would only take memory."""
@@ -44,7 +44,7 @@ class _Slot:
 
 
 def hessian_products(
-    model: HiMLIP,
+    model: Potential,
     graphs: Sequence[Graph],
     vectors: Sequence[Tensor],
     memory_gb: float | None = None,
@@ -53,7 +53,7 @@ def hessian_products(
 
     Parameters
     ----------
-    model : HiMLIP
+    model : Potential
     graphs : sequence of Graph
         One structure (or a batch that stays together) each.
     vectors : sequence of Tensor (K, N, 3)
@@ -120,7 +120,7 @@ def _next_group(waiting: deque[_Slot], most: int, most_pairs: float | None) -> l
     return group
 
 
-def _products_of(model: HiMLIP, group: Sequence[_Slot]) -> tuple[list[Tensor], int]:
+def _products_of(model: Potential, group: Sequence[_Slot]) -> tuple[list[Tensor], int]:
     """Products of all slots of one record, and the bytes that it kept."""
     graph = concatenate([slot.graph for slot in group]) if len(group) > 1 else group[0].graph
     positions = graph.positions.detach().requires_grad_(True)

@@ -19,12 +19,12 @@ from himlip_ase.sscha.ensembles.ensemble import Evaluate
 from himlip_ase.sscha.ensembles.evaluation import Arrays
 
 if TYPE_CHECKING:
-    from himlip_ase.potential.network import HiMLIP
+    from himlip_ase.potential.interface import Potential
 
 PORTION = 8
 """Supercells of one job."""
 
-_model: HiMLIP | None = None
+_model: Potential | None = None
 
 
 def _load(model: str) -> None:

@@ -1,0 +1,67 @@
+"""What every part of the package may ask of a potential, whichever network is behind it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from himlip_ase.potential.graph import Graph
+
+
+class Potential(nn.Module):
+    """A differentiable energy of atoms; forces, stress, Hessian and training follow from it.
+
+    A network joins the package by giving `forward`, `elements`, `cutoff`, `config` and a `format` of its own,
+    and a line in `himlip_ase.potential.checkpoint` that builds it from what its file says. The energy must be
+    differentiable twice with respect to positions and strain, and that once with respect to the parameters.
+
+    Attributes
+    ----------
+    format : str
+        Names the architecture in the header of its files.
+    config : dataclass
+        All that is needed to build the network again: numbers, strings and containers, as JSON has them.
+    energy_shift : Tensor (n_elements,)
+        Energy in eV that each element adds; fitted to the labels before training (a buffer).
+    """
+
+    format: ClassVar[str]
+    config: Any
+    energy_shift: Tensor
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Chemical symbols that the model knows, in the order of the species index."""
+        raise NotImplementedError
+
+    @property
+    def cutoff(self) -> float:
+        """Å within which an atom's neighbours are listed."""
+        raise NotImplementedError
+
+    def forward(self, graph: Graph, strain: Tensor | None = None) -> Tensor:
+        """Energy of each structure.
+
+        Parameters
+        ----------
+        graph : Graph
+        strain : Tensor (B, 3, 3), optional
+            Symmetric; see `Graph.displacements`.
+
+        Returns
+        -------
+        Tensor (B,)
+            eV.
+        """
+        raise NotImplementedError
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trainable parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the card of every model made from this one must keep saying; JSON."""
+        return {}
