@@ -2,7 +2,7 @@
 # # Energy, forces and Hessian of a crystal
 #
 # `HiMLIPCalculator` is an ASE calculator with second derivatives. A path to a `.safetensors` file, a name or
-# a loaded model may be given; without an argument the bundled model is taken.
+# a loaded model may be given; without an argument the bundled base model of hydrides is taken.
 
 # %%
 from pathlib import Path
@@ -14,7 +14,7 @@ from himlip_ase import HiMLIPCalculator
 
 here = Path(__file__).parent
 atoms = read(here / "h3s" / "labels" / "crystal.extxyz")
-atoms.calc = HiMLIPCalculator()
+atoms.calc = HiMLIPCalculator("himlip-h3s-1")
 print(f"energy {atoms.get_potential_energy():.3f} eV")
 print(f"stress {atoms.get_stress()} eV/Å³ (Voigt, positive in tension)")
 

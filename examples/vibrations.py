@@ -2,7 +2,7 @@
 # # Vibrations, thermochemistry and softest modes
 #
 # A molecule is relaxed, its Hessian is made from the rows that its point group leaves independent, and ASE's
-# own classes take it from there. The bundled model has learnt H3S under pressure: for a free molecule its
+# own classes take it from there. The model of H3S has learnt a crystal under pressure: for a free molecule its
 # numbers show how things are called, not what H2S does.
 
 # %%
@@ -18,7 +18,7 @@ from himlip_ase.vibrations.hessian import symmetric_hessian
 from himlip_ase.vibrations.lowest_modes import lowest_modes
 from himlip_ase.vibrations.thermochemistry import ideal_gas, vibrations_data
 
-calc = HiMLIPCalculator()
+calc = HiMLIPCalculator("himlip-h3s-1")
 h2s = relax(molecule("SH2"), calc, fmax=1e-6).atoms
 hessian, report = symmetric_hessian(h2s, lambda vectors: calc.hessian_vector_product(h2s, vectors))
 print(report)
