@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "label": "Quantum ESPRESSO labels: relax, harmonic, rattle, supercell, collect.",
     "sample": "Choose the structures that are worth a label.",
     "pretrain": "Train a base model on many labels of low fidelity.",
+    "train": "Train a potential from scratch: finetune by its other name.",
     "finetune": "Train a potential on energies, forces, stresses and Hessians.",
     "eval": "Errors of a potential on labelled structures, with parity plots.",
     "sscha": "Anharmonic phonons and the free-energy Hessian.",

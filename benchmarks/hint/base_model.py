@@ -1,0 +1,279 @@
+"""Study A: H3S fine-tuned from the base model against from scratch, by number of labelled cells.
+
+    python benchmarks/hint/base_model.py --seeds 3            # about 90 CPU-minutes; --resume goes on
+
+Each case learns from 0 … 60 unit cells (of which a seed draws the first 30 among those with displacements of
+0.4 Å), with or without the 2×2×2 Hessian, and once with ten cells of 8 and 16 atoms more. It is judged on the
+32-atom validation supercells, on the Hessian, on the 56 q-points of the 4×4×4 grid outside the Hessian's, and
+on the depth of the T1u double well at the labels' k-grid. From the base, H–S frames of its own data are
+replayed. Numbers, table and figure go to benchmarks/results/hint_base_model.*; times are CPU seconds of one
+core, closed-form head included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from h3s_training import LABELS, ROOT, h3s_network
+
+from himlip_ase import HiMLIPCalculator
+from himlip_ase.files import write_json
+from himlip_ase.hint.closed_form import ClosedFormSettings, fit_closed_form
+from himlip_ase.hint.evaluate import evaluate_labels
+from himlip_ase.hint.finetune import finetune
+from himlip_ase.hint.labels import LabelledFrame, read_hessian, read_labels
+from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.phonons.exact import exact_force_constants
+from himlip_ase.phonons.qe import read_dyn
+from himlip_ase.pipeline.harmonic import dft_well, model_well
+from himlip_ase.pipeline.labels import LabelFolder
+from himlip_ase.potential.checkpoint import load_model
+from himlip_ase.potential.network import HiMLIP
+
+RESULTS = ROOT / "benchmarks" / "results" / "hint_base_model"
+HYDRIDES = ROOT / "examples" / "hydrides" / "labels"
+OTHER_UNIT_CELLS = ("quantum4", "rattle013", "softmode")
+LARGER = ("cells8", "quantum8", "cells16")
+N_LARGER = 10
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a potential starts from and learns from."""
+
+    start: str
+    hessian: bool
+    cells: int
+    larger: int = 0
+
+    @property
+    def labels(self) -> str:
+        """In words."""
+        parts = [f"{self.cells} cells"] if self.cells or not self.hessian else []
+        parts += [f"{self.larger} of 8–16 atoms"] if self.larger else []
+        return " + ".join(parts + (["Hessian"] if self.hessian else []))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case with one seed; units in the names."""
+
+    case: Case
+    seed: int
+    cpu_seconds: float
+    validation_force_rmse_mev_per_angstrom: float
+    frequency_rmse_cm: float
+    frequency_largest_error_cm: float
+    off_grid_rmse_cm: float
+    well_depth_mev: float
+    well_position_angstrom: float
+
+
+def cases() -> list[Case]:
+    """Those of the study, the most important first."""
+    numbers = (30, 0, 10, 60, 5)
+    found = []
+    for cells in numbers:
+        for start in ("base", "scratch"):
+            for hessian in (True, False):
+                if cells or hessian or start == "base":
+                    found.append(Case(start, hessian, cells))
+        if cells == 30:
+            found += [Case(start, True, 30, N_LARGER) for start in ("base", "scratch")]
+    return found
+
+
+class Labels:
+    """What is drawn from, and what judges."""
+
+    def __init__(self) -> None:
+        self.rattled = read_labels(LABELS / "rattle040.extxyz")
+        self.others = read_labels([LABELS / f"{name}.extxyz" for name in OTHER_UNIT_CELLS])
+        self.larger = read_labels([LABELS / f"{name}.extxyz" for name in LARGER])
+        self.validation = read_labels(LABELS / "validation.extxyz")
+        self.hessian = read_hessian(LABELS / "harmonic")
+        self.replay = [f for f in read_labels(HYDRIDES) if set(f.atoms.symbols) == {"H", "S"}]
+        self.folder = LabelFolder(LABELS)
+        fine = read_dyn(LABELS / "harmonic444" / "dyn").force_constants()
+        self.fine = fine.symmetrized()
+        qpoints = fine.dynamical_matrices().qpoints
+        outside = np.any(np.abs(2 * qpoints - np.rint(2 * qpoints)) > 1e-6, axis=1)
+        self.off_grid = qpoints[outside]
+
+    def drawn(self, case: Case, seed: int) -> list[LabelledFrame]:
+        """The cells of a case."""
+        rng = np.random.default_rng(seed)
+
+        def shuffled(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:
+            return [frames[k] for k in rng.permutation(len(frames))]
+
+        unit_cells = shuffled(self.rattled) + shuffled(self.others)
+        return unit_cells[: case.cells] + shuffled(self.larger)[: case.larger]
+
+
+def settings_of(case: Case, n_frames: int, steps: int, seed: int) -> TrainingSettings:
+    """The same number of steps in every case; a base is changed with smaller ones."""
+    settings = TrainingSettings(
+        batch_size=8, learning_rate=3e-3 if case.start == "scratch" else 1e-3, validation_fraction=0.0,
+        replay_every=1, seed=seed,
+    )  # fmt: skip
+    per_epoch = max(1, -(-n_frames // settings.batch_size))
+    return replace(settings, epochs=max(1, round(steps / per_epoch)))
+
+
+def trained(case: Case, labels: Labels, base: HiMLIP, steps: int, seed: int) -> tuple[HiMLIP, float]:
+    """The potential of a case, and CPU seconds."""
+    frames = labels.drawn(case, seed)
+    hessians = [labels.hessian] if case.hessian else []
+    if not frames and not hessians:
+        return base, 0.0
+    start = time.process_time()
+    from_base = case.start == "base"
+    model = finetune(
+        frames, hessians, base=copy.deepcopy(base) if from_base else None, network=h3s_network(),
+        settings=settings_of(case, len(frames), steps, seed), replay=labels.replay if from_base else (),
+    ).model  # fmt: skip
+    model = fit_closed_form(model, frames, hessians, ClosedFormSettings(head="wide")).model
+    return model, time.process_time() - start
+
+
+def measure(case: Case, seed: int, seconds: float, model: HiMLIP, labels: Labels) -> Row:
+    """What the potential of a case is worth."""
+    errors = evaluate_labels(model, labels.validation, [labels.hessian])
+    forces = errors.sets["validation"].forces
+    harmonic = next(iter(errors.hessians.values()))
+    assert forces is not None and harmonic.frequencies is not None
+    crystal = labels.folder.crystal
+    own, _ = exact_force_constants(crystal, labels.fine.dims, HiMLIPCalculator(model).hessian_vector_product)
+    off_grid = own.frequencies(labels.off_grid) - labels.fine.frequencies(labels.off_grid)
+    reference = dft_well(labels.folder)
+    assert reference is not None
+    well = model_well(model, crystal, reference[0], float(reference[1].amplitudes.max()))
+    return Row(
+        case, seed, seconds, 1e3 * forces.rmse, harmonic.frequencies.rmse, harmonic.frequencies.largest,
+        float(np.sqrt(np.mean(off_grid**2))), 1e3 * well.depth, well.position,
+    )  # fmt: skip
+
+
+QUANTITIES = {
+    "validation_force_rmse_mev_per_angstrom": ("validation forces (meV/Å)", 0),
+    "frequency_rmse_cm": ("frequencies RMSE (cm⁻¹)", 1),
+    "frequency_largest_error_cm": ("largest (cm⁻¹)", 1),
+    "off_grid_rmse_cm": ("off the grid (cm⁻¹)", 0),
+    "well_depth_mev": ("well depth (meV)", 1),
+    "well_position_angstrom": ("at (Å)", 3),
+    "cpu_seconds": ("CPU s", 0),
+}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown table: mean ± standard deviation over the seeds."""
+    heads = ["start", "labels", "seeds", *(head for head, _ in QUANTITIES.values())]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    order = sorted({r.case for r in rows}, key=lambda c: (c.start, not c.hessian, c.cells, c.larger))
+    for case in order:
+        own = [row for row in rows if row.case == case]
+        cells = [case.start, case.labels, str(len(own))]
+        for name, (_, digits) in QUANTITIES.items():
+            values = [getattr(row, name) for row in own]
+            cells.append(f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=len(own) > 1):.{digits}f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    reference = dft_well(LabelFolder(LABELS))
+    assert reference is not None
+    depth, position = 1e3 * reference[1].depth, reference[1].position
+    well = f"DFT's double well at the labels' k-grid: {depth:.1f} meV at {position:.3f} Å."
+    return "\n".join([*lines, "", well, "± is the standard deviation over seeds.", ""])
+
+
+def figure(rows: Sequence[Row], path: Path) -> None:
+    """Force and frequency errors against the number of cells, mean and range over the seeds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    panels = {
+        "validation_force_rmse_mev_per_angstrom": "force RMSE on 32-atom supercells (meV/Å)",
+        "frequency_rmse_cm": "frequency RMSE on 2×2×2 q (cm⁻¹)",
+    }
+    drawn, axes = plt.subplots(1, 2, figsize=(9.5, 4.2), layout="constrained")
+    for start, colour in (("base", "C0"), ("scratch", "C1")):
+        for hessian, style in ((True, "o-"), (False, "s--")):
+            own = [r for r in rows if (r.case.start, r.case.hessian, r.case.larger) == (start, hessian, 0)]
+            counts = sorted({r.case.cells for r in own})
+            if not counts:
+                continue
+            label = f"{start}, {'with' if hessian else 'without'} Hessian"
+            for axis, name in zip(axes, panels, strict=True):
+                values = [[getattr(r, name) for r in own if r.case.cells == n] for n in counts]
+                means = np.array([np.mean(v) for v in values])
+                spread = [means - [min(v) for v in values], [max(v) for v in values] - means]
+                axis.errorbar(counts, means, spread, fmt=style, color=colour, capsize=3, label=label)
+    axes[0].axhline(60, color="0.6", lw=0.8, ls=":")
+    axes[1].axhline(3, color="0.6", lw=0.8, ls=":")
+    for axis, title in zip(axes, panels.values(), strict=True):
+        axis.set(yscale="log", xlabel="labelled unit cells", ylabel=title)
+    axes[0].legend(frameon=False, fontsize=8)
+    drawn.savefig(path, dpi=150)
+    plt.close(drawn)
+
+
+def write(rows: Sequence[Row], model: str, steps: int) -> None:
+    """Numbers, table and figure."""
+    report = {"model": model, "steps": steps, "rows": [asdict(row) for row in rows]}
+    write_json(RESULTS.with_suffix(".json"), report, overwrite=True)
+    command = f"`python benchmarks/hint/base_model.py --model {model} --steps {steps}`\n\n"
+    RESULTS.with_suffix(".md").write_text(command + table(rows), encoding="utf-8")
+    figure(rows, RESULTS.with_suffix(".png"))
+
+
+def earlier(model: str, steps: int) -> list[Row]:
+    """Rows of an earlier run of the same base and number of steps."""
+    path = RESULTS.with_suffix(".json")
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    if (found.get("model"), found.get("steps")) != (model, steps):
+        return []
+    return [Row(**{**values, "case": Case(**values["case"])}) for values in found["rows"]]
+
+
+def missing(rows: Iterable[Row], seeds: int) -> list[tuple[int, Case]]:
+    """Seeds and cases that are still to be run."""
+    done = {(row.seed, row.case) for row in rows}
+    return [(seed, case) for seed in range(seeds) for case in cases() if (seed, case) not in done]
+
+
+def main() -> None:
+    """Run the study, rewriting the table after each case."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logger.setLevel(logging.INFO)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="himlip-hydride-1", help="the base")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--resume", action="store_true", help="keep the cases that are done")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    labels, base = Labels(), load_model(arguments.model)
+    rows = earlier(arguments.model, arguments.steps) if arguments.resume else []
+    for seed, case in missing(rows, arguments.seeds):
+        model, seconds = trained(case, labels, base, arguments.steps, seed)
+        rows.append(measure(case, seed, seconds, model, labels))
+        logger.info("%s", rows[-1])
+        write(rows, arguments.model, arguments.steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The base model of hydrides: pre-training on labels of low fidelity, a test on cells put aside, its card.
+
+Reads like the method section of a paper. ``--resume`` continues a stopped training to the bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from himlip_ase.cli.app import clean_errors, configure_logging
+from himlip_ase.hint.closed_form import ClosedFormSettings, fit_closed_form
+from himlip_ase.hint.config import read_training_config
+from himlip_ase.hint.evaluate import describe, evaluate_labels
+from himlip_ase.hint.labels import HessianLabel, LabelledFrame, read_hessian, read_labels
+from himlip_ase.hint.pretrain import pretrain
+from himlip_ase.hint.report import training_bar
+from himlip_ase.potential.checkpoint import save_model
+
+HYDRIDES = Path(__file__).parents[1] / "examples" / "hydrides"
+NAME = "himlip-hydride-1"
+CARD = {
+    "name": NAME,
+    "version": "1",
+    "licence": "MIT",
+    "description": "Hi-MLIP of hydrides, to fine-tune and for a first look: PBE (Quantum ESPRESSO "
+    "6.7, SG15, 60 Ry, coarse k-points), energies, forces and stresses of H, S, Pd, Ca, La and Y cells, and "
+    "some Hessians",
+    "validity": "H-S, Ca-H, La-H, Y-H and H near 100 to 250 GPa, Pd-H near 0 GPa; crystals and disordered "
+    "packings of these, no molecules, no other elements or mixtures of metals. Errors per system: see "
+    "errors. Fine-tune it before quoting a phonon or a Tc.",
+    "made_by": "python workflows/hydride_base.py",
+}
+SETS = ("coarse", "zero_point")
+TEST_EVERY = 10
+"""Every tenth cell of each file tests the model and nothing else."""
+
+
+def split(frames: list[LabelledFrame]) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
+    """Cells to train on, and cells that test, in every stretch of the data alike."""
+    test = frames[TEST_EVERY - 1 :: TEST_EVERY]
+    return [f for k, f in enumerate(frames) if (k + 1) % TEST_EVERY], test
+
+
+def read_set(name: str) -> list[LabelledFrame]:
+    """Cells of one file of the hydride data."""
+    return read_labels(HYDRIDES / "labels" / f"{name}.extxyz")
+
+
+def hessians() -> list[HessianLabel]:
+    """Hessians of the hydride data."""
+    return [read_hessian(path) for path in sorted((HYDRIDES / "labels").glob("*/dyn0"))]
+
+
+def by_system(frames: list[LabelledFrame]) -> list[LabelledFrame]:
+    """The same frames in sets named after the elements: H, HS, CaH …"""
+    return [replace(f, set="".join(sorted(set(f.atoms.symbols)))) for f in frames]
+
+
+def main() -> None:
+    """Train, fit the head in closed form, test, write the model."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/hydride_base"), help="(default: %(default)s)"
+    )
+    parser.add_argument("--config", type=Path, default=HYDRIDES / "base.yaml", help="network and training")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    arguments = parser.parse_args()
+    configure_logging()
+    with clean_errors(arguments.debug):
+        settings, network = read_training_config(arguments.config)
+        training, test = [], []
+        for name in SETS:
+            kept, aside = split(read_set(name))
+            training, test = training + kept, test + aside
+
+        # Network and Hessian projections by stochastic gradients, from scratch.
+        with training_bar(settings) as on_epoch:
+            trained = pretrain(
+                training, hessians(), settings, arguments.folder, network, resume=arguments.resume,
+                on_epoch=on_epoch,
+            )  # fmt: skip
+
+        # The best linear head on the network's features, in closed form, by evidence.
+        fit = fit_closed_form(trained.model, training, hessians(), ClosedFormSettings(head="wide"))
+
+        # Cells that neither has seen judge both.
+        found = {
+            "gradients": evaluate_labels(trained.model, by_system(test)),
+            "with the closed-form head": evaluate_labels(fit.model, by_system(test), hessians()),
+        }
+        for name, errors in found.items():
+            for line in describe(errors):
+                print(f"{name}: {line}")
+        errors = {name: value.to_dict() for name, value in found.items()}
+        card = {**trained.report, **CARD, "errors": errors, "closed_form": fit.describe()}
+        print(
+            f"wrote {save_model(fit.model, arguments.folder / f'{NAME}.safetensors', card, overwrite=True)}"
+        )
+
+
+if __name__ == "__main__":
+    main()
