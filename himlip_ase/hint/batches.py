@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from ase import Atoms
 from torch import Tensor
 
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
@@ -40,6 +41,12 @@ class Batch:
     force_weights: Tensor
     stresses: Tensor
     stress_weights: Tensor
+
+
+def structure_key(atoms: Atoms) -> bytes:
+    """The same for structures that are equal to the bit, atoms in the same order."""
+    parts = (atoms.numbers, atoms.positions, atoms.cell.array, np.asarray(atoms.pbc))
+    return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
 
 
 def stress_matrix(voigt: np.ndarray) -> np.ndarray:
@@ -110,7 +117,7 @@ class FrameStore:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The frames with these indices."""
-        items = [self._drawn(i) for i in indices]
+        items = [self.item(i) for i in indices]
         if len(items) == 1:
             return items[0]
         return Batch(
@@ -128,7 +135,8 @@ class FrameStore:
             ),
         )
 
-    def _drawn(self, index: int) -> Batch:
+    def item(self, index: int) -> Batch:
+        """One frame, as a batch."""
         found = self._kept.get(index)
         if found is None:
             found = self._make(self.frames[index])

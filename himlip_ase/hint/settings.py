@@ -30,8 +30,14 @@ class TrainingSettings:
         Frames a step.
     hessian_every : int
         Steps between two steps that include a Hessian label.
+    hessian_batch : int
+        Hessian labels of such a step: those of frames of the batch first, the others in turn.
+    hessian_products : {"difference", "exact"}
+        How products with Hessians are differentiated by the weights: as differences of forces at displaced
+        copies (:mod:`himlip_ase.hint.step`; agrees to 1e-8, at half the time and memory), or through a third
+        derivative of the network.
     probe, probes
-        Kind and number of projection vectors of a Hessian step, drawn afresh each time.
+        Kind and number of projection vectors of a Hessian, drawn afresh each time.
     fold_hessians : bool
         Train on the smallest cells that hold a crystal's q-points instead of the whole supercell: the same
         information, and cheaper products (:func:`himlip_ase.hint.folding.fold_hessian`).
@@ -75,6 +81,8 @@ class TrainingSettings:
     max_minutes: float | None = None
     batch_size: int = 8
     hessian_every: int = 1
+    hessian_batch: int = 1
+    hessian_products: Literal["difference", "exact"] = "difference"
     probe: ProbeKind = "rademacher"
     probes: int = 1
     fold_hessians: bool = True
@@ -107,6 +115,7 @@ class TrainingSettings:
             "epochs",
             "batch_size",
             "hessian_every",
+            "hessian_batch",
             "probes",
             "validate_every",
             "patience",
@@ -125,6 +134,7 @@ class TrainingSettings:
             )
         for name, allowed in (
             ("optimizer", ("adam", "adamw")),
+            ("hessian_products", ("difference", "exact")),
             ("schedule", ("cosine", "plateau", "constant")),
             ("watch", ("score", "energy", "forces", "stress", "hessian")),
         ):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
+from himlip_ase.hint.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from himlip_ase.hint.training import Trainer
@@ -97,6 +98,8 @@ def read_state(path: Path, trainer: Trainer) -> None:
 
 
 def _check_settings(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    # A setting that the checkpoint does not know had the effect of its default.
+    old = TrainingSettings().to_dict() | old
     changed = [k for k in new if k not in MAY_CHANGE and old.get(k) != new[k]]
     if changed:
         listed = "; ".join(f"{k} was {old.get(k)!r}, now {new[k]!r}" for k in changed)

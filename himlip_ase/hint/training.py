@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from himlip_ase.errors import InputError
-from himlip_ase.hint.batches import Batch, FrameStore, HessianItem
+from himlip_ase.hint.batches import Batch, FrameStore, HessianItem, structure_key
 from himlip_ase.hint.distributed import ALONE, Processes
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
-from himlip_ase.hint.losses import energy_loss, forces_loss, projected_hessian_loss, stress_loss
+from himlip_ase.hint.losses import projected_hessian_loss
 from himlip_ase.hint.products import HessianProducts
 from himlip_ase.hint.progress import Progress, SwappedWeights, TrainingDiverged, choose_device
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.state import read_state, write_history, write_state
+from himlip_ase.hint.step import EVALUATE, FRAME_LOSSES, Probe, batch_losses, passes
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
 from himlip_ase.potential.network import HiMLIP
 
@@ -29,6 +30,8 @@ VALIDATION_PROBES = 4
 LEAST_IMPROVEMENT = 1e-3
 """Relative fall of the validation score that counts as one, for patience and plateaus."""
 CHECKPOINT = "checkpoint.safetensors"
+Drawn = tuple[HessianItem, int | None, Tensor, Tensor]
+"""A Hessian of a step, the frame of the batch that it is at, vectors and products of the label."""
 
 
 class Trainer:
@@ -41,7 +44,7 @@ class Trainer:
     training, validation : sequence of LabelledFrame
         `validation` may be empty: then the last weights are returned instead of the best.
     hessians : sequence of HessianLabel or HessianProducts
-        One of them takes part in every `hessian_every`-th step, in turn.
+        `hessian_batch` of them take part in every `hessian_every`-th step.
     settings : TrainingSettings
     folder : Path, optional
         Where checkpoints (``state/``) and ``history.csv`` go. None: nothing is written.
@@ -90,6 +93,7 @@ class Trainer:
             settings.batch_size
         )
         self.hessians = [HessianItem.of(h, model, self.device) for h in hessians]
+        self.items_at = self._items_at(training)
         self.parameters = {k: p for k, p in model.named_parameters() if p.requires_grad}
         kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
         self.optimizer = kind(
@@ -103,6 +107,14 @@ class Trainer:
         judges = [HessianItem.of(h, model, self.device) for h in validation_hessians] or self.hessians
         self.judges = [(h, h.draw("rademacher", VALIDATION_PROBES, fixed)) for h in judges]
         self.replay = FrameStore(replay, model, settings.loss, self.device) if len(replay) else None
+
+    def _items_at(self, frames: Sequence[LabelledFrame]) -> dict[int, list[int]]:
+        """Which Hessians belong to the structure of which frame."""
+        items: dict[bytes, list[int]] = {}
+        for place, item in enumerate(self.hessians):
+            items.setdefault(structure_key(item.label.atoms), []).append(place)
+        keys = (structure_key(frame.atoms) for frame in frames) if items else ()
+        return {frame: items[key] for frame, key in enumerate(keys) if key in items}
 
     # -- schedules -------------------------------------------------------------------------------------------
 
@@ -129,27 +141,25 @@ class Trainer:
 
     def frame_losses(self, batch: Batch, create_graph: bool = True) -> dict[str, Tensor]:
         """Unweighted losses of a batch: energy (per atom), forces, stress."""
-        weights = self.settings.loss
-        with_stress = weights.stress > 0 and bool((batch.stress_weights > 0).any())
-        out = energy_forces_stress(self.model, batch.graph, stress=with_stress, create_graph=create_graph)
-        losses = {
-            "energy": energy_loss(
-                out.energies, batch.energies, batch.graph.atoms_per_frame(), batch.energy_weights
-            ),
-            "forces": forces_loss(out.forces, batch.forces, batch.force_weights, weights.huber),
-        }
-        if with_stress:
-            assert out.stresses is not None
-            losses["stress"] = stress_loss(out.stresses, batch.stresses, batch.stress_weights)
-        return losses
+        stress = self._with_stress(batch)
+        out = energy_forces_stress(self.model, batch.graph, stress=stress, create_graph=create_graph)
+        return batch_losses(batch, out, self.settings.loss.huber)
+
+    def _with_stress(self, batch: Batch) -> bool:
+        return self.settings.loss.stress > 0 and bool((batch.stress_weights > 0).any())
 
     def hessian_loss(
         self, item: HessianItem, drawn: tuple[Tensor, Tensor], create_graph: bool = True
     ) -> Tensor:
-        """Projected Hessian loss times 3N: the mean squared error of a row, eV²/Å⁴."""
+        """Projected Hessian loss times 3N: the mean squared norm of a row's error, eV²/Å⁴."""
         vectors, reference = drawn
-        predicted = hessian_vector_product(self.model, item.graph, vectors, create_graph=create_graph)
-        return item.weight * projected_hessian_loss(predicted, reference, vectors) * 3 * vectors.shape[1]
+        if not create_graph:
+            exact = hessian_vector_product(self.model, item.graph, vectors)
+            return item.weight * projected_hessian_loss(exact, reference, vectors) * 3 * vectors.shape[1]
+        share = item.weight / len(vectors)
+        probes = [Probe(item.graph, v, r, share) for v, r in zip(vectors, reference, strict=True)]
+        products = EVALUATE[self.settings.hessian_products](self.model, [], probes, False).products
+        return torch.stack([p.loss(h) for p, h in zip(probes, products, strict=True)]).sum()
 
     def _weight(self, name: str) -> float:
         return float(getattr(self.settings.loss, name))
@@ -159,20 +169,18 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(fraction)
         self.optimizer.zero_grad(set_to_none=True)
-        parts: dict[str, float] = {}
-        total = 0.0
-        if chunk:
-            parts, total = self._learn_frames(self.store, chunk)
+        weights = {name: self._weight(name) for name in FRAME_LOSSES}
+        drawn: list[Drawn] = []
+        if self.hessians and self.progress.step % s.hessian_every == 0 and s.loss.hessian > 0:
+            drawn = self._draw(chunk)
+            weights["hessian"] = s.curriculum.factor(fraction) * s.loss.hessian
+        parts, total = self._learn(self.store, chunk, drawn, weights)
         if self.replay is not None and self.progress.step % s.replay_every == 0:
             count = min(s.batch_size, len(self.replay))
             chosen = torch.randint(len(self.replay), (count,), generator=self.generator).tolist()
-            _, parts["replay"] = self._learn_frames(self.replay, chosen, s.replay_weight, ("energy",))
+            kept = {name: s.replay_weight * self._weight(name) for name in ("forces", "stress")}
+            _, parts["replay"] = self._learn(self.replay, chosen, [], kept)
             total += parts["replay"]
-        if self.hessians and self.progress.step % s.hessian_every == 0 and s.loss.hessian > 0:
-            item = self.hessians[(self.progress.step // s.hessian_every) % len(self.hessians)]
-            factor = s.curriculum.factor(fraction) * s.loss.hessian
-            parts["hessian"] = self._learn_hessian(item, factor)
-            total += factor * parts["hessian"]
         self.processes.sum_gradients(self.parameters.values())
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), s.clip if s.clip > 0 else math.inf)
         self.check_finite(float(norm), parts | {"gradient": float(norm)})
@@ -181,45 +189,60 @@ class Trainer:
         self.progress.step += 1
         return parts | {"loss": total}
 
-    def _learn_frames(
-        self, store: FrameStore, chunk: Sequence[int], factor: float = 1.0, without: Sequence[str] = ()
-    ) -> tuple[dict[str, float], float]:
-        """Gradient of the loss of a batch, of which each process has a share; its parts and their sum."""
-        own = self.processes.share(chunk)
-        losses: dict[str, Tensor] = {}
-        atoms = 0
-        if own:
-            batch = store.batch(own)
-            atoms = len(batch.graph.positions)
-            losses = {k: v for k, v in self.frame_losses(batch).items() if k not in without}
-        (all_atoms,) = self.processes.sum(atoms, device=self.device)
-        shares = {k: atoms / all_atoms if k == "forces" else len(own) / len(chunk) for k in losses}
-        names = ("energy", "forces", "stress")
-        found = [shares[k] * float(losses[k].detach()) if k in losses else 0.0 for k in names]
-        summed = dict(zip(names, self.processes.sum(*found, device=self.device), strict=True))
-        parts = {k: v for k, v in summed.items() if k in losses or v}
-        total = factor * sum(self._weight(k) * v for k, v in parts.items())
-        self.check_finite(total, parts)
-        if losses:
-            weighted = [factor * self._weight(k) * shares[k] * v for k, v in losses.items()]
-            torch.stack(weighted).sum().backward()
-        return parts, total
+    def _draw(self, chunk: Sequence[int]) -> list[Drawn]:
+        """The Hessians of this step and their probes: those of frames of the batch first, others in turn."""
+        s, count = self.settings, min(self.settings.hessian_batch, len(self.hessians))
+        at = {item: frame for frame in chunk for item in self.items_at.get(frame, ())}
+        turn = self.progress.step // s.hessian_every * count
+        in_turn = [(turn + k) % len(self.hessians) for k in range(len(self.hessians))]
+        chosen = list(dict.fromkeys([*at, *in_turn]))[:count]
+        return [
+            (self.hessians[k], at.get(k), *self.hessians[k].draw(s.probe, s.probes, self.generator))
+            for k in chosen
+        ]
 
-    def _learn_hessian(self, item: HessianItem, factor: float) -> float:
-        """Gradient of a Hessian's loss, of whose probes each process has a share; the loss without factor."""
-        vectors, reference = item.draw(self.settings.probe, self.settings.probes, self.generator)
-        mine = torch.tensor(
-            self.processes.share(range(len(vectors))), dtype=torch.long, device=vectors.device
-        )
-        loss = None
-        if len(mine):
-            share = len(mine) / len(vectors)
-            loss = share * self.hessian_loss(item, (vectors[mine], reference[mine]))
-        (value,) = self.processes.sum(0.0 if loss is None else float(loss.detach()), device=self.device)
-        self.check_finite(value, {"hessian": value})
-        if loss is not None:
-            (factor * loss).backward()
-        return value
+    def _probes(self, drawn: Sequence[Drawn], own: Sequence[int]) -> list[Probe]:
+        """This process's probes: all at the frames that it works on, and its share of the others."""
+        probes = []
+        for item, frame, vectors, reference in drawn:
+            places = self.processes.share(range(len(vectors))) if frame is None else range(len(vectors))
+            if frame is not None and frame not in own:
+                continue
+            place = None if frame is None else own.index(frame)
+            weight = item.weight / (len(drawn) * len(vectors))
+            probes += [Probe(item.graph, vectors[k], reference[k], weight, place) for k in places]
+        return probes
+
+    def _learn(
+        self, store: FrameStore, chunk: Sequence[int], drawn: Sequence[Drawn], weights: dict[str, float]
+    ) -> tuple[dict[str, float], float]:
+        """Gradient of the loss of frames and probes, of which each process has a share; its parts and sum."""
+        own = list(self.processes.share(chunk))
+        graphs = [store.item(k).graph for k in own]
+        batch = store.batch(own) if own else None
+        found = dict.fromkeys((*FRAME_LOSSES, "hessian"), 0.0)
+        (all_atoms,) = self.processes.sum(sum(len(g.positions) for g in graphs), device=self.device)
+        for with_frames, probes in passes(len(own), self._probes(drawn, own)):
+            losses: dict[str, Tensor] = {}
+            stress = with_frames and batch is not None and self._with_stress(batch)
+            values = EVALUATE[self.settings.hessian_products](
+                self.model, graphs if with_frames else [], probes, stress
+            )
+            if values.frames is not None and batch is not None:
+                shares = {"forces": len(batch.graph.positions) / all_atoms}
+                for name, loss in batch_losses(batch, values.frames, self.settings.loss.huber).items():
+                    losses[name] = shares.get(name, len(own) / len(chunk)) * loss
+            if probes:
+                products = zip(probes, values.products, strict=True)
+                losses["hessian"] = torch.stack([p.loss(product) for p, product in products]).sum()
+            torch.stack([weights[k] * v for k, v in losses.items() if k in weights]).sum().backward()
+            for name, loss in losses.items():
+                found[name] += float(loss.detach())
+        summed = dict(zip(found, self.processes.sum(*found.values(), device=self.device), strict=True))
+        parts = {name: value for name, value in summed.items() if name in weights and value}
+        total = sum(weights[name] * value for name, value in parts.items())
+        self.check_finite(total, parts)
+        return parts, total
 
     def check_finite(self, value: float, parts: dict[str, float]) -> None:
         """Raise TrainingDiverged, naming the parts of the loss, unless `value` is finite."""
