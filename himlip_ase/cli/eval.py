@@ -29,16 +29,18 @@ def evaluate(
 ) -> None:
     """Errors of energies, forces, stresses, Hessians and frequencies."""
     from himlip_ase.errors import InputError
-    from himlip_ase.hint.evaluate import describe, evaluate_labels
-    from himlip_ase.hint.labels import read_hessian, read_labels
+    from himlip_ase.hint.error_tables import describe
+    from himlip_ase.hint.evaluate import evaluate_labels
+    from himlip_ase.hint.label_store import open_labels
+    from himlip_ase.hint.labels import read_hessian
     from himlip_ase.hint.report import write_errors
     from himlip_ase.potential.checkpoint import load_model
 
     if not labels and not hessian:
         raise InputError("nothing to compare with: give --labels or --hessian")
-    frames = read_labels(labels, sets.split(",") if sets else None) if labels else []
+    frames = open_labels(labels, sets.split(",") if sets else None) if labels else []
     errors = evaluate_labels(load_model(model), frames, [read_hessian(path) for path in hessian or []])
-    for line in describe(errors):
+    for line in describe(errors, peers=True):
         typer.echo(line)
     if out is not None:
         write_errors(errors, out, overwrite)

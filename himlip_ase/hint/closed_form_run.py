@@ -13,7 +13,8 @@ from typing import Any
 from himlip_ase.files import FolderLock
 from himlip_ase.hint.calibration import calibration, errors_and_deviations
 from himlip_ase.hint.closed_form import ClosedFormResult, ClosedFormSettings, calibrate, fit_closed_form
-from himlip_ase.hint.evaluate import describe, evaluate_labels
+from himlip_ase.hint.error_tables import describe
+from himlip_ase.hint.evaluate import evaluate_labels
 from himlip_ase.hint.finetune import check_folder, checked_labels, save_run, start_model, versions
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame, count_labels
 from himlip_ase.hint.posterior import Posterior

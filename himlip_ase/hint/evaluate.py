@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from himlip_ase.hint.batches import FrameStore
+from himlip_ase.hint.batches import FrameStore, HessianItem
+from himlip_ase.hint.error_summary import ErrorSummary, Mean, RunningErrors
+from himlip_ase.hint.hessian_errors import HessianErrors, hessian_errors, means
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.losses import LossWeights
-from himlip_ase.hint.modes import ModeErrors, mode_errors
-from himlip_ase.potential.derivatives import energy_forces_stress, hessian
+from himlip_ase.hint.peer_metrics import HormErrors
+from himlip_ase.hint.products import HessianProducts
+from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
 from himlip_ase.potential.network import HiMLIP
 
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ErrorSummary:
-    """Root mean square, mean absolute and largest error, beside the spread of the labels."""
-
-    rmse: float
-    mae: float
-    largest: float
-    label_rms: float
-    count: int
-
-    @classmethod
-    def of(cls, predicted: np.ndarray, labels: np.ndarray) -> ErrorSummary:
-        """Errors of `predicted` against `labels`, any equal shapes."""
-        error = np.abs(np.ravel(predicted) - np.ravel(labels))
-        return cls(
-            float(np.sqrt(np.mean(error**2))),
-            float(np.mean(error)),
-            float(np.max(error)),
-            float(np.sqrt(np.mean(np.ravel(labels) ** 2))),
-            error.size,
-        )
+DRAWN = ("pairs", "elements")
+"""Fields for parity plots, which are not written as JSON."""
 
 
 @dataclass
@@ -57,8 +37,11 @@ class SetErrors:
         Components, eV/Å.
     stress : ErrorSummary or None
         Components, eV/Å³.
+    products : ErrorSummary or None
+        Components of products of Hessians with vectors of length 1, eV/Å².
     pairs : dict
-        ``energy``, ``forces``, ``stress`` → (labels, predictions), flat arrays for parity plots.
+        ``energy``, ``forces``, ``stress``, ``products`` → (labels, predictions), flat arrays for parity
+        plots; of very many numbers, some.
     """
 
     frames: int
@@ -66,204 +49,164 @@ class SetErrors:
     relative_energy: ErrorSummary | None = None
     forces: ErrorSummary | None = None
     stress: ErrorSummary | None = None
+    products: ErrorSummary | None = None
     pairs: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
 
 
 @dataclass
-class HessianErrors:
-    """Errors of a Hessian.
-
-    Attributes
-    ----------
-    hessian : ErrorSummary
-        Elements, eV/Å².
-    eigenvalues : ErrorSummary
-        Sorted eigenvalues of the mass-free Hessian, eV/Å².
-    asymmetry, sum_rule : float
-        Largest violation by the potential, eV/Å².
-    modes : ModeErrors or None
-        Of the mass-weighted Hessian without rigid motions.
-    frequencies : ErrorSummary or None
-        Over the commensurate q-grid, cm⁻¹, imaginary modes as negative numbers, branches in ascending order.
-    worst_q : list of float or None
-        Fractional q of the largest deviation.
-    lowest : tuple of float or None
-        Lowest frequency, label and prediction, cm⁻¹.
-    pairs : (labels, predictions)
-        Frequencies if there are, else eigenvalues.
-    """
-
-    hessian: ErrorSummary
-    eigenvalues: ErrorSummary
-    asymmetry: float
-    sum_rule: float
-    modes: ModeErrors | None = None
-    frequencies: ErrorSummary | None = None
-    worst_q: list[float] | None = None
-    lowest: tuple[float, float] | None = None
-    pairs: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False)
-
-
-@dataclass
 class LabelErrors:
-    """Errors per set and per Hessian."""
+    """Errors per set and per Hessian, and as other codes define them."""
 
     sets: dict[str, SetErrors]
     hessians: dict[str, HessianErrors]
+    horm: HormErrors | None = None
+
+    def means(self) -> dict[str, Mean]:
+        """Means and standard errors over the Hessians."""
+        return means(list(self.hessians.values()))
 
     def to_dict(self) -> dict[str, Any]:
         """Without the pairs, for JSON."""
 
-        def clean(item: SetErrors | HessianErrors) -> dict[str, Any]:
-            return {k: v for k, v in asdict(item).items() if k != "pairs" and v is not None}
+        def clean(item: Any) -> dict[str, Any]:
+            return {k: v for k, v in asdict(item).items() if k not in DRAWN and v is not None}
 
-        return {
-            "units": "energy eV/atom, forces eV/Å, stress eV/Å³, hessian, eigenvalues eV/Å², frequencies /cm",
+        found = {
+            "units": "energy eV/atom, forces eV/Å, stress eV/Å³, hessian, eigenvalues, products eV/Å², "
+            "frequencies /cm; horm: energy eV; phonopy: frequencies THz",
             "sets": {k: clean(v) for k, v in self.sets.items()},
             "hessians": {k: clean(v) for k, v in self.hessians.items()},
+            "mean_over_hessians": {k: asdict(v) for k, v in self.means().items()},
         }
+        return found | ({"horm": clean(self.horm)} if is_dataclass(self.horm) else {})
 
 
 def evaluate_labels(
     model: HiMLIP,
-    frames: Sequence[LabelledFrame],
-    hessians: Sequence[HessianLabel] = (),
+    frames: Iterable[LabelledFrame],
+    hessians: Iterable[HessianLabel] = (),
     batch_size: int = 16,
+    most_hessians: int | None = None,
 ) -> LabelErrors:
     """Errors of energies, forces, stresses, Hessians and frequencies.
 
     Parameters
     ----------
     model : HiMLIP
-    frames : sequence of LabelledFrame
-        Grouped by their `set`.
-    hessians : sequence of HessianLabel
+    frames : iterable of LabelledFrame
+        Grouped by their `set`; read once, a batch at a time.
+    hessians : iterable of HessianLabel
         Hessians on the frames are taken as well.
     batch_size : int
+    most_hessians : int, optional
+        Stop after so many Hessians, `hessians` first.
 
     Returns
     -------
     LabelErrors
     """
-    hessians = [*hessians, *(f.hessian for f in frames if f.hessian is not None)]
-    names = sorted({f.set for f in frames})
-    sets = {name: _set_errors(model, [f for f in frames if f.set == name], batch_size) for name in names}
-    return LabelErrors(sets, {label.name: hessian_errors(model, label) for label in hessians})
+    sets: dict[str, _RunningSet] = {}
+    found: dict[str, HessianErrors] = {}
 
+    def compare(label: HessianLabel) -> None:
+        if most_hessians is None or len(found) < most_hessians:
+            found[_fresh(label.name, found)] = hessian_errors(model, label)
 
-def _set_errors(model: HiMLIP, frames: Sequence[LabelledFrame], batch_size: int) -> SetErrors:
-    device = next(model.parameters()).device
-    store = FrameStore(frames, model, LossWeights(), device)
-    pairs: dict[str, tuple[list, list]] = {k: ([], []) for k in ("energy", "forces", "stress")}
-    for batch in store.batches(batch_size):
-        out = energy_forces_stress(model, batch.graph, stress=True)
-        assert out.stresses is not None
-        n = batch.graph.atoms_per_frame()
-        for key, label, value, chosen in (
-            ("energy", batch.energies / n, out.energies / n, batch.energy_weights > 0),
-            ("forces", batch.forces, out.forces, batch.force_weights > 0),
-            ("stress", batch.stresses, out.stresses, batch.stress_weights > 0),
-        ):
-            pairs[key][0].append(label[chosen].detach().cpu().numpy().ravel())
-            pairs[key][1].append(value[chosen].detach().cpu().numpy().ravel())
-    joined = {k: (np.concatenate(a), np.concatenate(b)) for k, (a, b) in pairs.items()}
-    errors = SetErrors(len(frames), pairs=joined)
-    for key, (labels, predicted) in joined.items():
-        if labels.size:
-            setattr(errors, key, ErrorSummary.of(predicted, labels))
-    labels, predicted = joined["energy"]
-    if labels.size > 1:
-        errors.relative_energy = ErrorSummary.of(predicted - predicted.mean(), labels - labels.mean())
-    return errors
-
-
-def hessian_errors(model: HiMLIP, label: HessianLabel) -> HessianErrors:
-    """Errors of the potential's Hessian against a label, and of the frequencies if the label is a crystal's.
-
-    Parameters
-    ----------
-    model : HiMLIP
-    label : HessianLabel
-
-    Returns
-    -------
-    HessianErrors
-    """
-    device = next(model.parameters()).device
-    n = len(label.atoms)
-    constants = label.force_constants
-    if constants is None:
-        predicted = hessian(model, label.atoms, device=device).detach().cpu().numpy()
-    else:
-        stride = n // len(constants.primitive)
-        rows = hessian(model, label.atoms, indices=range(0, n, stride), device=device).detach().cpu().numpy()
-        model_constants = type(constants)(constants.primitive, constants.dims, rows.transpose(0, 2, 1, 3))
-        predicted = model_constants.hessian()
-    result = HessianErrors(
-        ErrorSummary.of(predicted, label.matrix),
-        ErrorSummary.of(_eigenvalues(predicted), _eigenvalues(label.matrix)),
-        float(np.abs(predicted - predicted.transpose(2, 3, 0, 1)).max()),
-        float(np.abs(predicted.sum(axis=2)).max()),
-        mode_errors(label.atoms, predicted, label.matrix),
-        pairs=(_eigenvalues(label.matrix), _eigenvalues(predicted)),
+    for label in hessians:
+        compare(label)
+    for group in _groups(frames, batch_size):
+        _add_frames(model, group, sets)
+        for frame in group:
+            own = sets.setdefault(frame.set, _RunningSet())
+            own.frames += 1
+            if frame.hessian is not None:
+                compare(frame.hessian)
+            if frame.products is not None:
+                _add_products(model, frame.products, own)
+    energies = [abs(e) for s in sets.values() for e in s.total_energies]
+    forces = [e for s in sets.values() for e in s.force_means]
+    return LabelErrors(
+        {name: sets[name].errors() for name in sorted(sets)},
+        found,
+        HormErrors.of(energies, forces, list(found.values())) if energies or forces or found else None,
     )
-    if constants is not None:
-        theirs = constants.dynamical_matrices()
-        wanted = np.asarray(theirs.frequencies())
-        got = np.asarray(model_constants.dynamical_matrices().frequencies())
-        result.frequencies = ErrorSummary.of(got, wanted)
-        worst = np.unravel_index(np.abs(got - wanted).argmax(), got.shape)[0]
-        result.worst_q = [float(x) for x in theirs.qpoints[worst]]
-        result.lowest = (float(wanted.min()), float(got.min()))
-        result.pairs = (wanted.ravel(), got.ravel())
+
+
+@dataclass
+class _RunningSet:
+    """Sums over the frames of one set."""
+
+    frames: int = 0
+    kinds: dict[str, RunningErrors] = field(default_factory=dict)
+    energies: list[tuple[float, float]] = field(default_factory=list)
+    total_energies: list[float] = field(default_factory=list)
+    force_means: list[float] = field(default_factory=list)
+
+    def add(self, kind: str, predicted: np.ndarray, labels: np.ndarray) -> None:
+        self.kinds.setdefault(kind, RunningErrors()).add(predicted, labels)
+
+    def errors(self) -> SetErrors:
+        result = SetErrors(self.frames)
+        if self.energies:
+            labels, predicted = np.array(self.energies).T
+            result.energy = ErrorSummary.of(predicted, labels)
+            result.pairs["energy"] = (labels, predicted)
+            if len(labels) > 1:
+                result.relative_energy = ErrorSummary.of(predicted - predicted.mean(), labels - labels.mean())
+        for kind, running in self.kinds.items():
+            setattr(result, kind, running.summary())
+            result.pairs[kind] = running.pairs()
+        return result
+
+
+def _groups(frames: Iterable[LabelledFrame], size: int) -> Iterator[list[LabelledFrame]]:
+    group: list[LabelledFrame] = []
+    for frame in frames:
+        group.append(frame)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _fresh(name: str, taken: dict[str, Any]) -> str:
+    """`name`, numbered if it is taken."""
+    number, result = 1, name
+    while result in taken:
+        number += 1
+        result = f"{name} ({number})"
     return result
 
 
-def _eigenvalues(matrix: np.ndarray) -> np.ndarray:
-    size = 3 * len(matrix)
-    square = matrix.reshape(size, size)
-    return np.linalg.eigvalsh((square + square.T) / 2)
+def _add_frames(model: HiMLIP, frames: Sequence[LabelledFrame], sets: dict[str, _RunningSet]) -> None:
+    frames = [frame for frame in frames if frame.evaluated]
+    if not frames:
+        return
+    device = next(model.parameters()).device
+    batch = FrameStore(frames, model, LossWeights(), device).batch(range(len(frames)))
+    stressed = any(frame.stress is not None for frame in frames)
+    out = energy_forces_stress(model, batch.graph, stress=stressed)
+    energies = out.energies.detach().cpu().numpy()
+    forces = np.split(out.forces.detach().cpu().numpy(), np.cumsum([len(f.atoms) for f in frames])[:-1])
+    stresses = batch.stresses if out.stresses is None else out.stresses
+    for k, frame in enumerate(frames):
+        own = sets.setdefault(frame.set, _RunningSet())
+        if frame.energy is not None:
+            n = len(frame.atoms)
+            own.energies.append((frame.energy / n, energies[k] / n))
+            own.total_energies.append(float(energies[k] - frame.energy))
+        if frame.forces is not None:
+            own.add("forces", forces[k], frame.forces)
+            own.force_means.append(float(np.abs(forces[k] - frame.forces).mean()))
+        if frame.stress is not None:
+            wanted = batch.stresses[k].detach().cpu().numpy()
+            own.add("stress", stresses[k].detach().cpu().numpy(), wanted)
 
 
-def describe(errors: LabelErrors) -> list[str]:
-    """One line per set and Hessian, in the units people quote (meV/atom, meV/Å, GPa, cm⁻¹)."""
-    from himlip_ase.units import EV_PER_ANGSTROM3_GPA
-
-    lines = []
-    for name, item in errors.sets.items():
-        parts = [f"{name}: {item.frames} frames"]
-        if item.energy:
-            parts.append(f"energy RMSE {1e3 * item.energy.rmse:.1f} meV/atom")
-        if item.relative_energy:
-            parts.append(f"(relative {1e3 * item.relative_energy.rmse:.1f})")
-        if item.forces:
-            parts.append(
-                f"forces RMSE {1e3 * item.forces.rmse:.0f} of {1e3 * item.forces.label_rms:.0f} meV/Å"
-            )
-        if item.stress:
-            parts.append(f"stress RMSE {EV_PER_ANGSTROM3_GPA * item.stress.rmse:.2f} GPa")
-        lines.append(", ".join(parts))
-    for name, found in errors.hessians.items():
-        line = (
-            f"{name}: Hessian MAE {found.hessian.mae:.4f}, eigenvalue MAE {found.eigenvalues.mae:.4f} eV/Å²"
-        )
-        if found.frequencies and found.lowest:
-            line += (
-                f", frequencies RMSE {found.frequencies.rmse:.1f}, largest {found.frequencies.largest:.1f} "
-                f"cm-1, lowest {found.lowest[1]:.0f} (label {found.lowest[0]:.0f})"
-            )
-        if found.modes:
-            m = found.modes
-            line += (
-                f"; softest mode overlap {m.lowest_cosine:.3f}, signs right {100 * m.sign_agreement:.0f} %, "
-                f"unstable modes {m.unstable[1]} (label {m.unstable[0]}), asymmetry {found.asymmetry:.1e}, "
-                f"sum rule {found.sum_rule:.1e} eV/Å²"
-            )
-        lines.append(line)
-    return lines
-
-
-def no_gradients(model: torch.nn.Module) -> None:
-    """Freeze a model's parameters, which makes evaluations cheaper."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+def _add_products(model: HiMLIP, label: HessianProducts, own: _RunningSet) -> None:
+    item = HessianItem.of(label, model, next(model.parameters()).device)
+    assert item.vectors is not None and item.products is not None
+    lengths = torch.linalg.vector_norm(item.vectors, dim=(1, 2), keepdim=True)
+    predicted = hessian_vector_product(model, item.graph, item.vectors / lengths)
+    own.add("products", predicted.detach().cpu().numpy(), (item.products / lengths).cpu().numpy())

@@ -21,7 +21,8 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import FolderLock, write_json
 from himlip_ase.hint.batches import FrameStore
 from himlip_ase.hint.checks import check_frames, check_hessian, check_separate, find_duplicates
-from himlip_ase.hint.evaluate import describe, evaluate_labels
+from himlip_ase.hint.error_tables import describe
+from himlip_ase.hint.evaluate import evaluate_labels
 from himlip_ase.hint.folding import fold_hessian
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame, count_labels
 from himlip_ase.hint.polish import polish

@@ -23,17 +23,66 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
-from himlip_ase.hint.labels import HessianLabel, LabelCounts, LabelledFrame
+from himlip_ase.hint.labels import STORES, HessianLabel, LabelCounts, LabelledFrame, read_labels
 from himlip_ase.hint.products import HessianProducts
 
 SCHEMA = 1
 KIND = "himlip-ase labels"
 
 
+def open_labels(
+    paths: str | os.PathLike | Sequence[str | os.PathLike], sets: Sequence[str] | None = None
+) -> Sequence[LabelledFrame]:
+    """Labelled structures, of which those in HDF5 stay on disk until they are asked for.
+
+    Parameters
+    ----------
+    paths : path or sequence of paths
+        As :func:`himlip_ase.hint.labels.read_labels`.
+    sets : sequence of str, optional
+        Keep these sets only.
+
+    Returns
+    -------
+    sequence of LabelledFrame
+        A list if none of `paths` is an HDF5 file.
+
+    Raises
+    ------
+    InputError
+        As `read_labels`.
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    stores: list[Sequence[LabelledFrame]] = [LabelStore(p) for p in paths if Path(p).suffix in STORES]
+    others = [p for p in paths if Path(p).suffix not in STORES]
+    if not stores:
+        return read_labels(paths, sets)
+    every = Joined([*stores, read_labels(others)] if others else stores)
+    if sets is None:
+        return every
+    names = set_names(every)
+    for name in sets:
+        if name not in names:
+            raise InputError(f"no set {name!r} among the labels; there are: {', '.join(sorted(set(names)))}")
+    return Chosen(every, [k for k, name in enumerate(names) if name in sets])
+
+
+def set_names(frames: Sequence[LabelledFrame]) -> list[str]:
+    """Name of the set of each frame, without reading those on disk."""
+    if isinstance(frames, LabelStore):
+        return frames.set_names()
+    if isinstance(frames, Joined):
+        return [name for part in frames.parts for name in set_names(part)]
+    if isinstance(frames, Chosen):
+        every = set_names(frames.frames)
+        return [every[k] for k in frames.indices]
+    return [frame.set for frame in frames]
+
+
 def write_labels(
     path: str | os.PathLike,
     frames: Iterable[LabelledFrame],
-    products: dict[int, HessianProducts] | None = None,
     overwrite: bool = False,
 ) -> int:
     """Write labels, frame by frame, atomically.
@@ -44,8 +93,6 @@ def write_labels(
         ``.h5`` or ``.hdf5``.
     frames : iterable of LabelledFrame
         Consumed one at a time: a generator of millions takes no memory.
-    products : dict, optional
-        {index of a frame: Hessian-vector products of its structure}.
     overwrite : bool
 
     Returns
@@ -63,9 +110,9 @@ def write_labels(
     sets: dict[str, int] = {}
     with atomic_write(path, "w+b", overwrite=overwrite) as stream, h5py.File(stream, "w") as file:
         writer = _Writer(file)
-        number = 0
-        for number, frame in enumerate(frames, start=1):
-            writer.add(frame, sets.setdefault(frame.set, len(sets)), (products or {}).get(number - 1))
+        for frame in frames:
+            writer.add(frame, sets.setdefault(frame.set, len(sets)))
+        number = len(writer.data["energies"])
         if not number:
             raise InputError("no frames to write")
         file.attrs.update(schema=SCHEMA, kind=KIND, sets=list(sets))
@@ -93,8 +140,8 @@ class _Writer:
         for name in ("first_atom", "first_hessian", "first_product"):
             self._append(name, np.zeros(1))
 
-    def add(self, frame: LabelledFrame, set_index: int, products: HessianProducts | None) -> None:
-        atoms, n = frame.atoms, len(frame.atoms)
+    def add(self, frame: LabelledFrame, set_index: int) -> None:
+        products, atoms, n = frame.products, frame.atoms, len(frame.atoms)
         nothing = np.full((n, 3), np.nan)
         self._append("numbers", atoms.numbers)
         self._append("positions", atoms.positions)
@@ -115,6 +162,10 @@ class _Writer:
             self._append("hessians", np.ravel(frame.hessian.matrix))
         self._append("first_hessian", np.array([len(self.data["hessians"])]))
         if products is not None:
+            if len(products.atoms) != n:
+                raise InputError(
+                    f"{frame.source}: products of a Hessian of {len(products.atoms)} atoms for {n} atoms"
+                )
             self._append("vectors", products.vectors.reshape(-1, 3))
             self._append("products", products.products.reshape(-1, 3))
         self._append("first_product", np.array([len(self.data["products"])]))
@@ -173,12 +224,16 @@ class LabelStore(Sequence[LabelledFrame]):
             raise IndexError(f"frame {index} of {len(self)}")
         return self._read(int(index) % len(self))
 
-    def _read(self, index: int) -> LabelledFrame:
+    def _structure(self, index: int) -> Atoms:
         file, own = self._file, slice(self._atoms[index], self._atoms[index + 1])
-        atoms = Atoms(
+        return Atoms(
             file["numbers"][own], positions=file["positions"][own],
             cell=file["cells"][index], pbc=file["pbc"][index],
         )  # fmt: skip
+
+    def _read(self, index: int) -> LabelledFrame:
+        file, atoms = self._file, self._structure(index)
+        own = slice(self._atoms[index], self._atoms[index + 1])
         energy, forces, stress = float(file["energies"][index]), file["forces"][own], file["stresses"][index]
         source = f"{self.path.name}#{index}"
         hessian = None
@@ -194,6 +249,7 @@ class LabelStore(Sequence[LabelledFrame]):
             self.sets[self._set_of[index]],
             float(file["weights"][index]),
             source,
+            self.products(index),
         )
 
     def products(self, index: int) -> HessianProducts | None:
@@ -201,7 +257,7 @@ class LabelStore(Sequence[LabelledFrame]):
         start, stop = int(self._products[index]), int(self._products[index + 1])
         if start == stop:
             return None
-        atoms = self._read(index).atoms
+        atoms = self._structure(index)
         shape = (-1, len(atoms), 3)
         return HessianProducts(
             atoms,
@@ -209,6 +265,10 @@ class LabelStore(Sequence[LabelledFrame]):
             self._file["products"][start:stop].reshape(shape),
             f"{self.path.name}#{index}",
         )
+
+    def set_names(self) -> list[str]:
+        """Name of the set of each frame, without reading the frames."""
+        return [self.sets[k] for k in self._set_of]
 
     def with_products(self) -> list[int]:
         """Indices of the frames that have Hessian-vector products."""
@@ -220,13 +280,49 @@ class LabelStore(Sequence[LabelledFrame]):
         stresses = np.isfinite(self._file["stresses"][:]).all(axis=1)
         first = np.concatenate([self._file["forces"][start : start + 1, 0] for start in self._atoms[:-1]])
         hessians = int((np.diff(self._hessians) > 0).sum())
+        vectors = int((np.diff(self._products) // np.diff(self._atoms)).sum())
         return LabelCounts(
-            len(self), int(energies.sum()), int(np.isfinite(first).sum()), int(stresses.sum()), hessians
-        )
+            len(self), int(energies.sum()), int(np.isfinite(first).sum()), int(stresses.sum()), hessians,
+            vectors,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+class Joined(Sequence[LabelledFrame]):
+    """Sequences of frames one after the other, without reading them.
+
+    Parameters
+    ----------
+    parts : sequence of sequences of LabelledFrame
+    """
+
+    def __init__(self, parts: Sequence[Sequence[LabelledFrame]]) -> None:
+        self.parts = list(parts)
+        self._ends = np.cumsum([len(part) for part in self.parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @overload
+    def __getitem__(self, index: int) -> LabelledFrame: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[LabelledFrame]: ...
+
+    def __getitem__(self, index: int | slice) -> LabelledFrame | Sequence[LabelledFrame]:
+        if isinstance(index, slice):
+            return Chosen(self, range(*index.indices(len(self))))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        index = int(index) % len(self)
+        place = int(np.searchsorted(self._ends, index, side="right"))
+        return self.parts[place][index - int(self._ends[place]) + len(self.parts[place])]
+
+    def __iter__(self) -> Iterator[LabelledFrame]:
+        return (frame for part in self.parts for frame in part)
 
 
 class Chosen(Sequence[LabelledFrame]):

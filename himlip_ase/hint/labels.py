@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from himlip_ase.errors import InputError
+from himlip_ase.hint.products import HessianProducts
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,8 @@ class LabelledFrame:
         Relative weight in the loss.
     source : str
         File and index, for messages.
+    products : HessianProducts or None
+        Columns of the Hessian, or products with other vectors, where there is no whole one.
     """
 
     atoms: Atoms
@@ -116,28 +119,36 @@ class LabelledFrame:
     set: str = "labels"
     weight: float = 1.0
     source: str = field(default="", compare=False)
+    products: HessianProducts | None = None
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether there is an energy, forces or a stress."""
+        return any(x is not None for x in (self.energy, self.forces, self.stress))
 
     @property
     def labelled(self) -> bool:
         """Whether there is anything to learn from."""
-        return any(x is not None for x in (self.energy, self.forces, self.stress, self.hessian))
+        return self.evaluated or self.hessian is not None or self.products is not None
 
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """How many labels of each kind a set holds."""
+    """How many labels of each kind a set holds; `products` counts vectors, not frames."""
 
     frames: int
     energies: int
     forces: int
     stresses: int
     hessians: int
+    products: int = 0
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.frames} frames: {self.energies} energies, {self.forces} with forces, "
             f"{self.stresses} stresses, {self.hessians} Hessians"
         )
+        return f"{text}, {self.products} Hessian products" if self.products else text
 
 
 def count_labels(frames: Sequence[LabelledFrame]) -> LabelCounts:
@@ -148,6 +159,7 @@ def count_labels(frames: Sequence[LabelledFrame]) -> LabelCounts:
         forces=sum(f.forces is not None for f in frames),
         stresses=sum(f.stress is not None for f in frames),
         hessians=sum(f.hessian is not None for f in frames),
+        products=sum(len(f.products.vectors) for f in frames if f.products is not None),
     )
 
 

@@ -68,6 +68,13 @@ def internal_modes(atoms: Atoms, matrix: np.ndarray) -> tuple[np.ndarray, np.nda
     return values, internal @ vectors
 
 
+def internal_eigenvalues(atoms: Atoms, matrix: np.ndarray) -> np.ndarray:
+    """Eigenvalues of a Hessian (N, 3, N, 3) without masses, rigid motions projected out; ascending, eV/Å²."""
+    weightless = atoms.copy()
+    weightless.set_masses(np.ones(len(atoms)))
+    return internal_modes(weightless, matrix)[0]
+
+
 def mode_errors(atoms: Atoms, predicted: np.ndarray, label: np.ndarray) -> ModeErrors | None:
     """Compare two Hessians, (N, 3, N, 3) in eV/Å², of the same atoms; None if there is no internal motion."""
     from himlip_ase.units import signed_frequencies_cm

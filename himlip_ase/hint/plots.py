@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-UNITS = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³"}
+UNITS = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³", "Hessian": "eV/Å²", "frequency": "cm⁻¹"}
+NAMED = 4
+"""Hessians that get a colour each; more share one."""
+
+Pairs = tuple[np.ndarray, np.ndarray]
 
 
 def plot_parity(
@@ -39,16 +43,17 @@ def plot_parity(
         ms=3,
         alpha=0.6,
         label=f"{label} RMSE {rmse:.3g} {unit}".strip(),
+        rasterized=np.size(labels) > 5000,
     )
     ax.axline((float(np.mean(labels)), float(np.mean(labels))), slope=1, color="0.5", lw=0.8, zorder=0)
-    ax.set_xlabel(f"DFT {name} ({unit})")
-    ax.set_ylabel(f"Hi-MLIP {name} ({unit})")
+    ax.set_xlabel(f"reference {name} ({unit})")
+    ax.set_ylabel(f"predicted {name} ({unit})")
     ax.legend(fontsize="x-small", frameon=False)
     return ax
 
 
 def parity_figure(errors: LabelErrors) -> Figure:
-    """Energy, forces, stress and frequencies side by side, one colour per set.
+    """Energy, forces, stress, Hessian and frequencies, whichever there are; one colour per set.
 
     Parameters
     ----------
@@ -56,19 +61,38 @@ def parity_figure(errors: LabelErrors) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 3.6), layout="constrained")
-    axes = figure.subplots(1, 4)
-    for ax, (quantity, unit) in zip(axes[:3], UNITS.items(), strict=True):
-        for name, item in errors.sets.items():
-            labels, predicted = item.pairs.get(quantity, (np.zeros(0), np.zeros(0)))
-            if labels.size:
-                offset = labels.mean() if quantity == "energy" else 0.0
-                plot_parity(ax, labels - offset, predicted - offset, quantity, unit, name)
-    for found in errors.hessians.values():
-        if found.pairs is not None:
-            unit, name = ("cm⁻¹", "frequency") if found.frequencies else ("eV/Å²", "Hessian eigenvalue")
-            plot_parity(axes[3], *found.pairs, name, unit)
+    panels = parity_panels(errors)
+    figure = Figure(figsize=(3.5 * max(len(panels), 1), 3.6), layout="constrained")
+    if not panels:
+        return figure
+    for ax, (quantity, sets) in zip(np.ravel(figure.subplots(1, len(panels))), panels.items(), strict=True):
+        for name, (labels, predicted) in sets.items():
+            plot_parity(ax, labels, predicted, quantity, UNITS[quantity], name)
+        if quantity == "frequency":
+            ax.axhline(0, color="0.85", lw=0.8, zorder=0)
+            ax.axvline(0, color="0.85", lw=0.8, zorder=0)
     return figure
+
+
+def parity_panels(errors: LabelErrors) -> dict[str, dict[str, Pairs]]:
+    """{quantity: {name of the set or Hessian: (labels, predictions)}}; energies less the set's mean."""
+    panels: dict[str, dict[str, Pairs]] = {}
+    for name, item in errors.sets.items():
+        for quantity, (labels, predicted) in item.pairs.items():
+            if labels.size:
+                shift = float(labels.mean()) if quantity == "energy" else 0.0
+                place = "Hessian" if quantity == "products" else quantity
+                key = f"{name} products" if quantity == "products" else name
+                panels.setdefault(place, {})[key] = (labels - shift, predicted - shift)
+    for quantity, pairs in (("Hessian", "elements"), ("frequency", "pairs")):
+        found = {k: getattr(h, pairs) for k, h in errors.hessians.items() if getattr(h, pairs) is not None}
+        found = {k: v for k, v in found.items() if v[0].size}
+        if len(found) > NAMED:
+            joined = np.concatenate([np.stack(v) for v in found.values()], axis=1)
+            found = {f"{len(found)} Hessians": (joined[0], joined[1])}
+        if found:
+            panels.setdefault(quantity, {}).update(found)
+    return {quantity: panels[quantity] for quantity in UNITS if quantity in panels}
 
 
 def plot_losses(ax: Axes, history: Sequence[dict[str, float]]) -> Axes:

@@ -18,7 +18,8 @@ from himlip_ase.files import FolderLock
 from himlip_ase.hint.batches import FrameStore
 from himlip_ase.hint.checks import check_frames, check_hessian
 from himlip_ase.hint.distributed import Processes
-from himlip_ase.hint.evaluate import describe, evaluate_labels
+from himlip_ase.hint.error_tables import describe
+from himlip_ase.hint.evaluate import evaluate_labels
 from himlip_ase.hint.finetune import (
     FinetuneResult,
     check_folder,

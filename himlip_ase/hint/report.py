@@ -102,8 +102,9 @@ def write_errors(errors: LabelErrors, folder: str | os.PathLike, overwrite: bool
     for name, item in errors.sets.items():
         for quantity, (labels, predicted) in item.pairs.items():
             arrays[f"{name}.{quantity}"] = np.stack([labels, predicted])
-    for k, found in enumerate(errors.hessians.values()):
-        if found.pairs is not None:
-            arrays[f"hessian{k}"] = np.stack(found.pairs)
+    for name, found in errors.hessians.items():
+        for quantity, pairs in (("frequencies", found.pairs), ("hessian", found.elements)):
+            if pairs is not None:
+                arrays[f"{name}.{quantity}".replace("/", "_")] = np.stack(pairs)
     with atomic_write(target / "parity.npz", "wb", overwrite=overwrite) as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]

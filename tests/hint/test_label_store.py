@@ -38,8 +38,8 @@ def test_every_label_comes_back_to_the_bit(tmp_path) -> None:
     products = HessianProducts(
         CUBE, np.eye(12).reshape(12, 4, 3)[:2], toy_hessian(CUBE).reshape(12, 4, 3)[:2]
     )
-    frames[0] = replace(toy_frame(CUBE), set="toy")
-    assert write_labels(tmp_path / "labels.h5", iter(frames), {0: products}) == 4
+    frames[0] = replace(toy_frame(CUBE), set="toy", products=products)
+    assert write_labels(tmp_path / "labels.h5", iter(frames)) == 4
     store = LabelStore(tmp_path / "labels.h5")
     assert store.counts() == count_labels(frames)
     for found, frame in zip(store, frames, strict=True):
@@ -48,6 +48,7 @@ def test_every_label_comes_back_to_the_bit(tmp_path) -> None:
         for a, b in ((found.forces, frame.forces), (found.stress, frame.stress)):
             assert (a is None and b is None) or np.array_equal(a, b)
     assert np.array_equal(store[2].hessian.matrix, frames[2].hessian.matrix)
+    assert np.array_equal(store[0].products.vectors, products.vectors)
     assert np.array_equal(store.products(0).products, products.products)
     assert store.products(1) is None and store.with_products() == [0]
     assert [f.set for f in Chosen(store, [3, 1])] == ["water", "forces only"]
