@@ -52,9 +52,9 @@ def symmetry_deviation(atoms: Atoms, matrix: np.ndarray, symprec: float = 1e-3) 
     Returns
     -------
     deviation : float
-        Largest |R H Rᵀ − H| over all operations, over the largest |H|.
+        Largest |R H Rᵀ − H| over these operations, over the largest |H|.
     operations : int
-        Number of operations, translations included.
+        Number of operations tried: one of each rotation and all translations, of which the others are made.
     """
     import spglib
 
@@ -65,7 +65,7 @@ def symmetry_deviation(atoms: Atoms, matrix: np.ndarray, symprec: float = 1e-3) 
         return 0.0, 1
     worst, operations = 0.0, 0
     inverse = np.linalg.inv(cell.T)
-    for rotation, translation in zip(found["rotations"], found["translations"], strict=True):
+    for rotation, translation in _generators(found["rotations"], found["translations"]):
         moved = fractional @ rotation.T + translation
         delta = moved[:, None] - fractional[None]
         delta -= np.rint(delta)
@@ -79,15 +79,49 @@ def symmetry_deviation(atoms: Atoms, matrix: np.ndarray, symprec: float = 1e-3) 
     return worst / max(np.abs(matrix).max(), 1e-30), operations
 
 
+def _generators(rotations: np.ndarray, translations: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """One operation of each rotation, and every translation: a large supercell has their products too."""
+    chosen, seen = [], set()
+    for rotation, translation in zip(rotations, translations, strict=True):
+        key = rotation.tobytes()
+        if key not in seen or np.array_equal(rotation, np.eye(3)):
+            chosen.append((rotation, translation))
+        seen.add(key)
+    return chosen
+
+
 def _decay(atoms: Atoms, matrix: np.ndarray) -> float:
-    """Mean block norm of the nearest fifth of all pairs over that of the farthest fifth."""
-    first, second = np.triu_indices(len(atoms), 1)
-    distances = atoms.get_all_distances(mic=bool(atoms.pbc.any()))[first, second]
+    """Mean block norm of the nearest fifth of the pairs over that of the farthest fifth, summed over elements.
+
+    Pairs are compared within a pair of elements, because the strong ones need not be the near ones (in PdH,
+    Pd-H at 2.0 Å couples less than Pd-Pd at 2.9 Å), and only where one image counts. Infinite if there are
+    too few pairs to tell.
+    """
+    first, second, distances = _pairs_of_one_image(atoms)
     norms = np.linalg.norm(matrix.transpose(0, 2, 1, 3)[first, second], axis=(1, 2))
-    near, far = np.quantile(distances, 0.2), np.quantile(distances, 0.8)
-    if len(norms) < 6 or far - near < 1e-3:
-        return np.inf
-    return float(norms[distances <= near].mean() / max(norms[distances >= far].mean(), 1e-30))
+    kinds = np.sort(atoms.numbers[np.stack([first, second])], axis=0).T
+    near_sum = far_sum = 0.0
+    for kind in np.unique(kinds, axis=0):
+        own = np.all(kinds == kind, axis=1)
+        near, far = np.quantile(distances[own], [0.2, 0.8])
+        if own.sum() >= 6 and far - near > 1e-3:
+            near_sum += norms[own & (distances <= near)].mean()
+            far_sum += norms[own & (distances >= far)].mean()
+    return near_sum / far_sum if far_sum > 0 else np.inf
+
+
+def _pairs_of_one_image(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs i < j, and distance, whose second-nearest images are half again as far as the nearest."""
+    first, second = np.triu_indices(len(atoms), 1)
+    steps = [np.arange(-1, 2) if periodic else np.zeros(1) for periodic in atoms.pbc]
+    shifts = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3) @ atoms.cell.array
+    offsets = atoms.positions[second] - atoms.positions[first]
+    distances = np.stack([np.linalg.norm(offsets + shift, axis=1) for shift in shifts])
+    nearest, next_one = distances[0], np.full(len(offsets), np.inf)
+    if len(shifts) > 1:
+        nearest, next_one = np.partition(distances, 1, axis=0)[:2]
+    chosen = next_one > 1.5 * nearest
+    return first[chosen], second[chosen], nearest[chosen]
 
 
 def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> None:
