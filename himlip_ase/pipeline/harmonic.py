@@ -91,7 +91,9 @@ def dft_well(labels: LabelFolder, name: str = DOUBLE_WELL) -> tuple[np.ndarray, 
     return pattern, fit_well(amplitudes, energies, slopes)
 
 
-def model_well(model: Potential, crystal: Atoms, pattern: np.ndarray, largest: float, points: int = 81) -> Well:
+def model_well(
+    model: Potential, crystal: Atoms, pattern: np.ndarray, largest: float, points: int = 81
+) -> Well:
     """The well of a potential along `pattern`, on a fine scan from 0 to `largest` Å."""
     from himlip_ase.potential.evaluate import evaluate
 
