@@ -23,7 +23,13 @@ def finetune(
         list[Path] | None, typer.Option("--hessian", help="Prefix of QE dyn files, or a phonopy YAML file.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("finetune"),
-    base: Annotated[str | None, typer.Option("--base", help="Model to start from: a name or a path.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help="Model to start from: a name, a path, mace:PATH or mace:NAME."),
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Let MACE download the --base that it knows by name.")
+    ] = False,
     sets: Annotated[
         str | None, typer.Option("--sets", help="Train on these sets only, e.g. rattle040,cells16.")
     ] = None,
@@ -84,6 +90,8 @@ def finetune(
         raise InputError(
             "nothing to train on: give --labels and --hessian, e.g. --labels labels/ --hessian harmonic/dyn"
         )
+    if download:
+        fetch_base(base)
     if closed_form not in (None, *CLOSED_FORM):
         raise InputError(f"--closed-form is {closed_form!r}; choose {', '.join(CLOSED_FORM)}")
     flags: dict[str, Any] = {
@@ -119,6 +127,8 @@ def finetune(
                 validation_hessians=[read_hessian(path) for path in validation_hessian or []],
                 replay=read_labels(replay) if replay else (),
             )  # fmt: skip
+        if base is not None:
+            _tell([f"{name}: {result.report[name]}" for name in ("base", "licence") if name in result.report])
         _tell(result.report["summary"])
         start = result.model
     if plots:
@@ -131,6 +141,17 @@ def finetune(
         )  # fmt: skip
         _tell(after.report["summary"])
         typer.echo(f"with its closed-form head: {out / 'closed_form' / 'model.safetensors'}")
+
+
+def fetch_base(base: str | None) -> None:
+    """Download a base of MACE's, which the user asked for."""
+    from himlip_ase.errors import InputError
+    from himlip_ase.potential.checkpoint import MACE_PREFIX
+    from himlip_ase.potential.mace_files import download_mace
+
+    if base is None or not base.startswith(MACE_PREFIX):
+        raise InputError(f"--download is for a --base of MACE's, e.g. --base {MACE_PREFIX}medium-omat-0")
+    typer.echo(f"{base} lies at {download_mace(base.removeprefix(MACE_PREFIX))}")
 
 
 def _tell(lines: list[str]) -> None:

@@ -16,7 +16,7 @@ from himlip_ase.hint.losses import LossWeights
 from himlip_ase.hint.products import HessianProducts
 from himlip_ase.hint.projections import ProbeKind, draw_probes, project
 from himlip_ase.potential.graph import Graph, build_graph, concatenate
-from himlip_ase.potential.network import HiMLIP
+from himlip_ase.potential.interface import Potential
 
 
 @dataclass
@@ -68,7 +68,7 @@ class FrameStore:
     Parameters
     ----------
     frames : sequence of LabelledFrame
-    model : HiMLIP
+    model : Potential
         Gives elements and cutoff.
     weights : LossWeights
         Its `force_scale` softens hot atoms.
@@ -78,7 +78,7 @@ class FrameStore:
     def __init__(
         self,
         frames: Sequence[LabelledFrame],
-        model: HiMLIP,
+        model: Potential,
         weights: LossWeights,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -91,7 +91,9 @@ class FrameStore:
         return len(self.frames)
 
     @staticmethod
-    def _item(frame: LabelledFrame, model: HiMLIP, weights: LossWeights, device: torch.device | str) -> Batch:
+    def _item(
+        frame: LabelledFrame, model: Potential, weights: LossWeights, device: torch.device | str
+    ) -> Batch:
         graph = build_graph(frame.atoms, model.elements, model.cutoff, device=device)
         graph = replace(graph, volumes=torch.nan_to_num(graph.volumes, nan=1.0))
         n = len(frame.atoms)
@@ -175,7 +177,7 @@ class HessianItem:
 
     @classmethod
     def of(
-        cls, label: HessianLabel | HessianProducts, model: HiMLIP, device: torch.device | str = "cpu"
+        cls, label: HessianLabel | HessianProducts, model: Potential, device: torch.device | str = "cpu"
     ) -> HessianItem:
         """Build the graph of a label."""
         graph = build_graph(label.atoms, model.elements, model.cutoff, device=device)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from himlip_ase.errors import InputError
 from himlip_ase.files import FolderLock
 from himlip_ase.hint.calibration import calibration, errors_and_deviations
 from himlip_ase.hint.closed_form import ClosedFormResult, ClosedFormSettings, calibrate, fit_closed_form
@@ -83,6 +84,11 @@ def finetune_closed_form(
     with FolderLock(path) if path is not None else nullcontext():
         check_folder(path, False, overwrite)
         model, origin = start_model(training, hessians, base, network, settings)
+        if not isinstance(model, HiMLIP):
+            raise InputError(
+                "the closed form fits the head of a Hi-MLIP network, and this model has none; "
+                "leave --closed-form out"
+            )
         fit = fit_closed_form(model, training, hessians, closed_form)
         posterior = calibrate(fit, held_out) if held_out else fit.posterior
         errors = {

@@ -17,7 +17,7 @@ from himlip_ase.hint.losses import LossWeights
 from himlip_ase.hint.peer_metrics import HormErrors
 from himlip_ase.hint.products import HessianProducts
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
-from himlip_ase.potential.network import HiMLIP
+from himlip_ase.potential.interface import Potential
 
 DRAWN = ("pairs", "elements")
 """Fields for parity plots, which are not written as JSON."""
@@ -82,7 +82,7 @@ class LabelErrors:
 
 
 def evaluate_labels(
-    model: HiMLIP,
+    model: Potential,
     frames: Iterable[LabelledFrame],
     hessians: Iterable[HessianLabel] = (),
     batch_size: int = 16,
@@ -92,7 +92,7 @@ def evaluate_labels(
 
     Parameters
     ----------
-    model : HiMLIP
+    model : Potential
     frames : iterable of LabelledFrame
         Grouped by their `set`; read once, a batch at a time.
     hessians : iterable of HessianLabel
@@ -179,7 +179,7 @@ def _fresh(name: str, taken: dict[str, Any]) -> str:
     return result
 
 
-def _add_frames(model: HiMLIP, frames: Sequence[LabelledFrame], sets: dict[str, _RunningSet]) -> None:
+def _add_frames(model: Potential, frames: Sequence[LabelledFrame], sets: dict[str, _RunningSet]) -> None:
     frames = [frame for frame in frames if frame.evaluated]
     if not frames:
         return
@@ -204,7 +204,7 @@ def _add_frames(model: HiMLIP, frames: Sequence[LabelledFrame], sets: dict[str, 
             own.add("stress", stresses[k].detach().cpu().numpy(), wanted)
 
 
-def _add_products(model: HiMLIP, label: HessianProducts, own: _RunningSet) -> None:
+def _add_products(model: Potential, label: HessianProducts, own: _RunningSet) -> None:
     item = HessianItem.of(label, model, next(model.parameters()).device)
     assert item.vectors is not None and item.products is not None
     lengths = torch.linalg.vector_norm(item.vectors, dim=(1, 2), keepdim=True)

@@ -31,6 +31,7 @@ from himlip_ase.hint.progress import Progress
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.state import write_history
 from himlip_ase.hint.training import Trainer
+from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig, element_union
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class FinetuneResult:
 
     Attributes
     ----------
-    model : HiMLIP
+    model : Potential
         With its best averaged weights.
     report : dict
         Labels, settings, errors per set, costs; what ``report.json`` holds.
@@ -54,7 +55,7 @@ class FinetuneResult:
         History of the training.
     """
 
-    model: HiMLIP
+    model: Potential
     report: dict[str, Any]
     progress: Progress
 
@@ -62,7 +63,7 @@ class FinetuneResult:
 def finetune(
     labels: Sequence[LabelledFrame],
     hessians: Sequence[HessianLabel] = (),
-    base: HiMLIP | str | os.PathLike | None = None,
+    base: Potential | str | os.PathLike | None = None,
     settings: TrainingSettings | None = None,
     folder: str | os.PathLike | None = None,
     validation: Sequence[LabelledFrame] | None = None,
@@ -82,8 +83,8 @@ def finetune(
         Any of energy, forces, stress and Hessian on each; see :func:`himlip_ase.hint.labels.read_labels`.
     hessians : sequence of HessianLabel
         Further Hessians, e.g. of :func:`himlip_ase.hint.labels.read_hessian`.
-    base : HiMLIP or name or path, optional
-        Model to start from. None: from scratch.
+    base : Potential or name or path, optional
+        Model to start from; ``mace:PATH`` or ``mace:NAME`` for one of MACE. None: from scratch.
     settings : TrainingSettings, optional
     folder : path, optional
         Receives ``model.safetensors`` and its card, ``report.json``, ``history.csv`` and ``state/``.
@@ -210,44 +211,47 @@ def _without_duplicates(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:
 def start_model(
     frames: Sequence[LabelledFrame],
     hessians: Sequence[HessianLabel],
-    base: HiMLIP | str | os.PathLike | None,
+    base: Potential | str | os.PathLike | None,
     network: HiMLIPConfig | None,
     settings: TrainingSettings,
-) -> tuple[HiMLIP, str]:
+) -> tuple[Potential, str]:
     """The model that training starts from, with the elements' energies fitted, and where it came from."""
     structures = [f.atoms for f in frames] + [h.atoms for h in hessians]
+    model: Potential
+    fresh = None
     if base is None:
         elements = element_union([a.get_chemical_symbols() for a in structures])
-        model = HiMLIP(network or HiMLIPConfig(elements=elements), seed=settings.seed)
+        model = fresh = HiMLIP(network or HiMLIPConfig(elements=elements), seed=settings.seed)
         origin = "from scratch"
     elif isinstance(base, torch.nn.Module):
         model, origin = base, "a model in memory"
     else:
         from himlip_ase.potential.checkpoint import load_model
 
-        model, origin = load_model(base), Path(base).name
+        model = load_model(base)
+        origin = ", ".join([Path(base).name, *filter(None, [model.provenance.get("origin")])])
     model = model.to(device="cpu", dtype=torch.float64)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     if frames:
         store = FrameStore(frames, model, settings.loss)
-        if base is None:
+        if fresh is not None:
             rng = np.random.default_rng(settings.seed)
             some = rng.permutation(len(frames))[:STANDARDISE_FRAMES].tolist()
-            model.standardise(store.batch(some).graph)
-        fit_references(model, store, scale=base is None)
+            fresh.standardise(store.batch(some).graph)
+        fit_references(model, store, scale=fresh is not None)
     return model, origin
 
 
 @torch.no_grad()
-def fit_references(model: HiMLIP, store: FrameStore, scale: bool = False, ridge: float = 1e-8) -> None:
+def fit_references(model: Potential, store: FrameStore, scale: bool = False, ridge: float = 1e-8) -> None:
     """Fit the energy that each element adds, by least squares on what the model misses.
 
     One crystal alone fixes only the sum over its atoms: the solution of least norm shares it out.
 
     Parameters
     ----------
-    model : HiMLIP
+    model : Potential
         `energy_shift` is changed in place, and with `scale` also `energy_scale`.
     store : FrameStore
     scale : bool
@@ -335,6 +339,7 @@ def _report(
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "base": origin,
+        **trainer.model.provenance,
         "elements": list(trainer.model.elements),
         "parameters": sum(p.numel() for p in trainer.parameters.values()),
         "labels": {
@@ -370,7 +375,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def save_run(path: Path, model: HiMLIP, report: dict[str, Any]) -> None:
+def save_run(path: Path, model: Potential, report: dict[str, Any]) -> None:
     """Write the model with its card, and the report."""
     from himlip_ase.potential.checkpoint import save_model
 

@@ -13,7 +13,7 @@ from himlip_ase.hint.labels import HessianLabel
 from himlip_ase.hint.modes import ModeErrors, internal_eigenvalues, internal_modes, mode_errors
 from himlip_ase.hint.peer_metrics import PhonopyErrors, phonopy_errors
 from himlip_ase.potential.derivatives import hessian
-from himlip_ase.potential.network import HiMLIP
+from himlip_ase.potential.interface import Potential
 from himlip_ase.units import signed_frequencies_cm
 
 KEPT_ELEMENTS = 2000
@@ -97,12 +97,12 @@ def means(errors: Sequence[HessianErrors]) -> dict[str, Mean]:
     return {name: Mean.of(found) for name, found in values.items()}
 
 
-def hessian_errors(model: HiMLIP, label: HessianLabel) -> HessianErrors:
+def hessian_errors(model: Potential, label: HessianLabel) -> HessianErrors:
     """Errors of the potential's Hessian against a label, and of the frequencies if the label is a crystal's.
 
     Parameters
     ----------
-    model : HiMLIP
+    model : Potential
     label : HessianLabel
 
     Returns

@@ -18,7 +18,7 @@ from himlip_ase.hint.plots import parity_figure, plot_losses
 from himlip_ase.hint.progress import Progress
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.state import read_history
-from himlip_ase.potential.network import HiMLIP
+from himlip_ase.potential.interface import Potential
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ def save_figure(figure: Figure, path: Path, overwrite: bool = True) -> None:
 
 
 def write_figures(
-    model: HiMLIP,
+    model: Potential,
     frames: Sequence[LabelledFrame],
     hessians: Sequence[HessianLabel],
     folder: str | os.PathLike,

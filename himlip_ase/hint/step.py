@@ -20,7 +20,7 @@ from himlip_ase.hint.batches import Batch
 from himlip_ase.hint.losses import energy_loss, forces_loss, stress_loss
 from himlip_ase.potential.derivatives import Derivatives, energy_forces_stress, hessian_vector_product
 from himlip_ase.potential.graph import Graph, concatenate
-from himlip_ase.potential.network import HiMLIP
+from himlip_ase.potential.interface import Potential
 
 DISPLACEMENT_ANGSTROM = 1e-6
 """Largest component of a displacement of an atom: where curvature and rounding disturb equally little."""
@@ -75,17 +75,17 @@ class StepValues:
     products: list[Tensor]
 
 
-Evaluate = Callable[[HiMLIP, Sequence[Graph], Sequence[Probe], bool], StepValues]
+Evaluate = Callable[[Potential, Sequence[Graph], Sequence[Probe], bool], StepValues]
 
 
 def by_difference(
-    model: HiMLIP, frames: Sequence[Graph], probes: Sequence[Probe], stress: bool = True
+    model: Potential, frames: Sequence[Graph], probes: Sequence[Probe], stress: bool = True
 ) -> StepValues:
     """Evaluate frames and probes together, products as differences of forces.
 
     Parameters
     ----------
-    model : HiMLIP
+    model : Potential
     frames : sequence of Graph
         One structure each; one that a probe is at is not evaluated a second time.
     probes : sequence of Probe
@@ -127,7 +127,7 @@ def by_difference(
 
 
 def by_differentiation(
-    model: HiMLIP, frames: Sequence[Graph], probes: Sequence[Probe], stress: bool = True
+    model: Potential, frames: Sequence[Graph], probes: Sequence[Probe], stress: bool = True
 ) -> StepValues:
     """As `by_difference`, but one after the other, and products by automatic differentiation."""
     found = None

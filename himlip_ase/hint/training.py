@@ -22,7 +22,7 @@ from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.state import read_state, write_history, write_state
 from himlip_ase.hint.step import EVALUATE, FRAME_LOSSES, Probe, batch_losses, passes
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
-from himlip_ase.potential.network import HiMLIP
+from himlip_ase.potential.interface import Potential
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Trainer:
 
     Parameters
     ----------
-    model : HiMLIP
+    model : Potential
         Any module with `elements`, `cutoff` and ``forward(graph, strain)``; float64.
     training, validation : sequence of LabelledFrame
         `validation` may be empty: then the last weights are returned instead of the best.
@@ -63,7 +63,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: HiMLIP,
+        model: Potential,
         training: Sequence[LabelledFrame],
         hessians: Sequence[HessianLabel | HessianProducts],
         settings: TrainingSettings,

@@ -37,6 +37,8 @@ class UncertainCalculator(HiMLIPCalculator):
     >>> calc.uncertainty(atoms).forces  # doctest: +SKIP
     """
 
+    model: HiMLIP
+
     def __init__(
         self,
         model: str | os.PathLike | HiMLIP,
@@ -44,6 +46,8 @@ class UncertainCalculator(HiMLIPCalculator):
         **options: Any,
     ) -> None:
         super().__init__(model, **options)
+        if not isinstance(self.model, HiMLIP):
+            raise InputError("uncertainties are those of a closed-form head, which only Hi-MLIPs have")
         if posterior is None:
             if isinstance(model, HiMLIP):
                 raise InputError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -120,9 +120,11 @@ class MACEPotential(Potential):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Architecture, origin and licence."""
-        origin = self.config.origin
-        return {"architecture": "MACE", "origin": origin, "licence": origin.get("licence", "unknown")}
+        """Architecture, origin and licence of the weights that training began with."""
+        known = {"name": "a model in memory", "licence": "unknown"} | self.config.origin
+        parts = [f"{key} {known[key]}" for key in ("file", "sha256") if key in known]
+        origin = ", ".join([f"MACE {known['name']}", *parts])
+        return {"architecture": "MACE", "origin": origin, "licence": known["licence"]}
 
     def forward(self, graph: Graph, strain: Tensor | None = None) -> Tensor:
         """Energy of each structure, (B,) in eV; see `Potential.forward`."""
@@ -172,12 +174,6 @@ def _again(config: MACEConfig, tensors: dict[str, Tensor], fixed: list[str]) -> 
     potential.load_state_dict(tensors)
     for name in fixed:
         potential.get_parameter(name).requires_grad_(False)
-    return potential
-
-
-def with_origin(potential: MACEPotential, **known: Any) -> MACEPotential:
-    """Add to what is known of the weights, in place; returns the potential."""
-    potential.config = replace(potential.config, origin=potential.config.origin | known)
     return potential
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from himlip_ase.errors import InputError
-from himlip_ase.potential.inert_pickle import Record
 from himlip_ase.potential.mace_library import import_mace
+from himlip_ase.potential.module_records import Record
 
 _IRREPS = ("hidden_irreps", "MLP_irreps", "edge_irreps")
 _REFUSED = {
@@ -28,7 +28,7 @@ def arguments_of(module: Any) -> dict[str, Any]:
     Parameters
     ----------
     module : Module or Record
-        A MACE in memory, or the record of one (`himlip_ase.potential.inert_pickle`).
+        A MACE in memory, or the record of one (`himlip_ase.potential.module_records`).
 
     Returns
     -------

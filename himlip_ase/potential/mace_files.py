@@ -1,8 +1,8 @@
 """MACE's own files: where they lie, what they may be used for, and their weights without running them.
 
 MACE saves whole modules as pickles, which run code when they are opened in the usual way. Here they are read
-as data (`himlip_ase.potential.inert_pickle`), MACE's constructor builds the network anew from the description
-found there, and the weights are copied into it. Saved again, it is a safetensors file like all models here.
+as data (`himlip_ase.potential.module_records`), MACE's constructor builds the network anew from what they say
+of its shape, and the weights are copied into it. Saved again, it is a safetensors file like all models here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import sha256_file
-from himlip_ase.potential.inert_pickle import read_records, tensors_of
 from himlip_ase.potential.mace import MACEPotential
 from himlip_ase.potential.mace_library import import_mace
+from himlip_ase.potential.module_records import read_records, tensors_of
 
 NAMES_IN_MACE_FILES = (
     "mace.", "e3nn.", "torch.nn.", "torch.fx.", "opt_einsum_fx.", "numpy.", "builtins.slice",
