@@ -23,7 +23,7 @@ EPILOG = (
 
 def _from_files(dyn: list[Path], label: list[str], sum_rule: bool) -> dict[str, ForceConstants]:
     from himlip_ase.errors import InputError
-    from himlip_ase.phonons.phonopy_io import read_phonopy_params
+    from himlip_ase.phonons.phonopy_files import is_phonopy_file, read_force_constants
     from himlip_ase.phonons.qe import read_dyn
 
     if label and len(label) != len(dyn):
@@ -33,8 +33,7 @@ def _from_files(dyn: list[Path], label: list[str], sum_rule: bool) -> dict[str, 
         raise InputError(f"the labels {names} repeat; give each set its own --label")
     sets = {}
     for name, path in zip(names, dyn, strict=True):
-        yaml = path.suffix in {".yaml", ".yml"}
-        fc = read_phonopy_params(path) if yaml else read_dyn(path).force_constants()
+        fc = read_force_constants(path) if is_phonopy_file(path) else read_dyn(path).force_constants()
         logger.info("%s: sum rule violated by %.3g eV/Å²", name, fc.acoustic_sum_rule_violation())
         sets[name] = fc.with_acoustic_sum_rule() if sum_rule else fc
     return sets

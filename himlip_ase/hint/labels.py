@@ -253,11 +253,30 @@ def _read_pw_output(path: Path) -> Atoms:
     return atoms
 
 
+def _phonopy_frames(path: Path) -> list[LabelledFrame]:
+    from himlip_ase.phonons.phonopy_files import read_displaced_supercells
+
+    name = path.absolute().parent.name
+    frames = []
+    for k, (atoms, energy, forces) in enumerate(read_displaced_supercells(path)):
+        bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+        frames.append(LabelledFrame(bare, energy, forces, set=name, source=f"{path}#{k}"))
+    return frames
+
+
 def _frames_of_file(path: Path) -> list[LabelledFrame]:
+    from himlip_ase.phonons.phonopy_files import is_phonopy_file
+
+    if is_phonopy_file(path):
+        return _phonopy_frames(path)
     if path.suffix in STORES:
         from himlip_ase.hint.label_store import LabelStore
 
         return list(LabelStore(path))
+    if path.suffix == ".lmdb":
+        from himlip_ase.hint.horm import HormStore
+
+        return list(HormStore(path))
     if path.suffix == ".out":
         folder = path.parent
         name = folder.parent.name if folder.name.isdigit() else folder.name
@@ -293,9 +312,9 @@ def read_labels(
     Parameters
     ----------
     paths : path or sequence of paths
-        Files that ASE reads (extxyz foremost), HDF5 files of `write_labels`, Quantum ESPRESSO outputs
-        ``pw.out``, or folders: their
-        ``.extxyz``, ``.xyz``, ``.traj`` and ``.db`` files, or if there are none, every ``pw.out`` below them
+        Files that ASE reads (extxyz foremost), HDF5 files of `write_labels`, HORM's ``.lmdb``, Quantum
+        ESPRESSO outputs ``pw.out``, the displaced supercells of phonopy's FORCE_SETS or YAML files, or
+        folders: their ``.extxyz``, ``.xyz``, ``.traj`` and ``.db`` files, or if there are none, every ``pw.out`` below them
         (unfinished and unconverged runs are left out with a warning).
     sets : sequence of str, optional
         Keep these sets only (``info["set"]``, else the name of the file or folder).
@@ -348,35 +367,38 @@ def read_labels(
 
 
 def read_hessian(path: PathLike, symmetrize: bool = True, weight: float = 1.0) -> HessianLabel:
-    """Read the Hessian of a crystal.
+    """Read a Hessian.
 
     Parameters
     ----------
     path : path
-        Prefix of Quantum ESPRESSO dyn files (``harmonic/dyn``), its ``dyn0``, a folder that holds them, or a
-        phonopy YAML file with force constants or displacements and forces.
+        Prefix of Quantum ESPRESSO dyn files (``harmonic/dyn``), its ``dyn0``, a folder that holds them; a
+        file of phonopy: YAML with force constants or with displacements and forces, FORCE_SETS,
+        FORCE_CONSTANTS, ``force_constants.hdf5`` (see :mod:`himlip_ase.phonons.phonopy_files`); or what ``himlip hessian``
+        wrote (``.npz``, ``.h5``).
     symmetrize : bool
-        Impose index symmetry and the acoustic sum rule (the potential obeys both).
+        Impose index symmetry and the acoustic sum rule on a crystal's (the potential obeys both).
     weight : float
         Relative weight among several Hessians.
 
     Returns
     -------
     HessianLabel
-        On the supercell that the q-grid or the phonopy file defines.
+        On the supercell that the q-grid or phonopy's files define.
 
     Raises
     ------
     InputError
         Nothing of the kind at `path`, or a Hessian that fails :func:`himlip_ase.hint.checks.check_hessian`.
     """
-    path = Path(path)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-        from himlip_ase.phonons.phonopy_io import read_phonopy_params
+    from himlip_ase.phonons.phonopy_files import is_phonopy_file, read_force_constants
 
-        force_constants = read_phonopy_params(path)
+    path = Path(path)
+    name = f"{path.absolute().parent.name}/{path.name}"
+    if is_phonopy_file(path):
+        label = HessianLabel.from_force_constants(read_force_constants(path), name, symmetrize, weight)
+    elif path.suffix in (*STORES, ".npz"):
+        label = _stored_hessian(path, name, weight)
     else:
         from himlip_ase.phonons.qe import read_dyn
 
@@ -387,8 +409,24 @@ def read_hessian(path: PathLike, symmetrize: bool = True, weight: float = 1.0) -
                     f"{path}: {len(found)} files *dyn0 in the folder; name the prefix, e.g. {path}/dyn"
                 )
             path = found[0]
-        force_constants = read_dyn(path).force_constants()
-    name = f"{path.absolute().parent.name}/{path.name}"
-    label = HessianLabel.from_force_constants(force_constants, name, symmetrize, weight)
+            name = f"{path.absolute().parent.name}/{path.name}"
+        constants = read_dyn(path).force_constants()
+        label = HessianLabel.from_force_constants(constants, name, symmetrize, weight)
     logger.info("Hessian %s: %d atoms, %s", path, len(label.atoms), label.atoms.get_chemical_formula())
     return label
+
+
+def _stored_hessian(path: Path, name: str, weight: float) -> HessianLabel:
+    from himlip_ase.hessian_file import read_hessian as read_stored
+    from himlip_ase.hint.checks import check_hessian
+
+    stored = read_stored(path)
+    n = len(stored.atoms)
+    if not np.array_equal(np.sort(stored.indices), np.arange(n)):
+        raise InputError(
+            f"{path} holds the rows of {len(stored.indices)} of {n} atoms; a label needs all of them "
+            "(himlip hessian without --indices)"
+        )
+    matrix = stored.hessian[np.argsort(stored.indices)]
+    check_hessian(stored.atoms, matrix, name)
+    return HessianLabel(stored.atoms, matrix, name, weight)

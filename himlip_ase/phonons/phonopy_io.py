@@ -32,11 +32,22 @@ def to_phonopy_atoms(atoms: Atoms) -> PhonopyAtoms:
     )
 
 
-def from_phonopy_atoms(atoms: Any) -> Atoms:
-    """ASE structure of a `PhonopyAtoms`: Å, amu."""
+def from_phonopy_atoms(atoms: Any, length: float = 1.0) -> Atoms:
+    """ASE structure of a `PhonopyAtoms`, whose unit of length is `length` Å; amu."""
     return Atoms(
-        atoms.symbols, cell=atoms.cell, scaled_positions=atoms.scaled_positions, pbc=True, masses=atoms.masses
+        atoms.symbols,
+        cell=np.asarray(atoms.cell) * length,
+        scaled_positions=atoms.scaled_positions,
+        pbc=True,
+        masses=atoms.masses,
     )
+
+
+def physical_units(ph: Phonopy) -> Any:
+    """Units of a `Phonopy` object: ``distance_to_A``, ``force_to_eVperA``, ``energy_to_eV``."""
+    from phonopy.physical_units import get_calculator_physical_units
+
+    return get_calculator_physical_units(ph.calculator)
 
 
 def setup_phonopy(
@@ -83,33 +94,31 @@ def from_phonopy(ph: Phonopy) -> ForceConstants:
     Parameters
     ----------
     ph : Phonopy
-        With force constants (full or compact), a diagonal supercell of its primitive cell, in eV and Å.
+        With force constants (full or compact), a diagonal supercell of its primitive cell, in the units of
+        its ``calculator``.
 
     Raises
     ------
     InputError
-        No force constants, other units, or a supercell that is not diagonal in the primitive cell.
+        No force constants, or a supercell that is not diagonal in the primitive cell.
     """
     if ph.force_constants is None:
         raise InputError(
             "this Phonopy object holds no force constants; call ph.produce_force_constants() first"
         )
-    if ph.calculator is not None and ph.calculator not in {"vasp", "aims", "castep", "fleur", "lammps"}:
-        raise InputError(
-            f"this Phonopy object is in the units of {ph.calculator!r}; reload it with phonopy.load(..., "
-            "calculator=None) after converting to eV and Å"
-        )
-    primitive = from_phonopy_atoms(ph.primitive)
+    units = physical_units(ph)
+    length = units.distance_to_A
+    primitive = from_phonopy_atoms(ph.primitive, length)
     # phonopy wraps the primitive cell's atoms; the rows of the force constants are those of the supercell's
-    primitive.positions = np.asarray(ph.supercell.positions)[ph.primitive.p2s_map]
-    matrix = np.asarray(ph.supercell.cell) @ np.linalg.inv(np.asarray(primitive.cell))
+    primitive.positions = np.asarray(ph.supercell.positions)[ph.primitive.p2s_map] * length
+    matrix = np.asarray(ph.supercell.cell) * length @ np.linalg.inv(np.asarray(primitive.cell))
     dims = np.rint(np.diag(matrix)).astype(int)
     if dims.min() < 1 or np.abs(matrix - np.diag(dims)).max() > 1e-4:
         raise InputError(
             "the supercell is not diagonal in the primitive cell; its matrix is "
             f"{np.round(matrix, 3).tolist()}. Set phonopy up with primitive_matrix='P' on the primitive cell"
         )
-    constants = np.asarray(ph.force_constants)
+    constants = np.asarray(ph.force_constants) * (units.force_to_eVperA / length)
     if constants.shape[0] == constants.shape[1] and constants.shape[0] != len(primitive):
         constants = constants[ph.primitive.p2s_map]
     # phonopy's supercell is matched by position, so that objects set up in another way keep their pairs
@@ -160,18 +169,3 @@ def write_phonopy_params(fc: ForceConstants, path: str | os.PathLike, overwrite:
     with atomic_write(path, overwrite=overwrite) as stream:
         stream.write(text)
     return path
-
-
-def read_phonopy_params(path: str | os.PathLike) -> ForceConstants:
-    """Force constants from a ``phonopy_params.yaml`` (with force constants, or with forces)."""
-    import phonopy
-
-    if not Path(path).exists():
-        raise InputError(f"{path} does not exist; give the phonopy_params.yaml of a finished calculation")
-    try:
-        return from_phonopy(phonopy.load(path, primitive_matrix="P", log_level=0))
-    except Exception as first:
-        try:
-            return from_phonopy(phonopy.load(path, log_level=0))
-        except Exception as second:
-            raise InputError(f"{path} gives no force constants of a diagonal supercell: {second}") from first

@@ -269,3 +269,42 @@ def test_duplicates_within_and_between_sets(crystal: Atoms) -> None:
     check_separate(frames[:2], frames[2:])
     with pytest.raises(InputError, match="1 frames are in both"):
         check_separate(frames, [copy])
+
+
+# -- phonopy ------------------------------------------------------------------------------------------------
+
+
+def test_phonopy_forces_are_frames_and_a_hessian(tmp_path: Path) -> None:
+    """FORCE_SETS: the frames give the forces, the Hessian is that of the same potential."""
+    import phonopy
+    from phonopy.file_IO import write_FORCE_SETS
+
+    from himlip_ase.phonons.phonopy_io import from_phonopy_atoms, to_phonopy_atoms
+
+    cell = bulk("NaCl", "rocksalt", a=5.2, cubic=True)
+    phonon = phonopy.Phonopy(to_phonopy_atoms(cell), [2, 1, 1], primitive_matrix="P")
+    phonon.generate_displacements(distance=0.01)
+    phonon.forces = [toy_labels(from_phonopy_atoms(c))[1] for c in phonon.supercells_with_displacements]
+    folder = tmp_path / "nacl"
+    folder.mkdir()
+    phonon.save(folder / "phonopy_disp.yaml", settings={"force_sets": False})
+    write_FORCE_SETS(phonon.dataset, filename=folder / "FORCE_SETS")
+    frames = read_labels(folder / "FORCE_SETS")
+    assert [f.set for f in frames] == ["nacl", "nacl"] and frames[0].energy is None
+    for frame in frames:
+        assert np.abs(frame.forces - toy_labels(frame.atoms)[1]).max() < 1e-6
+    label = read_hessian(folder / "FORCE_SETS")
+    assert np.abs(label.matrix - toy_hessian(label.atoms)).max() < 1e-3 * np.abs(label.matrix).max()
+    assert label.force_constants is not None
+
+
+def test_a_hessian_of_himlip_hessian_is_a_label(tmp_path: Path) -> None:
+    from himlip_ase.hessian_file import StoredHessian, write_hessian
+
+    atoms = bulk("Cu", "fcc", a=3.7, cubic=True).repeat((2, 1, 1))
+    matrix = toy_hessian(atoms)
+    write_hessian(tmp_path / "h.npz", StoredHessian(atoms, matrix, np.arange(8)))
+    assert np.array_equal(read_hessian(tmp_path / "h.npz").matrix, matrix)
+    write_hessian(tmp_path / "rows.h5", StoredHessian(atoms, matrix[:3], np.arange(3)))
+    with pytest.raises(InputError, match="rows of 3 of 8 atoms"):
+        read_hessian(tmp_path / "rows.h5")

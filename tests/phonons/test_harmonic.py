@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.phonons.harmonic import harmonic_force_constants
-from himlip_ase.phonons.phonopy_io import read_phonopy_params
+from himlip_ase.phonons.phonopy_files import read_force_constants
 from himlip_ase.phonons.qe import read_dyn, write_dyn
 
 from .springs import zincblende
@@ -126,7 +126,7 @@ def test_command_plots_files(app, tmp_path):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "lowest frequency" in done.output
-    heavy = read_phonopy_params(tmp_path / "out" / "phonopy_params.yaml")
+    heavy = read_force_constants(tmp_path / "out" / "phonopy_params.yaml")
     assert heavy.primitive.get_masses()[0] == pytest.approx(20)
     expected = fc.with_masses({"B": 20.0}).dynamical_matrices().frequencies()
     assert np.abs(read_dyn(tmp_path / "out" / "dyn").frequencies() - expected).max() < 0.01
