@@ -1,0 +1,84 @@
+"""A small MACE with arbitrary weights, made by MACE's own constructor, as a user's would be."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from himlip_ase.potential.mace import MACEPotential
+from himlip_ase.potential.mace_library import import_mace
+
+needs_mace = [
+    pytest.mark.peer,
+    pytest.mark.skipif(importlib.util.find_spec("mace") is None, reason="needs mace-torch"),
+]
+CUTOFF = 3.5
+
+
+@cache
+def mace_module(kind: str = "ScaleShiftMACE", dtype: torch.dtype = torch.float64, heads: int = 1) -> Any:
+    """Two layers, 16x0e + 16x1o, l ≤ 2; the weights are large enough for forces of eV/Å."""
+    modules, o3 = import_mace("mace.modules"), import_mace("e3nn.o3")
+    scaled = {
+        "atomic_inter_scale": [30.0] * heads if heads > 1 else 30.0,
+        "atomic_inter_shift": [0.2] * heads if heads > 1 else 0.2,
+    }
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(0)
+            return getattr(modules, kind)(
+                r_max=CUTOFF,
+                num_bessel=6,
+                num_polynomial_cutoff=5,
+                max_ell=2,
+                interaction_cls=modules.interaction_classes["RealAgnosticResidualInteractionBlock"],
+                interaction_cls_first=modules.interaction_classes["RealAgnosticInteractionBlock"],
+                num_interactions=2,
+                num_elements=2,
+                hidden_irreps=o3.Irreps("16x0e + 16x1o"),
+                MLP_irreps=o3.Irreps("16x0e"),
+                gate=torch.nn.functional.silu,
+                atomic_energies=np.array([[-1.0, -5.0], [-2.0, -7.0]][:heads]).squeeze(),
+                avg_num_neighbors=np.float64(10.0),
+                atomic_numbers=[1, 16],
+                correlation=2,
+                heads=["Default", "other"][:heads],
+                **(scaled if kind == "ScaleShiftMACE" else {}),
+            )
+    finally:
+        torch.set_default_dtype(before)
+
+
+@cache
+def mace_potential() -> MACEPotential:
+    """The same, as a potential."""
+    return MACEPotential.of(mace_module())
+
+
+def mace_calculator(module: Any) -> Any:
+    """MACE's own ASE calculator, which changes torch's default type."""
+    before = torch.get_default_dtype()
+    calculators = import_mace("mace.calculators")
+    try:
+        return calculators.MACECalculator(
+            models=[module], device="cpu", default_dtype="float64", head=module.heads[0]
+        )
+    finally:
+        torch.set_default_dtype(before)
+
+
+def with_calculator(atoms: Atoms, calc: Any) -> Atoms:
+    """A copy with another calculator."""
+    copy = atoms.copy()
+    copy.calc = calc
+    return copy
