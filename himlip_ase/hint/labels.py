@@ -314,8 +314,8 @@ def read_labels(
     paths : path or sequence of paths
         Files that ASE reads (extxyz foremost), HDF5 files of `write_labels`, HORM's ``.lmdb``, Quantum
         ESPRESSO outputs ``pw.out``, the displaced supercells of phonopy's FORCE_SETS or YAML files, or
-        folders: their ``.extxyz``, ``.xyz``, ``.traj`` and ``.db`` files, or if there are none, every ``pw.out`` below them
-        (unfinished and unconverged runs are left out with a warning).
+        folders: their ``.extxyz``, ``.xyz``, ``.traj`` and ``.db`` files, or if there are none, every
+        ``pw.out`` below them (unfinished and unconverged runs are left out with a warning).
     sets : sequence of str, optional
         Keep these sets only (``info["set"]``, else the name of the file or folder).
     weight : float
@@ -374,8 +374,8 @@ def read_hessian(path: PathLike, symmetrize: bool = True, weight: float = 1.0) -
     path : path
         Prefix of Quantum ESPRESSO dyn files (``harmonic/dyn``), its ``dyn0``, a folder that holds them; a
         file of phonopy: YAML with force constants or with displacements and forces, FORCE_SETS,
-        FORCE_CONSTANTS, ``force_constants.hdf5`` (see :mod:`himlip_ase.phonons.phonopy_files`); or what ``himlip hessian``
-        wrote (``.npz``, ``.h5``).
+        FORCE_CONSTANTS, ``force_constants.hdf5`` (see :mod:`himlip_ase.phonons.phonopy_files`); or what
+        ``himlip hessian`` wrote (``.npz``, ``.h5``).
     symmetrize : bool
         Impose index symmetry and the acoustic sum rule on a crystal's (the potential obeys both).
     weight : float
