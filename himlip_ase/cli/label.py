@@ -319,6 +319,9 @@ def collect(
 
 def register(app: typer.Typer) -> None:
     """Add ``himlip label`` to `app`."""
+    from himlip_ase.cli import label_molecules
+
+    label_molecules.register(label)
     app.add_typer(label, name="label")
 
 
