@@ -50,7 +50,7 @@ def read_set(name: str) -> list[LabelledFrame]:
 
 def hessians() -> list[HessianLabel]:
     """Hessians of the hydride data."""
-    return [read_hessian(path) for path in sorted((HYDRIDES / "labels").glob("*/dyn0"))]
+    return [read_hessian(path) for path in sorted((HYDRIDES / "labels").glob("*/harmonic/dyn0"))]
 
 
 def by_system(frames: list[LabelledFrame]) -> list[LabelledFrame]:

@@ -58,13 +58,14 @@ def minkowski_reduced(atoms: Atoms) -> Atoms:
     return copy
 
 
-def cells(count: int, seed: int) -> list[Atoms]:
-    """The first `count` cells of the set."""
+def cells(count: int, seed: int, names: list[str]) -> list[Atoms]:
+    """The first `count` cells of the set, of these prototypes."""
     rng = np.random.default_rng(seed)
     known = {p.name: p for p in prototypes()}
+    shares = np.array([SHARES[name] for name in names])
     found: list[Atoms] = []
     while len(found) < count:
-        name = rng.choice(list(SHARES), p=list(SHARES.values()))
+        name = rng.choice(names, p=shares / shares.sum())
         while True:
             atoms = disordered(known[name], rng)
             if core_seconds(atoms) < MOST_SECONDS and not too_close(atoms):
@@ -81,8 +82,9 @@ def main() -> None:
     parser.add_argument("out")
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=SHARES, default=list(SHARES), metavar="PROTOTYPE")
     arguments = parser.parse_args()
-    write(arguments.out, cells(arguments.count, arguments.seed), format="extxyz")
+    write(arguments.out, cells(arguments.count, arguments.seed, arguments.only), format="extxyz")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import spglib
 from ase import Atoms
 
 from himlip_ase.dft.inputs import QESettings, k_grid_like, k_grid_of_spacing, pw_input
@@ -65,7 +67,9 @@ def single_points(
     k_spacing : float, optional
         Å⁻¹, 2π included; each frame gets a grid of its own (`k_grid_of_spacing`), not `settings.k_grid`.
     nosym : bool
-        Do not look for symmetries: right for disordered cells.
+        Do not look for symmetries: right for disordered cells. Cells that have none are always run so:
+        pw.x would reduce the k-points by the symmetries of the lattice and undo that for the atoms, which
+        can leave more k-points than the grid has.
     generator : mapping, optional
         How the frames were made, for provenance.
 
@@ -84,13 +88,20 @@ def single_points(
                 grid = k_grid_of_spacing(frame, k_spacing)
             elif reference is not None:
                 grid = k_grid_like(reference, settings.k_grid, frame)
-            text = pw_input(frame, settings.with_k_grid(grid), nosym=nosym)
+            text = pw_input(frame, settings.with_k_grid(grid), nosym=nosym or not has_symmetry(frame))
         except InputError as error:
             raise InputError(f"structure {index}: {error}") from error
         notes: dict[str, Any] = {"generator": dict(generator)} if generator else {}
         notes |= {tag: _plain(frame.info[tag]) for tag in TAGS if tag in frame.info}
         jobs.append(SinglePoint(Path(folder) / f"{index:03d}", text, notes))
     return jobs
+
+
+def has_symmetry(atoms: Atoms, symprec: float = 1e-5) -> bool:
+    """Whether a rotation other than the identity maps the crystal onto itself."""
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    found = spglib.get_symmetry(cell, symprec=symprec)
+    return found is not None and len(np.unique(found["rotations"], axis=0)) > 1
 
 
 def run_single_points(

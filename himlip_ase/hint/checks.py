@@ -91,7 +91,7 @@ def _generators(rotations: np.ndarray, translations: np.ndarray) -> list[tuple[n
 
 
 def _decay(atoms: Atoms, matrix: np.ndarray) -> float:
-    """Mean block norm of the nearest fifth of the pairs over that of the farthest fifth, summed over elements.
+    """Mean block norm of the nearest fifth of pairs over that of the farthest fifth, summed over elements.
 
     Pairs are compared within a pair of elements, because the strong ones need not be the near ones (in PdH,
     Pd-H at 2.0 Å couples less than Pd-Pd at 2.9 Å), and only where one image counts. Infinite if there are
@@ -140,7 +140,7 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
     InputError
         Wrong shape, non-finite elements, not symmetric (1 % of the largest element), acoustic sum rule
         violated (10 %), symmetry of the crystal violated (10 %: another order of atoms or another
-        orientation), or far pairs stronger than near ones (another order of atoms).
+        orientation), or, without symmetry, far pairs stronger than near ones (another order of atoms).
     """
     matrix = np.asarray(matrix)
     n = len(atoms)
@@ -163,6 +163,7 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
             f"{name}: acoustic sum rule violated by {deviation:.2%} of the largest element "
             f"(allowed {SUM_RULE_TOLERANCE:.0%}); mass-weighted, incomplete or badly converged?"
         )
+    operations = 1
     if atoms.pbc.all():
         deviation, operations = symmetry_deviation(atoms, matrix)
         if deviation > SYMMETRY_TOLERANCE:
@@ -171,7 +172,8 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
                 f"the largest element (allowed {SYMMETRY_TOLERANCE:.0%}); are the atoms in another order or "
                 "the axes another frame's?"
             )
-    ratio = _decay(atoms, matrix)
+    # A crystal's symmetry has told whether the order is right; its strongest pairs need not be the nearest.
+    ratio = _decay(atoms, matrix) if operations == 1 else np.inf
     if ratio < 1.0:
         raise InputError(
             f"{name}: far pairs couple more strongly than near ones (near/far {ratio:.2f}, must exceed 1); "

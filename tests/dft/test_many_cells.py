@@ -50,6 +50,14 @@ def test_compact_record_keeps_one_input_and_the_tags(fake_pw, tmp_path, aluminiu
     assert record["count"] == 3 and record["frames"] == [] and record["retried"] == []
 
 
+def test_cells_without_symmetry_are_run_without(tmp_path, aluminium, settings) -> None:
+    """pw.x would use the symmetries of the lattice, and can then have more k-points than the grid."""
+    disordered = aluminium.repeat((2, 1, 1))
+    disordered.rattle(0.1, seed=1)
+    points = single_points([aluminium, disordered], tmp_path / "runs", settings, nosym=False)
+    assert ["nosym" in point.text for point in points] == [False, True]
+
+
 def test_density_of_k_points_has_to_be_said_once(tmp_path, aluminium, pseudo) -> None:
     aluminium.write(tmp_path / "al.extxyz")
     common = [

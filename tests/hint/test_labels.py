@@ -217,6 +217,15 @@ def test_wrong_hessians_are_refused_with_the_deviation(hessian_case: tuple[Atoms
         check_hessian(atoms, broken)
 
 
+@pytest.mark.parametrize("name", ["PdH", "CaH6", "YH6", "LaH10"])
+def test_hessians_of_hydrides_are_accepted(name: str) -> None:
+    """In PdH the nearest pairs, Pd-H, couple least; in LaH10 farther pairs couple more than near ones."""
+    label = read_hessian(Path(__file__).parents[2] / "examples" / "hydrides" / "labels" / name / "harmonic")
+    order = np.random.default_rng(0).permutation(len(label.atoms))
+    with pytest.raises(InputError, match="order"):
+        check_hessian(label.atoms, label.matrix[np.ix_(order, range(3), order, range(3))])
+
+
 def test_wrong_atom_order_of_a_molecule_is_refused() -> None:
     """No symmetry is needed: bonded pairs couple more strongly than distant ones."""
     atoms = Atoms("C8", positions=[[2.2 * k, 0.3 * (k % 2), 0] for k in range(8)])
