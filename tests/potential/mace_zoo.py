@@ -23,11 +23,13 @@ CUTOFF = 3.5
 
 
 @cache
-def mace_module(kind: str = "ScaleShiftMACE", dtype: torch.dtype = torch.float64, heads: int = 1) -> Any:
-    """Two layers, 16x0e + 16x1o, l ≤ 2; the weights are large enough for forces of eV/Å."""
+def mace_module(
+    kind: str = "ScaleShiftMACE", dtype: torch.dtype = torch.float64, heads: int = 1, correlation: int = 2
+) -> Any:
+    """Two layers, 16x0e + 16x1o, l ≤ 2; weights large enough that every order of the products counts."""
     modules, o3 = import_mace("mace.modules"), import_mace("e3nn.o3")
     scaled = {
-        "atomic_inter_scale": [30.0] * heads if heads > 1 else 30.0,
+        "atomic_inter_scale": [2.0] * heads if heads > 1 else 2.0,
         "atomic_inter_shift": [0.2] * heads if heads > 1 else 0.2,
     }
     before = torch.get_default_dtype()
@@ -36,7 +38,7 @@ def mace_module(kind: str = "ScaleShiftMACE", dtype: torch.dtype = torch.float64
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(0)
-            return getattr(modules, kind)(
+            module = getattr(modules, kind)(
                 r_max=CUTOFF,
                 num_bessel=6,
                 num_polynomial_cutoff=5,
@@ -51,10 +53,14 @@ def mace_module(kind: str = "ScaleShiftMACE", dtype: torch.dtype = torch.float64
                 atomic_energies=np.array([[-1.0, -5.0], [-2.0, -7.0]][:heads]).squeeze(),
                 avg_num_neighbors=np.float64(10.0),
                 atomic_numbers=[1, 16],
-                correlation=2,
+                correlation=correlation,
                 heads=["Default", "other"][:heads],
                 **(scaled if kind == "ScaleShiftMACE" else {}),
             )
+        with torch.no_grad():
+            for parameter in module.products.parameters():
+                parameter.mul_(4)
+        return module
     finally:
         torch.set_default_dtype(before)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.potential import mace_files
@@ -20,8 +21,9 @@ from tests.potential.zoo import h3s, rattled
 pytestmark = needs_mace
 
 
-def energy(model: Any) -> float:
-    return float(model(build_graph(rattled(h3s()), model.elements, model.cutoff)).detach())
+def energy(model: Any, atoms: Atoms | None = None) -> float:
+    graph = build_graph(atoms or rattled(h3s()), model.elements, model.cutoff)
+    return float(model(graph).detach())
 
 
 @pytest.fixture
@@ -42,16 +44,16 @@ def test_a_file_gives_the_module_that_was_saved(saved: Path) -> None:
 
 def test_single_precision_keeps_its_weights_and_gets_exact_symmetry(tmp_path: Path) -> None:
     """MACE's own conversion leaves coupling constants rounded: the energy then depends on the axes."""
-    module = mace_module(dtype=torch.float32)
+    module = mace_module(dtype=torch.float32, correlation=3)
     torch.save(module, tmp_path / "single.model")
     model = load_model(f"mace:{tmp_path / 'single.model'}")
     peer = mace_calculator(module)
-    atoms = rattled(h3s())
-    assert energy(model) == pytest.approx(peer.get_potential_energy(atoms), rel=1e-6)
-    turned = rattled(h3s())
+    atoms, turned = rattled(h3s()), rattled(h3s())
     turned.rotate(37, (1, 2, 3), rotate_cell=True)
-    graph = build_graph(turned, model.elements, model.cutoff)
-    assert float(model(graph).detach()) == pytest.approx(energy(model), abs=1e-11)
+    theirs = peer.get_potential_energy(atoms)
+    assert energy(model, atoms) == pytest.approx(theirs, rel=1e-6)
+    assert energy(model, turned) == pytest.approx(energy(model, atoms), rel=1e-13)
+    assert abs(peer.get_potential_energy(turned) - theirs) > 1e-10 * abs(theirs), "nothing was gained"
 
 
 def test_a_plain_mace_is_one_of_scale_one(tmp_path: Path) -> None:
