@@ -193,7 +193,7 @@ def _load(network: nn.Module, given: dict[str, Tensor]) -> None:
     """Copy weights into a network that was built for them.
 
     Clebsch-Gordan coefficients of single precision are left as they were built, in double precision: rounded
-    ones make energies depend on the axes by 1e-8 of their size.
+    ones make energies depend on the axes, by up to 1e-8 of their size.
     """
     own = network.state_dict()
     strange = [name for name in given if name not in own]

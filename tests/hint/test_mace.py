@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import pytest
@@ -26,6 +27,7 @@ from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.potential.mace import MACEPotential
 from tests.hint.toy import rattled, toy_frame, toy_label
 from tests.potential.mace_zoo import mace_module, mace_potential, needs_mace
+from tests.potential.zoo import h3s
 
 pytestmark = needs_mace
 
@@ -100,6 +102,19 @@ def test_resumed_training_is_the_unbroken_one_to_the_bit(tmp_path: Path) -> None
         assert torch.equal(a, b), name
     assert isinstance(cut.model, MACEPotential)
     assert whole.report["training"]["epochs"] == 3
+
+
+def test_the_snippet_of_the_page_on_training_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (LABELS.parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    section = page.split("## Starting from a MACE foundation model")[1].split("\n## ")[0]
+    code = section.split("```{code-block} python\n")[1].split("```")[0]
+    torch.save(mace_module(), tmp_path / "mace-omat-0-medium.model")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"atoms": h3s()}
+    exec(compile(code, "training.md", "exec"), names)
+    assert names["hessian"].shape == (4, 3, 4, 3)
+    assert names["constants"].compact.shape == (4, 32, 3, 3)
+    assert names["calc"].model.provenance["licence"].startswith("ASL")
 
 
 def test_the_closed_form_says_that_it_is_not_for_mace() -> None:
