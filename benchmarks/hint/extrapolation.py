@@ -1,0 +1,354 @@
+"""Study E: learnt near minima and saddle points, tested far away, with and without Hessians.
+
+    python benchmarks/hint/extrapolation.py             # exact labels of the shipped potential of H3S
+    python benchmarks/hint/extrapolation.py --part dft  # the DFT labels of H3S
+
+"teacher": a network of half the width learns cells of eight atoms within a few hundredths of an ångström of
+the saddle point (the ideal crystal) and of the minima on both sides of it, all labelled exactly by
+himlip-h3s-1, and is judged on displacements along single normal modes of growing amplitude (of the atom that
+moves most) from either. "dft": it learns the DFT unit cells of small amplitude, with or without the harmonic
+Hessian, and is judged on the other DFT sets, the double wells by their amplitude.
+
+Equal labels: the same cells. Equal time: as many more steps without Hessians as fill the CPU time of those
+with them. Equal label cost: without Hessians, but forces at as many cells as central differences of all the
+Hessians would take. Three seeds; results go to benchmarks/results/hint_extrapolation_*, and a run that is cut
+goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from h3s_teacher import STUDENT, TEACHER, Teacher, crystal, errors, rattled
+from h3s_training import LABELS, ROOT
+from study import Study, spread
+
+from himlip_ase.hint.finetune import start_model
+from himlip_ase.hint.folding import fold_hessian
+from himlip_ase.hint.labels import HessianLabel, LabelledFrame, read_hessian, read_labels
+from himlip_ase.hint.losses import LossWeights
+from himlip_ase.hint.modes import internal_modes
+from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.hint.training import Trainer
+from himlip_ase.potential.evaluate import evaluate, frozen
+from himlip_ase.potential.network import HiMLIP
+
+RESULTS = ROOT / "benchmarks" / "results"
+PART_SETTINGS: dict[str, dict[str, Any]] = {
+    "teacher": {
+        "teacher": TEACHER,
+        "cells": 12,
+        "stdev": 0.04,
+        "amplitudes": [0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4],
+        "batch": 3,
+        "steps": 200,
+        "longer": 1.7,
+    },
+    "dft": {
+        "sets": ["equilibrium", "rattle013", "quantum4", "softmode"],
+        "judges": ["rattle040", "quantum8", "cells8", "quantum16", "validation", "doublewell"],
+        "batch": 6,
+        "steps": 200,
+        "longer": 1.5,
+    },
+}
+WAYS = {
+    "teacher": ("E, F", "E, F, equal time", "E, F, equal label cost", "E, F, H"),
+    "dft": ("E, F", "E, F, equal time", "E, F, H"),
+}
+HESSIAN_CELLS = 3
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt, and how it is judged."""
+
+    training: list[LabelledFrame]
+    hessians: list[HessianLabel]
+    more: Callable[[], list[LabelledFrame]]
+    judge: Callable[[HiMLIP], dict[str, float]]
+
+
+def stationary_points(teacher: Teacher) -> tuple[Atoms, Atoms]:
+    """The ideal crystal, a saddle point, and a minimum beside it."""
+    from ase.optimize import BFGS
+
+    from himlip_ase.calculator import HiMLIPCalculator
+
+    saddle = crystal()
+    (frame,) = teacher.frames([saddle], "saddle")
+    assert frame.hessian is not None
+    _, modes = internal_modes(saddle, frame.hessian.matrix)
+    minimum = displaced(saddle, modes[:, 0], 0.1)
+    minimum.calc = HiMLIPCalculator(TEACHER)
+    BFGS(minimum, logfile=None).run(fmax=0.002, steps=200)
+    minimum.calc = None
+    return saddle, minimum
+
+
+def displaced(base: Atoms, mode: np.ndarray, amplitude: float) -> Atoms:
+    """Along a mass-weighted mode, so that the atom that moves most moves by `amplitude` Å."""
+    vector = mode.reshape(-1, 3) / base.get_masses()[:, None] ** 0.5
+    atoms = base.copy()
+    atoms.positions += amplitude * vector / np.linalg.norm(vector, axis=1).max()
+    return atoms
+
+
+def teacher_task(seed: int) -> Task:
+    """Cells near the saddle and the minimum; single modes as judges."""
+    s = PART_SETTINGS["teacher"]
+    teacher = Teacher()
+    points = stationary_points(teacher)
+
+    def near(count: int, offset: int) -> list[Atoms]:
+        halves = [rattled(p, count // 2, s["stdev"], 100 * seed + offset + k) for k, p in enumerate(points)]
+        return [atoms for half in halves for atoms in half]
+
+    training = teacher.frames(near(s["cells"], 0), "near")
+    per_hessian = 2 * 3 * len(points[0])
+
+    def more() -> list[LabelledFrame]:
+        return training + teacher.frames(near(s["cells"] * per_hessian, 10), "more", with_hessians=False)
+
+    judges = {a: [] for a in s["amplitudes"]}  # type: dict[float, list[Atoms]]
+    for point in points:
+        (frame,) = teacher.frames([point], "point")
+        assert frame.hessian is not None
+        _, modes = internal_modes(point, frame.hessian.matrix)
+        for amplitude in judges:
+            signs = np.where(np.arange(modes.shape[1]) % 2, -1, 1)
+            judges[amplitude] += [
+                displaced(point, m, sign * amplitude) for m, sign in zip(modes.T, signs, strict=True)
+            ]
+    labels = {a: teacher.frames(images, f"{a}", with_hessians=False) for a, images in judges.items()}
+    some = {
+        a: teacher.frames([images[k] for k in (0, len(images) // 4, len(images) - 5)][:HESSIAN_CELLS], f"{a}")
+        for a, images in judges.items()
+    }
+
+    def judge(model: HiMLIP) -> dict[str, float]:
+        found = {}
+        for a, frames in labels.items():
+            found[f"forces {a}"] = force_rmse(model, frames)
+            found[f"labels {a}"] = label_rms(frames)
+            found[f"hessian {a}"] = errors(model, some[a]).hessian_rmse
+        return found
+
+    return Task(training, [f.hessian for f in training if f.hessian], more, judge)
+
+
+def dft_task(_: int) -> Task:
+    """The small amplitudes among the DFT labels; the other sets as judges."""
+    s = PART_SETTINGS["dft"]
+    training = read_labels([LABELS / f"{name}.extxyz" for name in s["sets"]])
+    judges = {name: read_labels(LABELS / f"{name}.extxyz") for name in s["judges"]}
+    ideal = LabelledFrame(crystal((1, 1, 1)), None, None, None).atoms.positions
+    well = judges.pop("doublewell")
+
+    def judge(model: HiMLIP) -> dict[str, float]:
+        found = {}
+        for name, frames in judges.items():
+            found[f"forces {name}"] = force_rmse(model, frames)
+            found[f"labels {name}"] = label_rms(frames)
+        energies = evaluate(model, [f.atoms for f in well]).energies
+        for frame, energy in zip(well[1:], energies[1:], strict=True):
+            assert frame.energy is not None and well[0].energy is not None
+            shift = np.linalg.norm(frame.atoms.positions - ideal, axis=1).max()
+            found[f"well {shift:.3f}"] = 1e3 * float(energy - energies[0] - frame.energy + well[0].energy)
+        return found
+
+    hessians = fold_hessian(read_hessian(LABELS / "harmonic"))
+    return Task(training, hessians, list, judge)
+
+
+def force_rmse(model: HiMLIP, frames: Sequence[LabelledFrame]) -> float:
+    """meV/Å."""
+    with frozen(model):
+        forces = evaluate(model, [f.atoms for f in frames]).forces
+    miss = np.concatenate([np.ravel(f - frame.forces) for f, frame in zip(forces, frames, strict=True)])
+    return 1e3 * float(np.sqrt(np.mean(miss**2)))
+
+
+def label_rms(frames: Sequence[LabelledFrame]) -> float:
+    """meV/Å."""
+    return 1e3 * float(np.sqrt(np.mean(np.concatenate([np.ravel(f.forces) for f in frames]) ** 2)))
+
+
+TASKS = {"teacher": teacher_task, "dft": dft_task}
+
+
+def run(part: str, way: str, task: Task, seed: int) -> dict[str, Any]:
+    """Train in one way with one seed and judge."""
+    s = PART_SETTINGS[part]
+    with_hessians = way.endswith("H")
+    frames = task.more() if "label cost" in way else task.training
+    steps = s["steps"] * (s["longer"] if "equal" in way else 1)
+    settings = TrainingSettings(
+        epochs=max(1, round(steps / -(-len(frames) // s["batch"]))),
+        batch_size=s["batch"],
+        hessian_batch=s["batch"] if part == "teacher" else 1,
+        validation_fraction=0.0,
+        validate_every=10**6,
+        device="cpu",
+        seed=seed,
+        ema=0.98,
+        loss=LossWeights(hessian=100.0 if with_hessians else 0.0),
+    )
+    begun = time.process_time()
+    model, _ = start_model(frames, task.hessians, None, STUDENT, settings)
+    trainer = Trainer(model, frames, task.hessians if with_hessians else [], settings)
+    trainer.run()
+    seconds = time.process_time() - begun
+    row = {"way": way, "seed": seed, "steps": trainer.progress.step, "frames": len(frames)}
+    row |= {"cpu_seconds": seconds} | task.judge(trainer.model)
+    logger.info("%s", row)
+    return row
+
+
+def columns(study: Study, kind: str) -> list[str]:
+    """Columns of results of one kind."""
+    return [key for key in study.rows[0] if key.startswith(f"{kind} ")]
+
+
+def table(study: Study, kind: str, digits: int, ways: Sequence[str]) -> list[str]:
+    """Markdown table of one kind of error."""
+    names = columns(study, kind)
+    lines = ["| | " + " | ".join(name.split(" ", 1)[1] for name in names) + " |"]
+    lines.append("|" + "---|" * (len(names) + 1))
+    if kind == "forces":
+        scale = [np.mean([r[n.replace("forces", "labels")] for r in study.rows]) for n in names]
+        lines.append("| (rms of the labels) | " + " | ".join(f"{v:.0f}" for v in scale) + " |")
+    for way in ways:
+        rows = study.chosen(way=way)
+        if rows:
+            cells = [spread([r[name] for r in rows], digits) for name in names]
+            lines.append(f"| {way} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def claims(study: Study, part: str) -> list[str]:
+    """Whether Hessians helped, by distance."""
+    lines = []
+    for way in WAYS[part][:-1]:
+        for kind in ("forces", "hessian"):
+            ratios = []
+            for name in columns(study, kind):
+                pairs = [
+                    (a[name], b[name])
+                    for a in study.chosen(way="E, F, H")
+                    for b in study.chosen(way=way)
+                    if a["seed"] == b["seed"]
+                ]
+                ratio = np.array([a / b for a, b in pairs])
+                if not len(ratio):
+                    continue
+                word = "held" if (ratio < 1).all() else "did not hold" if (ratio >= 1).all() else "undecided"
+                ratios.append(f"{name.split(' ', 1)[1]}: {np.mean(ratio):.2f} ({word})")
+            if ratios:
+                what = "forces" if kind == "forces" else "Hessian"
+                lines.append(
+                    f"- error of the {what} with Hessians over that of “{way}”: " + ", ".join(ratios)
+                )
+    return lines
+
+
+def markdown(study: Study, part: str) -> str:
+    """The table of the results page."""
+    ways = WAYS[part]
+    where = "amplitude of the normal mode in Å" if part == "teacher" else "set of DFT labels"
+    lines = [
+        f"# Far from where it learnt: {part}",
+        "",
+        f"`python benchmarks/hint/extrapolation.py --part {part}`: {study.settings}; seeds "
+        f"{sorted(study.values('seed'))}, mean ± spread.",
+        "",
+        "| | steps | frames | CPU s |",
+        "|---|---|---|---|",
+    ]
+    for way in ways:
+        rows = study.chosen(way=way)
+        if rows:
+            seconds = spread([r["cpu_seconds"] for r in rows])
+            lines.append(f"| {way} | {rows[0]['steps']} | {rows[0]['frames']} | {seconds} |")
+    lines += ["", f"Force RMSE in meV/Å by {where}:", "", *table(study, "forces", 0, ways)]
+    if columns(study, "hessian"):
+        lines += ["", f"Hessian RMSE in eV/Å² by {where}:", "", *table(study, "hessian", 2, ways)]
+    if columns(study, "well"):
+        lines += [
+            "",
+            "Error of the energy along the double well in meV a cell, by the displacement in Å:",
+            "",
+            *table(study, "well", 1, ways),
+        ]
+    lines += ["", "With Hessians against without (held: smaller with every seed):", "", *claims(study, part)]
+    return "\n".join(lines) + "\n"
+
+
+def figure(study: Study, part: str, path: Path) -> None:
+    """Errors against amplitude, or by set."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    kinds = ("forces", "hessian" if part == "teacher" else "well")
+    _, both = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
+    for axes, kind in zip(both, kinds, strict=True):
+        names = columns(study, kind)
+        ticks = [name.split(" ", 1)[1] for name in names]
+        sets = part == "dft" and kind == "forces"
+        x = np.arange(len(names)) if sets else np.array([float(t) for t in ticks])
+        for place, way in enumerate(WAYS[part]):
+            values = np.array([[r[n] for n in names] for r in study.chosen(way=way)])
+            if len(values):
+                axes.plot(x, values.mean(0), "o" if sets else "o-", ms=4, color=f"C{place}", label=way)
+                axes.vlines(x, values.min(0), values.max(0), color=f"C{place}", lw=1.5, alpha=0.5)
+        if sets:
+            axes.set_xticks(x, ticks, rotation=25)
+        else:
+            axes.set_xlabel("displacement of the atom that moves most (Å)")
+        if kind != "well":
+            axes.set_yscale("log")
+        if part == "teacher":
+            axes.axvspan(0, 2 * PART_SETTINGS[part]["stdev"], color="0.92", zorder=0)
+            axes.set_xlim(0, None)
+    both[0].set_ylabel("force RMSE (meV/Å)")
+    both[1].set_ylabel("Hessian RMSE (eV/Å²)" if part == "teacher" else "error of the energy (meV/cell)")
+    both[0].legend(frameon=False, fontsize=8)
+    both[0].figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Run what is missing and write table and figure."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("himlip_ase").setLevel(logging.WARNING)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--part", choices=TASKS, default="teacher")
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    part = arguments.part
+    stem = RESULTS / f"hint_extrapolation_{part}"
+    study = Study(stem.with_suffix(".json"), PART_SETTINGS[part], ("way", "seed"))
+    for seed in range(arguments.seeds):
+        missing = [way for way in WAYS[part] if not study.has(way, seed)]
+        task = TASKS[part](seed) if missing else None
+        for way in missing:
+            assert task is not None
+            study.add([run(part, way, task, seed)])
+        stem.with_suffix(".md").write_text(markdown(study, part), encoding="utf-8")
+        figure(study, part, stem.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

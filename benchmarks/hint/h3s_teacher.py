@@ -1,0 +1,99 @@
+"""Exact labels without DFT: the shipped potential of H3S as the truth, for studies of many Hessians."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from ase import Atoms
+from h3s_training import LABELS, h3s_network
+
+from himlip_ase.hint.labels import HessianLabel, LabelledFrame
+from himlip_ase.pipeline.labels import LabelFolder
+from himlip_ase.potential.checkpoint import load_model
+from himlip_ase.potential.derivatives import hessians
+from himlip_ase.potential.evaluate import evaluate, frozen
+from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
+
+TEACHER = "himlip-h3s-1"
+STUDENT: HiMLIPConfig = h3s_network(channels=8, hidden=32)
+"""Half the width of the teacher, which it cannot imitate exactly."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors of a model on labelled cells."""
+
+    force_rmse_mev_per_angstrom: float
+    hessian_rmse: float
+    eigenvalue_mae: float
+
+
+def crystal(repeats: tuple[int, int, int] = (2, 1, 1)) -> Atoms:
+    """The ideal crystal, which is a saddle point of its energy."""
+    return LabelFolder(LABELS).crystal.repeat(repeats)
+
+
+def rattled(base: Atoms, count: int, stdev: float, seed: int) -> list[Atoms]:
+    """Gaussian displacements, of `stdev` Å for hydrogen and less for heavier atoms."""
+    rng = np.random.default_rng(seed)
+    masses = base.get_masses()
+    widths = stdev * (masses.min() / masses) ** 0.25
+    images = [base.copy() for _ in range(count)]
+    for atoms in images:
+        atoms.positions += widths[:, None] * rng.normal(size=(len(base), 3))
+    return images
+
+
+class Teacher:
+    """The potential that labels."""
+
+    def __init__(self) -> None:
+        self.model = load_model(TEACHER)
+
+    def frames(self, images: Sequence[Atoms], name: str, with_hessians: bool = True) -> list[LabelledFrame]:
+        """Energies, forces and stresses, and Hessians on the frames if wanted."""
+        with frozen(self.model):
+            values = evaluate(self.model, list(images))
+            matrices = [h.cpu().numpy() for h in hessians(self.model, images)] if with_hessians else []
+        found = []
+        for k, atoms in enumerate(images):
+            label = HessianLabel(atoms, matrices[k], f"{name} {k}") if with_hessians else None
+            found.append(
+                LabelledFrame(
+                    atoms, float(values.energies[k]), np.asarray(values.forces[k]),
+                    np.asarray(values.stresses[k]), set=name, hessian=label,
+                )
+            )  # fmt: skip
+        return found
+
+
+def errors(model: HiMLIP, frames: Sequence[LabelledFrame]) -> Errors:
+    """Errors on frames, all of which have Hessians."""
+    images = [f.atoms for f in frames]
+    labels = [f.hessian.matrix for f in frames if f.hessian is not None]
+    with frozen(model):
+        forces = evaluate(model, images).forces
+        found = [h.cpu().numpy() for h in hessians(model, images)]
+    force = np.concatenate([np.ravel(f - frame.forces) for f, frame in zip(forces, frames, strict=True)])
+    misses = np.concatenate([np.ravel(h - label) for h, label in zip(found, labels, strict=True)])
+    values = [eigenvalues(h) - eigenvalues(label) for h, label in zip(found, labels, strict=True)]
+    return Errors(
+        1e3 * float(np.sqrt(np.mean(force**2))),
+        float(np.sqrt(np.mean(misses**2))),
+        float(np.mean(np.abs(values))),
+    )
+
+
+def eigenvalues(matrix: np.ndarray) -> np.ndarray:
+    """Sorted, of a (N, 3, N, 3) Hessian."""
+    size = 3 * len(matrix)
+    square = matrix.reshape(size, size)
+    return np.linalg.eigvalsh((square + square.T) / 2)
