@@ -7,6 +7,14 @@ from typing import Annotated
 
 import typer
 
+from himlip_ase.cli.training_options import (
+    HessianOption,
+    LabelsOption,
+    OverwriteOption,
+    SetsOption,
+    names,
+)
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
@@ -15,17 +23,13 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Name or path of a model.")],
-    labels: Annotated[
-        list[Path] | None, typer.Option("--labels", "-l", help="extxyz or pw.out files, or folders of them.")
-    ] = None,
-    hessian: Annotated[
-        list[Path] | None, typer.Option("--hessian", help="Prefix of QE dyn files, or a phonopy YAML file.")
-    ] = None,
-    sets: Annotated[str | None, typer.Option("--sets", help="These sets only, separated by commas.")] = None,
+    labels: LabelsOption = None,
+    hessian: HessianOption = None,
+    sets: SetsOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for errors.json and the figures.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Errors of energies, forces, stresses, Hessians and frequencies."""
     from himlip_ase.errors import InputError
@@ -38,7 +42,7 @@ def evaluate(
 
     if not labels and not hessian:
         raise InputError("nothing to compare with: give --labels or --hessian")
-    frames = open_labels(labels, sets.split(",") if sets else None) if labels else []
+    frames = open_labels(labels, names(sets)) if labels else []
     errors = evaluate_labels(load_model(model), frames, [read_hessian(path) for path in hessian or []])
     for line in describe(errors, peers=True):
         typer.echo(line)

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from himlip_ase.cli.training_options import (
+    BatchOption,
+    ConfigOption,
+    DeviceOption,
+    EpochsOption,
+    HessianOption,
+    LabelsOption,
+    MinutesOption,
+    OverwriteOption,
+    RateOption,
+    ResumeOption,
+    SeedOption,
+    SetsOption,
+    given,
+    names,
+)
+
+if TYPE_CHECKING:
+    from himlip_ase.hint.labels import LabelledFrame
 
 CLOSED_FORM = ("alone", "before", "after")
 
@@ -16,12 +37,8 @@ def register(app: typer.Typer) -> None:
 
 
 def finetune(
-    labels: Annotated[
-        list[Path] | None, typer.Option("--labels", "-l", help="extxyz or pw.out files, or folders of them.")
-    ] = None,
-    hessian: Annotated[
-        list[Path] | None, typer.Option("--hessian", help="Prefix of QE dyn files, or a phonopy YAML file.")
-    ] = None,
+    labels: LabelsOption = None,
+    hessian: HessianOption = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("finetune"),
     base: Annotated[
         str | None,
@@ -30,9 +47,7 @@ def finetune(
     download: Annotated[
         bool, typer.Option("--download", help="Let MACE download the --base that it knows by name.")
     ] = False,
-    sets: Annotated[
-        str | None, typer.Option("--sets", help="Train on these sets only, e.g. rattle040,cells16.")
-    ] = None,
+    sets: SetsOption = None,
     validation: Annotated[
         list[Path] | None,
         typer.Option("--validation", help="Labels that choose the epoch; else a share is held out."),
@@ -48,23 +63,18 @@ def finetune(
     no_hessian: Annotated[
         bool, typer.Option("--no-hessian", help="Leave the Hessian out of the loss.")
     ] = False,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", help="YAML with sections `training` and `network`; flags win."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the labels.")] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Wall time; without --epochs the schedule follows the clock.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Frames a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of Adam.")] = None,
+    config: ConfigOption = None,
+    epochs: EpochsOption = None,
+    minutes: MinutesOption = None,
+    batch_size: BatchOption = None,
+    learning_rate: RateOption = None,
     probes: Annotated[int | None, typer.Option(help="Hessian projections a step.")] = None,
     probe: Annotated[str | None, typer.Option(help="rademacher, gaussian, one-hot, fixed or full.")] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many validations without improvement.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
     closed_form: Annotated[
         str | None,
         typer.Option(
@@ -73,8 +83,8 @@ def finetune(
         ),
     ] = None,
     head: Annotated[str, typer.Option(help="Of --closed-form: readout or wide.")] = "readout",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
     plots: Annotated[bool, typer.Option(help="Write parity and loss figures.")] = True,
 ) -> None:
     """Train a potential on energies, forces, stresses and Hessians."""
@@ -83,7 +93,8 @@ def finetune(
     from himlip_ase.hint.closed_form_run import finetune_closed_form
     from himlip_ase.hint.config import read_training_config
     from himlip_ase.hint.finetune import finetune as run
-    from himlip_ase.hint.labels import JUDGES, read_hessian, read_labels
+    from himlip_ase.hint.label_store import open_labels, without_judges
+    from himlip_ase.hint.labels import read_hessian
     from himlip_ase.hint.report import training_bar, write_figures
 
     if not labels and not hessian:
@@ -94,23 +105,16 @@ def finetune(
         fetch_base(base)
     if closed_form not in (None, *CLOSED_FORM):
         raise InputError(f"--closed-form is {closed_form!r}; choose {', '.join(CLOSED_FORM)}")
-    flags: dict[str, Any] = {
-        "batch_size": batch_size, "learning_rate": learning_rate, "probes": probes, "probe": probe,
-        "patience": patience, "seed": seed, "device": device,
-    }  # fmt: skip
-    if epochs is not None or minutes is not None:
-        flags |= {"epochs": epochs, "max_minutes": minutes}
-        clock = {"epochs", "max_minutes"}
-    else:
-        clock = set()
-    settings, network = read_training_config(
-        config, {k: v for k, v in flags.items() if v is not None or k in clock}
-    )
-    frames = read_labels(labels, sets.split(",") if sets else None) if labels else []
+    flags = given(
+        epochs, minutes, batch_size=batch_size, learning_rate=learning_rate, probes=probes, probe=probe,
+        patience=patience, seed=seed, device=device,
+    )  # fmt: skip
+    settings, network = read_training_config(config, flags)
+    frames: Sequence[LabelledFrame] = open_labels(labels, names(sets)) if labels else []
     if sets is None:
-        frames = [f for f in frames if not f.set.startswith(JUDGES)]
+        frames = without_judges(frames)
     hessians = [] if no_hessian else [read_hessian(path) for path in hessian or []]
-    judged = read_labels(validation) if validation else None
+    judged = open_labels(validation) if validation else None
     start: Any = base
     if closed_form in ("alone", "before"):
         alone = finetune_closed_form(
@@ -125,7 +129,7 @@ def finetune(
                 frames, hessians, base=start, settings=settings, folder=out, network=network,
                 validation=judged, resume=resume, overwrite=overwrite, on_epoch=on_epoch,
                 validation_hessians=[read_hessian(path) for path in validation_hessian or []],
-                replay=read_labels(replay) if replay else (),
+                replay=open_labels(replay) if replay else (),
             )  # fmt: skip
         if base is not None:
             _tell([f"{name}: {result.report[name]}" for name in ("base", "licence") if name in result.report])

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from himlip_ase.cli.training_options import (
+    LABELS,
+    BatchOption,
+    ConfigOption,
+    DeviceOption,
+    EpochsOption,
+    HessianOption,
+    MinutesOption,
+    OverwriteOption,
+    RateOption,
+    ResumeOption,
+    SeedOption,
+    given,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -14,56 +29,39 @@ def register(app: typer.Typer) -> None:
 
 
 def pretrain(
-    labels: Annotated[
-        list[Path],
-        typer.Option("--labels", "-l", help="An .h5 of labels (streamed), or extxyz files or folders."),
-    ],
+    labels: Annotated[list[Path], typer.Option("--labels", "-l", help=LABELS)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("pretrain"),
-    hessian: Annotated[
-        list[Path] | None, typer.Option("--hessian", help="Prefix of QE dyn files, or a phonopy YAML file.")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", help="YAML with sections `training` and `network`; flags win."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the labels.")] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Wall time; without --epochs the schedule follows the clock.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Frames a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of Adam.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    hessian: HessianOption = None,
+    config: ConfigOption = None,
+    epochs: EpochsOption = None,
+    minutes: MinutesOption = None,
+    batch_size: BatchOption = None,
+    learning_rate: RateOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
     store: Annotated[
         Path | None, typer.Option(help="Write the labels to this .h5 first, and stream them from there.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Train a base model from scratch on many different structures."""
     from himlip_ase.hint.config import read_training_config
-    from himlip_ase.hint.label_store import LabelStore, write_labels
-    from himlip_ase.hint.labels import STORES, read_hessian, read_labels
+    from himlip_ase.hint.label_store import LabelStore, open_labels, write_labels
+    from himlip_ase.hint.labels import read_hessian
     from himlip_ase.hint.pretrain import pretrain as run
     from himlip_ase.hint.report import training_bar
 
-    flags: dict[str, Any] = {
-        "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed, "device": device,
-    }  # fmt: skip
-    clock = {"epochs", "max_minutes"} if epochs is not None or minutes is not None else set()
-    flags |= {"epochs": epochs, "max_minutes": minutes} if clock else {}
-    settings, network = read_training_config(
-        config, {k: v for k, v in flags.items() if v is not None or k in clock}
+    flags = given(
+        epochs, minutes, batch_size=batch_size, learning_rate=learning_rate, seed=seed, device=device
     )
-    frames: Any
-    if len(labels) == 1 and labels[0].suffix in STORES:
-        frames = LabelStore(labels[0])
-    else:
-        frames = read_labels(labels)
-        if store is not None:
-            if not (resume and store.is_file()):
-                write_labels(store, frames, overwrite=overwrite)
-            frames = LabelStore(store)
+    settings, network = read_training_config(config, flags)
+    if store is None or not (resume and store.is_file()):
+        frames = open_labels(labels)
+    if store is not None:
+        if not (resume and store.is_file()):
+            write_labels(store, frames, overwrite=overwrite)
+        frames = LabelStore(store)
     with training_bar(settings) as on_epoch:
         result = run(
             frames, [read_hessian(path) for path in hessian or []], settings, out, network,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,6 +58,8 @@ def stress_matrix(voigt: np.ndarray) -> np.ndarray:
 
 CACHED_ATOMS = 200_000
 """Atoms whose graphs a store keeps; those of frames beyond are built again each time they are drawn."""
+CACHED_ELEMENTS = 50_000_000
+"""Elements of Hessians that a store keeps (0.4 GB)."""
 
 
 class FrameStore:
@@ -147,10 +150,33 @@ class FrameStore:
                 self._room -= len(found.graph.positions)
         return found
 
-    def batches(self, size: int, order: Sequence[int] | None = None) -> list[Batch]:
+    def batches(self, size: int) -> Batches:
         """All frames in batches of at most `size`."""
-        order = range(len(self)) if order is None else order
-        return [self.batch(order[k : k + size]) for k in range(0, len(order), size)]
+        return Batches(self, size)
+
+
+class Batches(Sequence[Batch]):
+    """The frames of a store in batches of equal size, each put together when it is asked for.
+
+    Parameters
+    ----------
+    store : FrameStore
+    size : int
+    """
+
+    def __init__(self, store: FrameStore, size: int) -> None:
+        self.store, self.size = store, size
+
+    def __len__(self) -> int:
+        return -(-len(self.store) // self.size)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"batch {index} of {len(self)}")
+        start = index % len(self) * self.size
+        return self.store.batch(range(start, min(start + self.size, len(self.store))))
 
 
 @dataclass
@@ -216,3 +242,43 @@ class HessianItem:
             return self.vectors[:number], self.products[:number]
         chosen = torch.randperm(len(self.vectors), generator=generator)[:number].to(self.vectors.device)
         return self.vectors[chosen], self.products[chosen]
+
+
+class HessianStore(Sequence[HessianItem]):
+    """Hessian labels as tensors, made when they are first drawn and kept as long as there is room.
+
+    Parameters
+    ----------
+    labels : sequence of HessianLabel or HessianProducts
+        May be on disk.
+    model : Potential
+    device : torch.device or str
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[HessianLabel | HessianProducts],
+        model: Potential,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.labels = labels
+        self._make = partial(HessianItem.of, model=model, device=device)
+        self._kept: dict[int, HessianItem] = {}
+        self._room = CACHED_ELEMENTS
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Hessian {index} of {len(self)}")
+        index %= len(self)
+        found = self._kept.get(index)
+        if found is None:
+            found = self._make(self.labels[index])
+            if self._room > 0:
+                self._kept[index] = found
+                self._room -= 9 * len(found.graph.positions) ** 2
+        return found

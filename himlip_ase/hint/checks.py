@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from ase import Atoms
@@ -94,8 +93,9 @@ def _decay(atoms: Atoms, matrix: np.ndarray) -> float:
     """Mean block norm of the nearest fifth of pairs over that of the farthest fifth, summed over elements.
 
     Pairs are compared within a pair of elements, because the strong ones need not be the near ones (in PdH,
-    Pd-H at 2.0 Å couples less than Pd-Pd at 2.9 Å), and only where one image counts. Infinite if there are
-    too few pairs to tell.
+    Pd-H at 2.0 Å couples less than Pd-Pd at 2.9 Å), and only where one image counts; in molecules, only where
+    the far ones are half as far again (in nitromethane, O-H at 3.1 Å couples more than O-H at 2.5 Å).
+    Infinite if there are too few pairs to tell.
     """
     first, second, distances = _pairs_of_one_image(atoms)
     norms = np.linalg.norm(matrix.transpose(0, 2, 1, 3)[first, second], axis=(1, 2))
@@ -104,7 +104,7 @@ def _decay(atoms: Atoms, matrix: np.ndarray) -> float:
     for kind in np.unique(kinds, axis=0):
         own = np.all(kinds == kind, axis=1)
         near, far = np.quantile(distances[own], [0.2, 0.8])
-        if own.sum() >= 6 and far - near > 1e-3:
+        if own.sum() >= 6 and far - near > (1e-3 if atoms.pbc.any() else near / 2):
             near_sum += norms[own & (distances <= near)].mean()
             far_sum += norms[own & (distances >= far)].mean()
     return near_sum / far_sum if far_sum > 0 else np.inf
@@ -181,7 +181,7 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
         )
 
 
-def check_frames(frames: Sequence[LabelledFrame]) -> None:
+def check_frames(frames: Iterable[LabelledFrame]) -> None:
     """Refuse labels that are non-finite or in the wrong unit or sign.
 
     Stresses are compared with :data:`LARGEST_STRESS` and :data:`LARGEST_TENSION`, and, where frames differ by
@@ -192,66 +192,78 @@ def check_frames(frames: Sequence[LabelledFrame]) -> None:
     InputError
         With the frame, the number and what it should be.
     """
+    checks = FrameChecks()
     for frame in frames:
+        checks.add(frame)
+    checks.finish()
+
+
+class FrameChecks:
+    """`check_frames` on frames that come one at a time and need not be kept."""
+
+    def __init__(self) -> None:
+        self._tension: list[float] = []
+        self._last: dict[bytes, LabelledFrame] = {}
+        self._work: list[float] = []
+        self._change: list[float] = []
+
+    def add(self, frame: LabelledFrame) -> None:
+        """Check what one frame alone can tell."""
+        name = frame.source or frame.set
         for label, value in (("energy", frame.energy), ("forces", frame.forces), ("stress", frame.stress)):
             if value is not None and not np.isfinite(value).all():
-                raise InputError(f"{frame.source or frame.set}: {label} contains {np.asarray(value)!r}")
+                raise InputError(f"{name}: {label} contains {np.asarray(value)!r}")
         if frame.hessian is not None:
             check_hessian(frame.hessian.atoms, frame.hessian.matrix, frame.hessian.name)
-    stressed = [f for f in frames if f.stress is not None]
-    for frame in stressed:
-        assert frame.stress is not None
+        if frame.stress is None:
+            return
         largest = np.abs(frame.stress).max()
         if largest > LARGEST_STRESS:
             raise InputError(
-                f"{frame.source or frame.set}: stress component of {largest:.4g} eV/Å³ = "
+                f"{name}: stress component of {largest:.4g} eV/Å³ = "
                 f"{largest * EV_PER_ANGSTROM3_GPA:.3g} GPa; is it in GPa (× {1 / EV_PER_ANGSTROM3_GPA:.7f} "
                 f"gives eV/Å³) or kbar (× {0.1 / EV_PER_ANGSTROM3_GPA:.8f})?"
             )
-    _check_virial_work(stressed)
-    if stressed:
-        tension = float(np.median([np.sum(f.stress[:3]) / 3 for f in stressed if f.stress is not None]))
+        self._tension.append(float(np.sum(frame.stress[:3]) / 3))
+        if frame.energy is not None and frame.atoms.cell.rank == 3:
+            key = frame.atoms.numbers.tobytes()
+            if key in self._last:
+                self._compare(self._last[key], frame)
+            self._last[key] = frame
+
+    def _compare(self, first: LabelledFrame, second: LabelledFrame) -> None:
+        """ΔE and V σ : ε of two frames that differ by a small strain alone."""
+        delta = first.atoms.get_scaled_positions() - second.atoms.get_scaled_positions()
+        delta -= np.rint(delta)
+        deformation = np.linalg.solve(first.atoms.cell.array, second.atoms.cell.array)
+        strain = (deformation + deformation.T) / 2 - np.eye(3)
+        if np.abs(delta).max() > 1e-5 or not 1e-4 < np.abs(strain).max() < 0.06:
+            return
+        total = 0.0
+        for frame in (first, second):
+            xx, yy, zz, yz, xz, xy = frame.stress  # type: ignore[misc]
+            sigma = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+            total += 0.5 * frame.atoms.get_volume() * float(np.sum(sigma * strain))
+        self._work.append(total)
+        self._change.append(float(second.energy - first.energy))  # type: ignore[operator]
+
+    def finish(self) -> None:
+        """Check what all frames together tell."""
+        w, c = np.array(self._work), np.array(self._change)
+        if w.size and np.abs(c).max() >= 1e-3:
+            slope = float(w @ c / (c @ c))
+            if not 0.5 < slope < 2.0:
+                raise InputError(
+                    f"stress: the work V σ:ε between {len(w) + 1} strained frames is {slope:.4g} times the "
+                    "change of energy (must be near 1; -1 means the wrong sign, 160.2 GPa, 1602 kbar)"
+                )
+        tension = float(np.median(self._tension)) if self._tension else 0.0
         if tension > LARGEST_TENSION:
             raise InputError(
                 f"stress: the median frame is pulled by {tension:.3g} eV/Å³ "
                 f"({tension * EV_PER_ANGSTROM3_GPA:.3g} GPa); ASE's stress is positive in tension "
                 "and negative under pressure: is the sign wrong?"
             )
-
-
-def _check_virial_work(frames: Sequence[LabelledFrame]) -> None:
-    """ΔE against V σ : ε for frames that differ by a small strain alone."""
-    groups: dict[tuple, list[LabelledFrame]] = {}
-    for frame in frames:
-        if frame.energy is not None and frame.atoms.cell.rank == 3:
-            groups.setdefault(tuple(frame.atoms.numbers), []).append(frame)
-    work, change = [], []
-    for group in groups.values():
-        for first, second in pairwise(group):
-            delta = first.atoms.get_scaled_positions() - second.atoms.get_scaled_positions()
-            delta -= np.rint(delta)
-            deformation = np.linalg.solve(first.atoms.cell.array, second.atoms.cell.array)
-            strain = (deformation + deformation.T) / 2 - np.eye(3)
-            if np.abs(delta).max() > 1e-5 or not 1e-4 < np.abs(strain).max() < 0.06:
-                continue
-            total = 0.0
-            for frame in (first, second):
-                xx, yy, zz, yz, xz, xy = frame.stress  # type: ignore[misc]
-                sigma = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-                total += 0.5 * frame.atoms.get_volume() * float(np.sum(sigma * strain))
-            work.append(total)
-            change.append(float(second.energy - first.energy))  # type: ignore[operator]
-    if not work:
-        return
-    w, c = np.array(work), np.array(change)
-    if np.abs(c).max() < 1e-3:
-        return
-    slope = float(w @ c / (c @ c))
-    if not 0.5 < slope < 2.0:
-        raise InputError(
-            f"stress: the work V σ:ε between {len(w) + 1} strained frames is {slope:.4g} times the change of "
-            "energy (must be near 1; -1 means the wrong sign, 160.2 GPa, 1602 kbar)"
-        )
 
 
 @dataclass(frozen=True)
@@ -261,6 +273,7 @@ class Duplicate:
     first: str
     second: str
     deviation: float
+    places: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         return f"{self.first} = {self.second} (within {self.deviation:.1e} Å)"
@@ -294,26 +307,37 @@ def find_duplicates(
     list of Duplicate
     """
 
-    def index(items: Sequence[LabelledFrame]) -> list[tuple[str, np.ndarray, LabelledFrame, str]]:
-        return [
-            (f.atoms.get_chemical_formula(), _fingerprint(f.atoms), f, f.source or f"{f.set}#{k}")
-            for k, f in enumerate(items)
-        ]
-
-    ours = index(frames)
-    theirs = index(others) if others is not None else ours
+    # Sorted by composition and mean distance, which equal structures share, so that only neighbours are
+    # compared, and only two fingerprints are held at a time.
+    both = [(frames, 0)] if others is None else [(frames, 0), (others, 1)]
+    keys = sorted(
+        (frame.atoms.get_chemical_formula(), float(_fingerprint(frame.atoms).mean()), side, k)
+        for items, side in both
+        for k, frame in enumerate(items)
+    )
     found = []
-    for a, (formula, print_a, frame_a, name_a) in enumerate(ours):
-        for formula_b, print_b, frame_b, name_b in theirs[a + 1 :] if others is None else theirs:
-            if formula != formula_b or print_a.shape != print_b.shape:
+    for place, (formula, mean, side, k) in enumerate(keys):
+        for formula_b, mean_b, side_b, k_b in keys[place + 1 :]:
+            if formula_b != formula or mean_b > mean + tolerance:
+                break
+            if others is not None and side == side_b:
                 continue
-            if frame_a.energy is not None and frame_b.energy is not None:
-                if abs(frame_a.energy - frame_b.energy) > max(tolerance, 1e-3):
-                    continue
-            deviation = float(np.abs(print_a - print_b).max())
+            ours, theirs = sorted([(side, k), (side_b, k_b)])
+            first, second = both[ours[0]][0][ours[1]], both[theirs[0]][0][theirs[1]]
+            deviation = _deviation(first, second, tolerance)
             if deviation <= tolerance:
-                found.append(Duplicate(name_a, name_b, deviation))
-    return found
+                names = [f.source or f"{f.set}#{i}" for f, i in ((first, ours[1]), (second, theirs[1]))]
+                found.append(Duplicate(names[0], names[1], deviation, (ours[1], theirs[1])))
+    return sorted(found, key=lambda d: d.places)
+
+
+def _deviation(first: LabelledFrame, second: LabelledFrame, tolerance: float) -> float:
+    """Largest difference of distances; infinite if the energies are those of different structures."""
+    if first.energy is not None and second.energy is not None:
+        if abs(first.energy - second.energy) > max(tolerance, 1e-3):
+            return np.inf
+    prints = _fingerprint(first.atoms), _fingerprint(second.atoms)
+    return float(np.abs(prints[0] - prints[1]).max()) if prints[0].shape == prints[1].shape else np.inf
 
 
 def check_separate(training: Sequence[LabelledFrame], validation: Sequence[LabelledFrame]) -> None:

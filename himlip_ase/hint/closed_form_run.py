@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import FolderLock
 from himlip_ase.hint.calibration import calibration, errors_and_deviations
 from himlip_ase.hint.closed_form import ClosedFormResult, ClosedFormSettings, calibrate, fit_closed_form
-from himlip_ase.hint.error_tables import describe
-from himlip_ase.hint.evaluate import evaluate_labels
-from himlip_ase.hint.finetune import check_folder, checked_labels, save_run, start_model, versions
-from himlip_ase.hint.labels import HessianLabel, LabelledFrame, count_labels
+from himlip_ase.hint.finetune import start_model
+from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.posterior import Posterior
+from himlip_ase.hint.run_record import check_folder, judge, run_record, save_run
 from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.hint.training_labels import prepare_labels
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 
 POSTERIOR = "posterior.safetensors"
@@ -80,59 +79,54 @@ def finetune_closed_form(
     """
     closed_form, settings = closed_form or ClosedFormSettings(), settings or TrainingSettings()
     path = None if folder is None else Path(folder)
-    training, held_out, hessians = checked_labels(labels, hessians, validation, settings)
+    prepared = prepare_labels(labels, hessians, validation, settings)
+    training, held_out = prepared.training, prepared.held_out
     with FolderLock(path) if path is not None else nullcontext():
         check_folder(path, False, overwrite)
-        model, origin = start_model(training, hessians, base, network, settings)
+        model, origin = start_model(training, prepared.hessians, base, network, settings)
         if not isinstance(model, HiMLIP):
             raise InputError(
                 "the closed form fits the head of a Hi-MLIP network, and this model has none; "
                 "leave --closed-form out"
             )
-        fit = fit_closed_form(model, training, hessians, closed_form)
-        posterior = calibrate(fit, held_out) if held_out else fit.posterior
-        errors = {
-            "training": evaluate_labels(fit.model, training, hessians),
-            "held_out": evaluate_labels(fit.model, held_out),
-        }
+        fit = fit_closed_form(model, _bare(training), prepared.hessians, closed_form, prepared.products)
+        judges = [h for h in prepared.judges if isinstance(h, HessianLabel)]
+        posterior = calibrate(fit, held_out, judges) if held_out or judges else fit.posterior
+        found = judge(fit.model, prepared)
         report = {
-            "schema": 1,
-            "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
-            "base": origin,
-            "elements": list(model.elements),
-            "labels": {
-                "training": asdict(count_labels(training)),
-                "validation": asdict(count_labels(held_out)),
-                "hessians": [{"name": h.name, "atoms": len(h.atoms)} for h in hessians],
-            },
+            **run_record(model, origin, prepared),
             "closed_form": asdict(closed_form)
             | {"rows": fit.rows, "seconds": round(fit.seconds, 1), "noise": asdict(fit.noise)}
             | {"effective_parameters": fit.effective_parameters, "coefficients": fit.size}
             | {"factors": posterior.factors},
-            "errors": {key: value.to_dict() for key, value in errors.items()},
+            **found,
             "summary": [
-                *fit.describe(),
-                *describe(errors["training"]),
-                *(f"held out: {line}" for line in describe(errors["held_out"])),
-                *_calibration_lines(fit, posterior, held_out),
+                *fit.describe(), *found["summary"], *_calibration_lines(fit, posterior, held_out, judges),
             ],
-        }
+        }  # fmt: skip
         if path is not None:
             save_run(path, fit.model, report)
             posterior.save(path / POSTERIOR, overwrite=True)
     return ClosedFormRun(fit.model, posterior, fit, report)
 
 
+def _bare(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:
+    """Frames without their Hessians, which are given beside them."""
+    return [replace(frame, hessian=None, products=None) for frame in frames]
+
+
 def _calibration_lines(
-    fit: ClosedFormResult, posterior: Posterior, held_out: Sequence[LabelledFrame]
+    fit: ClosedFormResult,
+    posterior: Posterior,
+    held_out: Sequence[LabelledFrame],
+    judges: Sequence[HessianLabel],
 ) -> list[str]:
-    """How the uncalibrated deviations fared on the frames that calibrate them."""
-    if not held_out:
+    """How the uncalibrated deviations fared on the frames and Hessians that calibrate them."""
+    if not (held_out or judges):
         return ["uncertainty: not calibrated, no frames were held out"]
     raw = replace(posterior, factors={})
     lines = []
-    for kind, (error, width) in errors_and_deviations(fit.model, raw, held_out).items():
+    for kind, (error, width) in errors_and_deviations(fit.model, raw, held_out, judges).items():
         found = calibration(error, width)
         lines.append(
             f"uncertainty of the {kind}: {100 * found.within_one:.0f} % of held-out errors within 1σ, "

@@ -151,16 +151,15 @@ class LabelCounts:
         return f"{text}, {self.products} Hessian products" if self.products else text
 
 
-def count_labels(frames: Sequence[LabelledFrame]) -> LabelCounts:
-    """Count the labels of each kind."""
-    return LabelCounts(
-        frames=len(frames),
-        energies=sum(f.energy is not None for f in frames),
-        forces=sum(f.forces is not None for f in frames),
-        stresses=sum(f.stress is not None for f in frames),
-        hessians=sum(f.hessian is not None for f in frames),
-        products=sum(len(f.products.vectors) for f in frames if f.products is not None),
-    )
+def count_labels(frames: Iterable[LabelledFrame]) -> LabelCounts:
+    """Count the labels of each kind in one reading."""
+    totals = [0] * 6
+    for frame in frames:
+        labels = (frame.energy, frame.forces, frame.stress, frame.hessian)
+        vectors = 0 if frame.products is None else len(frame.products.vectors)
+        for place, number in enumerate((1, *(label is not None for label in labels), vectors)):
+            totals[place] += number
+    return LabelCounts(*totals)
 
 
 def _first(keys: Iterable[str], *places: dict[str, Any]) -> Any:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +13,15 @@ import numpy as np
 from himlip_ase.errors import InputError
 from himlip_ase.files import FolderLock
 from himlip_ase.hint.batches import FrameStore
-from himlip_ase.hint.checks import check_frames, check_hessian
 from himlip_ase.hint.distributed import Processes
-from himlip_ase.hint.error_tables import describe
-from himlip_ase.hint.evaluate import evaluate_labels
-from himlip_ase.hint.finetune import (
-    FinetuneResult,
-    check_folder,
-    fit_references,
-    save_run,
-    split_indices,
-    versions,
-)
-from himlip_ase.hint.folding import fold_hessian
-from himlip_ase.hint.label_store import Chosen
-from himlip_ase.hint.labels import HessianLabel, LabelledFrame, count_labels
+from himlip_ase.hint.finetune import FinetuneResult, fit_references, taught
+from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.progress import Progress
+from himlip_ase.hint.run_record import check_folder, judge, run_record, save_run, training_record
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.training import Trainer
+from himlip_ase.hint.training_labels import prepare_labels
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig, element_union
-
-logger = logging.getLogger(__name__)
 
 STANDARDISE_PER_ELEMENT = 24
 """Frames of each element that set the statistics of the network's inputs."""
@@ -91,78 +76,38 @@ def pretrain(
     settings = settings or TrainingSettings()
     processes = Processes.of_environment()
     path = None if folder is None else Path(folder)
-    check_frames(labels)
-    sets, elements, own = _survey(labels)
-    hessians = [*hessians, *own]
-    for label in hessians:
-        check_hessian(label.atoms, label.matrix, label.name)
-    kept, held = split_indices(sets, settings.validation_fraction, settings.seed)
-    training, held_out = Chosen(labels, kept), Chosen(labels, held)
-    if not kept:
+    prepared = prepare_labels(labels, hessians, settings=settings)
+    if not prepared.training:
         raise InputError("nothing to train on: no frame is left after holding out; lower validation_fraction")
-    logger.info("training on %s and %d Hessians", count_labels(training), len(hessians))
-    logger.info("held out: %s", count_labels(held_out))
     with FolderLock(path) if path is not None and processes.first else nullcontext():
         if processes.first:
             check_folder(path, resume, overwrite)
         processes.wait()
         model = HiMLIP(
-            network or HiMLIPConfig(element_union([list(e) for e in elements])), seed=settings.seed
+            network or HiMLIPConfig(element_union([list(e) for e in prepared.elements])), seed=settings.seed
         )
-        store = FrameStore(training, model, settings.loss)
-        model.standardise(store.batch(_typical([elements[k] for k in kept], settings.seed)).graph)
+        store = FrameStore(prepared.training, model, settings.loss)
+        model.standardise(store.batch(_typical(prepared.elements, settings.seed)).graph)
         fit_references(model, store, scale=True)
-        learnt = [part for h in hessians for part in fold_hessian(h)] if settings.fold_hessians else hessians
-        fingerprint = f"pretraining on {len(kept)} of {len(sets)} frames, {len(hessians)} Hessians"
+        fingerprint = f"pretraining on {prepared.counts}; held out {prepared.held_counts}"
         trainer = Trainer(
-            model, training, learnt, settings, held_out, path, fingerprint,
-            on_epoch if processes.first else None, processes=processes,
+            model, prepared.training, taught(prepared, settings), settings, prepared.held_out, path,
+            fingerprint, on_epoch if processes.first else None, prepared.judges, processes=processes,
         )  # fmt: skip
         if resume:
             trainer.load()
         progress = trainer.run()
-        errors = evaluate_labels(trainer.model, held_out, hessians)
         report = {
-            "schema": 1,
-            "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
-            "base": "from scratch",
-            "elements": list(model.elements),
-            "labels": {
-                "training": asdict(count_labels(training)),
-                "validation": asdict(count_labels(held_out)),
-                "sets": {name: sets.count(name) for name in sorted(set(sets))},
-                "hessians": [{"name": h.name, "atoms": len(h.atoms)} for h in hessians],
-            },
+            **run_record(model, "from scratch", prepared),
             "settings": settings.to_dict(),
-            "training": {
-                "epochs": progress.epoch,
-                "steps": progress.step,
-                "seconds": round(progress.elapsed, 1),
-                "best_epoch": progress.best_epoch,
-                "ended": progress.finished,
-            },
-            "errors": {"held_out": errors.to_dict()},
-            "summary": [f"held out: {line}" for line in describe(errors)],
+            "training": training_record(progress),
+            **judge(trainer.model, prepared),
             **(card or {}),
         }
         if path is not None and processes.first:
             save_run(path, trainer.model, report)
         processes.wait()
     return FinetuneResult(trainer.model, report, progress)
-
-
-def _survey(
-    labels: Sequence[LabelledFrame],
-) -> tuple[list[str], list[tuple[str, ...]], list[HessianLabel]]:
-    """Set and elements of every frame, and the Hessians on them."""
-    sets, elements, hessians = [], [], []
-    for frame in labels:
-        sets.append(frame.set)
-        elements.append(tuple(sorted(set(frame.atoms.get_chemical_symbols()))))
-        if frame.hessian is not None:
-            hessians.append(frame.hessian)
-    return sets, elements, hessians
 
 
 def _typical(elements: Sequence[tuple[str, ...]], seed: int) -> list[int]:

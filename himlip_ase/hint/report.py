@@ -16,6 +16,7 @@ from himlip_ase.hint.evaluate import LabelErrors, evaluate_labels
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.plots import parity_figure, plot_losses
 from himlip_ase.hint.progress import Progress
+from himlip_ase.hint.run_record import MOST_FRAMES, MOST_HESSIANS, sampled
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.state import read_history
 from himlip_ase.potential.interface import Potential
@@ -71,13 +72,15 @@ def write_figures(
     folder: str | os.PathLike,
     overwrite: bool = True,
 ) -> None:
-    """Write ``figures/parity`` and ``figures/loss`` (PNG and PDF) of a training folder."""
+    """Write ``figures/parity`` and ``figures/loss`` (PNG and PDF) of a training folder.
+
+    Of very many labels, some are drawn.
+    """
     from matplotlib.figure import Figure
 
     target = Path(folder)
-    save_figure(
-        parity_figure(evaluate_labels(model, frames, hessians)), target / "figures" / "parity", overwrite
-    )
+    errors = evaluate_labels(model, sampled(frames, MOST_FRAMES), hessians, most_hessians=MOST_HESSIANS)
+    save_figure(parity_figure(errors), target / "figures" / "parity", overwrite)
     history = target / "history.csv"
     if history.is_file():
         figure = Figure(figsize=(6, 4), layout="constrained")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from himlip_ase.errors import InputError
-from himlip_ase.hint.batches import Batch, FrameStore, HessianItem, structure_key
+from himlip_ase.hint.batches import Batch, FrameStore, HessianItem, HessianStore, structure_key
 from himlip_ase.hint.distributed import ALONE, Processes
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.losses import projected_hessian_loss
@@ -27,6 +27,8 @@ from himlip_ase.potential.interface import Potential
 logger = logging.getLogger(__name__)
 
 VALIDATION_PROBES = 4
+MOST_JUDGES = 64
+"""Hessians that judge the model in a validation, evenly spread over those that there are."""
 LEAST_IMPROVEMENT = 1e-3
 """Relative fall of the validation score that counts as one, for patience and plateaus."""
 CHECKPOINT = "checkpoint.safetensors"
@@ -92,7 +94,7 @@ class Trainer:
         self.validation = FrameStore(validation, model, settings.loss, self.device).batches(
             settings.batch_size
         )
-        self.hessians = [HessianItem.of(h, model, self.device) for h in hessians]
+        self.hessians = HessianStore(hessians, model, self.device)
         self.items_at = self._items_at(training)
         self.parameters = {k: p for k, p in model.named_parameters() if p.requires_grad}
         kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
@@ -104,15 +106,16 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
         fixed = torch.Generator().manual_seed(settings.seed + 1)
-        judges = [HessianItem.of(h, model, self.device) for h in validation_hessians] or self.hessians
-        self.judges = [(h, h.draw("rademacher", VALIDATION_PROBES, fixed)) for h in judges]
+        judges = HessianStore(validation_hessians or hessians, model, self.device)
+        spread = range(0, len(judges), max(1, -(-len(judges) // MOST_JUDGES)))
+        self.judges = [(judges[k], judges[k].draw("rademacher", VALIDATION_PROBES, fixed)) for k in spread]
         self.replay = FrameStore(replay, model, settings.loss, self.device) if len(replay) else None
 
     def _items_at(self, frames: Sequence[LabelledFrame]) -> dict[int, list[int]]:
         """Which Hessians belong to the structure of which frame."""
         items: dict[bytes, list[int]] = {}
-        for place, item in enumerate(self.hessians):
-            items.setdefault(structure_key(item.label.atoms), []).append(place)
+        for place, label in enumerate(self.hessians.labels):
+            items.setdefault(structure_key(label.atoms), []).append(place)
         keys = (structure_key(frame.atoms) for frame in frames) if items else ()
         return {frame: items[key] for frame, key in enumerate(keys) if key in items}
 

@@ -69,5 +69,5 @@ def test_continued_run_is_the_unbroken_one(store: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_left(store: Path) -> None:
-    with pytest.raises(InputError, match="no frame is left"):
+    with pytest.raises(InputError, match="no labels"):
         pretrain([], settings=SETTINGS, network=NETWORK)

@@ -121,7 +121,7 @@ def test_hessians_of_the_batch_come_first_and_none_is_left_out() -> None:
         ((item, frame, *_),) = trainer._draw([0, 2])
         assert frame is None
         taken.append(item)
-    assert taken == trainer.hessians
+    assert taken == list(trainer.hessians)
 
 
 def test_either_kind_of_product_trains_to_the_same_weights() -> None:

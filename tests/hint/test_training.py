@@ -17,13 +17,14 @@ import himlip_ase.hint.state as state_module
 from himlip_ase.errors import InputError
 from himlip_ase.hint.curriculum import Curriculum
 from himlip_ase.hint.evaluate import evaluate_labels, hessian_errors
-from himlip_ase.hint.finetune import finetune, split_frames
+from himlip_ase.hint.finetune import finetune
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.losses import LossWeights
 from himlip_ase.hint.progress import TrainingDiverged
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.state import read_history
 from himlip_ase.hint.training import Trainer
+from himlip_ase.hint.training_labels import split_frames
 from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 from tests.hint.toy import rattled, toy_frame, toy_hessian, toy_label

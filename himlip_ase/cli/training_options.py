@@ -1,0 +1,45 @@
+"""Options that ``himlip finetune``, ``pretrain`` and ``eval`` have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+LABELS = "Files of labels: extxyz, .h5 of labels, pw.out, FORCE_SETS or YAML of phonopy; or folders of them."
+HESSIAN = "Prefix of QE dyn files; YAML, FORCE_SETS or FORCE_CONSTANTS of phonopy; .npz of himlip hessian."
+
+LabelsOption = Annotated[list[Path] | None, typer.Option("--labels", "-l", help=LABELS)]
+HessianOption = Annotated[list[Path] | None, typer.Option("--hessian", help=HESSIAN)]
+SetsOption = Annotated[
+    str | None, typer.Option("--sets", help="These sets only, separated by commas, e.g. rattle040,cells16.")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="YAML with sections `training` and `network`; flags win."),
+]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Passes over the labels.")]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option("--minutes", help="Wall time; without --epochs the schedule follows the clock."),
+]
+BatchOption = Annotated[int | None, typer.Option("--batch-size", help="Frames a step.")]
+RateOption = Annotated[float | None, typer.Option("--learning-rate", help="Of Adam.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Of everything random.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")]
+
+
+def given(epochs: int | None, minutes: float | None, **flags: Any) -> dict[str, Any]:
+    """The flags that were given; either of --epochs and --minutes sets both, so that it replaces a file's."""
+    found = {name: value for name, value in flags.items() if value is not None}
+    if epochs is None and minutes is None:
+        return found
+    return found | {"epochs": epochs, "max_minutes": minutes}
+
+
+def names(sets: str | None) -> list[str] | None:
+    """The names that --sets separates by commas."""
+    return None if sets is None else sets.split(",")
