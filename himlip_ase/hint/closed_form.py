@@ -7,7 +7,8 @@ posterior is ridge regression,
     A = α 1 + Σ_t β_t X_tᵀX_t,    θ = A⁻¹ Σ_t β_t X_tᵀ y_t,    cov θ = A⁻¹,
 
 t = energy, forces, stress, Hessian. Only the P×P sums X_tᵀX_t are kept, frame by frame. α and the β_t
-maximise the evidence (the fixed point of MacKay, Neural Computation 4, 415 (1992), one noise per kind).
+maximise the evidence (the fixed point of MacKay, Neural Computation 4, 415 (1992), one noise per kind), the
+β_t up to a bound that cross-validation chooses.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from himlip_ase.errors import InputError
 from himlip_ase.hint.batches import FrameStore, HessianItem
+from himlip_ase.hint.cross_validation import choose_floor
 from himlip_ase.hint.evidence import NormalEquations, maximise_evidence
 from himlip_ase.hint.folding import fold_hessian
 from himlip_ase.hint.head_features import VOIGT, HeadFeatures, HeadKind
@@ -39,6 +41,8 @@ from himlip_ase.potential.network import HiMLIP
 logger = logging.getLogger(__name__)
 
 KINDS = ("energy", "forces", "stress", "hessian")
+PARTS_BYTES = 4 * 1024**3
+"""Limit on the sums of the parts of cross-validation; a large head has fewer parts."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,11 @@ class ClosedFormSettings:
         As in `TrainingSettings`.
     iterations : int
         Largest number of re-estimates of the evidence.
+    folds : int
+        Parts of the frames that are left out in turn to choose how exact labels may be taken to be
+        (:func:`himlip_ase.hint.cross_validation.choose_floor`); below 2: not chosen.
     seed : int
-        Of the pairs.
+        Of the pairs and the parts.
     """
 
     head: HeadKind = "readout"
@@ -70,6 +77,7 @@ class ClosedFormSettings:
     force_scale: float | None = 1.5
     fold_hessians: bool = True
     iterations: int = 40
+    folds: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -152,19 +160,28 @@ def fit_closed_form(
     settings, start = settings or ClosedFormSettings(), time.perf_counter()
     features = HeadFeatures(model, settings.head)
     hessians = [*hessians, *(f.hessian for f in frames if f.hessian is not None)]
+    parts = _shares(len(frames), features.size, settings)
     with frozen(model):
-        sums = collect_rows(features, frames, hessians, settings)
+        shared = collect_rows(features, [], hessians, settings)
         for item in products:
-            _add_products(sums["hessian"], features, item)
+            _add_products(shared["hessian"], features, item)
+        left_out = [collect_rows(features, [frames[k] for k in part], [], settings) for part in parts]
+    sums = {kind: sum((part[kind] for part in left_out), start=shared[kind]) for kind in KINDS}
     counts = {kind: s.count for kind, s in sums.items() if s.count}
     if not counts:
         raise InputError("nothing to fit: no energies, forces, stresses or Hessians were given")
     if not all(np.isfinite(s.square) and bool(torch.isfinite(s.gram).all()) for s in sums.values()):
         raise InputError("a label or a feature is not finite; look for colliding atoms among the labels")
     scales = _scales(sums, features)
-    found = maximise_evidence(
-        {kind: _scaled(sums[kind], scales) for kind in counts}, settings.noise, settings.iterations
-    )
+    if len(parts) > 1:
+        chosen = choose_floor(
+            [_scaled(part, scales) for part in left_out], _scaled(shared, scales), settings.iterations
+        )
+        logger.info("error on frames left out, by multiples of the noise's floor: %s", chosen.scores)
+        found = chosen.evidence
+    else:
+        present = _scaled({kind: sums[kind] for kind in counts}, scales)
+        found = maximise_evidence(present, settings.noise, settings.iterations)
     noise = Noise(**{kind: found.beta[kind] ** -0.5 for kind in counts})
     posterior = Posterior(found.root / scales[:, None], noise, settings.head, features.hidden)
     fitted = features.apply(found.mean / scales)
@@ -260,9 +277,21 @@ def _scales(sums: dict[str, NormalEquations], features: HeadFeatures) -> Tensor:
     return scales
 
 
-def _scaled(sums: NormalEquations, scales: Tensor) -> NormalEquations:
-    gram = sums.gram / scales[:, None] / scales
-    return NormalEquations(gram, sums.moment / scales, sums.square, sums.count)
+def _shares(count: int, size: int, settings: ClosedFormSettings) -> list[list[int]]:
+    """Indices of the frames of each part that is left out in turn; one part where nothing is to be chosen."""
+    folds = min(settings.folds, PARTS_BYTES // (8 * len(KINDS) * size**2) - 2)
+    if settings.noise is not None or folds < 2 or count < 2 * folds:
+        return [list(range(count))]
+    order = np.random.default_rng(settings.seed).permutation(count).tolist()
+    return [order[k::folds] for k in range(folds)]
+
+
+def _scaled(sums: dict[str, NormalEquations], scales: Tensor) -> dict[str, NormalEquations]:
+    """The same sums, in place, of coefficients in units of 1/scales."""
+    for values in sums.values():
+        values.gram /= scales[:, None] * scales
+        values.moment /= scales
+    return sums
 
 
 def calibrate(

@@ -10,8 +10,8 @@ from torch import Tensor
 from himlip_ase.hint.posterior import Noise
 
 FLOOR = Noise(energy=1e-3, forces=0.05, stress=3e-3, hessian=0.05)
-"""The evidence never takes labels for more exact than this: a wide head fits a few hundred of them to the
-bit, which says nothing about structures it has not seen."""
+"""The evidence does not take labels for more exact than this, or than a multiple of it that cross-validation
+chooses: a wide head fits a few hundred of them to the bit, which says nothing about what it has not seen."""
 
 
 @dataclass
@@ -28,6 +28,20 @@ class NormalEquations:
         """Nothing summed yet."""
         zeros = torch.zeros(size, size + 1, dtype=torch.float64, device=device)
         return cls(zeros[:, :size], zeros[:, size])
+
+    def __add__(self, other: NormalEquations) -> NormalEquations:
+        """Of both sets of labels."""
+        return NormalEquations(
+            self.gram + other.gram, self.moment + other.moment, self.square + other.square,
+            self.count + other.count,
+        )  # fmt: skip
+
+    def __sub__(self, other: NormalEquations) -> NormalEquations:
+        """Without labels that are among these."""
+        return NormalEquations(
+            self.gram - other.gram, self.moment - other.moment, self.square - other.square,
+            self.count - other.count,
+        )  # fmt: skip
 
     def add(self, rows: Tensor, values: Tensor, weights: Tensor | float = 1.0) -> None:
         """Add labels: rows (n, P), values (n,), and their weights (inverse relative variances)."""
@@ -71,6 +85,7 @@ def maximise_evidence(
     noise: Noise | None = None,
     iterations: int = 40,
     tolerance: float = 5e-3,
+    floor: Noise = FLOOR,
 ) -> Evidence:
     """Precisions α of the prior and β_t of the labels by MacKay's fixed point, and the posterior at them.
 
@@ -82,9 +97,11 @@ def maximise_evidence(
         Fixed β_t; only α is estimated.
     iterations, tolerance : int, float
         Ends when no precision changes by more than this share.
+    floor : Noise
+        Labels are not taken for more exact than this.
     """
     fixed = None if noise is None else {kind: getattr(noise, kind) ** -2 for kind in sums}
-    largest = {kind: getattr(FLOOR, kind) ** -2 for kind in sums}
+    largest = {kind: getattr(floor, kind) ** -2 for kind in sums}
     beta = fixed or {k: min(s.count / max(s.square, 1e-30) * 10, largest[k]) for k, s in sums.items()}
     state = Evidence(1.0, dict(beta))
     for _ in range(iterations):
@@ -107,6 +124,12 @@ def maximise_evidence(
     state.root = torch.linalg.solve_triangular(factor, unit, upper=False).T.contiguous()
     state.mean = state.root @ (state.root.T @ moment)
     return state
+
+
+def ridge_mean(state: Evidence, sums: dict[str, NormalEquations]) -> Tensor:
+    """Coefficients (P,) that other sums give at the precisions of `state`."""
+    factor, moment = _system(state, sums)
+    return torch.cholesky_solve(moment[:, None], factor)[:, 0]
 
 
 def _system(state: Evidence, sums: dict[str, NormalEquations]) -> tuple[Tensor, Tensor]:

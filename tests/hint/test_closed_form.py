@@ -14,7 +14,8 @@ from himlip_ase.errors import InputError
 from himlip_ase.hint.calibration import calibration, errors_and_deviations
 from himlip_ase.hint.closed_form import ClosedFormSettings, calibrate, fit_closed_form
 from himlip_ase.hint.closed_form_run import POSTERIOR, finetune_closed_form
-from himlip_ase.hint.evidence import NormalEquations, maximise_evidence
+from himlip_ase.hint.cross_validation import choose_floor
+from himlip_ase.hint.evidence import FLOOR, NormalEquations, maximise_evidence
 from himlip_ase.hint.finetune import start_model
 from himlip_ase.hint.head_features import HeadFeatures
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
@@ -120,6 +121,31 @@ def test_evidence_finds_the_noise_and_the_prior() -> None:
     # The posterior is as wide as its error: χ² of the coefficients is that of 30 degrees of freedom.
     z = torch.linalg.solve(found.root, found.mean - torch.as_tensor(theta))
     assert 12 < float(z @ z) < 55
+
+
+def test_the_floor_of_the_noise_is_chosen_by_what_was_left_out() -> None:
+    """More coefficients than labels, which are fitted to the bit; errors against ridge regression by hand."""
+    rng = np.random.default_rng(3)
+    size, parts = 120, []
+    theta = rng.normal(0, 1.0, size) / np.arange(1, size + 1)
+    rows, values = rng.normal(size=(4, 20, size)), np.zeros((4, 20))
+    for k in range(4):
+        values[k] = rows[k] @ theta + rng.normal(0, 0.3, 20)
+        part = {kind: NormalEquations.zeros(size, torch.device("cpu")) for kind in ("energy", "forces")}
+        part["forces"].add(torch.as_tensor(rows[k]), torch.as_tensor(values[k]))
+        parts.append(part)
+    nothing = {kind: NormalEquations.zeros(size, torch.device("cpu")) for kind in ("energy", "forces")}
+    chosen = choose_floor(parts, nothing)
+    multiple = min(chosen.scores, key=chosen.scores.__getitem__)
+    assert len(chosen.scores) > 2 and multiple > 1  # the labels are less exact than the usual floor
+    assert chosen.floor.forces == pytest.approx(multiple * FLOOR.forces)
+    ridge = chosen.evidence.alpha / chosen.evidence.beta["forces"]
+    errors = []
+    for k in range(4):
+        x, y = (np.concatenate(np.delete(a, k, axis=0)) for a in (rows, values))
+        fitted = np.linalg.solve(x.T @ x + ridge * np.eye(size), x.T @ y)
+        errors.append(rows[k] @ fitted - values[k])
+    assert chosen.scores[multiple] == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-6)
 
 
 def test_widths_are_those_of_resampled_labels(network, frames) -> None:
