@@ -12,6 +12,7 @@ benchmarks/results/hint_mace_base.*.
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import sys
@@ -169,28 +170,36 @@ def markdown(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def earlier() -> list[Row]:
+    """Rows of an earlier run."""
+    path = RESULTS.with_suffix(".json")
+    return [Row(**row) for row in json.loads(path.read_text())["rows"]] if path.is_file() else []
+
+
 def main() -> None:
-    """Measure and write."""
+    """Measure what was not measured before, and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="repetitions of every step")
-    parser.add_argument("--small", action="store_true", help="leave the foundation-sized network out")
+    parser.add_argument("--again", action="store_true", help="measure everything anew")
+    parser.add_argument("--most", type=int, help="measure so many cases only; a later run goes on")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    rows = [] if arguments.again else earlier()
+    known = {(row.network, row.atoms) for row in rows}
     todo = [
         (name, build, atoms)
         for name, (build, sizes) in NETWORKS.items()
         for atoms in sizes
-        if not (arguments.small and "89" in name)
-    ]
+        if (name, atoms) not in known
+    ][: arguments.most]
     # Forked before this process has differentiated anything, as torch demands.
     memory = [[megabytes(build, atoms, which) for which in (1, 2, 3)] for _, build, atoms in todo]
-    rows: list[Row] = []
     for (name, build, atoms), own in zip(todo, memory, strict=True):
         model = build()
         times = milliseconds(steps(build, atoms), arguments.rounds)
         rows.append(Row(name, model.n_parameters, model.cutoff, atoms, *times, *own))
         print(rows[-1], flush=True)
-    write_json(RESULTS.with_suffix(".json"), {"rows": [asdict(row) for row in rows]}, overwrite=True)
+        write_json(RESULTS.with_suffix(".json"), {"rows": [asdict(row) for row in rows]}, overwrite=True)
     RESULTS.with_suffix(".md").write_text(markdown(rows), encoding="utf-8")
 
 
