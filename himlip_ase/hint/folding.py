@@ -8,6 +8,7 @@ product on them is cheaper: a 2×2×2 grid needs cells of two primitive cells in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from math import lcm
@@ -18,6 +19,7 @@ from ase import Atoms
 from ase.geometry.minkowski_reduction import minkowski_reduce
 
 from himlip_ase.hint.labels import HessianLabel
+from himlip_ase.phonons.lattice import grid_triplets
 
 
 def fold_hessian(label: HessianLabel) -> list[HessianLabel]:
@@ -39,7 +41,7 @@ def fold_hessian(label: HessianLabel) -> list[HessianLabel]:
         return [label]
     covered: set[int] = set()
     result = []
-    for q, star in _irreducible(constants):
+    for q, star, _ in _irreducible(constants.primitive, constants.dims):
         if star in covered:
             continue
         lattice = _commensurate_lattice(q, constants.dims)
@@ -50,21 +52,45 @@ def fold_hessian(label: HessianLabel) -> list[HessianLabel]:
     return result
 
 
-def _mesh(constants: Any) -> tuple[np.ndarray, np.ndarray]:
+def irreducible_cells(
+    primitive: Atoms, dims: tuple[int, int, int]
+) -> list[tuple[np.ndarray, int, Atoms, np.ndarray]]:
+    """The smallest cell of each star of q-points of a grid.
+
+    Parameters
+    ----------
+    primitive : Atoms
+    dims : (int, int, int)
+
+    Returns
+    -------
+    list of (q, members, cell, translations)
+        q in fractional coordinates of the reciprocal primitive basis; how many q-points its star has; a cell
+        of m primitive cells in which modes of q are periodic, its atoms translation by translation; and
+        these, (m, 3) integers in units of the primitive vectors. Ordered by m, Γ first.
+    """
+    found = []
+    for q, _, members in reversed(_irreducible(primitive, dims)):
+        cell, translations = _small_cell(primitive, _commensurate_lattice(q, dims), dims)[:2]
+        found.append((q / np.array(dims), members, cell, translations))
+    return found
+
+
+def _mesh(primitive: Atoms, dims: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     import spglib
 
-    atoms = constants.primitive
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    found = spglib.get_ir_reciprocal_mesh(constants.dims, cell, is_shift=(0, 0, 0), symprec=1e-4)
+    cell = (primitive.cell.array, primitive.get_scaled_positions(), primitive.numbers)
+    found = spglib.get_ir_reciprocal_mesh(dims, cell, is_shift=(0, 0, 0), symprec=1e-4)
     mapping, address = np.asarray(found[0]), np.asarray(found[1])
-    return mapping, address % np.array(constants.dims)
+    return mapping, address % np.array(dims)
 
 
-def _irreducible(constants: Any) -> list[tuple[np.ndarray, int]]:
-    """Integer q (in units of 1/dims) and star of one member of each star, the highest order first."""
-    mapping, address = _mesh(constants)
-    points = [(address[star], int(star)) for star in np.unique(mapping)]
-    return sorted(points, key=lambda point: -_order(point[0], constants.dims))
+def _irreducible(primitive: Atoms, dims: tuple[int, int, int]) -> list[tuple[np.ndarray, int, int]]:
+    """Integer q (in units of 1/dims), star and its size, of each star, the highest order first."""
+    mapping, address = _mesh(primitive, dims)
+    stars, sizes = np.unique(mapping, return_counts=True)
+    points = [(address[star], int(star), int(size)) for star, size in zip(stars, sizes, strict=True)]
+    return sorted(points, key=lambda point: -_order(point[0], dims))
 
 
 def _order(q: np.ndarray, dims: tuple[int, int, int]) -> int:
@@ -72,7 +98,7 @@ def _order(q: np.ndarray, dims: tuple[int, int, int]) -> int:
 
 
 def _stars_of_multiples(constants: Any, q: np.ndarray) -> set[int]:
-    mapping, address = _mesh(constants)
+    mapping, address = _mesh(constants.primitive, constants.dims)
     index = {tuple(a): k for k, a in enumerate(address.tolist())}
     dims = np.array(constants.dims)
     return {int(mapping[index[tuple((k * q % dims).tolist())]]) for k in range(_order(q, constants.dims))}
@@ -94,9 +120,10 @@ def _commensurate_lattice(q: np.ndarray, dims: tuple[int, int, int]) -> np.ndarr
     raise AssertionError("every q has a commensurate lattice")
 
 
-def _folded(constants: Any, lattice: np.ndarray) -> tuple[Atoms, np.ndarray]:
-    primitive, dims = constants.primitive, constants.dims
-    n, n_cells = len(primitive), int(np.prod(dims))
+def _small_cell(
+    primitive: Atoms, lattice: np.ndarray, dims: tuple[int, int, int]
+) -> tuple[Atoms, np.ndarray, Callable[[np.ndarray], int]]:
+    """A cell with the given lattice (integer rows), its translations, and which of them another equals."""
     cell, operation = minkowski_reduce(lattice @ primitive.cell.array)
     rows = np.rint(operation).astype(int) @ lattice
     m = round(abs(np.linalg.det(rows)))
@@ -105,18 +132,25 @@ def _folded(constants: Any, lattice: np.ndarray) -> tuple[Atoms, np.ndarray]:
     def key(translation: np.ndarray) -> tuple[int, ...]:
         return tuple((translation @ scaled_inverse % m).tolist())
 
-    # The first lattice index runs fastest, as in the order of the force constants.
-    grid = np.array([(i, j, k) for k in range(dims[2]) for j in range(dims[1]) for i in range(dims[0])])
     cells: dict[tuple[int, ...], np.ndarray] = {}
-    for translation in grid:
+    for translation in grid_triplets(dims):
         cells.setdefault(key(translation), translation)
-    where = {k: index for index, k in enumerate(cells)}
+    places = {k: index for index, k in enumerate(cells)}
+    translations = np.array(list(cells.values()))
+    positions = np.concatenate([primitive.positions + t @ primitive.cell.array for t in translations])
+    atoms = Atoms(np.tile(primitive.numbers, m), positions=positions, cell=cell, pbc=True)
+    atoms.set_masses(np.tile(primitive.get_masses(), m))
+    return atoms, translations, lambda translation: places[key(translation)]
+
+
+def _folded(constants: Any, lattice: np.ndarray) -> tuple[Atoms, np.ndarray]:
+    primitive, dims = constants.primitive, constants.dims
+    n, n_cells = len(primitive), int(np.prod(dims))
+    atoms, translations, place = _small_cell(primitive, lattice, dims)
+    m = len(translations)
     blocks = np.asarray(constants.compact).reshape(n, n, n_cells, 3, 3)
     matrix = np.zeros((m, n, 3, m, n, 3))
-    for first, origin in enumerate(cells.values()):
-        for index, translation in enumerate(grid):
-            second = where[key(origin + translation)]
-            matrix[first, :, :, second] += blocks[:, :, index].transpose(0, 2, 1, 3)
-    positions = np.concatenate([primitive.positions + t @ primitive.cell.array for t in cells.values()])
-    atoms = Atoms(np.tile(primitive.numbers, m), positions=positions, cell=cell, pbc=True)
+    for first, origin in enumerate(translations):
+        for index, translation in enumerate(grid_triplets(dims)):
+            matrix[first, :, :, place(origin + translation)] += blocks[:, :, index].transpose(0, 2, 1, 3)
     return atoms, matrix.reshape(n * m, 3, n * m, 3)

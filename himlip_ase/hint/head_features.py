@@ -210,7 +210,7 @@ class HeadFeatures:
 
         The "readout" head is added to the readouts. The "wide" one becomes one more hidden unit for each
         element and layer, which no other unit listens to: the result is an ordinary network of the same kind,
-        exactly the sum of both.
+        exactly the sum of both. A model that `apply` widened keeps its units, and they change.
 
         Parameters
         ----------
@@ -218,22 +218,23 @@ class HeadFeatures:
         """
         from himlip_ase.hint.widening import widened
 
-        if self.hidden != self.model.config.hidden:
-            raise InputError("this model has a wide head already; fit a new one to the network it began from")
+        present = self.hidden != self.model.config.hidden
+        extra = self.n_elements if self.kind == "wide" and not present else 0
         heads = coefficients.reshape(self.n_elements, self.n_features)
         shares = torch.split(heads[:, :-1], self.widths, dim=1)
-        model = widened(self.model, self.n_elements if self.kind == "wide" else 0)
+        model = widened(self.model, extra)
         layers = [layer for layer in model.layers if isinstance(layer, Layer)]
+        hidden = self.hidden
         with torch.no_grad():
             model.energy_shift += heads[:, -1].to(model.energy_shift)
             for layer, inputs, share in zip(layers, self.inputs, shares, strict=True):
                 if self.kind == "readout":
-                    layer.readout.weight += share
+                    layer.readout.weight[:, :hidden] += share
                     continue
-                hidden = self.hidden
-                layer.network.first.weight[hidden:, :inputs] = share[:, :inputs]
-                layer.network.second.weight[hidden:, :hidden] = share[:, inputs:]
-                layer.readout.weight[:, hidden:] = torch.eye(self.n_elements, dtype=share.dtype)
+                layer.network.first.weight[hidden:, :inputs] += share[:, :inputs]
+                layer.network.second.weight[hidden:, :hidden] += share[:, inputs:]
+                if not present:
+                    layer.readout.weight[:, hidden:] = torch.eye(self.n_elements, dtype=share.dtype)
         return model
 
 

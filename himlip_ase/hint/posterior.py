@@ -171,6 +171,46 @@ class Posterior:
         parts = [self.deviations(features.hessian(graph, [i]), "hessian", noise).cpu() for i in chosen]
         return torch.cat(parts).numpy()
 
+    def product_uncertainty(self, model: HiMLIP, atoms: Atoms, vectors: np.ndarray) -> np.ndarray:
+        """Standard deviations of products of the Hessian with vectors.
+
+        Parameters
+        ----------
+        model : HiMLIP
+        atoms : Atoms
+        vectors : ndarray (K, N, 3)
+            Å or any unit.
+
+        Returns
+        -------
+        ndarray (K, N, 3)
+            eV/Å² times the unit of `vectors`.
+        """
+        features, graph = self.features(model), _graph(model, atoms)
+        n = len(atoms)
+        stack = torch.as_tensor(np.ascontiguousarray(vectors), dtype=torch.float64).to(graph.positions)
+        unit = torch.eye(3 * n, dtype=stack.dtype, device=stack.device).reshape(3 * n, n, 3)
+        parts = []
+        for vector in stack:
+            rows = features.second_derivatives(graph, unit, vector.expand(3 * n, -1, -1))
+            noise = self.noise.hessian / (3 * n) ** 0.5 * float(vector.norm())
+            parts.append(self.deviations(rows, "hessian", noise).reshape(n, 3))
+        return torch.stack(parts).cpu().numpy()
+
+    def sample(self, model: HiMLIP, count: int, seed: int = 0) -> list[HiMLIP]:
+        """Models whose heads are drawn from the posterior: a committee around `model`, which is its mean.
+
+        Parameters
+        ----------
+        model : HiMLIP
+            The one that was fitted.
+        count, seed : int
+        """
+        features = self.features(model)
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randn(count, len(self.root), generator=generator, dtype=torch.float64).to(self.root)
+        return [features.apply(self.root @ row) for row in drawn]
+
     def eigenvalue_uncertainty(self, model: HiMLIP, atoms: Atoms, modes: np.ndarray) -> np.ndarray:
         """Standard deviations of eigenvalues of the dynamical matrix, to first order.
 

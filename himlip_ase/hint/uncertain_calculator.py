@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -15,6 +16,9 @@ from himlip_ase.hint.closed_form_run import POSTERIOR
 from himlip_ase.hint.posterior import Posterior, Uncertainty
 from himlip_ase.potential.checkpoint import find_model
 from himlip_ase.potential.network import HiMLIP
+
+if TYPE_CHECKING:
+    from himlip_ase.hint.phonon_uncertainty import PhononUncertainty
 
 
 class UncertainCalculator(HiMLIPCalculator):
@@ -65,14 +69,20 @@ class UncertainCalculator(HiMLIPCalculator):
         """Standard deviations of the Hessian's elements, (n, 3, N, 3) in eV/Å², rows of `indices`."""
         return self.posterior.hessian_uncertainty(self.model, atoms, indices)
 
+    def product_uncertainty(self, atoms: Atoms, vectors: np.ndarray) -> np.ndarray:
+        """Standard deviations of products of the Hessian with vectors, (N, 3) or (K, N, 3), as they are."""
+        stack = np.asarray(vectors, dtype=float).reshape(-1, len(atoms), 3)
+        return self.posterior.product_uncertainty(self.model, atoms, stack).reshape(np.shape(vectors))
+
     def frequency_uncertainty(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
         """Γ frequencies of a structure and their standard deviations, to first order.
 
         Returns
         -------
         frequencies, deviations : ndarray (3N,)
-            cm⁻¹, imaginary ones negative. Near ω = 0 the deviation is that of the larger of ω and √δ(ω²).
+            cm⁻¹, imaginary ones negative; see `himlip_ase.hint.phonon_uncertainty.frequency_deviations`.
         """
+        from himlip_ase.hint.phonon_uncertainty import frequency_deviations
         from himlip_ase.units import signed_frequencies_cm
 
         weights = np.repeat(atoms.get_masses() ** -0.5, 3)
@@ -81,6 +91,22 @@ class UncertainCalculator(HiMLIPCalculator):
         values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
         modes = (weights[:, None] * vectors).T.reshape(-1, len(atoms), 3)
         spread = self.posterior.eigenvalue_uncertainty(self.model, atoms, modes)
-        frequencies = signed_frequencies_cm(values)
-        floor = np.maximum(np.abs(values), spread)
-        return frequencies, signed_frequencies_cm(floor) * spread / (2 * floor)
+        return signed_frequencies_cm(values), frequency_deviations(values, spread)
+
+    def phonon_uncertainty(
+        self, primitive: Atoms, dims: Sequence[int], noise: bool = True
+    ) -> PhononUncertainty:
+        """Frequencies on a grid of q-points and their standard deviations.
+
+        See :func:`himlip_ase.hint.phonon_uncertainty.phonon_uncertainty`.
+        """
+        from himlip_ase.hint.phonon_uncertainty import phonon_uncertainty
+
+        return phonon_uncertainty(self.posterior, self.model, primitive, dims, noise)
+
+    def sampled(self, count: int, seed: int = 0) -> list[HiMLIPCalculator]:
+        """Calculators whose heads are drawn from the posterior, with which to repeat any calculation."""
+        return [
+            HiMLIPCalculator(model, device=self.device)
+            for model in self.posterior.sample(self.model, count, seed)
+        ]
