@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -101,11 +102,16 @@ NETWORKS: dict[str, tuple[Callable[[], Potential], tuple[int, ...]]] = {
 """The last has the shape of MACE-MP-0 medium."""
 
 
-def steps(build: Callable[[], Potential], atoms: int) -> list[Callable[[], object]]:
+@cache
+def network(name: str) -> Potential:
+    """One of `NETWORKS`, built once."""
+    return NETWORKS[name][0]()
+
+
+def steps(model: Potential, atoms: int) -> list[Callable[[], object]]:
     """A product with the Hessian; training steps without probe, with one by differences, with one exact."""
     frames, hessians = labelled(cells(1, REPEATS[atoms]))
     found: list[Callable[[], object]] = []
-    model = build()
     for labels, products in (([], "difference"), (hessians, "difference"), (hessians, "exact")):
         settings = TrainingSettings(batch_size=1, hessian_products=products, device="cpu")  # type: ignore[arg-type]
         trainer = Trainer(model, frames, labels, settings)
@@ -120,11 +126,11 @@ def steps(build: Callable[[], Potential], atoms: int) -> list[Callable[[], objec
     return [product, *found]
 
 
-def megabytes(build: Callable[[], Potential], atoms: int, which: int) -> float:
+def megabytes(model: Potential, atoms: int, which: int) -> float:
     """Growth of the memory of a process of its own in a step."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: sender.send(peak_megabytes(steps(build, atoms)[which])))
+    process = context.Process(target=lambda: sender.send(peak_megabytes(steps(model, atoms)[which])))
     process.start()
     process.join()
     if process.exitcode:
@@ -187,16 +193,16 @@ def main() -> None:
     rows = [] if arguments.again else earlier()
     known = {(row.network, row.atoms) for row in rows}
     todo = [
-        (name, build, atoms)
-        for name, (build, sizes) in NETWORKS.items()
+        (name, atoms)
+        for name, (_, sizes) in NETWORKS.items()
         for atoms in sizes
         if (name, atoms) not in known
     ][: arguments.most]
     # Forked before this process has differentiated anything, as torch demands.
-    memory = [[megabytes(build, atoms, which) for which in (1, 2, 3)] for _, build, atoms in todo]
-    for (name, build, atoms), own in zip(todo, memory, strict=True):
-        model = build()
-        times = milliseconds(steps(build, atoms), arguments.rounds)
+    memory = [[megabytes(network(name), atoms, which) for which in (1, 2, 3)] for name, atoms in todo]
+    for (name, atoms), own in zip(todo, memory, strict=True):
+        model = network(name)
+        times = milliseconds(steps(model, atoms), arguments.rounds)
         rows.append(Row(name, model.n_parameters, model.cutoff, atoms, *times, *own))
         print(rows[-1], flush=True)
         write_json(RESULTS.with_suffix(".json"), {"rows": [asdict(row) for row in rows]}, overwrite=True)

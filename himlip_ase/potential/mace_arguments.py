@@ -47,7 +47,10 @@ def arguments_of(module: Any) -> dict[str, Any]:
             "saves it at the end of a training (NAME.model)"
         )
     source = _scaled(module) if kind == "MACE" else module
-    found = import_mace("mace.tools.scripts_utils").extract_config_mace_model(source)
+    try:
+        found = import_mace("mace.tools.scripts_utils").extract_config_mace_model(source)
+    except AttributeError as error:
+        raise InputError(f"MACE cannot describe this network, to build it again (no {error})") from error
     for key, reason in _REFUSED.items():
         if found.get(key) is not None:
             raise InputError(f"this MACE {reason}")
@@ -104,7 +107,9 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, type) or callable(value):
+    if isinstance(value, Record):  # a function of torch's own, asked for as getattr(module, name)
+        return str(value.arguments[-1])
+    if callable(value):
         return value.__name__
     return value
 

@@ -20,6 +20,7 @@ from himlip_ase.potential.module_records import read_records, tensors_of
 
 NAMES_IN_MACE_FILES = (
     "mace.", "e3nn.", "torch.nn.", "torch.fx.", "opt_einsum_fx.", "numpy.", "builtins.slice",
+    "builtins.getattr", "torch._C._VariableFunctionsClass",
 )  # fmt: skip
 """Beginnings of the names that a MACE file asks for."""
 IRREPS = ("Irreps", "Irrep", "_MulIr")

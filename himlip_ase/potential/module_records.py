@@ -33,14 +33,15 @@ _NUMPY_TYPES = [
 class Record:
     """Stands for an object of a pickle: the name of its class, and its attributes.
 
-    Parameters, buffers and submodules of what was a torch module are found as they are on the module itself.
+    Parameters, buffers and submodules of what was a torch module are found as they are on the module itself;
+    `arguments` are those of a call that the file asked for.
     """
 
     def __new__(cls, *arguments: Any, **options: Any) -> Record:
         return object.__new__(cls)
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        pass
+        self.__dict__["arguments"] = arguments
 
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, dict):
