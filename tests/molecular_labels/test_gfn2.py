@@ -11,6 +11,7 @@ from ase.build import molecule
 from ase.optimize import BFGS
 from ase.vibrations import Vibrations
 
+from himlip_ase.errors import InputError
 from himlip_ase.hint.checks import check_hessian
 from himlip_ase.hint.modes import internal_modes
 from himlip_ase.molecular_labels.gfn2 import GFN2
@@ -57,6 +58,17 @@ def test_step_of_the_differences_does_not_matter(name: str) -> None:
     assert np.abs(usual - half).max() < 5e-3  # of 50 to 120 eV/Å²
     assert np.abs(usual - half).mean() < 5e-4
     check_hessian(atoms, usual)
+
+
+def test_hessians_of_small_molecules_pass_the_checks_and_those_in_another_order_do_not() -> None:
+    for name in ("CH3NO2", "HCOOH", "C2H2", "CO2", "CH3CH2OH"):
+        atoms = _distorted(name)
+        matrix = GFN2().calculate(atoms, hessian=True).hessian
+        assert matrix is not None
+        check_hessian(atoms, matrix, name)
+    order = np.roll(np.arange(len(atoms)), 1)
+    with pytest.raises(InputError, match="another order"):
+        check_hessian(atoms, matrix[np.ix_(order, range(3), order, range(3))])
 
 
 def test_frequencies_of_water_are_those_of_ase(tmp_path: Path) -> None:
