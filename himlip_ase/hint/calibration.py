@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import erf
@@ -13,6 +14,30 @@ from himlip_ase.hint.posterior import Posterior
 from himlip_ase.potential.derivatives import hessian
 from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.potential.network import HiMLIP
+
+ZERO = 1e-4
+"""Elements and ω² below this share of the largest one are zero by symmetry."""
+
+
+@dataclass(frozen=True)
+class PhononErrors:
+    """Errors of ω² and their standard deviations, eV/(Å² amu), mode by mode.
+
+    Attributes
+    ----------
+    qpoints : ndarray (n, 3)
+        One of each star.
+    places : ndarray (M,)
+        Which q each mode belongs to.
+    errors, deviations, labels : ndarray (M,)
+        Predicted less label, standard deviation, label (of the predicted mode).
+    """
+
+    qpoints: np.ndarray
+    places: np.ndarray
+    errors: np.ndarray
+    deviations: np.ndarray
+    labels: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -37,6 +62,9 @@ class Calibration:
     count: int
 
 
+if TYPE_CHECKING:
+    from himlip_ase.phonons.force_constants import ForceConstants
+
 EXPECTED = (float(erf(1 / np.sqrt(2))), float(erf(2 / np.sqrt(2))))
 
 
@@ -45,7 +73,7 @@ def errors_and_deviations(
     posterior: Posterior,
     frames: Sequence[LabelledFrame],
     hessians: Sequence[HessianLabel] = (),
-    rows: int | None = None,
+    elements: int = 128,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Errors of a model on labels, and what the posterior said they would be.
 
@@ -54,8 +82,9 @@ def errors_and_deviations(
     model, posterior
         Of one fit.
     frames, hessians : sequences of labels
-    rows : int, optional
-        Atoms of each Hessian whose rows are compared; all by default.
+    elements : int
+        Elements of each Hessian that are compared, at random; those that symmetry makes zero say nothing and
+        are left out.
 
     Returns
     -------
@@ -77,11 +106,70 @@ def errors_and_deviations(
                 errors[key].append(np.ravel(np.asarray(value) - np.asarray(label)))
                 widths[key].append(np.ravel(width))
     for item in hessians:
-        chosen = list(range(len(item.atoms) if rows is None else min(rows, len(item.atoms))))
-        found = hessian(model, item.atoms, indices=chosen).detach().cpu().numpy()
-        errors["hessian"].append(np.ravel(found - item.matrix[chosen]))
-        widths["hessian"].append(np.ravel(posterior.hessian_uncertainty(model, item.atoms, chosen)))
+        error, width = _hessian_elements(model, posterior, item, elements)
+        errors["hessian"].append(error)
+        widths["hessian"].append(width)
     return {k: (np.concatenate(v), np.concatenate(widths[k])) for k, v in errors.items() if v}
+
+
+def _hessian_elements(
+    model: HiMLIP, posterior: Posterior, label: HessianLabel, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    n = len(label.atoms)
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.permutation(n)[: max(1, -(-count // (3 * n)))])
+    found = hessian(model, label.atoms, indices=rows.tolist()).detach().cpu().numpy()
+    error = (found - label.matrix[rows]).reshape(3 * len(rows), 3 * n)
+    size = np.maximum(np.abs(found), np.abs(label.matrix[rows])).reshape(error.shape)
+    places = np.argwhere(size > ZERO * size.max())
+    places = places[rng.permutation(len(places))[:count]]
+    unit = np.eye(3 * n).reshape(3 * n, n, 3)
+    first = unit[3 * rows[places[:, 0] // 3] + places[:, 0] % 3]
+    width = posterior.form_uncertainty(model, label.atoms, first, unit[places[:, 1]])
+    return error[places[:, 0], places[:, 1]], width
+
+
+def phonon_errors(
+    model: HiMLIP, posterior: Posterior, constants: ForceConstants, noise: bool = True
+) -> PhononErrors:
+    """Errors of ω² of every mode of a commensurate grid, beside their standard deviations.
+
+    The error is e†(D − D_label)e with the model's own eigenvectors e, to which its uncertainty refers;
+    uniform motion is left out.
+
+    Parameters
+    ----------
+    model, posterior
+        Of one fit.
+    constants : ForceConstants
+        The label, e.g. of q-points that were not learnt.
+    noise : bool
+        As in `phonon_uncertainty`.
+    """
+    from himlip_ase.hint.phonon_uncertainty import phonon_uncertainty
+    from himlip_ase.phonons.dynamical_matrices import mass_reduced
+
+    said = phonon_uncertainty(posterior, model, constants.primitive, constants.dims, noise)
+    label = constants.dynamical_matrices()
+    reduced = mass_reduced(label.matrices, constants.primitive.get_masses())
+    rows = []
+    for place, q in enumerate(said.qpoints):
+        e = said.vectors[place]
+        wanted = np.einsum("im,ij,jm->m", e.conj(), reduced[label.index(q)], e).real
+        moving = np.ones(len(wanted), dtype=bool)
+        if not q.any():
+            moving = np.abs(said.eigenvalues[place]) > ZERO * np.abs(said.eigenvalues[place]).max()
+        for m in np.flatnonzero(moving):
+            rows.append(
+                (
+                    place,
+                    said.eigenvalues[place, m] - wanted[m],
+                    said.eigenvalue_deviations[place, m],
+                    wanted[m],
+                )
+            )
+    places, errors, deviations, wanted = (np.array(x) for x in zip(*rows, strict=True))
+    return PhononErrors(said.qpoints, places, errors, deviations, wanted)
 
 
 def standardised_errors(

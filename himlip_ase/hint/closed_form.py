@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -303,16 +303,21 @@ def calibrate(
     ----------
     result : ClosedFormResult
     frames, hessians : sequences of labels
-        Not those of the fit, and not those that shall judge the calibration.
+        Not those of the fit, and not those that shall judge the calibration. Hessians of crystals give a
+        factor for phonons too.
 
     Returns
     -------
     Posterior
         Its factors are the root mean squares of error / standard deviation.
     """
-    from himlip_ase.hint.calibration import standardised_errors
+    from himlip_ase.hint.calibration import phonon_errors, standardised_errors
 
-    ratios = standardised_errors(result.model, result.posterior, frames, hessians)
+    old = replace(result.posterior, factors={})
+    ratios = standardised_errors(result.model, old, frames, hessians)
+    crystals = [h.force_constants for h in hessians if h.force_constants is not None]
+    if crystals:
+        found = [phonon_errors(result.model, old, constants) for constants in crystals]
+        ratios["phonons"] = np.concatenate([f.errors / f.deviations for f in found])
     factors = {k: float(np.sqrt(np.mean(v**2))) for k, v in ratios.items() if v.size}
-    old = result.posterior
-    return Posterior(old.root, old.noise, old.kind, old.hidden, factors)
+    return replace(old, factors=factors)

@@ -197,6 +197,33 @@ class Posterior:
             parts.append(self.deviations(rows, "hessian", noise).reshape(n, 3))
         return torch.stack(parts).cpu().numpy()
 
+    def form_uncertainty(
+        self, model: HiMLIP, atoms: Atoms, first: np.ndarray, second: np.ndarray
+    ) -> np.ndarray:
+        """Standard deviations of vᵀHw for pairs of directions, single elements of the Hessian among them.
+
+        Parameters
+        ----------
+        model : HiMLIP
+        atoms : Atoms
+        first, second : ndarray (K, N, 3)
+            v and w.
+
+        Returns
+        -------
+        ndarray (K,)
+        """
+        features, graph = self.features(model), _graph(model, atoms)
+        v, w = (
+            torch.as_tensor(np.ascontiguousarray(x), dtype=torch.float64).to(graph.positions)
+            for x in (first, second)
+        )
+        rows = features.second_derivatives(graph, v, w)
+        lengths = torch.linalg.vector_norm(v, dim=(1, 2)) * torch.linalg.vector_norm(w, dim=(1, 2))
+        noise = self.noise.hessian / (3 * len(atoms)) ** 0.5 * lengths
+        variance = (rows @ self.root).square().sum(-1) + noise**2
+        return (self.factors.get("hessian", 1.0) * variance.sqrt()).cpu().numpy()
+
     def sample(self, model: HiMLIP, count: int, seed: int = 0) -> list[HiMLIP]:
         """Models whose heads are drawn from the posterior: a committee around `model`, which is its mean.
 
@@ -227,13 +254,7 @@ class Posterior:
         ndarray (K,)
             Of ω², eV/(Å² amu): δω = δ(ω²)/2ω.
         """
-        features, graph = self.features(model), _graph(model, atoms)
-        vectors = torch.as_tensor(np.ascontiguousarray(modes), dtype=torch.float64).to(graph.positions)
-        rows = features.second_derivatives(graph, vectors, vectors)
-        lengths = vectors.square().sum((1, 2))
-        noise = self.noise.hessian / (3 * len(atoms)) ** 0.5 * lengths
-        variance = (rows @ self.root).square().sum(-1) + noise**2
-        return (self.factors.get("hessian", 1.0) * variance.sqrt()).cpu().numpy()
+        return self.form_uncertainty(model, atoms, modes, modes)
 
     # -- files -----------------------------------------------------------------------------------------------
 
