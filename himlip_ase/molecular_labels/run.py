@@ -116,7 +116,7 @@ def label_molecules(
     request = {**labeller.settings, "hessians": hessian}
     digest = _digest(structures, request)
     if resume and out.exists() and not parts.exists():
-        return _finished(out, digest)
+        return _finished(out, digest, len(structures))
     began = time.monotonic()
     with FolderLock(parts):
         _claim(parts, digest, request, overwrite)
@@ -210,7 +210,7 @@ def _claim(parts: Path, digest: str, request: dict[str, Any], overwrite: bool) -
         write_json(known, {"digest": digest, "request": request})
 
 
-def _finished(out: Path, digest: str) -> MolecularLabels:
+def _finished(out: Path, digest: str, total: int) -> MolecularLabels:
     record = record_path(out)
     known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     if known.get("digest") != digest:
@@ -218,7 +218,7 @@ def _finished(out: Path, digest: str) -> MolecularLabels:
             f"{out} holds labels of other structures or other settings; choose another --out, or --overwrite"
         )
     log.info("%s is complete", out)
-    return MolecularLabels(out, known["labelled"], {}, [])
+    return MolecularLabels(out, list(range(total)), {}, [])
 
 
 def _write_record(
@@ -247,13 +247,25 @@ def _write_record(
             "counts": counts,
             "core_seconds": round(sum(seconds), 1),
             "largest_sum_rule_deviation_removed_ev_per_angstrom2": round(max(deviations), 6),
-            "labelled": list(done),
+            "structures": len(done) + len(failed) + len(missing),
+            "labelled": len(done),
             "failed": {str(index): text for index, text in failed.items()},
-            "not_begun": list(missing),
+            "not_begun": _ranges(missing),
             "digest": digest,
         },
         overwrite=True,
     )
+
+
+def _ranges(indices: Sequence[int]) -> list[str]:
+    """Consecutive indices as "first-last"."""
+    found: list[list[int]] = []
+    for index in indices:
+        if found and index == found[-1][1] + 1:
+            found[-1][1] = index
+        else:
+            found.append([index, index])
+    return [f"{first}-{last}" for first, last in found]
 
 
 @contextlib.contextmanager

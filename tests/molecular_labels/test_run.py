@@ -95,10 +95,16 @@ def test_a_stopped_run_continues_where_it_was(tmp_path: Path) -> None:
     assert finished.calls == []
 
 
-def test_time_that_does_not_suffice_is_said(tmp_path: Path) -> None:
+def test_time_that_does_not_suffice_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "x.h5"
     with pytest.raises(CalculationError, match="no time"):
         label_molecules(_molecules(), Stub(), out, max_minutes=-1.0)
+    clock = iter([0.0, 0.0, 0.0, 100.0, 100.0])
+    monkeypatch.setattr("himlip_ase.molecular_labels.run.time.monotonic", lambda: next(clock))
+    labels = label_molecules(_molecules(), Stub(), out, resume=True, max_minutes=1.0)
+    assert labels.labelled == [0, 1] and labels.missing == [2, 3] and len(read_labels(out)) == 2
+    assert json.loads(record_path(out).read_text())["not_begun"] == ["2-3"]
+    monkeypatch.undo()
     assert label_molecules(_molecules(), Stub(), out, resume=True).labelled == [0, 1, 2, 3]
 
 
