@@ -6,16 +6,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
 
+from himlip_ase import HiMLIPCalculator
 from himlip_ase.errors import InputError
 from himlip_ase.potential import mace_files
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.mace import MACEPotential
-from tests.potential.mace_zoo import mace_calculator, mace_module, mace_potential, needs_mace
+from tests.potential.mace_zoo import SHAPES, mace_calculator, mace_module, mace_potential, needs_mace
 from tests.potential.zoo import h3s, rattled
 
 pytestmark = needs_mace
@@ -54,6 +56,18 @@ def test_single_precision_keeps_its_weights_and_gets_exact_symmetry(tmp_path: Pa
     assert energy(model, atoms) == pytest.approx(theirs, rel=1e-6)
     assert energy(model, turned) == pytest.approx(energy(model, atoms), rel=1e-13)
     assert abs(peer.get_potential_energy(turned) - theirs) > 1e-12 * abs(theirs), "nothing was gained"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_architectures_of_published_models(tmp_path: Path, shape: str) -> None:
+    module = mace_module(shape=shape, heads=2 if shape == "MACE-MH-1" else 1)
+    torch.save(module, tmp_path / "m.model")
+    model = load_model(f"mace:{tmp_path / 'm.model'}#Default")
+    own, theirs = rattled(h3s()), rattled(h3s())
+    own.calc, theirs.calc = HiMLIPCalculator(model), mace_calculator(module)
+    assert own.get_potential_energy() == pytest.approx(theirs.get_potential_energy(), abs=1e-10)
+    np.testing.assert_allclose(own.get_forces(), theirs.get_forces(), atol=1e-10)
+    assert np.abs(theirs.get_forces()).max() > 0.01
 
 
 def test_a_plain_mace_is_one_of_scale_one(tmp_path: Path) -> None:
