@@ -29,11 +29,12 @@ class Study:
         self.path, self.keys = path, tuple(keys)
         self.settings = json.loads(json.dumps(settings))
         self.rows: list[dict[str, Any]] = []
+        self.extra: dict[str, Any] = {}
         if path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
             if found["settings"] != self.settings:
                 raise SystemExit(f"{path} was made with {found['settings']}; delete it to start again")
-            self.rows = found["rows"]
+            self.rows, self.extra = found["rows"], found.get("extra", {})
 
     def has(self, *values: object) -> bool:
         """Whether there are rows of this run."""
@@ -42,7 +43,8 @@ class Study:
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append the rows of a run and write all."""
         self.rows += rows
-        write_json(self.path, {"settings": self.settings, "rows": self.rows}, overwrite=True)
+        content = {"settings": self.settings, "extra": self.extra, "rows": self.rows}
+        write_json(self.path, content, overwrite=True)
 
     def chosen(self, **wanted: object) -> list[dict[str, Any]]:
         """Rows with these values."""
