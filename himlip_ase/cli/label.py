@@ -8,58 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from himlip_ase.cli.dft_options import (
+    ACCURACY,
+    DFTOptions,
+    Grid,
+    PseudoOption,
+    WorkersOption,
+    with_dft_options,
+)
+
 if TYPE_CHECKING:
     from ase import Atoms
 
     from himlip_ase.dft.inputs import QESettings
     from himlip_ase.dft.runner import Launcher
 
-Grid = tuple[int, int, int]
-ACCURACY, RUNNING = "Accuracy", "Running"
-
-PseudoOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--pseudo", help="Folder of UPF files; default: $ESPRESSO_PSEUDO.", rich_help_panel=ACCURACY
-    ),
-]
-ChosenOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--pseudopotential", help="ELEMENT=FILE, where the folder has several.", rich_help_panel=ACCURACY
-    ),
-]
-EcutOption = Annotated[
-    float, typer.Option("--ecutwfc", help="Plane-wave cutoff, Ry.", rich_help_panel=ACCURACY)
-]
-EcutrhoOption = Annotated[
-    float | None, typer.Option("--ecutrho", help="Density cutoff, Ry; default 4×.", rich_help_panel=ACCURACY)
-]
-KOption = Annotated[
-    Grid,
-    typer.Option("--k", help="k-grid of the primitive cell, e.g. --k 12 12 12.", rich_help_panel=ACCURACY),
-]
-SmearingOption = Annotated[
-    str, typer.Option("--smearing", help="mp, mv, gauss, fd or fixed.", rich_help_panel=ACCURACY)
-]
-DegaussOption = Annotated[
-    float, typer.Option("--degauss", help="Width of the smearing, Ry.", rich_help_panel=ACCURACY)
-]
-ConvOption = Annotated[float, typer.Option("--conv-thr", help="scf threshold, Ry.", rich_help_panel=ACCURACY)]
-PrefixOption = Annotated[
-    str,
-    typer.Option("--prefix", help="Command before pw.x, e.g. 'mpirun -n 2'.", rich_help_panel=RUNNING),
-]
-ThreadsOption = Annotated[
-    int, typer.Option("--threads", help="OMP_NUM_THREADS of each run.", rich_help_panel=RUNNING)
-]
-WorkersOption = Annotated[
-    int, typer.Option("--jobs", "-j", help="Runs side by side.", rich_help_panel=RUNNING)
-]
-ResumeOption = Annotated[
-    bool,
-    typer.Option("--resume", help="Continue: keep finished runs, do the others.", rich_help_panel=RUNNING),
-]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 SetOption = Annotated[str, typer.Option("--set", help="Name of the set; default: the name of the folder.")]
 FolderOption = Annotated[Path, typer.Option("--out", help="Folder of the runs (000/, 001/, …).")]
@@ -71,24 +34,16 @@ label = typer.Typer(
 
 
 @label.command()
+@with_dft_options()
 def relax(
     crystal: Annotated[Path, typer.Argument(help="Structure file that ASE reads.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the runs; crystal.extxyz is written there.")],
     pressure: Annotated[float, typer.Option("--pressure", help="Static pressure, GPa.")],
     tolerance: Annotated[float, typer.Option("--tolerance", help="Of each stress component, GPa.")] = 0.2,
     max_runs: Annotated[int, typer.Option("--max-runs", help="Bound on the number of pw.x runs.")] = 12,
-    pseudo: PseudoOption = None,
-    chosen: ChosenOption = None,
-    ecutwfc: EcutOption = 60.0,
-    ecutrho: EcutrhoOption = None,
-    k: KOption = (12, 12, 12),
-    smearing: SmearingOption = "mp",
-    degauss: DegaussOption = 0.02,
-    conv_thr: ConvOption = 1e-10,
-    prefix: PrefixOption = "",
-    threads: ThreadsOption = 1,
-    resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
+    *,
+    dft: DFTOptions,
 ) -> None:
     """Relax cell and positions to a static pressure, keeping the symmetry."""
     from himlip_ase.dft.relax import relax as relax_crystal
@@ -96,12 +51,12 @@ def relax(
     result = relax_crystal(
         _read_one(crystal),
         pressure,
-        _settings(pseudo, chosen, ecutwfc, ecutrho, k, smearing, degauss, conv_thr),
+        dft.settings(),
         out,
-        _launcher(prefix, threads),
+        dft.launcher(),
         pressure_tolerance_gpa=tolerance,
         max_runs=max_runs,
-        resume=resume,
+        resume=dft.resume,
         overwrite=overwrite,
     )
     typer.echo(
@@ -111,6 +66,7 @@ def relax(
 
 
 @label.command()
+@with_dft_options()
 def harmonic(
     crystal: Annotated[Path, typer.Argument(help="Relaxed primitive cell, e.g. crystal.extxyz.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
@@ -124,17 +80,8 @@ def harmonic(
         bool, typer.Option("--electron-phonon/--no-electron-phonon", help="Electron-phonon matrices.")
     ] = True,
     keep_scratch: Annotated[bool, typer.Option("--keep-scratch", help="Keep out/ after success.")] = False,
-    pseudo: PseudoOption = None,
-    chosen: ChosenOption = None,
-    ecutwfc: EcutOption = 60.0,
-    ecutrho: EcutrhoOption = None,
-    k: KOption = (12, 12, 12),
-    smearing: SmearingOption = "mp",
-    degauss: DegaussOption = 0.02,
-    conv_thr: ConvOption = 1e-10,
-    prefix: PrefixOption = "",
-    threads: ThreadsOption = 1,
-    resume: ResumeOption = False,
+    *,
+    dft: DFTOptions,
 ) -> None:
     """Dynamical and electron-phonon matrices on a q-grid (scf on a dense grid, scf, ph.x)."""
     from himlip_ase.dft.harmonic import harmonic as run_harmonic
@@ -142,20 +89,21 @@ def harmonic(
     files = run_harmonic(
         _read_one(crystal),
         q,
-        _settings(pseudo, chosen, ecutwfc, ecutrho, k, smearing, degauss, conv_thr),
+        dft.settings(),
         out,
-        _launcher(prefix, threads),
+        dft.launcher(),
         k_grid_dense=k_dense,
         sigma_ry=sigma,
         n_sigma=n_sigma,
         electron_phonon=electron_phonon,
-        resume=resume,
+        resume=dft.resume,
         keep_scratch=keep_scratch,
     )
     typer.echo(f"{len(files.dyn)} dyn files and {len(files.elph)} a2Fq2r files in {out}")
 
 
 @label.command()
+@with_dft_options()
 def rattle(
     crystal: Annotated[Path, typer.Argument(help="Relaxed primitive cell, e.g. crystal.extxyz.")],
     out: FolderOption,
@@ -166,18 +114,9 @@ def rattle(
     seed: Annotated[int, typer.Option("--seed", help="Of the random numbers.")] = 1,
     dims: Annotated[Grid, typer.Option("--dims", help="Supercell, e.g. --dims 2 1 1.")] = (1, 1, 1),
     mass_scaled: Annotated[bool, typer.Option("--mass-scaled", help="Heavy atoms move less.")] = False,
-    pseudo: PseudoOption = None,
-    chosen: ChosenOption = None,
-    ecutwfc: EcutOption = 60.0,
-    ecutrho: EcutrhoOption = None,
-    k: KOption = (12, 12, 12),
-    smearing: SmearingOption = "mp",
-    degauss: DegaussOption = 0.02,
-    conv_thr: ConvOption = 1e-10,
-    prefix: PrefixOption = "",
-    threads: ThreadsOption = 1,
     jobs: WorkersOption = 1,
-    resume: ResumeOption = False,
+    *,
+    dft: DFTOptions,
 ) -> None:
     """Single points of cells with Gaussian displacements, at the k-density of the primitive cell."""
     from himlip_ase.dft import rattle as displacements
@@ -191,12 +130,13 @@ def rattle(
         "seed": seed,
         "mass_scaled": mass_scaled,
     }
-    settings = _settings(pseudo, chosen, ecutwfc, ecutrho, k, smearing, degauss, conv_thr)
+    settings = dft.settings()
     frames = displacements.rattle(base, count, stdev, seed, mass_scaled)
-    _run(frames, out, settings, primitive, generator, _launcher(prefix, threads), jobs, resume)
+    _run(frames, out, settings, primitive, generator, dft.launcher(), jobs, dft.resume)
 
 
 @label.command()
+@with_dft_options()
 def supercell(
     structures: Annotated[
         Path, typer.Argument(help="Structures to calculate: any file that ASE reads, all frames.")
@@ -213,23 +153,14 @@ def supercell(
         ),
     ] = None,
     symmetry: Annotated[bool, typer.Option("--symmetry", help="Let pw.x use symmetry.")] = False,
-    pseudo: PseudoOption = None,
-    chosen: ChosenOption = None,
-    ecutwfc: EcutOption = 60.0,
-    ecutrho: EcutrhoOption = None,
-    k: KOption = (12, 12, 12),
-    smearing: SmearingOption = "mp",
-    degauss: DegaussOption = 0.02,
-    conv_thr: ConvOption = 1e-10,
-    prefix: PrefixOption = "",
-    threads: ThreadsOption = 1,
     jobs: WorkersOption = 1,
-    resume: ResumeOption = False,
+    *,
+    dft: DFTOptions,
 ) -> None:
     """Single points of given cells, at the k-density of a primitive cell or at a given spacing."""
     from himlip_ase.errors import InputError
 
-    settings = _settings(pseudo, chosen, ecutwfc, ecutrho, k, smearing, degauss, conv_thr)
+    settings = dft.settings()
     generator = {"method": "given structures", "file": structures.name}
     if (reference is None) == (k_spacing is None):
         raise InputError("say how dense the k-points are: --reference CELL with --k, or --k-spacing")
@@ -240,15 +171,16 @@ def supercell(
         settings,
         primitive,
         generator,
-        _launcher(prefix, threads),
+        dft.launcher(),
         jobs,
-        resume,
+        dft.resume,
         nosym=not symmetry,
         k_spacing=k_spacing,
     )
 
 
 @label.command()
+@with_dft_options()
 def doublewell(
     crystal: Annotated[Path, typer.Argument(help="Relaxed primitive cell, e.g. crystal.extxyz.")],
     out: FolderOption,
@@ -257,18 +189,9 @@ def doublewell(
         list[float] | None,
         typer.Option("--amplitude", help="Å, norm of all displacements; repeat. Default: 9 from 0 to 0.4."),
     ] = None,
-    pseudo: PseudoOption = None,
-    chosen: ChosenOption = None,
-    ecutwfc: EcutOption = 60.0,
-    ecutrho: EcutrhoOption = None,
-    k: KOption = (12, 12, 12),
-    smearing: SmearingOption = "mp",
-    degauss: DegaussOption = 0.02,
-    conv_thr: ConvOption = 1e-10,
-    prefix: PrefixOption = "",
-    threads: ThreadsOption = 1,
     jobs: WorkersOption = 1,
-    resume: ResumeOption = False,
+    *,
+    dft: DFTOptions,
 ) -> None:
     """Single points along the softest mode at Γ."""
     from himlip_ase.dft.rattle import displace_along, softest_gamma_mode
@@ -282,8 +205,8 @@ def doublewell(
         "frequency_cm": round(frequency, 3),
         "mode": mode.tolist(),
     }
-    settings = _settings(pseudo, chosen, ecutwfc, ecutrho, k, smearing, degauss, conv_thr)
-    _run(frames, out, settings, primitive, generator, _launcher(prefix, threads), jobs, resume, nosym=False)
+    settings = dft.settings()
+    _run(frames, out, settings, primitive, generator, dft.launcher(), jobs, dft.resume, nosym=False)
 
 
 @label.command()
@@ -323,44 +246,6 @@ def register(app: typer.Typer) -> None:
 
     label_molecules.register(label)
     app.add_typer(label, name="label")
-
-
-def _settings(
-    pseudo: Path | None,
-    chosen: list[str] | None,
-    ecutwfc: float,
-    ecutrho: float | None,
-    k: Grid,
-    smearing: str,
-    degauss: float,
-    conv_thr: float,
-) -> QESettings:
-    from himlip_ase.dft.inputs import QESettings
-    from himlip_ase.errors import InputError
-
-    files = dict(word.partition("=")[::2] for word in chosen or [])
-    if any(not element or not name for element, name in files.items()):
-        raise InputError(
-            f"--pseudopotential {' '.join(chosen or [])}: write ELEMENT=FILE, e.g. H=H_ONCV_PBE_sr.upf"
-        )
-    if smearing not in ("mp", "mv", "gauss", "fd", "fixed"):
-        raise InputError(f"--smearing is {smearing!r}; choose mp, mv, gauss, fd or fixed")
-    return QESettings(
-        ecutwfc_ry=ecutwfc,
-        ecutrho_ry=ecutrho,
-        k_grid=k,
-        smearing=None if smearing == "fixed" else smearing,
-        degauss_ry=degauss,
-        conv_thr=conv_thr,
-        pseudo_dir=pseudo,
-        pseudopotentials=files,
-    )
-
-
-def _launcher(prefix: str, threads: int) -> Launcher:
-    from himlip_ase.dft.runner import Launcher
-
-    return Launcher(prefix=prefix, threads=threads)
 
 
 def _read_all(path: Path) -> list[Atoms]:

@@ -22,6 +22,16 @@ Model = Annotated[str, typer.Option("--model", "-m", help="Name or path of a mod
 Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 Workers = Annotated[int, typer.Option("--workers", help="Processes that evaluate the forces.")]
+WatchLabels = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--labels", "-l", help="What the model was trained on: says when the run leaves it; repeatable."
+    ),
+]
+Committee = Annotated[
+    list[str] | None,
+    typer.Option("--committee", help="Further model, for the spread of the forces; repeatable."),
+]
 
 
 class RunByDefault(TyperGroup):
@@ -101,16 +111,8 @@ def sscha(
         bool, typer.Option("--fixed-structure", help="Leave the centroids where they are.")
     ] = False,
     workers: Workers = 1,
-    labels: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--labels", "-l", help="What the model was trained on: says when the run leaves it; repeatable."
-        ),
-    ] = None,
-    committee: Annotated[
-        list[str] | None,
-        typer.Option("--committee", help="Further model, for the spread of the forces; repeatable."),
-    ] = None,
+    labels: WatchLabels = None,
+    committee: Committee = None,
 ) -> None:
     """Minimise the SSCHA free energy, then compute the free-energy Hessian, with error bars."""
     from himlip_ase.phonons.qe import read_dyn
@@ -157,9 +159,12 @@ def from_run(
     ] = None,
     resume: Resume = False,
     workers: Workers = 1,
+    labels: WatchLabels = None,
+    committee: Committee = None,
 ) -> None:
     """Another isotope or temperature, begun where a finished run ended, with its settings."""
     from himlip_ase.cli.masses import parse_masses
+    from himlip_ase.pipeline.watch_inputs import build_watch
     from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.series import continue_run
 
@@ -172,6 +177,7 @@ def from_run(
             temperature_k=temperature,
             resume=resume,
             progress=True,
+            watch=build_watch(labels, committee),
         )
     _report(result, out)
 

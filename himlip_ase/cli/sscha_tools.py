@@ -7,21 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from himlip_ase.cli.label import (
-    ChosenOption,
-    ConvOption,
-    DegaussOption,
-    EcutOption,
-    EcutrhoOption,
-    KOption,
-    OverwriteOption,
-    PrefixOption,
-    PseudoOption,
-    ResumeOption,
-    SmearingOption,
-    ThreadsOption,
-    WorkersOption,
-)
+from himlip_ase.cli.dft_options import DFTOptions, WorkersOption, with_dft_options
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -30,6 +16,7 @@ if TYPE_CHECKING:
     from himlip_ase.sscha.ensembles.evaluation import Arrays
 
 Run = Annotated[Path, typer.Argument(help="Folder of a finished SSCHA run.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 FORMATS = ("python-sscha", "python-sscha-text", "extxyz", "phonopy", "qe", "cellconstructor")
 
 
@@ -40,6 +27,7 @@ def add_to(group: typer.Typer) -> None:
     group.command("import")(import_ensemble)
 
 
+@with_dft_options(conv_thr=1e-8)
 def verify(
     run: Run,
     n: Annotated[
@@ -62,21 +50,11 @@ def verify(
         typer.Option("--labels", help="What another code gave back for verify/images.extxyz (any order)."),
     ] = None,
     overwrite: OverwriteOption = False,
-    pseudo: PseudoOption = None,
-    chosen: ChosenOption = None,
-    ecutwfc: EcutOption = 60.0,
-    ecutrho: EcutrhoOption = None,
-    k: KOption = (12, 12, 12),
-    smearing: SmearingOption = "mp",
-    degauss: DegaussOption = 0.02,
-    conv_thr: ConvOption = 1e-8,
-    prefix: PrefixOption = "",
-    threads: ThreadsOption = 1,
     jobs: WorkersOption = 1,
-    resume: ResumeOption = False,
+    *,
+    dft: DFTOptions,
 ) -> None:
     """Recompute some configurations of the final ensemble and correct gradient, free energy, frequencies."""
-    from himlip_ase.cli.label import _launcher, _settings
     from himlip_ase.errors import InputError
     from himlip_ase.pipeline.verify_dft import pw_jobs, run_pw_jobs, write_pw_inputs
     from himlip_ase.sscha.symmetry import SpaceGroup
@@ -102,8 +80,7 @@ def verify(
     if labels is not None:
         reference, name = read_reference(labels, images), str(labels)
     elif calculator in ("qe", "qe-inputs"):
-        settings = _settings(pseudo, chosen, ecutwfc, ecutrho, k, smearing, degauss, conv_thr)
-        points = pw_jobs(images, folder / "pw", settings, final.result.auxiliary.primitive)
+        points = pw_jobs(images, folder / "pw", dft.settings(), final.result.auxiliary.primitive)
         if calculator == "qe-inputs":
             missing = write_pw_inputs(points)
             typer.echo(
@@ -111,7 +88,7 @@ def verify(
                 "each); then: himlip sscha verify ... --calculator qe --resume, with the same options"
             )
             return
-        reference, name = run_pw_jobs(points, _launcher(prefix, threads), jobs, resume), "pw.x"
+        reference, name = run_pw_jobs(points, dft.launcher(), jobs, dft.resume), "pw.x"
     elif model is not None or calculator is not None:
         reference, name = _evaluated(model, calculator, images)
     else:

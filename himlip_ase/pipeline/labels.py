@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.io import read
 
 from himlip_ase.errors import InputError
+from himlip_ase.hint.labels import JUDGES
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, acoustic
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.config import RunConfig
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 
 logger = logging.getLogger(__name__)
-
-NEVER_TRAINED_ON = ("validation", "doublewell")
-"""Sets whose name starts so are for judging only."""
 
 DOUBLE_WELL = "doublewell"
 VALIDATION = "validation"
@@ -97,7 +95,7 @@ class LabelFolder:
 
     def training_sets(self) -> list[str]:
         """The sets that may be learnt from."""
-        return [name for name in self.sets() if not name.startswith(NEVER_TRAINED_ON)]
+        return [name for name in self.sets() if not name.startswith(JUDGES)]
 
     def frames(self, names: Sequence[str]) -> list[LabelledFrame]:
         """Labelled structures of the sets `names`."""
@@ -240,7 +238,7 @@ def make_labels(config: RunConfig, folder: Path) -> None:
     collect(runs / "harmonic", "harmonic", out, pseudo_dir=settings.pseudo_dir, overwrite=True)
     matrices = read_dyn(out / "harmonic" / "dyn0")
     for name in (*config.labels.rattle, *config.labels.quantum):
-        if name.startswith(NEVER_TRAINED_ON):
+        if name.startswith(JUDGES):
             raise InputError(f"labels: '{name}' is the name of a set for judging; choose another")
     for name, drawn in config.labels.quantum.items():
         frames = draw_configurations(

@@ -16,7 +16,6 @@ from himlip_ase.sscha.cell import (
     static_stiffness,
     strained,
 )
-from himlip_ase.sscha.ensembles.ensemble import warn_close
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.kept import Kept, Work, take_ensemble
 from himlip_ase.sscha.leap import leap
@@ -78,7 +77,6 @@ def run_population(
         move = settings.minimise_structure and group.has_free_coordinates()
         fresh = residual_on(kept, start, kept.weights(start), group, settings.n_blocks)
         test = fresh_test(fresh, stages[-1].maker if stages else None)
-        warn_close(number, kept.drawn.supercell, kept.ensemble)
         found = work.engine.minimise(
             kept.ensemble,
             kept.drawn,

@@ -14,7 +14,6 @@ and on resuming starts from ``Partial.from_arrays(load_arrays(path))`` instead.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -37,9 +36,7 @@ __all__ = [
     "draw_ensemble",
     "evaluate_missing",
     "shortest_distance",
-    "warn_close",
 ]
-log = logging.getLogger(__name__)
 
 CHUNK_ATOMS = 25_600
 """Atoms handed to the force callable at once: 800 configurations of 32 atoms, 100 of 256."""
@@ -271,16 +268,3 @@ def _filled(
     if results[2] is not None:
         new["stresses"][rows] = results[2]
     return dataclasses.replace(partial, **new)
-
-
-def warn_close(number: int, ideal: Atoms, ensemble: Ensemble) -> None:
-    """Log a warning where atoms come closer than half the shortest ideal distance."""
-    ideal_shortest = shortest_distance(ideal, np.zeros((1, len(ideal), 3)))
-    if ensemble.shortest_distance < ideal_shortest / 2:
-        log.warning(
-            "population %d brings two atoms to %.2f Å (ideal crystal: %.2f Å); few potentials are right "
-            "there: verify the forces, or the start is too soft",
-            number,
-            ensemble.shortest_distance,
-            ideal_shortest,
-        )
