@@ -6,7 +6,8 @@ Cheap labels: energies, forces and Hessians of GFN2-xTB for all structures of
 examples/molecules/labels/gfn2.h5. Good ones: ωB97X/6-31G(d), examples/molecules/labels/wb97x.h5, of which a
 quarter (the same for all seeds) judges and trains nothing. Every fine-tuning sees the energies and forces of
 all other structures, and the Hessians of a share of them; no early stopping, the averaged weights at the end
-are judged. Seeds decide initial weights, order, probes, and which structures have Hessians.
+are judged. Seeds decide initial weights, order, probes, and which structures have Hessians; of pre-trained
+networks there are as many as --pretrained says, used by the seeds in turn.
 
 Parts: `share` (Hessians on 0 to 100 % of the structures, from a pre-trained network and from scratch) and
 `weight` (few Hessians: growing against constant weight, for several final weights, with the held-out Hessian
@@ -46,14 +47,16 @@ ROOT = Path(__file__).parents[2]
 LABELS = ROOT / "examples" / "molecules" / "labels"
 RESULTS = ROOT / "benchmarks" / "results" / "hint_molecules"
 NETWORK = HiMLIPConfig(("C", "H", "N", "O"), cutoff=4.0, channels=8, hidden=32, mean_neighbours=8.0)
-SHARES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
+SHARES = (0.0, 0.03, 0.1, 1.0)
 SCARCE = 0.1
 """Share of the structures that have a Hessian in the part `weight`."""
-WEIGHTS = (0.1, 1.0, 10.0, 100.0)
+WEIGHTS = (1.0, 10.0)
 WEIGHT = 1.0
 HELD_OUT = 0.25
 POINTS = 10
 """How often the held-out Hessians are looked at during a training."""
+RATES = (1e-3, 1.5e-3)
+"""Learning rates of fine-tuning and of pre-training."""
 JUDGES = 16
 """Cheap labels on which the progress of the pre-training is seen."""
 STARTS = ("pre-trained", "scratch")
@@ -112,9 +115,10 @@ def settings(steps: int, frames: int, seed: int, weight: float, curriculum: str)
     epochs = max(POINTS, round(steps / -(-frames // batch)))
     return TrainingSettings(
         epochs=epochs, batch_size=batch, hessian_batch=batch, seed=seed, device="cpu",
-        validate_every=max(1, epochs // POINTS), learning_rate=1.5e-3, ema=0.98, warmup_steps=50,
+        validate_every=max(1, epochs // POINTS), learning_rate=RATES[curriculum == "pre-training"],
+        ema=0.98, warmup_steps=50,
         loss=LossWeights(energy=1000.0, forces=30.0, stress=0.0, hessian=weight),
-        curriculum=Curriculum("constant") if curriculum == "constant" else Curriculum("linear", 0.05, 1.0),
+        curriculum=Curriculum("linear", 0.05, 1.0) if curriculum == "linear" else Curriculum("constant"),
     )  # fmt: skip
 
 
@@ -145,7 +149,7 @@ def pretrained(steps: int, seed: int, cache: Path, most: int) -> HiMLIP:
     if not path.is_file():
         every = [f for f in LabelStore(LABELS / "gfn2.h5") if len(f.atoms) <= most]
         frames, held = every[JUDGES:], every[:JUDGES]
-        how = settings(steps, len(frames), seed, WEIGHT, "constant")
+        how = settings(steps, len(frames), seed, WEIGHT, "pre-training")
         logger.info("pre-training on %d structures, %d epochs", len(frames), how.epochs)
         model, seconds, trajectory = train(None, frames, how, held)
         logger.info("held-out GFN2-xTB Hessians, rows, RMS error: %s", [round(v, 2) for _, v in trajectory])
@@ -173,7 +177,7 @@ def planned(part: str, seed: int, total: int) -> Iterator[Row]:
     """The trainings of a part, without their errors."""
     empty = Row(part, "", seed, 0, "linear", WEIGHT, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     if part == "share":
-        if seed >= 0:
+        if not seed:
             yield replace(empty, start="pre-trained, not fine-tuned")
         counts = dict.fromkeys(min(total, int(np.ceil(share * total))) for share in SHARES)
         for count in counts:
@@ -190,7 +194,8 @@ def performed(row: Row, good: Good, arguments: argparse.Namespace) -> Row:
     """Train and judge."""
     base = None
     if row.start != "scratch":
-        base = pretrained(arguments.pretraining_steps, row.seed, arguments.cache, arguments.most_atoms)
+        number = row.seed % arguments.pretrained
+        base = pretrained(arguments.pretraining_steps, number, arguments.cache, arguments.most_atoms)
     frames = good.with_hessians(row.hessians, row.seed)
     how = settings(arguments.steps, len(frames), row.seed, row.weight, row.curriculum)
     if row.start == "pre-trained, not fine-tuned":
@@ -304,8 +309,9 @@ def main() -> None:
     logging.getLogger("himlip_ase").setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=250, help="of each fine-tuning")
-    parser.add_argument("--pretraining-steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=120, help="of each fine-tuning")
+    parser.add_argument("--pretraining-steps", type=int, default=2000)
+    parser.add_argument("--pretrained", type=int, default=1, help="networks, shared out among the seeds")
     parser.add_argument("--most-atoms", type=int, default=8, help="of a structure in the pre-training")
     parser.add_argument("--part", nargs="+", choices=("share", "weight"), default=["share", "weight"])
     parser.add_argument(
@@ -316,11 +322,12 @@ def main() -> None:
     good = Good.read()
     what = {
         "steps": arguments.steps, "pretraining_steps": arguments.pretraining_steps,
-        "most_atoms": arguments.most_atoms, "training": len(good.training), "held_out": len(good.judging),
+        "pretrained_networks": arguments.pretrained, "most_atoms": arguments.most_atoms,
+        "training": len(good.training), "held_out": len(good.judging),
     }  # fmt: skip
     rows = earlier(what)
-    for seed in range(arguments.seeds):
-        for part in arguments.part:
+    for part in arguments.part:
+        for seed in range(arguments.seeds):
             for row in planned(part, seed, len(good.training)):
                 if row.key not in {r.key for r in rows}:
                     rows.append(performed(row, good, arguments))
