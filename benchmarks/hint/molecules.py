@@ -50,7 +50,7 @@ NETWORK = HiMLIPConfig(("C", "H", "N", "O"), cutoff=4.0, channels=8, hidden=32, 
 SHARES = (0.0, 0.03, 0.1, 1.0)
 SCARCE = 0.1
 """Share of the structures that have a Hessian in the part `weight`."""
-WEIGHTS = (1.0, 10.0)
+WEIGHTS = (10.0,)
 WEIGHT = 1.0
 HELD_OUT = 0.25
 POINTS = 10
@@ -126,15 +126,17 @@ def train(
     base: HiMLIP | None,
     frames: Sequence[LabelledFrame],
     how: TrainingSettings,
-    judging: Sequence[LabelledFrame],
+    watched: Sequence[LabelledFrame],
 ) -> tuple[HiMLIP, float, tuple[tuple[float, float], ...]]:
-    """Train without looking at the judges except for the record; model, CPU seconds, trajectory."""
+    """Train without choosing by what is watched; model, CPU seconds, trajectory of the watched Hessians."""
     hessians = [f.hessian for f in frames if f.hessian is not None]
     start = time.process_time()
     model, _ = start_model(frames, hessians, base, NETWORK, how)
-    watched = [f.hessian for f in judging if f.hessian is not None]
-    trainer = Trainer(model, frames, hessians, how, validation_hessians=watched)
+    judges = [f.hessian for f in watched if f.hessian is not None]
+    trainer = Trainer(model, frames, hessians, how, validation_hessians=judges)
     progress = trainer.run()
+    if not judges:
+        return trainer.model, time.process_time() - start, ()
     found = [
         (row["epoch"] / progress.epoch, row["val_hessian"] ** 0.5)
         for row in progress.history
@@ -198,11 +200,14 @@ def performed(row: Row, good: Good, arguments: argparse.Namespace) -> Row:
         base = pretrained(arguments.pretraining_steps, number, arguments.cache, arguments.most_atoms)
     frames = good.with_hessians(row.hessians, row.seed)
     how = settings(arguments.steps, len(frames), row.seed, row.weight, row.curriculum)
+    watched = good.judging if row.part == "weight" else []
+    if not watched:
+        how = replace(how, validate_every=how.epochs)
     if row.start == "pre-trained, not fine-tuned":
         assert base is not None
         model, _ = start_model(frames, [], base, None, how)  # the elements' energies only
     else:
-        model, seconds, trajectory = train(base, frames, how, good.judging)
+        model, seconds, trajectory = train(base, frames, how, watched)
         row = replace(row, cpu_seconds=seconds, trajectory=trajectory)
     row = judged(row, model, good)
     logger.info("%s", replace(row, trajectory=()))
@@ -268,7 +273,8 @@ def figure(rows: Sequence[Row], path: Path) -> None:
     middle.set(xscale="log", xlabel="final weight of the Hessian", ylabel="held-out Hessian MAE (eV/Å²)")
     right.set(xlabel="progress of training", ylabel="held-out rows, RMS error (eV/Å²)", yscale="log")
     for axes in (middle, right):
-        axes.legend(frameon=False)
+        if axes.lines:
+            axes.legend(frameon=False)
     left.figure.savefig(path, dpi=150)
     plt.close(left.figure)
 
