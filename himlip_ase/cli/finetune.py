@@ -83,6 +83,9 @@ def finetune(
         ),
     ] = None,
     head: Annotated[str, typer.Option(help="Of --closed-form: readout or wide.")] = "readout",
+    prior: Annotated[
+        str, typer.Option(help="Of --closed-form: around the present head (model) or around none (zero).")
+    ] = "model",
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     plots: Annotated[bool, typer.Option(help="Write parity and loss figures.")] = True,
@@ -110,16 +113,18 @@ def finetune(
         patience=patience, seed=seed, device=device,
     )  # fmt: skip
     settings, network = read_training_config(config, flags)
+    ridge = ClosedFormSettings(head=head, prior=prior)  # type: ignore[arg-type]
     frames: Sequence[LabelledFrame] = open_labels(labels, names(sets)) if labels else []
     if sets is None:
         frames = without_judges(frames)
     hessians = [] if no_hessian else [read_hessian(path) for path in hessian or []]
     judged = open_labels(validation) if validation else None
+    judging = [read_hessian(path) for path in validation_hessian or []]
     start: Any = base
     if closed_form in ("alone", "before"):
         alone = finetune_closed_form(
-            frames, hessians, base, ClosedFormSettings(head=head), settings,  # type: ignore[arg-type]
-            out if closed_form == "alone" else None, judged, network, overwrite,
+            frames, hessians, base, ridge, settings, out if closed_form == "alone" else None, judged,
+            network, overwrite, judging,
         )  # fmt: skip
         _tell(alone.report["summary"])
         start = alone.model
@@ -128,7 +133,7 @@ def finetune(
             result = run(
                 frames, hessians, base=start, settings=settings, folder=out, network=network,
                 validation=judged, resume=resume, overwrite=overwrite, on_epoch=on_epoch,
-                validation_hessians=[read_hessian(path) for path in validation_hessian or []],
+                validation_hessians=judging,
                 replay=open_labels(replay) if replay else (),
             )  # fmt: skip
         if base is not None:
@@ -140,8 +145,8 @@ def finetune(
     typer.echo(f"model: {out / 'model.safetensors'}")
     if closed_form == "after":
         after = finetune_closed_form(
-            frames, hessians, start, ClosedFormSettings(head=head), settings,  # type: ignore[arg-type]
-            out / "closed_form", judged, overwrite=True,
+            frames, hessians, start, ridge, settings, out / "closed_form", judged, overwrite=True,
+            validation_hessians=judging,
         )  # fmt: skip
         _tell(after.report["summary"])
         typer.echo(f"with its closed-form head: {out / 'closed_form' / 'model.safetensors'}")

@@ -13,10 +13,12 @@ maximise the evidence (the fixed point of MacKay, Neural Computation 4, 415 (199
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,7 +38,7 @@ from himlip_ase.hint.projections import draw_probes
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
 from himlip_ase.potential.evaluate import frozen
 from himlip_ase.potential.graph import build_graph
-from himlip_ase.potential.network import HiMLIP
+from himlip_ase.potential.network import HiMLIP, Layer
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,10 @@ class ClosedFormSettings:
     ----------
     head : {"readout", "wide"}
         See `HeadFeatures`.
+    prior : {"model", "zero"}
+        Where the prior is centred: at the network's head as it is, or at none. A head that was trained on the
+        same labels leaves them nothing to say, and its posterior shrinks to the noise: "zero" for
+        uncertainties of a network that was.
     noise : Noise, optional
         Fixed widths of the noise, which are the weights of the kinds of labels; None: from the evidence.
     hessian_pairs : int
@@ -72,6 +78,7 @@ class ClosedFormSettings:
     """
 
     head: HeadKind = "readout"
+    prior: Literal["model", "zero"] = "model"
     noise: Noise | None = None
     hessian_pairs: int = 64
     force_scale: float | None = 1.5
@@ -81,6 +88,8 @@ class ClosedFormSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.prior not in ("model", "zero"):
+            raise InputError(f"prior is {self.prior!r}; choose model or zero")
         for name in ("hessian_pairs", "iterations"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}; it must be at least 1")
@@ -139,7 +148,7 @@ def fit_closed_form(
     Parameters
     ----------
     model : HiMLIP
-        Not changed. Its present head is the mean of the prior.
+        Not changed. Its present head is the mean of the prior, unless `settings.prior` says otherwise.
     frames : sequence of LabelledFrame
         Any of energy, forces and stress on each.
     hessians : sequence of HessianLabel
@@ -158,6 +167,8 @@ def fit_closed_form(
         There is no label, or a label is not finite.
     """
     settings, start = settings or ClosedFormSettings(), time.perf_counter()
+    if settings.prior == "zero":
+        model = without_head(model)
     features = HeadFeatures(model, settings.head)
     hessians = [*hessians, *(f.hessian for f in frames if f.hessian is not None)]
     parts = _shares(len(frames), features.size, settings)
@@ -192,6 +203,16 @@ def fit_closed_form(
     for line in result.describe():
         logger.info("%s", line)
     return result
+
+
+@torch.no_grad()
+def without_head(model: HiMLIP) -> HiMLIP:
+    """A copy whose readouts are zero; the energies of the elements stay."""
+    bare = copy.deepcopy(model)
+    for layer in bare.layers:
+        if isinstance(layer, Layer):
+            layer.readout.weight.zero_()
+    return bare
 
 
 def collect_rows(

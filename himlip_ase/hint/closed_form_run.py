@@ -53,6 +53,7 @@ def finetune_closed_form(
     validation: Sequence[LabelledFrame] | None = None,
     network: HiMLIPConfig | None = None,
     overwrite: bool = False,
+    validation_hessians: Sequence[HessianLabel] = (),
 ) -> ClosedFormRun:
     """Fit the linear head of a network to labels and calibrate its uncertainty on held-out frames.
 
@@ -67,6 +68,8 @@ def finetune_closed_form(
     folder : path, optional
         Receives ``model.safetensors`` and its card, ``posterior.safetensors`` and ``report.json``.
     overwrite : bool
+    validation_hessians : sequence of HessianLabel
+        Calibrate the uncertainty of Hessians, and of phonons if they are crystals'; not fitted.
 
     Returns
     -------
@@ -90,9 +93,9 @@ def finetune_closed_form(
                 "leave --closed-form out"
             )
         fit = fit_closed_form(model, _bare(training), prepared.hessians, closed_form, prepared.products)
-        judges = [h for h in prepared.judges if isinstance(h, HessianLabel)]
+        judges = [*validation_hessians, *(h for h in prepared.judges if isinstance(h, HessianLabel))]
         posterior = calibrate(fit, held_out, judges) if held_out or judges else fit.posterior
-        found = judge(fit.model, prepared)
+        found = judge(fit.model, prepared, validation_hessians)
         report = {
             **run_record(model, origin, prepared),
             "closed_form": asdict(closed_form)

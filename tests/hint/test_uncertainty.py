@@ -9,15 +9,22 @@ import pytest
 import torch
 from ase.build import bulk
 
-from himlip_ase.hint.closed_form import ClosedFormResult, ClosedFormSettings, fit_closed_form
+from himlip_ase.hint.calibration import phonon_errors
+from himlip_ase.hint.closed_form import (
+    ClosedFormResult,
+    ClosedFormSettings,
+    calibrate,
+    fit_closed_form,
+)
 from himlip_ase.hint.folding import irreducible_cells
+from himlip_ase.hint.labels import HessianLabel
 from himlip_ase.hint.phonon_uncertainty import frequency_deviations, phonon_uncertainty
 from himlip_ase.hint.uncertain_calculator import UncertainCalculator
 from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.potential.derivatives import hessian
 from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
-from tests.hint.toy import rattled, toy_frame
+from tests.hint.toy import rattled, toy_frame, toy_hessian
 
 NETWORK = HiMLIPConfig(
     ("Cu",), cutoff=4.5, n_radial=4, channels=2, edge_features=2, hidden=8, layers=1, mean_neighbours=12.0
@@ -134,3 +141,35 @@ def test_calculator_exposes_them(fit: ClosedFormResult) -> None:
     energies = [c.get_potential_energy(CUBE) for c in committee]
     assert energies[0] != energies[1]
     assert torch.equal(committee[0].model.energy_shift, calc.sampled(2)[0].model.energy_shift)
+
+
+def test_a_head_trained_on_the_labels_leaves_nothing_to_learn() -> None:
+    """Around a head fitted to the same labels the posterior shrinks; around none it is the first one."""
+    frames = [toy_frame(atoms) for atoms in rattled(CUBE, 3, 0.1)]
+    network = HiMLIP(NETWORK, seed=1)
+    network.standardise(build_graph([f.atoms for f in frames], network.elements, network.cutoff))
+    first = fit_closed_form(network, frames)
+    again = fit_closed_form(first.model, frames, settings=ClosedFormSettings(prior="model"))
+    anew = fit_closed_form(first.model, frames, settings=ClosedFormSettings(prior="zero"))
+
+    def width(found: ClosedFormResult) -> float:
+        return float(found.posterior.uncertainty(found.model, CUBE, noise=False).energy)
+
+    assert again.effective_parameters < 0.5 * first.effective_parameters
+    assert anew.effective_parameters == pytest.approx(first.effective_parameters, rel=0.1)
+    assert width(anew) == pytest.approx(width(first), rel=0.2)
+
+
+def test_hessians_that_were_not_learnt_give_factors() -> None:
+    """Recalibrated by a crystal's Hessian: factors for elements and phonons, whose rms ratio becomes one."""
+    frames = [toy_frame(atoms) for atoms in rattled(CUBE, 3, 0.1)]
+    network = HiMLIP(NETWORK, seed=1)
+    network.standardise(build_graph([f.atoms for f in frames], network.elements, network.cutoff))
+    fit = fit_closed_form(network, frames)
+    empty = ForceConstants(PRIMITIVE, (2, 2, 2), np.zeros((1, 8, 3, 3)))
+    constants = ForceConstants.from_hessian(PRIMITIVE, (2, 2, 2), toy_hessian(empty.supercell))
+    posterior = calibrate(fit, [], [HessianLabel.from_force_constants(constants)])
+    assert set(posterior.factors) == {"hessian", "phonons"}
+    found = phonon_errors(fit.model, posterior, constants)
+    assert np.sqrt(np.mean((found.errors / found.deviations) ** 2)) == pytest.approx(1.0)
+    assert len(found.errors) == 6, "two stars beside Γ, whose modes are uniform motion"
