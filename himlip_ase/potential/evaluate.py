@@ -18,9 +18,6 @@ from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.memory import is_out_of_memory
 from himlip_ase.potential.neighbours import PairList
 
-CHUNK_PAIRS = 16_384
-"""Atom pairs per batch by default: enough to hide the cost of a call, few enough for a workstation."""
-
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -63,7 +60,7 @@ def evaluate(
         Whether to compute stresses.
     chunk_atoms : int, optional
         Largest number of atoms per batch (a larger structure makes a batch of its own). By default a batch
-        has about `CHUNK_PAIRS` atom pairs.
+        has about `Potential.batch_pairs` atom pairs.
     find : callable, optional
         Where pairs of atoms come from (see `himlip_ase.potential.neighbours.VerletList`); looked for anew by
         default.
@@ -87,7 +84,7 @@ def evaluate(
     energies = np.zeros(len(frames))
     stresses = np.full((len(frames), 6), np.nan)
     forces: list[np.ndarray] = [np.zeros((0, 3))] * len(frames)
-    waiting = list(reversed(_chunks(frames, widths, chunk_atoms)))
+    waiting = list(reversed(_chunks(frames, widths, chunk_atoms, model.batch_pairs)))
     with frozen(model):
         while waiting:
             chunk = waiting.pop()
@@ -178,12 +175,14 @@ def _expected_neighbours(atoms: Atoms, cutoff: float) -> float:
     return max(4 / 3 * np.pi * cutoff**3 * n_atoms / volume, 1.0)
 
 
-def _chunks(frames: list[Atoms], widths: np.ndarray, chunk_atoms: int | None) -> list[list[int]]:
+def _chunks(
+    frames: list[Atoms], widths: np.ndarray, chunk_atoms: int | None, batch_pairs: int
+) -> list[list[int]]:
     """Indices of the frames of each batch."""
     chunks: list[list[int]] = []
     atoms = 0
     for index in np.argsort(widths, kind="stable").tolist():
-        allowed = chunk_atoms or max(1, int(CHUNK_PAIRS / widths[index]))
+        allowed = chunk_atoms or max(1, int(batch_pairs / widths[index]))
         if not chunks or atoms + len(frames[index]) > allowed:
             chunks.append([])
             atoms = 0

@@ -24,11 +24,15 @@ class Potential(nn.Module):
         All that is needed to build the network again: numbers, strings and containers, as JSON has them.
     energy_shift : Tensor (n_elements,)
         Energy in eV that each element adds; fitted to the labels before training (a buffer).
+    batch_pairs : int
+        Atom pairs to evaluate at once where nothing else is said: enough to hide the cost of a call, few
+        enough for a workstation's memory.
     """
 
     format: ClassVar[str]
     config: Any
     energy_shift: Tensor
+    batch_pairs: int = 16_384
 
     @property
     def elements(self) -> tuple[str, ...]:

@@ -22,6 +22,11 @@ from himlip_ase.potential.mace_arguments import arguments_of, build_mace
 SAME_CONSTANT = 1e-5
 """Deviation up to which a constant in single precision is taken for the one computed in double precision."""
 
+BATCH_BYTES = 5e8
+"""Memory of a batch, where nothing else is said."""
+BYTES_PER_FEATURE = 300
+"""Measured memory of a training step per pair of atoms, channel and spherical harmonic."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -73,6 +78,8 @@ class MACEPotential(Potential):
         self.network = build_mace(config.arguments)
         self.register_buffer("energy_shift", torch.zeros(len(config.elements), dtype=torch.float64))
         self._head = list(config.arguments["heads"]).index(config.head)
+        features = _channels(config.arguments) * (config.arguments["max_ell"] + 1) ** 2
+        self.batch_pairs = max(64, int(BATCH_BYTES / (BYTES_PER_FEATURE * features)))
 
     @classmethod
     def of(
@@ -175,6 +182,11 @@ def _again(config: MACEConfig, tensors: dict[str, Tensor], fixed: list[str]) -> 
     for name in fixed:
         potential.get_parameter(name).requires_grad_(False)
     return potential
+
+
+def _channels(arguments: Mapping[str, Any]) -> int:
+    """Scalar features of an atom, the first of the irreps."""
+    return int(str(arguments["hidden_irreps"]).split("x")[0])
 
 
 def _head(heads: list[str], wanted: str | None) -> str:

@@ -73,7 +73,11 @@ def hessian_products(
     budget = budget_bytes(memory_gb, graphs[0].positions.device) if waiting else 0
     bytes_per_pair, most = 0.0, len(waiting)
     while waiting:
-        group = _next_group(waiting, most, budget / bytes_per_pair if bytes_per_pair else None)
+        if bytes_per_pair:
+            group = _next_group(waiting, most, budget / bytes_per_pair)
+        else:
+            few = max(1, model.batch_pairs // waiting[0].pairs)
+            group = _next_group(waiting, min(most, few), None)
         try:
             products, kept = _products_of(model, group)
         except (RuntimeError, MemoryError) as error:

@@ -14,6 +14,7 @@ import torch
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.errors import InputError
+from himlip_ase.potential import products
 from himlip_ase.potential.checkpoint import load_model, read_card, save_model
 from himlip_ase.potential.derivatives import hessian_vector_product
 from himlip_ase.potential.graph import build_graph
@@ -120,6 +121,24 @@ def test_saved_copied_and_pickled_models_are_the_same(tmp_path: Path) -> None:
     assert single.get_potential_energy(rattled(h3s())) == pytest.approx(float(energy), rel=1e-4)
     theirs = mace_calculator(model.to_mace())
     assert theirs.get_potential_energy(rattled(h3s())) == pytest.approx(float(energy), abs=1e-10)
+
+
+def test_batches_are_smaller_for_larger_networks_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = copy.deepcopy(mace_potential())
+    assert 8_000 < model.batch_pairs < 16_000
+    calc = HiMLIPCalculator(model)
+    images = [rattled(h3s(), seed=seed) for seed in range(3)]
+    together, matrix = calc.evaluate(images), calc.get_hessian(images[0])
+    groups = []
+    real = products._products_of
+    monkeypatch.setattr(
+        products, "_products_of", lambda m, group: groups.append(len(group)) or real(m, group)
+    )
+    calc = HiMLIPCalculator(model)
+    calc.model.batch_pairs = 300
+    np.testing.assert_allclose(calc.get_hessian(images[0]), matrix, atol=1e-11)
+    assert groups[0] < 12 and len(groups) > 1
+    np.testing.assert_allclose(calc.evaluate(images).energies, together.energies, atol=1e-11)
 
 
 def test_heads_are_chosen_by_name() -> None:
