@@ -35,7 +35,7 @@ def evaluate(
     from himlip_ase.errors import InputError
     from himlip_ase.hint.error_tables import describe
     from himlip_ase.hint.evaluate import evaluate_labels
-    from himlip_ase.hint.label_store import open_labels
+    from himlip_ase.hint.label_files import open_labels
     from himlip_ase.hint.labels import read_hessian
     from himlip_ase.hint.report import write_errors
     from himlip_ase.potential.checkpoint import load_model

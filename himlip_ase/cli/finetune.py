@@ -96,7 +96,7 @@ def finetune(
     from himlip_ase.hint.closed_form_run import finetune_closed_form
     from himlip_ase.hint.config import read_training_config
     from himlip_ase.hint.finetune import finetune as run
-    from himlip_ase.hint.label_store import open_labels, without_judges
+    from himlip_ase.hint.label_files import open_labels, without_judges
     from himlip_ase.hint.labels import read_hessian
     from himlip_ase.hint.report import training_bar, write_figures
 

@@ -47,7 +47,8 @@ def pretrain(
 ) -> None:
     """Train a base model from scratch on many different structures."""
     from himlip_ase.hint.config import read_training_config
-    from himlip_ase.hint.label_store import LabelStore, open_labels, write_labels
+    from himlip_ase.hint.label_files import open_labels
+    from himlip_ase.hint.label_store import LabelStore, write_labels
     from himlip_ase.hint.labels import read_hessian
     from himlip_ase.hint.pretrain import pretrain as run
     from himlip_ase.hint.report import training_bar

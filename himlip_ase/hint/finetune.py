@@ -17,7 +17,7 @@ import torch
 from himlip_ase.files import FolderLock
 from himlip_ase.hint.batches import FrameStore
 from himlip_ase.hint.folding import fold_hessian
-from himlip_ase.hint.label_store import Joined
+from himlip_ase.hint.label_views import Joined
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.polish import polish
 from himlip_ase.hint.products import HessianProducts
@@ -76,7 +76,7 @@ def finetune(
     labels : sequence of LabelledFrame
         Any of energy, forces, stress, Hessian and products of one on each; see
         :func:`himlip_ase.hint.labels.read_labels`. May be on disk
-        (:func:`himlip_ase.hint.label_store.open_labels`): it is never read whole.
+        (:func:`himlip_ase.hint.label_files.open_labels`): it is never read whole.
     hessians : sequence of HessianLabel
         Further Hessians, e.g. of :func:`himlip_ase.hint.labels.read_hessian`.
     base : Potential or name or path, optional

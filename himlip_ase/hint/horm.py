@@ -24,7 +24,7 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.hint.inert_pickle import read_pickle
-from himlip_ase.hint.label_store import Chosen
+from himlip_ase.hint.label_views import Chosen
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 
 ELEMENTS = np.array([1, 6, 7, 8, 9])

@@ -13,9 +13,9 @@ eV, Å, eV/Å, eV/Å³ (ASE's Voigt order, positive in tension), eV/Å². A miss
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import overload
 
 import h5py
 import numpy as np
@@ -23,83 +23,16 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
+from himlip_ase.hint.label_views import Chosen
 from himlip_ase.hint.labels import (
-    JUDGES,
-    STORES,
     HessianLabel,
     LabelCounts,
     LabelledFrame,
-    read_labels,
 )
 from himlip_ase.hint.products import HessianProducts
 
 SCHEMA = 1
 KIND = "himlip-ase labels"
-
-
-def open_labels(
-    paths: str | os.PathLike | Sequence[str | os.PathLike], sets: Sequence[str] | None = None
-) -> Sequence[LabelledFrame]:
-    """Labelled structures, of which those in HDF5 stay on disk until they are asked for.
-
-    Parameters
-    ----------
-    paths : path or sequence of paths
-        As :func:`himlip_ase.hint.labels.read_labels`.
-    sets : sequence of str, optional
-        Keep these sets only.
-
-    Returns
-    -------
-    sequence of LabelledFrame
-        A list if none of `paths` is an HDF5 file or an ``.lmdb`` of HORM.
-
-    Raises
-    ------
-    InputError
-        As `read_labels`.
-    """
-    if isinstance(paths, (str, os.PathLike)):
-        paths = [paths]
-    on_disk = [p for p in paths if Path(p).suffix in (*STORES, ".lmdb")]
-    others = [p for p in paths if p not in on_disk]
-    stores = [_open(Path(p)) for p in on_disk]
-    if not stores:
-        return read_labels(paths, sets)
-    every = Joined([*stores, read_labels(others)] if others else stores)
-    if sets is None:
-        return every
-    names = set_names(every)
-    for name in sets:
-        if name not in names:
-            raise InputError(f"no set {name!r} among the labels; there are: {', '.join(sorted(set(names)))}")
-    return Chosen(every, [k for k, name in enumerate(names) if name in sets])
-
-
-def _open(path: Path) -> Sequence[LabelledFrame]:
-    if path.suffix == ".lmdb":
-        from himlip_ase.hint.horm import HormStore
-
-        return HormStore(path)
-    return LabelStore(path)
-
-
-def without_judges(frames: Sequence[LabelledFrame]) -> Sequence[LabelledFrame]:
-    """The frames whose sets do not begin as those of `JUDGES`, which judge a potential."""
-    chosen = [k for k, name in enumerate(set_names(frames)) if not name.startswith(JUDGES)]
-    return frames if len(chosen) == len(frames) else Chosen(frames, chosen)
-
-
-def set_names(frames: Sequence[LabelledFrame]) -> list[str]:
-    """Name of the set of each frame, without reading those on disk."""
-    if isinstance(frames, LabelStore):
-        return frames.set_names()
-    if isinstance(frames, Joined):
-        return [name for part in frames.parts for name in set_names(part)]
-    if isinstance(frames, Chosen):
-        every = set_names(frames.frames)
-        return [every[k] for k in frames.indices]
-    return [frame.set for frame in frames]
 
 
 def write_labels(
@@ -311,95 +244,3 @@ class LabelStore(Sequence[LabelledFrame]):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-Item = TypeVar("Item")
-
-
-class Joined(Sequence[Item]):
-    """Sequences of frames or other labels one after the other, without reading them.
-
-    Parameters
-    ----------
-    parts : sequence of sequences
-    """
-
-    def __init__(self, parts: Sequence[Sequence[Item]]) -> None:
-        self.parts = list(parts)
-        self._ends = np.cumsum([len(part) for part in self.parts])
-
-    def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        if isinstance(index, slice):
-            return Chosen(self, range(*index.indices(len(self))))
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"frame {index} of {len(self)}")
-        index = int(index) % len(self)
-        place = int(np.searchsorted(self._ends, index, side="right"))
-        return self.parts[place][index - int(self._ends[place]) + len(self.parts[place])]
-
-    def __iter__(self) -> Iterator[Item]:
-        return (frame for part in self.parts for frame in part)
-
-
-class Chosen(Sequence[Item]):
-    """Some frames or other labels of a sequence, in any order, without reading them.
-
-    Parameters
-    ----------
-    frames : sequence
-    indices : sequence of int
-    """
-
-    def __init__(self, frames: Sequence[Item], indices: Sequence[int]) -> None:
-        self.frames, self.indices = frames, indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        if isinstance(index, slice):
-            return Chosen(self.frames, self.indices[index])
-        return self.frames[self.indices[index]]
-
-    def __iter__(self) -> Iterator[Item]:
-        return (self.frames[index] for index in self.indices)
-
-
-class OnFrames(Sequence[Any]):
-    """The Hessians, or the parts of Hessians, on some frames, read when they are asked for.
-
-    Parameters
-    ----------
-    frames : sequence of LabelledFrame
-    indices : sequence of int
-        Of frames that have one.
-    kind : {"hessian", "products"}
-    """
-
-    def __init__(
-        self, frames: Sequence[LabelledFrame], indices: Sequence[int], kind: Literal["hessian", "products"]
-    ) -> None:
-        self.frames, self.indices, self.kind = frames, list(indices), kind
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return OnFrames(self.frames, self.indices[index], self.kind)
-        return getattr(self.frames[self.indices[index]], self.kind)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -23,8 +22,6 @@ ENERGY_KEYS = ("REF_energy", "energy", "free_energy")
 FORCES_KEYS = ("REF_forces", "forces")
 STRESS_KEYS = ("REF_stress", "stress")
 VIRIAL_KEYS = ("REF_virial", "virial", "virials")
-LABEL_FILES = (".extxyz", ".xyz", ".traj", ".db")
-QE_OUTPUT = "pw.out"
 STORES = (".h5", ".hdf5")
 """Files of `himlip_ase.hint.label_store`."""
 
@@ -241,68 +238,6 @@ def frame_from_atoms(
     )
 
 
-def _read_pw_output(path: Path) -> Atoms:
-    text = path.read_text(errors="replace")
-    if "JOB DONE" not in text:
-        raise InputError(f"{path}: the run did not finish (no JOB DONE); continue or repeat it")
-    if "convergence NOT achieved" in text:
-        raise InputError(f"{path}: the run did not converge; an unconverged run is not a label")
-    atoms = ase.io.read(path, format="espresso-out")
-    assert isinstance(atoms, Atoms)
-    return atoms
-
-
-def _phonopy_frames(path: Path) -> list[LabelledFrame]:
-    from himlip_ase.phonons.phonopy_files import read_displaced_supercells
-
-    name = path.absolute().parent.name
-    frames = []
-    for k, (atoms, energy, forces) in enumerate(read_displaced_supercells(path)):
-        bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-        frames.append(LabelledFrame(bare, energy, forces, set=name, source=f"{path}#{k}"))
-    return frames
-
-
-def _frames_of_file(path: Path) -> list[LabelledFrame]:
-    from himlip_ase.phonons.phonopy_files import is_phonopy_file
-
-    if is_phonopy_file(path):
-        return _phonopy_frames(path)
-    if path.suffix in STORES:
-        from himlip_ase.hint.label_store import LabelStore
-
-        return list(LabelStore(path))
-    if path.suffix == ".lmdb":
-        from himlip_ase.hint.horm import HormStore
-
-        return list(HormStore(path))
-    if path.suffix == ".out":
-        folder = path.parent
-        name = folder.parent.name if folder.name.isdigit() else folder.name
-        return [frame_from_atoms(_read_pw_output(path), name, source=str(path))]
-    try:
-        images = ase.io.read(path, index=":")
-    except Exception as error:
-        raise InputError(f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from error
-    return [frame_from_atoms(a, path.stem, source=f"{path}#{k}") for k, a in enumerate(images)]
-
-
-def _frames_of_folder(folder: Path) -> list[LabelledFrame]:
-    files = sorted(p for p in folder.iterdir() if p.suffix in LABEL_FILES)
-    frames = [f for p in files for f in _frames_of_file(p)]
-    if files:
-        skipped = [f.source for f in frames if not f.labelled]
-        if skipped:
-            logger.info("%s: no labels in %s; skipped", folder, ", ".join(skipped[:5]))
-        return [f for f in frames if f.labelled]
-    for output in sorted(folder.rglob(QE_OUTPUT)):
-        try:
-            frames += _frames_of_file(output)
-        except InputError as error:
-            logger.warning("left out: %s", error)
-    return frames
-
-
 def read_labels(
     paths: PathLike | Sequence[PathLike], sets: Sequence[str] | None = None, weight: float = 1.0
 ) -> list[LabelledFrame]:
@@ -330,15 +265,17 @@ def read_labels(
     InputError
         A path is missing or unreadable, a named file or set holds no labels, nothing was found at all.
     """
+    from himlip_ase.hint.label_files import frames_of_file, frames_of_folder
+
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
     frames: list[LabelledFrame] = []
     for entry in paths:
         path = Path(entry)
         if path.is_dir():
-            frames += _frames_of_folder(path)
+            frames += frames_of_folder(path)
         elif path.is_file():
-            found = _frames_of_file(path)
+            found = frames_of_file(path)
             if not any(f.labelled for f in found):
                 raise InputError(
                     f"{path}: {len(found)} structures but no label in any; looked for "
@@ -390,6 +327,7 @@ def read_hessian(path: PathLike, symmetrize: bool = True, weight: float = 1.0) -
     InputError
         Nothing of the kind at `path`, or a Hessian that fails :func:`himlip_ase.hint.checks.check_hessian`.
     """
+    from himlip_ase.hint.label_files import stored_hessian
     from himlip_ase.phonons.phonopy_files import is_phonopy_file, read_force_constants
 
     path = Path(path)
@@ -397,7 +335,7 @@ def read_hessian(path: PathLike, symmetrize: bool = True, weight: float = 1.0) -
     if is_phonopy_file(path):
         label = HessianLabel.from_force_constants(read_force_constants(path), name, symmetrize, weight)
     elif path.suffix in (*STORES, ".npz"):
-        label = _stored_hessian(path, name, weight)
+        label = stored_hessian(path, name, weight)
     else:
         from himlip_ase.phonons.qe import read_dyn
 
@@ -413,19 +351,3 @@ def read_hessian(path: PathLike, symmetrize: bool = True, weight: float = 1.0) -
         label = HessianLabel.from_force_constants(constants, name, symmetrize, weight)
     logger.info("Hessian %s: %d atoms, %s", path, len(label.atoms), label.atoms.get_chemical_formula())
     return label
-
-
-def _stored_hessian(path: Path, name: str, weight: float) -> HessianLabel:
-    from himlip_ase.hessian_file import read_hessian as read_stored
-    from himlip_ase.hint.checks import check_hessian
-
-    stored = read_stored(path)
-    n = len(stored.atoms)
-    if not np.array_equal(np.sort(stored.indices), np.arange(n)):
-        raise InputError(
-            f"{path} holds the rows of {len(stored.indices)} of {n} atoms; a label needs all of them "
-            "(himlip hessian without --indices)"
-        )
-    matrix = stored.hessian[np.argsort(stored.indices)]
-    check_hessian(stored.atoms, matrix, name)
-    return HessianLabel(stored.atoms, matrix, name, weight)

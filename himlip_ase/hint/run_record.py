@@ -16,7 +16,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import write_json
 from himlip_ase.hint.error_tables import describe
 from himlip_ase.hint.evaluate import LabelErrors, evaluate_labels
-from himlip_ase.hint.label_store import Chosen
+from himlip_ase.hint.label_views import Chosen
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.progress import Progress
 from himlip_ase.hint.training_labels import TrainingLabels

@@ -12,7 +12,7 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.hint.checks import FrameChecks, check_hessian, check_separate, find_duplicates
-from himlip_ase.hint.label_store import Chosen, Joined, OnFrames
+from himlip_ase.hint.label_views import Chosen, Joined, OnFrames
 from himlip_ase.hint.labels import HessianLabel, LabelCounts, LabelledFrame, count_labels
 from himlip_ase.hint.products import HessianProducts
 from himlip_ase.hint.settings import TrainingSettings

@@ -11,7 +11,8 @@ from ase.build import bulk, molecule
 from himlip_ase.errors import InputError
 from himlip_ase.hint.closed_form import fit_closed_form
 from himlip_ase.hint.finetune import finetune
-from himlip_ase.hint.label_store import Chosen, LabelStore, write_labels
+from himlip_ase.hint.label_store import LabelStore, write_labels
+from himlip_ase.hint.label_views import Chosen
 from himlip_ase.hint.labels import LabelledFrame, count_labels, read_labels
 from himlip_ase.hint.products import HessianProducts
 from himlip_ase.hint.settings import TrainingSettings

@@ -16,15 +16,9 @@ from himlip_ase.errors import InputError
 from himlip_ase.hint import batches
 from himlip_ase.hint.checks import find_duplicates
 from himlip_ase.hint.finetune import finetune
-from himlip_ase.hint.label_store import (
-    Chosen,
-    Joined,
-    LabelStore,
-    open_labels,
-    set_names,
-    without_judges,
-    write_labels,
-)
+from himlip_ase.hint.label_files import open_labels, set_names, without_judges
+from himlip_ase.hint.label_store import LabelStore, write_labels
+from himlip_ase.hint.label_views import Chosen, Joined
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.products import HessianProducts
 from himlip_ase.hint.settings import TrainingSettings
