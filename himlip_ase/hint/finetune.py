@@ -17,6 +17,7 @@ import torch
 from himlip_ase.files import FolderLock
 from himlip_ase.hint.batches import FrameStore
 from himlip_ase.hint.folding import fold_hessian
+from himlip_ase.hint.input_statistics import InputStatistics
 from himlip_ase.hint.label_views import Joined
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.polish import polish
@@ -31,8 +32,6 @@ from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig, element_union
 
 logger = logging.getLogger(__name__)
-
-STANDARDISE_FRAMES = 64
 
 
 @dataclass
@@ -122,6 +121,7 @@ def finetune(
         trainer = Trainer(
             model, prepared.training, taught(prepared, settings), settings, prepared.held_out, path,
             _fingerprint(prepared, replay, judges, origin), on_epoch, judges, replay,
+            statistics=_statistics(model, prepared, settings) if base is None else None,
         )  # fmt: skip
         if resume:
             trainer.load()
@@ -155,6 +155,15 @@ def taught(labels: TrainingLabels, settings: TrainingSettings) -> Sequence[Hessi
     return every
 
 
+def _statistics(
+    model: Potential, labels: TrainingLabels, settings: TrainingSettings
+) -> InputStatistics | None:
+    """Of a network from scratch that has frames to take them from."""
+    if isinstance(model, HiMLIP) and labels.training:
+        return InputStatistics(model, labels.training, settings.seed)
+    return None
+
+
 def start_model(
     frames: Sequence[LabelledFrame],
     hessians: Sequence[HessianLabel],
@@ -184,9 +193,7 @@ def start_model(
     if frames:
         store = FrameStore(frames, model, settings.loss)
         if fresh is not None:
-            rng = np.random.default_rng(settings.seed)
-            some = rng.permutation(len(frames))[:STANDARDISE_FRAMES].tolist()
-            fresh.standardise(store.batch(some).graph)
+            InputStatistics(fresh, frames, settings.seed)()
         fit_references(model, store, scale=fresh is not None)
     return model, origin
 

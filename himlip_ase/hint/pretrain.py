@@ -8,13 +8,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from himlip_ase.errors import InputError
 from himlip_ase.files import FolderLock
 from himlip_ase.hint.batches import FrameStore
 from himlip_ase.hint.distributed import Processes
 from himlip_ase.hint.finetune import FinetuneResult, fit_references, taught
+from himlip_ase.hint.input_statistics import InputStatistics
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.progress import Progress
 from himlip_ase.hint.run_record import check_folder, judge, run_record, save_run, training_record
@@ -22,9 +21,6 @@ from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.training import Trainer
 from himlip_ase.hint.training_labels import prepare_labels
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig, element_union
-
-STANDARDISE_PER_ELEMENT = 24
-"""Frames of each element that set the statistics of the network's inputs."""
 
 
 def pretrain(
@@ -87,12 +83,14 @@ def pretrain(
             network or HiMLIPConfig(element_union([list(e) for e in prepared.elements])), seed=settings.seed
         )
         store = FrameStore(prepared.training, model, settings.loss)
-        model.standardise(store.batch(_typical(prepared.elements, settings.seed)).graph)
+        statistics = InputStatistics(model, prepared.training, settings.seed)
+        statistics()
         fit_references(model, store, scale=True)
         fingerprint = f"pretraining on {prepared.counts}; held out {prepared.held_counts}"
         trainer = Trainer(
             model, prepared.training, taught(prepared, settings), settings, prepared.held_out, path,
             fingerprint, on_epoch if processes.first else None, prepared.judges, processes=processes,
+            statistics=statistics,
         )  # fmt: skip
         if resume:
             trainer.load()
@@ -108,16 +106,3 @@ def pretrain(
             save_run(path, trainer.model, report)
         processes.wait()
     return FinetuneResult(trainer.model, report, progress)
-
-
-def _typical(elements: Sequence[tuple[str, ...]], seed: int) -> list[int]:
-    """Frames in which every element occurs often enough for statistics, chosen at random."""
-    order = np.random.default_rng(seed).permutation(len(elements)).tolist()
-    chosen: list[int] = []
-    seen: dict[str, int] = {}
-    for index in order:
-        if any(seen.get(symbol, 0) < STANDARDISE_PER_ELEMENT for symbol in elements[index]):
-            chosen.append(index)
-            for symbol in elements[index]:
-                seen[symbol] = seen.get(symbol, 0) + 1
-    return chosen

@@ -29,6 +29,7 @@ class Progress:
     stale: int = 0
     plateau_factor: float = 1.0
     plateau_stale: int = 0
+    marks: int = 0
     finished: str = ""
     history: list[dict[str, float]] = field(default_factory=list)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from himlip_ase.errors import InputError
 from himlip_ase.hint.batches import Batch, FrameStore, HessianItem, HessianStore, structure_key
 from himlip_ase.hint.distributed import ALONE, Processes
+from himlip_ase.hint.input_statistics import marks_passed
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 from himlip_ase.hint.losses import projected_hessian_loss
 from himlip_ase.hint.products import HessianProducts
@@ -61,6 +62,9 @@ class Trainer:
         step against forgetting: forces and stresses only, because energies of two levels of theory differ.
     processes : Processes
         Among which batches and probes are shared out; the first one writes.
+    statistics : callable, optional
+        Takes the statistics of the inputs of a network that grows from scratch; called now and then. None: a
+        base keeps those that it has.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Trainer:
         validation_hessians: Sequence[HessianLabel | HessianProducts] = (),
         replay: Sequence[LabelledFrame] = (),
         processes: Processes = ALONE,
+        statistics: Callable[[], None] | None = None,
     ) -> None:
         if processes.count > 1 and (settings.epochs is None or settings.max_minutes is not None):
             raise InputError(
@@ -90,6 +95,7 @@ class Trainer:
         self.processes = processes
         self.fingerprint = fingerprint
         self.on_epoch = on_epoch
+        self.statistics = statistics
         self.store = FrameStore(training, model, settings.loss, self.device)
         self.validation = FrameStore(validation, model, settings.loss, self.device).batches(
             settings.batch_size
@@ -329,6 +335,7 @@ class Trainer:
         if not p.finished and p.epoch == 0:
             self.save()
         while not p.finished:
+            self._update_statistics()
             rows = self._epoch()
             p.epoch += 1
             row = {"epoch": float(p.epoch), "step": float(p.step), "seconds": self._elapsed(), **rows}
@@ -355,6 +362,15 @@ class Trainer:
             "training ended after %d epochs (%s); best at epoch %d", p.epoch, p.finished, p.best_epoch
         )
         return p
+
+    def _update_statistics(self) -> None:
+        passed = marks_passed(self._fraction())
+        if self.statistics is None or passed == self.progress.marks:
+            return
+        self.statistics()
+        self.progress.marks = passed
+        # Weights that did well with the old statistics are other functions with the new ones.
+        self.best, self.progress.best_score, self.progress.stale = {}, math.inf, 0
 
     def _end(self) -> str:
         s, p = self.settings, self.progress
