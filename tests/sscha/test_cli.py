@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from ase.io import write
 from typer.testing import CliRunner
 
 import himlip_ase.potential.checkpoint
@@ -49,9 +50,16 @@ def test_isotope_from_a_finished_run_and_one_file_of_it(crystal, tmp_path):
     command = ["sscha", "run", "--dyn", str(tmp_path / "start.dyn"), "--model", "toy", "--out", str(first)]
     command += ["--n", "60", "--n-hessian", "80", "--seed", "3"]
     assert CliRunner().invoke(app, command).exit_code == 0
-    command = ["sscha", "from", str(first), "--model", "toy", "--out", str(second), "--mass", "S=33.97"]
+    labels = [cscl(c=2.7).repeat(2) for _ in range(8)]
+    for seed, atoms in enumerate(labels):
+        atoms.rattle(0.1, seed=seed)
+        atoms.info["REF_energy"] = 0.0
+    write(tmp_path / "labels.extxyz", labels)
+    command = ["sscha", "from", str(first), "--model", "toy", "--out", str(second)]
+    command += ["--labels", str(tmp_path / "labels.extxyz"), "--mass", "S=33.97"]
     run = CliRunner().invoke(app, command)
     assert run.exit_code == 0, run.output
+    assert "lie outside the labels" in run.output, "the watch knows what was learnt"
     assert "taken over from the neighbouring run" in run.output
     result = load_result(second)
     assert result.centroids.get_masses()[0] == 33.97 and result.settings == load_result(first).settings
