@@ -49,9 +49,9 @@ PART_SETTINGS: dict[str, dict[str, Any]] = {
         "change": CHANGE,
         "cells": 12,
         "stdev": 0.03,
-        "amplitudes": [0.03, 0.06, 0.1, 0.2, 0.3, 0.4],
+        "amplitudes": [0.03, 0.06, 0.12, 0.2, 0.35],
         "batch": 3,
-        "steps": 80,
+        "steps": 60,
         "longer": 1.7,
         "rate": 3e-4,
         "weight": 20.0,
@@ -155,7 +155,7 @@ def dft_task(_: int) -> Task:
     s = PART_SETTINGS["dft"]
     training = read_labels([LABELS / f"{name}.extxyz" for name in s["sets"]])
     judges = {name: read_labels(LABELS / f"{name}.extxyz") for name in s["judges"]}
-    ideal = LabelledFrame(crystal((1, 1, 1)), None, None, None).atoms.positions
+    ideal = crystal((1, 1, 1)).positions
     well = judges.pop("doublewell")
 
     def judge(model: Any) -> dict[str, float]:

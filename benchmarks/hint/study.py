@@ -67,9 +67,12 @@ def by_seed(rows: Sequence[dict[str, Any]], column: str) -> Iterator[tuple[int, 
 
 
 def at(rows: Sequence[dict[str, Any]], column: str, place: float, value: str) -> float:
-    """A value of one run at a place along a column, interpolated in both logarithms; NaN beyond its end."""
+    """A value of one run at a place along a column, interpolated in both logarithms.
+
+    The first value holds before it was measured; NaN beyond the end.
+    """
     x = np.array([row[column] for row in rows], dtype=float)
     y = np.array([row[value] for row in rows], dtype=float)
-    if not len(x) or place > x.max() * 1.02 or place < x.min() * 0.98:
+    if not len(x) or place > x.max() * 1.02:
         return float("nan")
     return float(np.exp(np.interp(np.log(place), np.log(x), np.log(y))))
