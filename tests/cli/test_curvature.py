@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.cli.app import app
-from himlip_ase.phonons.phonopy_io import read_phonopy_params
+from himlip_ase.phonons.phonopy_files import read_force_constants
 from himlip_ase.potential.checkpoint import save_model
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 
@@ -89,7 +89,7 @@ def phonons(folder: Path, structure: str, *more: str, status: int = 0) -> str:
 def test_phonons_relax_first(folder: Path) -> None:
     output = phonons(folder, "@off.extxyz")
     assert "not relaxed" not in output and "relaxed in" in output
-    relaxed = read_phonopy_params(folder / "out" / "phonopy_params.yaml")
+    relaxed = read_force_constants(folder / "out" / "phonopy_params.yaml")
     distance = np.diff(relaxed.primitive.positions, axis=0) @ np.linalg.inv(relaxed.primitive.cell)
     assert np.abs(distance) == pytest.approx(0.5, abs=1e-3)
     assert relaxed.acoustic_sum_rule_violation() < 1e-8
