@@ -135,7 +135,8 @@ class _Writer:
 class LabelStore(Sequence[LabelledFrame]):
     """The frames of a file that `write_labels` wrote, each read when it is asked for.
 
-    Holds the per-frame numbers (sizes, sets) in memory, and nothing that grows with the atoms.
+    Holds the numbers of each frame (sizes, set, cell, energy, stress; about 200 bytes) in memory, and nothing
+    that grows with the atoms.
 
     Parameters
     ----------
@@ -162,6 +163,8 @@ class LabelStore(Sequence[LabelledFrame]):
         self._hessians = self._file["first_hessian"][:]
         self._products = self._file["first_product"][:]
         self._set_of = self._file["set_of"][:]
+        self._frames = {k: self._file[k][:] for k in ("cells", "pbc", "energies", "stresses", "weights")}
+        self._data = {k: self._file[k] for k in ("numbers", "positions", "forces", "hessians")}
 
     def __len__(self) -> int:
         return len(self._atoms) - 1
@@ -180,20 +183,20 @@ class LabelStore(Sequence[LabelledFrame]):
         return self._read(int(index) % len(self))
 
     def _structure(self, index: int) -> Atoms:
-        file, own = self._file, slice(self._atoms[index], self._atoms[index + 1])
+        data, own = self._data, slice(self._atoms[index], self._atoms[index + 1])
         return Atoms(
-            file["numbers"][own], positions=file["positions"][own],
-            cell=file["cells"][index], pbc=file["pbc"][index],
+            data["numbers"][own], positions=data["positions"][own],
+            cell=self._frames["cells"][index], pbc=self._frames["pbc"][index],
         )  # fmt: skip
 
     def _read(self, index: int) -> LabelledFrame:
-        file, atoms = self._file, self._structure(index)
-        own = slice(self._atoms[index], self._atoms[index + 1])
-        energy, forces, stress = float(file["energies"][index]), file["forces"][own], file["stresses"][index]
+        data, atoms = self._data, self._structure(index)
+        forces = data["forces"][self._atoms[index] : self._atoms[index + 1]]
+        energy, stress = float(self._frames["energies"][index]), self._frames["stresses"][index].copy()
         source = f"{self.path.name}#{index}"
         hessian = None
         if self._hessians[index + 1] > self._hessians[index]:
-            values = file["hessians"][self._hessians[index] : self._hessians[index + 1]]
+            values = data["hessians"][self._hessians[index] : self._hessians[index + 1]]
             hessian = HessianLabel(atoms.copy(), values.reshape(len(atoms), 3, len(atoms), 3), source)
         return LabelledFrame(
             atoms,
@@ -202,7 +205,7 @@ class LabelStore(Sequence[LabelledFrame]):
             None if np.isnan(stress).any() else stress,
             hessian,
             self.sets[self._set_of[index]],
-            float(file["weights"][index]),
+            float(self._frames["weights"][index]),
             source,
             self.products(index),
         )
@@ -231,8 +234,8 @@ class LabelStore(Sequence[LabelledFrame]):
 
     def counts(self) -> LabelCounts:
         """How many labels of each kind there are, a block of frames at a time."""
-        energies = np.isfinite(self._file["energies"][:])
-        stresses = np.isfinite(self._file["stresses"][:]).all(axis=1)
+        energies = np.isfinite(self._frames["energies"])
+        stresses = np.isfinite(self._frames["stresses"]).all(axis=1)
         first = np.concatenate([self._file["forces"][start : start + 1, 0] for start in self._atoms[:-1]])
         hessians = int((np.diff(self._hessians) > 0).sum())
         vectors = int((np.diff(self._products) // np.diff(self._atoms)).sum())

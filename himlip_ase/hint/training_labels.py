@@ -13,7 +13,7 @@ import numpy as np
 from himlip_ase.errors import InputError
 from himlip_ase.hint.checks import FrameChecks, check_hessian, check_separate, find_duplicates
 from himlip_ase.hint.label_views import Chosen, Joined, OnFrames
-from himlip_ase.hint.labels import HessianLabel, LabelCounts, LabelledFrame, count_labels
+from himlip_ase.hint.labels import HessianLabel, LabelCounts, LabelledFrame
 from himlip_ase.hint.products import HessianProducts
 from himlip_ase.hint.settings import TrainingSettings
 
@@ -30,7 +30,8 @@ class Survey:
         Of every frame: name of its set, its chemical symbols.
     evaluated, hessians, products : list of int
         Frames with an energy, forces or a stress; with a Hessian; with products of one.
-    counts : LabelCounts
+    numbers : list of tuple of int
+        Of every frame: how many energies, forces, stresses, Hessians (0 or 1) and products of one.
     """
 
     sets: list[str] = field(default_factory=list)
@@ -38,7 +39,7 @@ class Survey:
     evaluated: list[int] = field(default_factory=list)
     hessians: list[int] = field(default_factory=list)
     products: list[int] = field(default_factory=list)
-    counts: LabelCounts = field(default_factory=lambda: LabelCounts(0, 0, 0, 0, 0))
+    numbers: list[tuple[int, ...]] = field(default_factory=list)
 
     @classmethod
     def of(cls, frames: Sequence[LabelledFrame]) -> Survey:
@@ -50,25 +51,26 @@ class Survey:
             As :func:`himlip_ase.hint.checks.check_frames`.
         """
         found, checks = cls(), FrameChecks()
-        totals = [0, 0, 0, 0]
         for index, frame in enumerate(frames):
             checks.add(frame)
             found.sets.append(frame.set)
-            found.elements.append(tuple(sorted(set(frame.atoms.get_chemical_symbols()))))
-            totals[0] += frame.energy is not None
-            totals[1] += frame.forces is not None
-            totals[2] += frame.stress is not None
+            found.elements.append(tuple(sorted({*frame.atoms.symbols})))
+            labels = (frame.energy, frame.forces, frame.stress, frame.hessian)
+            vectors = 0 if frame.products is None else len(frame.products.vectors)
+            found.numbers.append((*(int(label is not None) for label in labels), vectors))
             if frame.evaluated:
                 found.evaluated.append(index)
             if frame.hessian is not None:
                 found.hessians.append(index)
             if frame.products is not None:
                 found.products.append(index)
-                totals[3] += len(frame.products.vectors)
         checks.finish()
-        energies, forces, stresses, products = totals
-        found.counts = LabelCounts(len(found.sets), energies, forces, stresses, len(found.hessians), products)
         return found
+
+    def counts(self, chosen: Sequence[int] | None = None) -> LabelCounts:
+        """How many labels of each kind some frames have; all by default."""
+        rows = self.numbers if chosen is None else [self.numbers[k] for k in chosen]
+        return LabelCounts(len(rows), *(sum(row[kind] for row in rows) for kind in range(5)))
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,8 @@ def prepare_labels(
     for label in hessians:
         check_hessian(label.atoms, label.matrix, label.name)
     all_of_them = Survey.of(labels)
-    logger.info("labels: %s", all_of_them.counts)
-    if not (all_of_them.counts.frames or hessians or products):
+    logger.info("labels: %s", all_of_them.counts())
+    if not (all_of_them.sets or hessians or products):
         raise InputError("no labels: neither energies, forces, stresses nor Hessians were given")
     kept = _without_duplicates(labels, all_of_them.evaluated)
     if validation is not None:
@@ -142,7 +144,7 @@ def prepare_labels(
         held_out: Sequence[LabelledFrame] = Chosen(validation, held_survey.evaluated)
         judges = [*OnFrames(validation, held_survey.hessians, "hessian")]
         judges += [*OnFrames(validation, held_survey.products, "products")]
-        held_counts = held_survey.counts
+        held_counts = held_survey.counts()
     else:
         places, gone = split_indices(
             [all_of_them.sets[k] for k in kept], settings.validation_fraction, settings.seed
@@ -152,14 +154,14 @@ def prepare_labels(
         out = set(held)
         judges = [*OnFrames(labels, [k for k in all_of_them.hessians if k in out], "hessian")]
         judges += [*OnFrames(labels, [k for k in all_of_them.products if k in out], "products")]
-        held_counts = count_labels(held_out)
+        held_counts = all_of_them.counts(held)
     out = set(held)
     own = OnFrames(labels, [k for k in all_of_them.hessians if k not in out], "hessian")
     parts = OnFrames(labels, [k for k in all_of_them.products if k not in out], "products")
     training = Chosen(labels, train)
     found = TrainingLabels(
         training, held_out, _joined(hessians, own), _joined(products, parts), judges,
-        count_labels(training), held_counts,
+        all_of_them.counts(train), held_counts,
         dict(sorted(Counter(all_of_them.sets[k] for k in train).items())),
         [all_of_them.elements[k] for k in train],
     )  # fmt: skip
