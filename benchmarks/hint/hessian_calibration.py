@@ -103,7 +103,7 @@ def measure(base: str, head: str, seed: int, labels: Labels) -> dict[str, Any]:
         model: Any = start_model(frames, [labels.hessian], None, h3s_network(), settings)[0]
     else:
         model = load_model(base)
-    settings = ClosedFormSettings(head, "zero", seed=seed)  # type: ignore[arg-type]
+    settings = ClosedFormSettings(head, prior="zero", seed=seed)  # type: ignore[arg-type]
     fit = fit_closed_form(model, frames, [labels.hessian], settings)
     fitted = time.process_time() - start
     raw = replace(fit.posterior, factors={})

@@ -55,10 +55,6 @@ class ClosedFormSettings:
     ----------
     head : {"readout", "wide"}
         See `HeadFeatures`.
-    prior : {"model", "zero"}
-        Where the prior is centred: at the network's head as it is, or at none. A head that was trained on the
-        same labels leaves them nothing to say, and its posterior shrinks to the noise: "zero" for
-        uncertainties of a network that was.
     noise : Noise, optional
         Fixed widths of the noise, which are the weights of the kinds of labels; None: from the evidence.
     hessian_pairs : int
@@ -75,10 +71,13 @@ class ClosedFormSettings:
         (:func:`himlip_ase.hint.cross_validation.choose_floor`); below 2: not chosen.
     seed : int
         Of the pairs and the parts.
+    prior : {"model", "zero"}
+        Where the prior is centred: at the network's head as it is, or at none. A head that was trained on the
+        same labels leaves them nothing to say, and its posterior shrinks to the noise: "zero" for
+        uncertainties of a network that was.
     """
 
     head: HeadKind = "readout"
-    prior: Literal["model", "zero"] = "model"
     noise: Noise | None = None
     hessian_pairs: int = 64
     force_scale: float | None = 1.5
@@ -86,6 +85,7 @@ class ClosedFormSettings:
     iterations: int = 40
     folds: int = 5
     seed: int = 0
+    prior: Literal["model", "zero"] = "model"
 
     def __post_init__(self) -> None:
         if self.prior not in ("model", "zero"):
