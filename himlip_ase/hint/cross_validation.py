@@ -2,16 +2,19 @@
 
 A wide head fits a few hundred labels to the bit, whereupon the evidence takes them for exact. The noise is
 therefore bounded from below; how far below is chosen by cross-validation. The sums of normal equations are
-additive over frames, so that leaving frames out costs one solution of the system and no evaluation.
+additive over frames, so that leaving frames out costs one solution of the system and no evaluation. The same
+errors set the scale of all variances, prior and noise alike, which leaves the mean as it is.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from himlip_ase.hint.evidence import FLOOR, Evidence, NormalEquations, maximise_evidence, ridge_mean
+import numpy as np
+
+from himlip_ase.hint.evidence import FLOOR, Evidence, NormalEquations, maximise_evidence, ridge
 from himlip_ase.hint.posterior import Noise
 
 logger = logging.getLogger(__name__)
@@ -32,10 +35,12 @@ class Chosen:
     ----------
     floor : Noise
     evidence : Evidence
-        With all labels and this floor.
+        With all labels and this floor; its variances are scaled so that they are, on average, the squared
+        errors on what was left out.
     scores : dict
-        {multiple of `FLOOR`: root mean square error of the forces (energies, if there are none) on the frames
-        that were left out}, of those that were tried.
+        {multiple of `FLOOR` for energies, forces and stresses: root mean square error of the forces (energies,
+        if there are none) on the frames that were left out}, of those that were tried. Hessians are never
+        left out, and keep their floor.
     """
 
     floor: Noise
@@ -61,10 +66,12 @@ def choose_floor(parts: Sequence[Sums], shared: Sums, iterations: int = 40) -> C
 
     def score(rung: int) -> float:
         if rung not in found:
-            floor = Noise(**{kind: LADDER**rung * value for kind, value in asdict(FLOOR).items()})
+            floor = Noise(**{k: LADDER**rung * v for k, v in asdict(FLOOR).items() if k != "hessian"})
+            floor = replace(floor, hessian=FLOOR.hessian)
             evidence = maximise_evidence(_present(total), None, iterations, floor=floor)
-            error = sum(_error(evidence, total, part, judged) for part in parts)
-            found[rung] = ((error / total[judged].count) ** 0.5, floor, evidence)
+            error, expected = np.sum([_left_out(evidence, total, part, judged) for part in parts], axis=0)
+            scaled = _scaled(evidence, float(error / expected))
+            found[rung] = (float(error / total[judged].count) ** 0.5, floor, scaled)
             logger.debug("floor times %.3g: error %.4g on what was left out", LADDER**rung, found[rung][0])
         return found[rung][0]
 
@@ -76,10 +83,23 @@ def choose_floor(parts: Sequence[Sums], shared: Sums, iterations: int = 40) -> C
     return Chosen(found[best][1], found[best][2], scores)
 
 
-def _error(evidence: Evidence, total: Sums, part: Sums, kind: str) -> float:
-    """Squared error on a part, learnt from all others at the precisions of the evidence."""
+def _left_out(evidence: Evidence, total: Sums, part: Sums, kind: str) -> tuple[float, float]:
+    """Squared errors on a part, learnt from all others, and what the posterior expects them to be."""
     rest = {name: total[name] - part[name] for name in total}
-    return part[kind].residual(ridge_mean(evidence, _present(rest)))
+    mean, covariance = ridge(evidence, _present(rest))
+    expected = float((covariance * part[kind].gram).sum()) + part[kind].count / evidence.beta[kind]
+    return part[kind].residual(mean), expected
+
+
+def _scaled(evidence: Evidence, factor: float) -> Evidence:
+    """All variances multiplied by a factor."""
+    return Evidence(
+        evidence.alpha / factor,
+        {kind: beta / factor for kind, beta in evidence.beta.items()},
+        evidence.mean,
+        evidence.root * factor**0.5,
+        evidence.effective,
+    )
 
 
 def _present(sums: Sums) -> Sums:

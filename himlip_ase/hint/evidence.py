@@ -126,10 +126,10 @@ def maximise_evidence(
     return state
 
 
-def ridge_mean(state: Evidence, sums: dict[str, NormalEquations]) -> Tensor:
-    """Coefficients (P,) that other sums give at the precisions of `state`."""
+def ridge(state: Evidence, sums: dict[str, NormalEquations]) -> tuple[Tensor, Tensor]:
+    """Mean (P,) and covariance (P, P) that other sums give at the precisions of `state`."""
     factor, moment = _system(state, sums)
-    return torch.cholesky_solve(moment[:, None], factor)[:, 0]
+    return torch.cholesky_solve(moment[:, None], factor)[:, 0], torch.cholesky_inverse(factor)
 
 
 def _system(state: Evidence, sums: dict[str, NormalEquations]) -> tuple[Tensor, Tensor]:

@@ -140,11 +140,14 @@ def test_the_floor_of_the_noise_is_chosen_by_what_was_left_out() -> None:
     assert len(chosen.scores) > 2 and multiple > 1  # the labels are less exact than the usual floor
     assert chosen.floor.forces == pytest.approx(multiple * FLOOR.forces)
     ridge = chosen.evidence.alpha / chosen.evidence.beta["forces"]
-    errors = []
+    errors, expected = [], 0.0
     for k in range(4):
         x, y = (np.concatenate(np.delete(a, k, axis=0)) for a in (rows, values))
         fitted = np.linalg.solve(x.T @ x + ridge * np.eye(size), x.T @ y)
         errors.append(rows[k] @ fitted - values[k])
+        covariance = np.linalg.inv(x.T @ x + ridge * np.eye(size)) / chosen.evidence.beta["forces"]
+        expected += np.trace(rows[k] @ covariance @ rows[k].T) + 20 / chosen.evidence.beta["forces"]
+    assert np.sum(np.square(errors)) == pytest.approx(expected, rel=1e-6)
     assert chosen.scores[multiple] == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-6)
 
 
