@@ -217,21 +217,21 @@ def step_costs(part: Part, labels: Labels, rounds: int = 3) -> dict[str, float]:
     return best
 
 
-def comparisons(study: Study, part: Part) -> tuple[dict[str, list[str]], dict[str, list[float]]]:
+def comparisons(study: Study, part: Part) -> tuple[dict[str, list[str]], dict[str, dict[int, float]]]:
     """Cells of the table, and errors per seed at the time of one Rademacher run."""
     ways = [name for name in part.ways if study.chosen(way=name)]
     one = dict(by_seed(study.chosen(way="Rademacher"), "steps"))
     cells: dict[str, list[str]] = {}
-    at_time: dict[str, list[float]] = {}
+    at_time: dict[str, dict[int, float]] = {}
     for name in ways:
         own = dict(by_seed(study.chosen(way=name), "steps"))
         last = [rows[-1] for rows in own.values()]
-        whole, at_time[name], at_products = [], [], []
+        whole, at_time[name], at_products = [], {}, []
         for seed, rows in own.items():
             if seed not in one:
                 continue
             whole.append(rows[-1]["seconds"] / rows[-1]["steps"])
-            at_time[name].append(at(rows, "seconds", 0.95 * one[seed][-1]["seconds"], part.error))
+            at_time[name][seed] = at(rows, "seconds", 0.95 * one[seed][-1]["seconds"], part.error)
             if part.ways[name].probes:
                 least = min(rows[-1]["products"], one[seed][-1]["products"])
                 at_products.append(at(rows, "products", least, part.error))
@@ -242,12 +242,17 @@ def comparisons(study: Study, part: Part) -> tuple[dict[str, list[str]], dict[st
             f"{np.mean([r['seconds'] for r in last]):.0f}",
             spread([r[part.error] for r in last], 3),
             spread([r["eigenvalue_mae"] for r in last], 3),
-            spread(at_time[name], 3) if np.isfinite(at_time[name]).all() else "–",
-            spread(at_products, 3) if at_products and np.isfinite(at_products).all() else "–",
+            shown(list(at_time[name].values())),
+            shown(at_products),
         ]
         third = "frequency_rmse_cm" if "frequency_rmse_cm" in last[0] else "force_rmse_mev_per_angstrom"
         cells[name].insert(6, spread([r[third] for r in last], 1))
     return cells, at_time
+
+
+def shown(values: list[float]) -> str:
+    """Mean and spread, or a dash where a run does not reach."""
+    return spread(values, 3) if values and np.isfinite(values).all() else "–"
 
 
 def claims(study: Study, part: Part) -> list[str]:
@@ -255,7 +260,8 @@ def claims(study: Study, part: Part) -> list[str]:
     _, errors_at = comparisons(study, part)
 
     def compare(text: str, first: str, second: str) -> str:
-        ratio = np.array(errors_at[first]) / np.array(errors_at[second])
+        seeds = sorted(set(errors_at[first]) & set(errors_at[second]))
+        ratio = np.array([errors_at[first][k] / errors_at[second][k] for k in seeds])
         if not np.isfinite(ratio).all():
             return f"- {text}: not comparable at equal time"
         word = "held" if (ratio < 1).all() else "did not hold" if (ratio >= 1).all() else "undecided"
@@ -318,6 +324,8 @@ def markdown(study: Study, part: Part) -> str:
         "",
         f"{study.settings}; seeds {seeds}, mean ± spread. Equal time: when one Rademacher probe has nearly "
         "finished. Equal products: where the shorter of the two runs ends.",
+        "",
+        "The fixed random vector is the same for all cells, the fixed column another one for each.",
         "",
         "| " + " | ".join(header) + " |",
         "|" + "---|" * len(header),
