@@ -33,13 +33,16 @@ import torch
 
 from himlip_ase.files import write_json
 from himlip_ase.hint.curriculum import Curriculum
+from himlip_ase.hint.error_summary import Mean
 from himlip_ase.hint.evaluate import evaluate_labels
 from himlip_ase.hint.finetune import start_model
+from himlip_ase.hint.hessian_errors import compare_hessians, means
 from himlip_ase.hint.label_store import LabelStore
 from himlip_ase.hint.labels import LabelledFrame
 from himlip_ase.hint.losses import LossWeights
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.training import Trainer
+from himlip_ase.molecular_labels.gfn2 import GFN2
 from himlip_ase.potential.checkpoint import load_model, save_model
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 
@@ -50,7 +53,7 @@ NETWORK = HiMLIPConfig(("C", "H", "N", "O"), cutoff=4.0, channels=8, hidden=32, 
 SHARES = (0.0, 0.03, 0.1, 1.0)
 SCARCE = 0.1
 """Share of the structures that have a Hessian in the part `weight`."""
-WEIGHTS = (10.0,)
+WEIGHTS = (10.0, 100.0)
 WEIGHT = 1.0
 HELD_OUT = 0.25
 POINTS = 10
@@ -60,6 +63,8 @@ RATES = (1e-3, 1.5e-3)
 JUDGES = 16
 """Cheap labels on which the progress of the pre-training is seen."""
 STARTS = ("pre-trained", "scratch")
+NOT_TUNED = "pre-trained, not fine-tuned"
+CHEAP_METHOD = "GFN2-xTB itself"
 logger = logging.getLogger(__name__)
 
 
@@ -164,15 +169,30 @@ def judged(row: Row, model: HiMLIP, good: Good) -> Row:
     errors = evaluate_labels(model, [replace(f, set="held out") for f in good.judging])
     forces = errors.sets["held out"].forces
     assert forces is not None
-    numbers = {name: mean.mean for name, mean in errors.means().items()}
+    return filled(row, forces.mae, errors.means())
+
+
+def filled(row: Row, force_mae: float, numbers: dict[str, Mean]) -> Row:
+    """`row` with its figures."""
     return replace(
         row,
-        force_mae_mev_per_angstrom=1e3 * forces.mae,
-        hessian_mae_ev_per_angstrom2=numbers["hessian MAE (eV/Å²)"],
-        eigenvalue_mae_ev_per_angstrom2=numbers["eigenvalue MAE (eV/Å²)"],
-        lowest_mode_cosine=numbers["lowest-mode cosine"],
-        sign_agreement=numbers["sign agreement"],
+        force_mae_mev_per_angstrom=1e3 * force_mae,
+        hessian_mae_ev_per_angstrom2=numbers["hessian MAE (eV/Å²)"].mean,
+        eigenvalue_mae_ev_per_angstrom2=numbers["eigenvalue MAE (eV/Å²)"].mean,
+        lowest_mode_cosine=numbers["lowest-mode cosine"].mean,
+        sign_agreement=numbers["sign agreement"].mean,
     )
+
+
+def of_the_cheap_method(row: Row, good: Good) -> Row:
+    """Errors of GFN2-xTB against the good labels."""
+    forces, errors = [], []
+    for frame in good.judging:
+        result = GFN2().calculate(frame.atoms, hessian=True)
+        assert frame.hessian is not None and result.hessian is not None and frame.forces is not None
+        forces.append(np.abs(result.forces - frame.forces).ravel())
+        errors.append(compare_hessians(result.hessian, frame.hessian))
+    return filled(row, float(np.concatenate(forces).mean()), means(errors))
 
 
 def planned(part: str, seed: int, total: int) -> Iterator[Row]:
@@ -180,7 +200,8 @@ def planned(part: str, seed: int, total: int) -> Iterator[Row]:
     empty = Row(part, "", seed, 0, "linear", WEIGHT, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     if part == "share":
         if not seed:
-            yield replace(empty, start="pre-trained, not fine-tuned")
+            yield replace(empty, start=CHEAP_METHOD)
+            yield replace(empty, start=NOT_TUNED)
         counts = dict.fromkeys(min(total, int(np.ceil(share * total))) for share in SHARES)
         for count in counts:
             for start in STARTS:
@@ -194,6 +215,8 @@ def planned(part: str, seed: int, total: int) -> Iterator[Row]:
 
 def performed(row: Row, good: Good, arguments: argparse.Namespace) -> Row:
     """Train and judge."""
+    if row.start == CHEAP_METHOD:
+        return of_the_cheap_method(row, good)
     base = None
     if row.start != "scratch":
         number = row.seed % arguments.pretrained
@@ -203,7 +226,7 @@ def performed(row: Row, good: Good, arguments: argparse.Namespace) -> Row:
     watched = good.judging if row.part == "weight" else []
     if not watched:
         how = replace(how, validate_every=how.epochs)
-    if row.start == "pre-trained, not fine-tuned":
+    if row.start == NOT_TUNED:
         assert base is not None
         model, _ = start_model(frames, [], base, None, how)  # the elements' energies only
     else:
@@ -233,8 +256,9 @@ def table(rows: Sequence[Row], good: Good) -> str:
     for key in dict.fromkeys((r.part, r.start, r.hessians, r.curriculum, r.weight) for r in rows):
         own = [r for r in rows if (r.part, r.start, r.hessians, r.curriculum, r.weight) == key]
         part, start, count, curriculum, weight = key
+        schedule = f"{weight:g}, {curriculum}" if start in STARTS else ""
         lines.append(
-            f"| {part} | {start} | {count} | {weight:g}, {curriculum} | {len(own)} "
+            f"| {part} | {start} | {count} | {schedule} | {len(own)} "
             f"| {spread(own, 'hessian_mae_ev_per_angstrom2', 3)} "
             f"| {spread(own, 'eigenvalue_mae_ev_per_angstrom2', 3)} "
             f"| {spread(own, 'force_mae_mev_per_angstrom', 0)} | {spread(own, 'lowest_mode_cosine', 3)} "
@@ -245,7 +269,8 @@ def table(rows: Sequence[Row], good: Good) -> str:
 
 def rise(rows: Sequence[Row]) -> str:
     """By how much the held-out Hessian error at the end exceeds its least value during the training."""
-    ratios = [r.trajectory[-1][1] / min(value for _, value in r.trajectory) - 1 for r in rows if r.trajectory]
+    shown = [r.trajectory for r in rows if r.part == "weight" and r.trajectory]
+    ratios = [values[-1][1] / min(value for _, value in values) - 1 for values in shown]
     return f"{100 * np.mean(ratios):.1f}" if ratios else ""
 
 
