@@ -38,9 +38,9 @@ class Chosen:
         With all labels and this floor; its variances are scaled so that they are, on average, the squared
         errors on what was left out.
     scores : dict
-        {multiple of `FLOOR` for energies, forces and stresses: root mean square error of the forces (energies,
-        if there are none) on the frames that were left out}, of those that were tried. Hessians are never
-        left out, and keep their floor.
+        {multiple of `FLOOR` for energies, forces and stresses: root mean square error of the forces
+        (energies, if there are none) on the frames that were left out}, of those that were tried. Hessians
+        are never left out, and keep their floor.
     """
 
     floor: Noise
