@@ -60,8 +60,8 @@ def test_step_of_the_differences_does_not_matter(name: str) -> None:
     check_hessian(atoms, usual)
 
 
-def test_hessians_of_small_molecules_pass_the_checks_and_those_in_another_order_do_not() -> None:
-    for name in ("CH3NO2", "HCOOH", "C2H2", "CO2", "CH3CH2OH"):
+def test_hessians_of_small_molecules_pass_the_checks_and_one_in_another_order_does_not() -> None:
+    for name in ("CH3NO2", "HCOOH", "C2H2", "CO2", "trans-butane"):
         atoms = _distorted(name)
         matrix = GFN2().calculate(atoms, hessian=True).hessian
         assert matrix is not None
