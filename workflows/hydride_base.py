@@ -84,10 +84,13 @@ def main() -> None:
             )  # fmt: skip
 
         # Cells that it has not seen judge it.
-        errors = evaluate_labels(trained.model, by_system(test), hessians())
-        for line in describe(errors):
-            print(f"test: {line}")
-        card = {**trained.report, **CARD, "errors": {"test": errors.to_dict()}, "summary": describe(errors)}
+        tested = evaluate_labels(trained.model, by_system(test))
+        learnt = evaluate_labels(trained.model, [], hessians())
+        summary = [f"test: {line}" for line in describe(tested)]
+        summary += [f"learnt: {line}" for line in describe(learnt)]
+        print("\n".join(summary))
+        errors = {"test": tested.to_dict(), "learnt": learnt.to_dict()}
+        card = {**trained.report, **CARD, "errors": errors, "summary": summary}
         path = save_model(trained.model, arguments.folder / f"{NAME}.safetensors", card, overwrite=True)
         print(f"wrote {path}")
 

@@ -249,6 +249,17 @@ def collect_rows(
     return sums
 
 
+def head_of_least_error(features: HeadFeatures, sums: dict[str, NormalEquations], noise: Noise) -> HiMLIP:
+    """The network with the head that fits sums of `collect_rows` best, for given widths of the noise.
+
+    For many fits that share labels: their sums are collected once and added. `sums` are scaled in place.
+    """
+    present = {kind: values for kind, values in sums.items() if values.count}
+    scales = _scales(sums, features)
+    found = maximise_evidence(_scaled(present, scales), noise)
+    return features.apply(found.mean / scales)
+
+
 def _add_hessian(
     sums: NormalEquations, features: HeadFeatures, label: HessianLabel, pairs: int, generator: torch.Generator
 ) -> None:

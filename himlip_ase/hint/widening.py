@@ -1,13 +1,15 @@
-"""A network with more hidden units that computes the same function: room for a wider head."""
+"""Networks of another size that compute the same function: with more hidden units, for fewer elements."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from himlip_ase.errors import InputError
 from himlip_ase.potential.network import HiMLIP
 
 
@@ -32,6 +34,36 @@ def widened(model: HiMLIP, extra: int) -> HiMLIP:
         target.copy_(
             source[name] if target.shape == source[name].shape else _embedded(source[name], target, name)
         )
+    return result
+
+
+@torch.no_grad()
+def restricted_to(model: HiMLIP, elements: Sequence[str]) -> HiMLIP:
+    """A copy that knows only these elements: smaller, and with a smaller head to fit.
+
+    Parameters
+    ----------
+    model : HiMLIP
+    elements : sequence of str
+        In the order that the copy shall have.
+
+    Raises
+    ------
+    InputError
+        The model does not know one of them.
+    """
+    unknown = [symbol for symbol in elements if symbol not in model.elements]
+    if unknown or not elements:
+        raise InputError(f"cannot keep {', '.join(unknown) or 'nothing'}; the model knows {model.elements}")
+    kept = torch.tensor([model.elements.index(symbol) for symbol in elements])
+    result = HiMLIP(replace(model.config, elements=tuple(elements))).to(model.energy_shift)
+    source = model.state_dict()
+    for name, target in result.state_dict().items():
+        values = source[name]
+        for axis, (old, new) in enumerate(zip(values.shape, target.shape, strict=True)):
+            if old != new:
+                values = values.index_select(axis, kept.to(values.device))
+        target.copy_(values)
     return result
 
 
