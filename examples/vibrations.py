@@ -2,8 +2,8 @@
 # # Vibrations, thermochemistry and softest modes
 #
 # A molecule is relaxed, its Hessian is made from the rows that its point group leaves independent, and ASE's
-# own classes take it from there. The model of H3S has learnt a crystal under pressure: for a free molecule its
-# numbers show how things are called, not what H2S does.
+# own classes take it from there. The model of H3S has learnt a crystal under pressure: for a free molecule
+# its numbers show how things are called, not what H2S does.
 
 # %%
 from pathlib import Path

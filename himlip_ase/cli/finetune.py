@@ -47,6 +47,10 @@ def finetune(
     download: Annotated[
         bool, typer.Option("--download", help="Let MACE download the --base that it knows by name.")
     ] = False,
+    elements: Annotated[
+        str | None,
+        typer.Option("--elements", help="Keep only these elements of --base, e.g. H,S: smaller and faster."),
+    ] = None,
     sets: SetsOption = None,
     validation: Annotated[
         list[Path] | None,
@@ -86,6 +90,13 @@ def finetune(
     prior: Annotated[
         str, typer.Option(help="Of --closed-form: around the present head (model) or around none (zero).")
     ] = "model",
+    noise: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(
+            help="Of --closed-form: widths of energies (eV/atom), forces (eV/Å), stresses (eV/Å³), rows of "
+            "Hessians (eV/Å²), which weigh the labels; default: from the evidence and cross-validation."
+        ),
+    ] = None,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     plots: Annotated[bool, typer.Option(help="Write parity and loss figures.")] = True,
@@ -98,6 +109,7 @@ def finetune(
     from himlip_ase.hint.finetune import finetune as run
     from himlip_ase.hint.label_files import open_labels, without_judges
     from himlip_ase.hint.labels import read_hessian
+    from himlip_ase.hint.posterior import Noise
     from himlip_ase.hint.report import training_bar, write_figures
 
     if not labels and not hessian:
@@ -113,18 +125,20 @@ def finetune(
         patience=patience, seed=seed, device=device,
     )  # fmt: skip
     settings, network = read_training_config(config, flags)
-    ridge = ClosedFormSettings(head=head, prior=prior)  # type: ignore[arg-type]
+    widths = None if noise is None else Noise(*noise)
+    ridge = ClosedFormSettings(head=head, prior=prior, noise=widths)  # type: ignore[arg-type]
     frames: Sequence[LabelledFrame] = open_labels(labels, names(sets)) if labels else []
     if sets is None:
         frames = without_judges(frames)
     hessians = [] if no_hessian else [read_hessian(path) for path in hessian or []]
     judged = open_labels(validation) if validation else None
     judging = [read_hessian(path) for path in validation_hessian or []]
-    start: Any = base
+    start: Any = base if elements is None else _restricted(base, elements)
+    replayed = open_labels(replay) if replay else ()
     if closed_form in ("alone", "before"):
         alone = finetune_closed_form(
-            frames, hessians, base, ridge, settings, out if closed_form == "alone" else None, judged,
-            network, overwrite, judging,
+            frames, hessians, start, ridge, settings, out if closed_form == "alone" else None, judged,
+            network, overwrite, judging, replayed,
         )  # fmt: skip
         _tell(alone.report["summary"])
         start = alone.model
@@ -133,8 +147,7 @@ def finetune(
             result = run(
                 frames, hessians, base=start, settings=settings, folder=out, network=network,
                 validation=judged, resume=resume, overwrite=overwrite, on_epoch=on_epoch,
-                validation_hessians=judging,
-                replay=open_labels(replay) if replay else (),
+                validation_hessians=judging, replay=replayed,
             )  # fmt: skip
         if base is not None:
             _tell([f"{name}: {result.report[name]}" for name in ("base", "licence") if name in result.report])
@@ -146,10 +159,23 @@ def finetune(
     if closed_form == "after":
         after = finetune_closed_form(
             frames, hessians, start, ridge, settings, out / "closed_form", judged, overwrite=True,
-            validation_hessians=judging,
+            validation_hessians=judging, replay=replayed,
         )  # fmt: skip
         _tell(after.report["summary"])
         typer.echo(f"with its closed-form head: {out / 'closed_form' / 'model.safetensors'}")
+
+
+def _restricted(base: str | None, elements: str) -> Any:
+    """The base with these elements only."""
+    from himlip_ase.errors import InputError
+    from himlip_ase.hint.widening import restricted_to
+    from himlip_ase.potential.checkpoint import load_model
+    from himlip_ase.potential.network import HiMLIP
+
+    model = load_model(base) if base is not None else None
+    if not isinstance(model, HiMLIP):
+        raise InputError("--elements restricts a Hi-MLIP base; give one, e.g. --base himlip-hydride-1")
+    return restricted_to(model, elements.split(","))
 
 
 def fetch_base(base: str | None) -> None:

@@ -54,6 +54,7 @@ def finetune_closed_form(
     network: HiMLIPConfig | None = None,
     overwrite: bool = False,
     validation_hessians: Sequence[HessianLabel] = (),
+    replay: Sequence[LabelledFrame] = (),
 ) -> ClosedFormRun:
     """Fit the linear head of a network to labels and calibrate its uncertainty on held-out frames.
 
@@ -70,6 +71,9 @@ def finetune_closed_form(
     overwrite : bool
     validation_hessians : sequence of HessianLabel
         Calibrate the uncertainty of Hessians, and of phonons if they are crystals'; not fitted.
+    replay : sequence of LabelledFrame
+        Frames of the base's own training, which take part in the fit with forces and stresses, but without
+        energies, which are of another level of theory.
 
     Returns
     -------
@@ -92,7 +96,8 @@ def finetune_closed_form(
                 "the closed form fits the head of a Hi-MLIP network, and this model has none; "
                 "leave --closed-form out"
             )
-        fit = fit_closed_form(model, _bare(training), prepared.hessians, closed_form, prepared.products)
+        frames = [*_bare(training), *(replace(frame, energy=None) for frame in _bare(replay))]
+        fit = fit_closed_form(model, frames, prepared.hessians, closed_form, prepared.products)
         judges = [*validation_hessians, *(h for h in prepared.judges if isinstance(h, HessianLabel))]
         posterior = calibrate(fit, held_out, judges) if held_out or judges else fit.posterior
         found = judge(fit.model, prepared, validation_hessians)

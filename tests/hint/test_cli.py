@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -14,12 +15,17 @@ from typer.testing import CliRunner
 from himlip_ase.cli.app import app
 from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.phonons.phonopy_io import write_phonopy_params
+from himlip_ase.potential.checkpoint import load_model, save_model
+from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 from tests.hint.toy import rattled, toy_hessian, toy_labels
 
 CONFIG = """
 training: {epochs: 3, batch_size: 4, validation_fraction: 0.2, device: cpu}
 network: {elements: [Cu], cutoff: 4.5, n_radial: 4, channels: 2, edge_features: 2, hidden: 8, layers: 1}
 """
+SMALL = HiMLIPConfig(
+    ("Cu",), cutoff=4.5, n_radial=4, channels=2, edge_features=2, hidden=8, layers=1
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -119,3 +125,22 @@ def test_pretrain_streams_from_a_store(folder: Path) -> None:
     assert (folder / "labels.h5").is_file() and "held out: rattle: 1 frames" in output
     report = json.loads((folder / "base" / "report.json").read_text())
     assert report["labels"]["training"]["frames"] == 5
+
+
+def test_closed_form_around_a_base_of_more_elements(folder: Path) -> None:
+    """Restricted to the labels' element, with given weights; of replayed frames, energies are left out."""
+    save_model(HiMLIP(replace(SMALL, elements=("H", "Cu")), seed=0), folder / "base.safetensors", {})
+    common = (
+        "finetune", "--labels", folder / "rattle.extxyz", "--hessian", folder / "phonopy_params.yaml",
+        "--base", folder / "base.safetensors", "--closed-form", "alone", "--no-plots", "--overwrite",
+        "--noise", 0.01, 0.1, 0.01, 0.02, "--out", folder / "tuned",
+    )  # fmt: skip
+    rows = []
+    for more in ((), ("--replay", folder / "validation.extxyz")):
+        code, output = _run(*common, "--elements", "Cu", *more)
+        assert code == 0, output
+        rows.append(json.loads((folder / "tuned" / "report.json").read_text())["closed_form"]["rows"])
+    assert rows[1]["energy"] == rows[0]["energy"] and rows[1]["forces"] > rows[0]["forces"]
+    assert load_model(folder / "tuned" / "model.safetensors").elements == ("Cu",)
+    code, output = _run(*common, "--elements", "Ag")
+    assert code == 2 and "Ag" in output
