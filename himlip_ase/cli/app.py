@@ -20,7 +20,7 @@ COMMANDS: dict[str, str] = {
     "relax": "Relax atoms, and the cell to a pressure, with a potential.",
     "hessian": "Second derivatives of the energy of a structure.",
     "phonons": "Harmonic bands, density of states, phonopy and QE files.",
-    "label": "Quantum ESPRESSO labels: relax, harmonic, rattle, supercell, collect.",
+    "label": "Labels by Quantum ESPRESSO, of molecules also by GFN2-xTB and ωB97X.",
     "sample": "Choose the structures that are worth a label.",
     "pretrain": "Train a base model on many labels of low fidelity.",
     "train": "Train a potential from scratch: finetune by its other name.",

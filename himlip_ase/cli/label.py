@@ -28,7 +28,7 @@ SetOption = Annotated[str, typer.Option("--set", help="Name of the set; default:
 FolderOption = Annotated[Path, typer.Option("--out", help="Folder of the runs (000/, 001/, …).")]
 
 label = typer.Typer(
-    help="DFT labels with Quantum ESPRESSO: relax, harmonic, rattle, supercell, doublewell, collect.",
+    help="Labels by Quantum ESPRESSO, and of molecules by GFN2-xTB and ωB97X.",
     no_args_is_help=True,
 )
 
