@@ -2,9 +2,9 @@
 
     python benchmarks/hint/input_statistics.py --seeds 3        # about seven CPU-minutes
 
-The base model's network learns the hydride cells for 500 steps, with statistics of the random network only, and
-with statistics taken anew during the training; judged on every tenth cell, put aside, and on supercells of H3S
-of a finer DFT. Table and numbers go to benchmarks/results/hint_input_statistics.*.
+The base model's network learns the hydride cells for 500 steps, with statistics of the random network only,
+and with statistics taken anew during the training; judged on every tenth cell, put aside, and on supercells
+of H3S by a finer DFT. Table and numbers go to benchmarks/results/hint_input_statistics.*.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "workflows"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflows"))
 from hydride_base import HYDRIDES, SETS, hessians, read_set, split
 
 from himlip_ase.files import write_json
@@ -27,6 +26,7 @@ from himlip_ase.hint.evaluate import evaluate_labels
 from himlip_ase.hint.labels import LabelledFrame, read_labels
 from himlip_ase.hint.pretrain import pretrain
 
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "hint_input_statistics"
 STEPS = 500
 WAYS = {"of the random network": (), "taken anew": input_statistics.MARKS}
