@@ -292,7 +292,7 @@ def figure(rows: Sequence[Row], path: Path) -> None:
         "frequency_rmse_cm": "frequency RMSE on 2×2×2 q (cm⁻¹)",
     }
     drawn, axes = plt.subplots(1, 2, figsize=(9.5, 4.2), layout="constrained")
-    for start, colour in (("base", "C0"), ("scratch", "C1")):
+    for start, colour in zip(STARTS, ("C0", "C2", "C1"), strict=True):
         for hessian, style in ((True, "o-"), (False, "s--")):
             own = [r for r in rows if (r.case.start, r.case.hessian, r.case.larger) == (start, hessian, 0)]
             counts = sorted({r.case.cells for r in own})
@@ -304,11 +304,15 @@ def figure(rows: Sequence[Row], path: Path) -> None:
                 means = np.array([np.mean(v) for v in values])
                 spread = [means - [min(v) for v in values], [max(v) for v in values] - means]
                 axis.errorbar(counts, means, spread, fmt=style, color=colour, capsize=3, label=label)
-    axes[0].axhline(60, color="0.6", lw=0.8, ls=":")
-    axes[1].axhline(3, color="0.6", lw=0.8, ls=":")
-    for axis, title in zip(axes, panels.values(), strict=True):
-        axis.set(yscale="log", xlabel="labelled unit cells", ylabel=title)
-    axes[0].legend(frameon=False, fontsize=8)
+    for axis, title, asked in zip(axes, panels.values(), (60, 3), strict=True):
+        axis.axhline(asked, color="0.6", lw=0.8, ls=":")
+        axis.annotate("asked for", (1, asked), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+                      color="0.4", fontsize=8)  # fmt: skip
+        axis.set(xlabel="labelled unit cells", ylabel=title)
+    axes[0].set_ylim(0, None)
+    axes[1].set_yscale("log")
+    axes[0].legend(frameon=False, fontsize=8, ncols=2)
+    axes[0].set_ylim(0, 1.3 * axes[0].get_ylim()[1])
     drawn.savefig(path, dpi=150)
     plt.close(drawn)
 
