@@ -216,6 +216,7 @@ def measure(case: Case, seed: int, seconds: float, model: HiMLIP, labels: Labels
     )  # fmt: skip
 
 
+SPREAD = "± is the standard deviation over seeds; of 30 hot unit cells a seed has none to leave out."
 QUANTITIES = {
     "validation_force_rmse_mev_per_angstrom": ("validation forces (meV/Å)", 0),
     "frequency_rmse_cm": ("frequencies RMSE (cm⁻¹)", 1),
@@ -243,7 +244,7 @@ def table(rows: Sequence[Row]) -> str:
     assert reference is not None
     depth, position = 1e3 * reference[1].depth, reference[1].position
     well = f"DFT's double well at the labels' k-grid: {depth:.1f} meV at {position:.3f} Å."
-    return "\n".join([*lines, "", well, "± is the standard deviation over seeds; of 30 hot unit cells a seed has none to leave out.", "", *claims(rows), ""])
+    return "\n".join([*lines, "", well, SPREAD, "", *claims(rows), ""])
 
 
 def mean(rows: Sequence[Row], case: Case, name: str) -> float:
