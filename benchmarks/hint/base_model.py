@@ -170,8 +170,8 @@ class Base:
 
 
 def further_trained(
-    base: Base, case: Case, frames: Sequence[LabelledFrame], labels: Labels, seed: int
-) -> tuple:
+    base: Base, frames: Sequence[LabelledFrame], labels: Labels, seed: int
+) -> tuple[HiMLIP, float]:
     """The base trained further by gradients on its labels and the case's together, then the closed form."""
     start = time.process_time()
     every, hessians = [*frames, *labels.replay], [labels.hessian]

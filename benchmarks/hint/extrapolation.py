@@ -18,7 +18,6 @@ goes on where it stopped.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -27,11 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from h3s_teacher import BASE, CHANGE, Teacher, crystal, errors, rattled
 from h3s_training import LABELS, ROOT, h3s_network
-from study import Study, spread
+from study import Study, parse_study, spread
 
 from himlip_ase.hint.finetune import start_model
 from himlip_ase.hint.folding import fold_hessian
@@ -341,14 +339,7 @@ def figure(study: Study, part: str, path: Path) -> None:
 
 def main() -> None:
     """Run what is missing and write table and figure."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("himlip_ase").setLevel(logging.WARNING)
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--part", choices=TASKS, default="teacher")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--stop-after", type=float, default=float("inf"), help="seconds; begin no run later")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    arguments = parse_study(__doc__, TASKS, "teacher")
     part, begun = arguments.part, time.monotonic()
     stem = RESULTS / f"hint_extrapolation_{part}"
     study = Study(stem.with_suffix(".json"), PART_SETTINGS[part], ("way", "seed"))

@@ -17,7 +17,6 @@ benchmarks/results/hint_probes_*; a run that is cut goes on where it stopped.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import time
 from collections.abc import Callable
@@ -26,10 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from h3s_teacher import BASE, CHANGE, Teacher, crystal, errors, rattled
 from h3s_training import LABELS, ROOT
-from study import Study, at, by_seed, spread
+from study import Study, at, by_seed, parse_study, spread
 
 from himlip_ase.hint.curriculum import Curriculum
 from himlip_ase.hint.evaluate import hessian_errors
@@ -370,14 +368,7 @@ def figure(study: Study, part: Part, path: Path) -> None:
 
 def main() -> None:
     """Run what is missing and write table and figure."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("himlip_ase").setLevel(logging.WARNING)
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--part", choices=PARTS, default="cells")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--stop-after", type=float, default=float("inf"), help="seconds; begin no run later")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    arguments = parse_study(__doc__, PARTS, "cells")
     part, begun = PARTS[arguments.part], time.monotonic()
     stem = RESULTS / f"hint_probes_{arguments.part}"
     study = Study(stem.with_suffix(".json"), part.settings, ("way", "seed"))

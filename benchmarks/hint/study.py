@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from himlip_ase.files import write_json
 
@@ -53,6 +56,19 @@ class Study:
     def values(self, column: str) -> list[Any]:
         """Distinct values of a column, as they first came."""
         return list(dict.fromkeys(row[column] for row in self.rows))
+
+
+def parse_study(description: str | None, parts: Iterable[str], default: str) -> argparse.Namespace:
+    """Command line of a study that is run part by part and seed by seed, one thread, its log on."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("himlip_ase").setLevel(logging.WARNING)
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--part", choices=list(parts), default=default)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--stop-after", type=float, default=float("inf"), help="seconds; begin no run later")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    return arguments
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:

@@ -98,7 +98,15 @@ def single_points(
 
 
 def has_symmetry(atoms: Atoms, symprec: float = 1e-5) -> bool:
-    """Whether a rotation other than the identity maps the crystal onto itself."""
+    """Whether a rotation other than the identity maps the crystal onto itself.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Periodic in three directions.
+    symprec : float
+        Å.
+    """
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     found = spglib.get_symmetry(cell, symprec=symprec)
     return found is not None and len(np.unique(found["rotations"], axis=0)) > 1

@@ -221,7 +221,21 @@ def collect_rows(
     hessians: Sequence[HessianLabel],
     settings: ClosedFormSettings,
 ) -> dict[str, NormalEquations]:
-    """Sum the normal equations of every kind of label, one structure at a time."""
+    """Sum the normal equations of every kind of label, one structure at a time.
+
+    Parameters
+    ----------
+    features : HeadFeatures
+    frames : sequence of LabelledFrame
+        Energies per atom (eV), forces (eV/Å) and stresses (eV/Å³), less what the present head says of them.
+    hessians : sequence of HessianLabel
+    settings : ClosedFormSettings
+
+    Returns
+    -------
+    dict
+        {"energy", "forces", "stress", "hessian": NormalEquations}, P×P each.
+    """
     model = features.model
     device = next(model.parameters()).device
     sums = {kind: NormalEquations.zeros(features.size, device) for kind in KINDS}
@@ -252,7 +266,21 @@ def collect_rows(
 def head_of_least_error(features: HeadFeatures, sums: dict[str, NormalEquations], noise: Noise) -> HiMLIP:
     """The network with the head that fits sums of `collect_rows` best, for given widths of the noise.
 
-    For many fits that share labels: their sums are collected once and added. `sums` are scaled in place.
+    For many fits that share labels, whose sums are collected once and added.
+
+    Parameters
+    ----------
+    features : HeadFeatures
+        Those of the sums.
+    sums : dict
+        {kind of label: NormalEquations}, P coefficients; scaled in place.
+    noise : Noise
+        Widths of the labels; the prior's comes from the evidence.
+
+    Returns
+    -------
+    HiMLIP
+        A copy with the fitted head.
     """
     present = {kind: values for kind, values in sums.items() if values.count}
     scales = _scales(sums, features)

@@ -15,23 +15,23 @@ and under ``length`` the number of records, where that was written. Nothing that
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.hint.inert_pickle import read_pickle
-from himlip_ase.hint.label_views import Chosen
+from himlip_ase.hint.label_views import OnDemand
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame
 
 ELEMENTS = np.array([1, 6, 7, 8, 9])
 """Atomic numbers behind the columns of ``one_hot``."""
 
 
-class HormStore(Sequence[LabelledFrame]):
+class HormStore(OnDemand[LabelledFrame]):
     """The records of an LMDB file, each read when it is asked for.
 
     Parameters
@@ -73,20 +73,9 @@ class HormStore(Sequence[LabelledFrame]):
     def __len__(self) -> int:
         return self._length
 
-    @overload
-    def __getitem__(self, index: int) -> LabelledFrame: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[LabelledFrame]: ...
-
-    def __getitem__(self, index: int | slice) -> LabelledFrame | Sequence[LabelledFrame]:
-        if isinstance(index, slice):
-            return Chosen(self, range(*index.indices(len(self))))
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        number = int(index) % len(self)
-        data = self._get(str(number).encode("ascii"))
-        source = f"{self.path.name}#{number}"
+    def _item(self, index: int) -> LabelledFrame:
+        data = self._get(str(index).encode("ascii"))
+        source = f"{self.path.name}#{index}"
         if data is None:
             raise InputError(f"{source}: no such record; HORM numbers them 0, 1, 2, …")
         try:

@@ -24,12 +24,29 @@ MARKS = (0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 
 
 def marks_passed(fraction: float) -> int:
-    """How many of the `MARKS` a training has passed."""
+    """How many of the `MARKS` a training has passed.
+
+    Parameters
+    ----------
+    fraction : float
+        Of the training, 0 to 1.
+    """
     return sum(mark <= fraction for mark in MARKS)
 
 
 def typical_frames(frames: Sequence[LabelledFrame], seed: int) -> list[int]:
-    """Frames chosen at random, among which every element occurs often enough for statistics."""
+    """Frames chosen at random, among which every element occurs often enough for statistics.
+
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+    seed : int
+
+    Returns
+    -------
+    list of int
+        Indices: at least `LEAST_FRAMES`, and `FRAMES_PER_ELEMENT` with each element, if there are as many.
+    """
     chosen: list[int] = []
     seen: dict[str, int] = {}
     for index in np.random.default_rng(seed).permutation(len(frames)).tolist():

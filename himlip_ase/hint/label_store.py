@@ -13,9 +13,8 @@ eV, Å, eV/Å, eV/Å³ (ASE's Voigt order, positive in tension), eV/Å². A miss
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import overload
 
 import h5py
 import numpy as np
@@ -23,7 +22,7 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
-from himlip_ase.hint.label_views import Chosen
+from himlip_ase.hint.label_views import OnDemand
 from himlip_ase.hint.labels import (
     HessianLabel,
     LabelCounts,
@@ -132,7 +131,7 @@ class _Writer:
         target[old:] = values
 
 
-class LabelStore(Sequence[LabelledFrame]):
+class LabelStore(OnDemand[LabelledFrame]):
     """The frames of a file that `write_labels` wrote, each read when it is asked for.
 
     Holds the numbers of each frame (sizes, set, cell, energy, stress; about 200 bytes) in memory, and nothing
@@ -169,19 +168,6 @@ class LabelStore(Sequence[LabelledFrame]):
     def __len__(self) -> int:
         return len(self._atoms) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> LabelledFrame: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[LabelledFrame]: ...
-
-    def __getitem__(self, index: int | slice) -> LabelledFrame | Sequence[LabelledFrame]:
-        if isinstance(index, slice):
-            return Chosen(self, range(*index.indices(len(self))))
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"frame {index} of {len(self)}")
-        return self._read(int(index) % len(self))
-
     def _structure(self, index: int) -> Atoms:
         data, own = self._data, slice(self._atoms[index], self._atoms[index + 1])
         return Atoms(
@@ -189,7 +175,7 @@ class LabelStore(Sequence[LabelledFrame]):
             cell=self._frames["cells"][index], pbc=self._frames["pbc"][index],
         )  # fmt: skip
 
-    def _read(self, index: int) -> LabelledFrame:
+    def _item(self, index: int) -> LabelledFrame:
         data, atoms = self._data, self._structure(index)
         forces = data["forces"][self._atoms[index] : self._atoms[index + 1]]
         energy, stress = float(self._frames["energies"][index]), self._frames["stresses"][index].copy()

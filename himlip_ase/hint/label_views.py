@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeVar, overload
 
@@ -12,7 +13,28 @@ from himlip_ase.hint.labels import LabelledFrame
 Item = TypeVar("Item")
 
 
-class Joined(Sequence[Item]):
+class OnDemand(Sequence[Item]):
+    """A sequence whose items are read when they are asked for; slices are views."""
+
+    @abstractmethod
+    def _item(self, index: int) -> Item:
+        """The item of a number from 0 to the length less one."""
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return Chosen(self, range(*index.indices(len(self))))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"item {index} of {len(self)}")
+        return self._item(int(index) % len(self))
+
+
+class Joined(OnDemand[Item]):
     """Sequences of frames or other labels one after the other, without reading them.
 
     Parameters
@@ -27,18 +49,7 @@ class Joined(Sequence[Item]):
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        if isinstance(index, slice):
-            return Chosen(self, range(*index.indices(len(self))))
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"frame {index} of {len(self)}")
-        index = int(index) % len(self)
+    def _item(self, index: int) -> Item:
         place = int(np.searchsorted(self._ends, index, side="right"))
         return self.parts[place][index - int(self._ends[place]) + len(self.parts[place])]
 
