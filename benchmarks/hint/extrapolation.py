@@ -3,22 +3,23 @@
     python benchmarks/hint/extrapolation.py             # exact labels of a potential
     python benchmarks/hint/extrapolation.py --part dft  # the DFT labels of H3S
 
-"teacher": the truth is a neighbour of the shipped potential of H3S, and the shipped potential is fine-tuned
-to it (see h3s_teacher.py) on cells of eight atoms within a few hundredths of an ångström of the saddle point
-(the ideal crystal) and of a minimum beside it; judged on displacements along single normal modes of growing
-amplitude (of the atom that moves most) from either. "dft": a network learns the DFT unit cells of small
-amplitude from scratch, with or without the harmonic Hessian, and is judged on the other DFT sets, the double
-wells by their amplitude.
+A network learns from scratch. "teacher": the truth is the shipped potential of H3S (see h3s_teacher.py), the
+training cells, of eight atoms, lie within a few hundredths of an ångström of the saddle point (the ideal
+crystal) and of a minimum beside it; judged on displacements along single normal modes of growing amplitude
+(of the atom that moves most) from either. "dft": DFT unit cells of small amplitude, with or without the
+harmonic Hessian; judged on the other DFT sets, the double wells by their amplitude.
 
 Equal labels: the same cells. Equal time: as many more steps without Hessians as fill the CPU time of those
-with them. Equal label cost: without Hessians, but forces at as many cells as central differences of all the
-Hessians would take. Three seeds; results go to benchmarks/results/hint_extrapolation_*, and a run that is cut
-goes on where it stopped.
+with them. Equal label cost: in that time again, without Hessians, but forces at as many cells as central
+differences of all the Hessians would take. Times are numbers of steps times what a step costs on one core,
+the least of interleaved repetitions. Results go to benchmarks/results/hint_extrapolation_*, and a run that is
+cut goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,45 +28,41 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from h3s_teacher import BASE, CHANGE, Teacher, crystal, errors, rattled
-from h3s_training import LABELS, ROOT, h3s_network
+from from_scratch import step_seconds, trainer_from_scratch
+from h3s_teacher import Teacher, crystal, errors, rattled
+from h3s_training import LABELS, ROOT
 from study import Study, parse_study, spread
 
-from himlip_ase.hint.finetune import start_model
 from himlip_ase.hint.folding import fold_hessian
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame, read_hessian, read_labels
 from himlip_ase.hint.losses import LossWeights
 from himlip_ase.hint.modes import internal_modes
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.training import Trainer
-from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.evaluate import evaluate, frozen
 
 RESULTS = ROOT / "benchmarks" / "results"
 PART_SETTINGS: dict[str, dict[str, Any]] = {
     "teacher": {
-        "change": CHANGE,
         "cells": 12,
         "stdev": 0.03,
         "amplitudes": [0.03, 0.06, 0.12, 0.2, 0.35],
-        "batch": 3,
-        "steps": 60,
-        "longer": 1.7,
-        "rate": 3e-4,
-        "weight": 20.0,
+        "batch": 2,
+        "steps": 300,
+        "rate": 3e-3,
+        "weight": 30.0,
     },
     "dft": {
         "sets": ["equilibrium", "rattle013", "quantum4", "softmode"],
         "judges": ["rattle040", "quantum8", "cells8", "quantum16", "validation", "doublewell"],
         "batch": 6,
-        "steps": 130,
-        "longer": 1.3,
+        "steps": 300,
         "rate": 3e-3,
-        "weight": 100.0,
+        "weight": 30.0,
     },
 }
 WAYS = {
-    "teacher": ("base as it is", "E, F", "E, F, equal time", "E, F, equal label cost", "E, F, H"),
+    "teacher": ("E, F", "E, F, equal time", "E, F, equal label cost", "E, F, H"),
     "dft": ("E, F", "E, F, equal time", "E, F, H"),
 }
 HESSIAN_CELLS = (0, 30)
@@ -191,14 +188,12 @@ def label_rms(frames: Sequence[LabelledFrame]) -> float:
 TASKS = {"teacher": teacher_task, "dft": dft_task}
 
 
-def run(part: str, way: str, task: Task, seed: int) -> dict[str, Any]:
-    """Train in one way with one seed and judge."""
-    s = PART_SETTINGS[part]
-    with_hessians = way.endswith("H")
+def trainer(part: str, way: str, task: Task, seed: int, steps: float = 1.0) -> Trainer:
+    """What trains in one way with one seed, for at least so many steps."""
+    s, with_hessians = PART_SETTINGS[part], way.endswith("H")
     frames = task.more() if "label cost" in way else task.training
-    steps = s["steps"] * (s["longer"] if "equal" in way else 1)
     settings = TrainingSettings(
-        epochs=max(1, round(steps / -(-len(frames) // s["batch"]))),
+        epochs=math.ceil(steps / math.ceil(len(frames) / s["batch"])),
         batch_size=s["batch"],
         hessian_batch=s["batch"] if part == "teacher" else 1,
         validation_fraction=0.0,
@@ -206,20 +201,21 @@ def run(part: str, way: str, task: Task, seed: int) -> dict[str, Any]:
         device="cpu",
         seed=seed,
         ema=0.98,
+        warmup_steps=10,
         learning_rate=s["rate"],
         loss=LossWeights(hessian=s["weight"] if with_hessians else 0.0),
     )
-    if way == "base as it is":
-        row = {"way": way, "seed": seed, "steps": 0, "frames": 0, "cpu_seconds": 0.0}
-        return row | task.judge(load_model(BASE))
-    begun = time.process_time()
-    base, network = (BASE, None) if part == "teacher" else (None, h3s_network())
-    model, _ = start_model(frames, task.hessians, base, network, settings)
-    trainer = Trainer(model, frames, task.hessians if with_hessians else [], settings)
-    trainer.run()
-    seconds = time.process_time() - begun
-    row = {"way": way, "seed": seed, "steps": trainer.progress.step, "frames": len(frames)}
-    row |= {"cpu_seconds": seconds} | task.judge(trainer.model)
+    return trainer_from_scratch(frames, task.hessians if with_hessians else [], settings)
+
+
+def run(part: str, way: str, task: Task, seed: int, costs: dict[str, float]) -> dict[str, Any]:
+    """Train in one way with one seed and judge."""
+    cost = costs["E, F, H" if way.endswith("H") else "E, F"]
+    longer = costs["E, F, H"] / cost if "equal" in way else 1.0
+    own = trainer(part, way, task, seed, longer * PART_SETTINGS[part]["steps"])
+    own.run()
+    row = {"way": way, "seed": seed, "steps": own.progress.step, "frames": len(own.store)}
+    row |= {"seconds": own.progress.step * cost} | task.judge(own.model)
     logger.info("%s", row)
     return row
 
@@ -287,8 +283,7 @@ def markdown(study: Study, part: str) -> str:
     for way in ways:
         rows = study.chosen(way=way)
         if rows:
-            seconds = spread([r["cpu_seconds"] for r in rows])
-            lines.append(f"| {way} | {rows[0]['steps']} | {rows[0]['frames']} | {seconds} |")
+            lines.append(f"| {way} | {rows[0]['steps']} | {rows[0]['frames']} | {rows[0]['seconds']:.0f} |")
     lines += ["", f"Force RMSE in meV/Å by {where}:", "", *table(study, "forces", 0, ways)]
     if columns(study, "hessian"):
         lines += ["", f"Hessian RMSE in eV/Å² by {where}:", "", *table(study, "hessian", 2, ways)]
@@ -346,11 +341,16 @@ def main() -> None:
     for seed in range(arguments.seeds):
         missing = [way for way in WAYS[part] if not study.has(way, seed)]
         task = TASKS[part](seed) if missing else None
+        if task is not None and "step_seconds" not in study.extra:
+            study.extra["step_seconds"] = step_seconds(
+                {way: trainer(part, way, task, seed) for way in ("E, F", "E, F, H")}
+            )
+            study.add([])
         for way in missing:
             if time.monotonic() - begun > arguments.stop_after:
                 return
             assert task is not None
-            study.add([run(part, way, task, seed)])
+            study.add([run(part, way, task, seed, study.extra["step_seconds"])])
         stem.with_suffix(".md").write_text(markdown(study, part), encoding="utf-8")
         figure(study, part, stem.with_suffix(".png"))
 

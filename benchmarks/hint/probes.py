@@ -1,42 +1,43 @@
-"""Study B: which projections of Hessians a network learns from best, at equal products and equal time.
+"""Study B: which projections of Hessians a network learns from best, at equal time and equal products.
 
     python benchmarks/hint/probes.py                # rattled cells
     python benchmarks/hint/probes.py --part crystal # the Hessian of a 2×2×2 supercell
 
-The truth is a neighbour of the shipped potential of H3S, which labels exactly, and fine-tuning starts from
-the shipped potential (see h3s_teacher.py). "cells": energies, forces, stresses and Hessians of rattled cells
-of eight atoms, judged on cells that were not trained on. "crystal": unit cells, and the Hessian of the ideal
-32-atom supercell, not folded except in one row, so that nothing but the network knows its symmetry; judged on
-all of that Hessian.
+A network learns the shipped potential of H3S from scratch (see h3s_teacher.py). "cells": energies, forces,
+stresses and Hessians of rattled cells of eight atoms, judged on cells that were not trained on. "crystal":
+energies, forces and stresses of rattled unit cells, and the Hessian of the ideal 32-atom supercell, not
+folded except in one row, so that nothing but the network knows its symmetry; judged on all of that Hessian.
 
-All runs of a seed have the same batches, learning rate (constant) and averaging of the weights, and are
-measured along the way. Times are the numbers of steps times what a step costs, in CPU seconds of one core,
-the least of interleaved repetitions. Products are Hessian-vector products taken in training. Results go to
-benchmarks/results/hint_probes_*; a run that is cut goes on where it stopped.
+Every way of a seed starts from the same network and gets the same CPU time, that of a number of steps with
+one Rademacher probe, over which its learning rate falls; and, in trainings of their own, half and a quarter
+of it. Times are numbers of steps times what a step costs on one core, the least of interleaved repetitions.
+Products are Hessian-vector products taken in training. Results go to benchmarks/results/hint_probes_*; a
+run that is cut goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from h3s_teacher import BASE, CHANGE, Teacher, crystal, errors, rattled
+from from_scratch import step_seconds, trainer_from_scratch
+from h3s_teacher import Teacher, crystal, errors, rattled
 from h3s_training import LABELS, ROOT
 from study import Study, at, by_seed, parse_study, spread
 
 from himlip_ase.hint.curriculum import Curriculum
-from himlip_ase.hint.evaluate import hessian_errors
-from himlip_ase.hint.finetune import start_model
 from himlip_ase.hint.folding import fold_hessian
+from himlip_ase.hint.hessian_errors import hessian_errors
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame, read_hessian
 from himlip_ase.hint.losses import LossWeights
 from himlip_ase.hint.products import HessianProducts
-from himlip_ase.hint.progress import Progress
 from himlip_ase.hint.settings import TrainingSettings
 from himlip_ase.hint.training import Trainer
 from himlip_ase.potential.derivatives import hessian
@@ -48,38 +49,37 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Way:
-    """How Hessians are projected, and for what share of the steps."""
+    """How Hessians are projected; of how many cells in a step, if not of all in the batch."""
 
     probe: str
     probes: int = 1
-    share: float = 1.0
     folded: bool = False
+    cells: int | None = None
 
 
 CELL_WAYS = {
-    "no Hessian": Way("rademacher", 0, 1.6),
+    "no Hessian": Way("rademacher", 0),
     "one-hot": Way("one-hot"),
     "fixed column": Way("fixed column"),
     "fixed random": Way("fixed"),
     "Gaussian": Way("gaussian"),
     "Rademacher": Way("rademacher"),
     "2 Rademacher": Way("rademacher", 2),
-    "4 Rademacher": Way("rademacher", 4, 0.6),
-    "full Hessian": Way("full", 24, 0.15),
+    "4 Rademacher": Way("rademacher", 4),
+    "full Hessian": Way("full", 24),
+    "full, of one cell": Way("full", 24, cells=1),
 }
 CRYSTAL_WAYS = {
     "no Hessian": Way("rademacher", 0),
     "one-hot": Way("one-hot"),
+    "fixed column": Way("fixed column"),
     "fixed random": Way("fixed"),
     "Rademacher": Way("rademacher"),
-    "4 Rademacher": Way("rademacher", 4, 0.5),
+    "4 Rademacher": Way("rademacher", 4),
     "Rademacher, folded": Way("rademacher", folded=True),
 }
-RATE = 3e-4
-HESSIAN_WEIGHT = 20.0
-FRACTIONS = (0.25, 0.5, 0.75, 1.0)
-"""Of a run's steps, after which it is measured."""
-
+BUDGETS = (1.0, 0.5, 0.25)
+"""CPU time of a training, relative to that of all the steps with one Rademacher probe."""
 
 Labels = tuple[list[LabelledFrame], list[HessianLabel], Callable[[Any], dict[str, float]]]
 """What is trained on, and what measures a model."""
@@ -131,8 +131,9 @@ def crystal_labels(seed: int) -> Labels:
     return training, [label], judge
 
 
-CELLS: dict[str, Any] = {"change": CHANGE, "cells": 18, "unseen": 3, "stdev": 0.1, "batch": 3, "steps": 72}
-CRYSTAL: dict[str, Any] = {"change": CHANGE, "cells": 16, "stdev": 0.1, "batch": 4, "steps": 60}
+COMMON = {"batch": 2, "rate": 3e-3, "weight": 30.0}
+CELLS: dict[str, Any] = {"cells": 24, "unseen": 4, "stdev": 0.1, "steps": 300, **COMMON}
+CRYSTAL: dict[str, Any] = {"cells": 16, "stdev": 0.1, "steps": 128, **COMMON}
 PARTS = {
     "cells": Part(CELL_WAYS, "hessian_rmse", "unseen cells of 8 atoms", CELLS, cell_labels),
     "crystal": Part(CRYSTAL_WAYS, "hessian_rmse", "2×2×2 Hessian of 32 atoms", CRYSTAL, crystal_labels),
@@ -145,194 +146,151 @@ def one_column(label: HessianLabel, seed: int) -> HessianProducts:
     return HessianProducts.of_columns(label.atoms, [(atom, axis)], label.matrix[:, :, atom, axis][None])
 
 
-def trainer(part: Part, way: Way, labels: Labels, seed: int) -> Trainer:
-    """What trains in one way with one seed."""
-    training: list[LabelledFrame] = labels[0]
+def trainer(part: Part, way: Way, labels: Labels, seed: int, steps: float = 1.0) -> Trainer:
+    """What trains in one way with one seed, for at least so many steps."""
+    s, training = part.settings, labels[0]
     hessians: list[Any] = labels[1]
     if way.probe == "fixed column":
         hessians = [one_column(label, k + 100 * seed) for k, label in enumerate(hessians)]
     if way.folded:
         hessians = [cell for label in hessians for cell in fold_hessian(label)]
-    per_epoch = -(-len(training) // part.settings["batch"])
     settings = TrainingSettings(
-        epochs=max(1, round(way.share * part.settings["steps"] / per_epoch)),
-        batch_size=part.settings["batch"],
-        hessian_batch=part.settings["batch"] if len(training) == len(hessians) else 1,
+        epochs=math.ceil(steps / math.ceil(len(training) / s["batch"])),
+        batch_size=s["batch"],
+        hessian_batch=way.cells or (s["batch"] if len(training) == len(hessians) else 1),
         probe="fixed" if way.probe == "fixed column" else way.probe,  # type: ignore[arg-type]
         probes=max(way.probes, 1),
-        learning_rate=RATE,
-        schedule="constant",
+        learning_rate=s["rate"],
         warmup_steps=10,
-        ema=0.95,
+        ema=0.98,
         validation_fraction=0.0,
         validate_every=10**6,
         device="cpu",
         seed=seed,
-        loss=LossWeights(hessian=HESSIAN_WEIGHT if way.probes else 0.0),
+        loss=LossWeights(hessian=s["weight"] if way.probes else 0.0),
         curriculum=Curriculum("constant"),
     )
-    model, _ = start_model(training, hessians, BASE, None, settings)
-    return Trainer(model, training, hessians if way.probes else [], settings)
+    return trainer_from_scratch(training, hessians if way.probes else [], settings)
 
 
-def run(part: Part, name: str, labels: Labels, seed: int) -> list[dict[str, Any]]:
-    """Train in one way with one seed; a row for each time it was measured."""
-    way, own = part.ways[name], trainer(part, part.ways[name], labels, seed)
-    assert own.settings.epochs is not None
-    epochs, judge = own.settings.epochs, labels[2]
-    products = own.settings.hessian_batch * way.probes * -(-len(own.store) // own.settings.batch_size)
-    planned = {max(1, round(f * epochs)) for f in FRACTIONS}
-    rows: list[dict[str, Any]] = []
-    spent, begun = 0.0, time.process_time()
-
-    def measure(progress: Progress) -> None:
-        nonlocal spent, begun
-        if progress.epoch not in planned:
-            return
-        spent += time.process_time() - begun
-        with own.averaged_weights():
-            found = judge(own.model)
-        row = {"way": name, "seed": seed, "steps": progress.step, "products": products * progress.epoch}
-        rows.append(row | {"cpu_seconds": spent} | found)
-        logger.info("%s", rows[-1])
-        begun = time.process_time()
-
-    own.on_epoch = measure
+def run(part: Part, study: Study, key: tuple[str, int, float], labels: Labels) -> dict[str, Any]:
+    """Train in one way with one seed for a share of the time; its row."""
+    name, seed, budget = key
+    costs = study.extra["step_seconds"]
+    own = trainer(
+        part,
+        part.ways[name],
+        labels,
+        seed,
+        budget * part.settings["steps"] * costs["Rademacher"] / costs[name],
+    )
+    begun = time.process_time()
     own.run()
-    return rows
+    seconds, steps = time.process_time() - begun, own.progress.step
+    products = own.settings.hessian_batch * part.ways[name].probes * steps
+    row = {"way": name, "seed": seed, "budget": budget, "steps": steps, "products": products}
+    row |= {"seconds": steps * costs[name], "cpu_seconds": seconds} | labels[2](own.model)
+    logger.info("%s", row)
+    return row
 
 
-def step_costs(part: Part, labels: Labels, rounds: int = 3) -> dict[str, float]:
-    """CPU seconds of a step in every way, the least of interleaved repetitions."""
-    steps = {name: trainer(part, way, labels, 0) for name, way in part.ways.items()}
-    best = dict.fromkeys(steps, float("inf"))
-    chunk = list(range(part.settings["batch"]))
-    for _ in range(rounds):
-        for name, own in steps.items():
-            start = time.process_time()
-            own._step(chunk, 0.5)
-            best[name] = min(best[name], time.process_time() - start)
-    return best
+def compared(study: Study, part: Part, name: str, column: str, error: str = "") -> dict[int, float]:
+    """An error per seed, where one Rademacher probe ends along a column; NaN beyond a way's own end."""
+    ends = {k: rows[-1][column] for k, rows in by_seed(study.chosen(way="Rademacher"), "steps")}
+    own = dict(by_seed(study.chosen(way=name), "steps"))
+    return {k: at(rows, column, ends[k], error or part.error) for k, rows in own.items() if k in ends}
 
 
-def comparisons(study: Study, part: Part) -> tuple[dict[str, list[str]], dict[str, dict[int, float]]]:
-    """Cells of the table, and errors per seed at the time of one Rademacher run."""
-    ways = [name for name in part.ways if study.chosen(way=name)]
-    one = dict(by_seed(study.chosen(way="Rademacher"), "steps"))
-    cells: dict[str, list[str]] = {}
-    at_time: dict[str, dict[int, float]] = {}
-    for name in ways:
-        own = dict(by_seed(study.chosen(way=name), "steps"))
-        last = [rows[-1] for rows in own.values()]
-        whole, at_time[name], at_products = [], {}, []
-        for seed, rows in own.items():
-            if seed not in one:
-                continue
-            whole.append(rows[-1]["seconds"] / rows[-1]["steps"])
-            at_time[name][seed] = at(rows, "seconds", 0.95 * one[seed][-1]["seconds"], part.error)
-            if part.ways[name].probes:
-                least = min(rows[-1]["products"], one[seed][-1]["products"])
-                at_products.append(at(rows, "products", least, part.error))
-        cells[name] = [
-            f"{1e3 * np.mean(whole):.0f}",
-            f"{last[0]['steps']}",
-            f"{last[0]['products']}",
-            f"{np.mean([r['seconds'] for r in last]):.0f}",
-            spread([r[part.error] for r in last], 3),
-            spread([r["eigenvalue_mae"] for r in last], 3),
-            shown(list(at_time[name].values())),
-            shown(at_products),
-        ]
-        third = "frequency_rmse_cm" if "frequency_rmse_cm" in last[0] else "force_rmse_mev_per_angstrom"
-        cells[name].insert(6, spread([r[third] for r in last], 1))
-    return cells, at_time
+def cells(study: Study, part: Part, name: str) -> list[str]:
+    """One line of the table."""
+    last = next(rows[-1] for _, rows in by_seed(study.chosen(way=name), "steps"))
+    other, digits = (
+        ("frequency_rmse_cm", 1) if "frequency_rmse_cm" in last else ("force_rmse_mev_per_angstrom", 0)
+    )
+    return [
+        f"{1e3 * study.extra['step_seconds'][name]:.0f}",
+        f"{last['steps']}",
+        f"{last['products']}",
+        shown(compared(study, part, name, "seconds"), 3),
+        shown(compared(study, part, name, "products"), 3) if last["products"] else "–",
+        shown(compared(study, part, name, "seconds", "eigenvalue_mae"), 3),
+        shown(compared(study, part, name, "seconds", other), digits),
+    ]
 
 
-def shown(values: list[float]) -> str:
+def shown(values: dict[int, float], digits: int) -> str:
     """Mean and spread, or a dash where a run does not reach."""
-    return spread(values, 3) if values and np.isfinite(values).all() else "–"
+    found = list(values.values())
+    return spread(found, digits) if found and np.isfinite(found).all() else "–"
 
 
 def claims(study: Study, part: Part) -> list[str]:
     """Whether the claims held."""
-    _, errors_at = comparisons(study, part)
-
-    def compare(text: str, first: str, second: str) -> str:
-        seeds = sorted(set(errors_at[first]) & set(errors_at[second]))
-        ratio = np.array([errors_at[first][k] / errors_at[second][k] for k in seeds])
-        if not np.isfinite(ratio).all():
-            return f"- {text}: not comparable at equal time"
+    pairs = [
+        ("a random probe beats one column (the paper, PHL)", "Rademacher", "one-hot"),
+        ("a fixed random probe beats a fixed column (PHL)", "fixed random", "fixed column"),
+        ("a fixed random probe beats fresh columns", "fixed random", "one-hot"),
+        ("one probe, more steps beats 2 probes, fewer steps", "Rademacher", "2 Rademacher"),
+        ("one probe, more steps beats 4 probes, fewer steps", "Rademacher", "4 Rademacher"),
+        ("one probe beats the full Hessian", "Rademacher", "full Hessian"),
+        ("one probe beats the full Hessian of one cell of the batch", "Rademacher", "full, of one cell"),
+        ("folded cells beat the supercell", "Rademacher, folded", "Rademacher"),
+        ("Hessians pay for their time (against none, more steps)", "Rademacher", "no Hessian"),
+    ]
+    lines = []
+    for text, first, second in pairs:
+        if not (study.chosen(way=first) and study.chosen(way=second)):
+            continue
+        one, two = (compared(study, part, name, "seconds") for name in (first, second))
+        ratio = np.array([one[k] / two[k] for k in sorted(set(one) & set(two))])
         word = "held" if (ratio < 1).all() else "did not hold" if (ratio >= 1).all() else "undecided"
         change = f"{np.mean(ratio):.2f} ± {np.std(ratio):.2f} times"
-        return f"- {text}: **{word}**; Hessian RMSE {change} at equal time"
-
-    lines = [compare("a random probe beats one column (the paper, PHL)", "Rademacher", "one-hot")]
-    if study.chosen(way="fixed column"):
-        lines.append(
-            compare("a fixed random probe beats a fixed column (PHL)", "fixed random", "fixed column")
-        )
-    lines.append(compare("a fixed random probe beats a fresh column", "fixed random", "one-hot"))
-    if "full Hessian" in errors_at and study.chosen(way="full Hessian"):
-
-        def step(name: str) -> float:
-            ends = [rows[-1] for _, rows in by_seed(study.chosen(way=name), "steps")]
-            return float(np.mean([r["seconds"] / r["steps"] for r in ends]))
-
-        ratio = step("full Hessian") / step("Rademacher")
-        added = (step("full Hessian") - step("no Hessian")) / (step("Rademacher") - step("no Hessian"))
+        lines.append(f"- {text}: **{word}**; Hessian RMSE {change} at equal time")
+    costs = study.extra["step_seconds"]
+    if "full Hessian" in costs:
+        ratio = costs["full Hessian"] / costs["Rademacher"]
+        rest = costs["no Hessian"]
+        added = (costs["full Hessian"] - rest) / (costs["Rademacher"] - rest)
         verdict = "held" if ratio >= 24 else "did not hold here"
         lines.append(
             f"- a probe is 24 times cheaper than the full Hessian (PHL): **{verdict}** for whole steps of "
             f"cells with 24 columns, which are {ratio:.1f} times cheaper; what Hessians add to the "
             f"energy-force step is {added:.0f} times cheaper. The factor grows with the number of columns, 3N"
         )
-        text = "one probe beats the full Hessian (taken after its first pass, which ends later)"
-        lines.append(compare(text, "Rademacher", "full Hessian"))
-    for more in ("2 Rademacher", "4 Rademacher"):
-        if more in errors_at:
-            lines.append(
-                compare(f"one probe, more steps beats {more} probes, fewer steps", "Rademacher", more)
-            )
-    lines.append(compare("Hessians pay for their time (against none, longer)", "Rademacher", "no Hessian"))
     return lines
 
 
 def markdown(study: Study, part: Part) -> str:
-    """The table of the results page."""
-    header = [
-        "probe",
-        "ms/step",
-        "steps",
-        "products",
-        "CPU s",
-        "Hessian RMSE (eV/Å²)",
-        "eigenvalue MAE (eV/Å²)",
-    ]
-    crystal_too = "frequency_rmse_cm" in study.rows[0]
-    header += ["frequencies (cm⁻¹)" if crystal_too else "forces (meV/Å)"]
-    header += ["Hessian RMSE at equal time", "at equal products"]
-    cells, _ = comparisons(study, part)
-    seeds = sorted(study.values("seed"))
+    """The results page."""
+    third = "frequencies (cm⁻¹)" if "frequency_rmse_cm" in study.rows[0] else "forces (meV/Å)"
+    header = ["probe", "ms/step", "steps", "products", "Hessian RMSE (eV/Å²) at equal time"]
+    header += ["at equal products", "eigenvalue MAE (eV/Å²)", third]
+    described = (__doc__ or "").split("\n\n")
+    seconds = np.mean([r["seconds"] for r in study.chosen(way="Rademacher", budget=1.0)])
     lines = [
         f"# Probes of Hessians: {part.title}",
         "",
         f"`python benchmarks/hint/probes.py --part {next(k for k, v in PARTS.items() if v is part)}`",
         "",
-        *(__doc__ or "").split("\n\n")[2].splitlines(),
+        *described[2].splitlines(),
         "",
-        f"{study.settings}; seeds {seeds}, mean ± spread. Equal time: when one Rademacher probe has nearly "
-        "finished. Equal products: where the shorter of the two runs ends.",
+        *described[3].splitlines(),
+        "",
+        f"{study.settings}; seeds {sorted(study.values('seed'))}, mean ± spread. Equal time: {seconds:.0f} "
+        "CPU seconds. Equal products: as many as one Rademacher probe takes in it, interpolated between "
+        "trainings. Last two columns at equal time.",
         "",
         "The fixed random vector is the same for all cells, the fixed column another one for each.",
         "",
         "| " + " | ".join(header) + " |",
         "|" + "---|" * len(header),
-        *("| " + " | ".join([name, *values]) + " |" for name, values in cells.items()),
+        *("| " + " | ".join([name, *cells(study, part, name)]) + " |"
+          for name in part.ways if study.chosen(way=name)),
         "",
-        "Claims:",
+        "Claims (held: with every seed):",
         "",
         *claims(study, part),
-    ]
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -371,26 +329,21 @@ def main() -> None:
     arguments = parse_study(__doc__, PARTS, "cells")
     part, begun = PARTS[arguments.part], time.monotonic()
     stem = RESULTS / f"hint_probes_{arguments.part}"
-    study = Study(stem.with_suffix(".json"), part.settings, ("way", "seed"))
-    for seed in range(arguments.seeds):
-        missing = [name for name in part.ways if not study.has(name, seed)]
-        labels = part.labels(seed) if missing else None
-        for name in missing:
+    study = Study(stem.with_suffix(".json"), part.settings, ("way", "seed", "budget"))
+    labels = {seed: part.labels(seed) for seed in range(arguments.seeds)}
+    if "step_seconds" not in study.extra:
+        steps = {name: trainer(part, way, labels[0], 0) for name, way in part.ways.items()}
+        study.extra["step_seconds"] = step_seconds(steps)
+        study.add([])
+    for budget in BUDGETS:
+        for seed, name in product(range(arguments.seeds), part.ways):
+            if study.has(name, seed, budget):
+                continue
             if time.monotonic() - begun > arguments.stop_after:
                 return
-            assert labels is not None
-            if name not in study.extra.get("step_seconds", {}):
-                study.extra["step_seconds"] = step_costs(part, labels)
-            study.add(run(part, name, labels, seed))
-        write(study, part, stem)
-
-
-def write(study: Study, part: Part, stem: Path) -> None:
-    """Table and figure of what there is; times are steps times what a step costs."""
-    for row in study.rows:
-        row["seconds"] = row["steps"] * study.extra["step_seconds"][row["way"]]
-    stem.with_suffix(".md").write_text(markdown(study, part), encoding="utf-8")
-    figure(study, part, stem.with_suffix(".png"))
+            study.add([run(part, study, (name, seed, budget), labels[seed])])
+        stem.with_suffix(".md").write_text(markdown(study, part), encoding="utf-8")
+        figure(study, part, stem.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""Networks that grow from random weights, as `himlip finetune` grows them without a base; costs of a step."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from h3s_training import h3s_network
+
+from himlip_ase.hint.finetune import start_model
+from himlip_ase.hint.input_statistics import InputStatistics
+from himlip_ase.hint.labels import HessianLabel, LabelledFrame
+from himlip_ase.hint.products import HessianProducts
+from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.hint.training import Trainer
+from himlip_ase.potential.network import HiMLIP
+
+
+def trainer_from_scratch(
+    frames: Sequence[LabelledFrame],
+    hessians: Sequence[HessianLabel | HessianProducts],
+    settings: TrainingSettings,
+) -> Trainer:
+    """What trains the network of H3S from random weights; statistics of its inputs are taken as it grows."""
+    model, _ = start_model(frames, [], None, h3s_network(), settings)
+    assert isinstance(model, HiMLIP)
+    statistics = InputStatistics(model, frames, settings.seed)
+    return Trainer(model, frames, hessians, settings, statistics=statistics)
+
+
+def step_seconds(trainers: Mapping[str, Trainer], rounds: int = 5) -> dict[str, float]:
+    """CPU seconds of a step of each, the least of interleaved repetitions; changes their weights."""
+    best = dict.fromkeys(trainers, float("inf"))
+    for _ in range(rounds):
+        for name, own in trainers.items():
+            start = time.process_time()
+            own._step(range(own.settings.batch_size), 0.5)
+            best[name] = min(best[name], time.process_time() - start)
+    return best
