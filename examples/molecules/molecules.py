@@ -3,7 +3,7 @@
     python examples/molecules/molecules.py --out examples/molecules --seed 1
 
 writes `cheap.extxyz` (for GFN2-xTB) and `dear.extxyz` (for ωB97X/6-31G(d): three heavy atoms and seven
-atoms at most). Both are in random order, so that every beginning is balanced (the dear ones by size first, so
+atoms at most; another seed gives others). Both are in random order, so that every beginning is balanced (the dear ones by size first, so
 that they begin with the cheapest), and no structure is in both. Needs tblite: minima, normal modes and the
 relaxation of what is not moved are GFN2-xTB's.
 
@@ -205,7 +205,7 @@ def variants(atoms: Atoms, count: int, rng: np.random.Generator) -> Iterator[Ato
             yield new
 
 
-def make(cheap: int, dear: int, seed: int) -> tuple[list[Atoms], list[Atoms]]:
+def make(cheap: int, dear: int, seed: int, most_atoms: int = 7) -> tuple[list[Atoms], list[Atoms]]:
     """Structures for the cheap and for the dear method.
 
     Parameters
@@ -217,12 +217,14 @@ def make(cheap: int, dear: int, seed: int) -> tuple[list[Atoms], list[Atoms]]:
         or three atoms half as many, with three heavy atoms a quarter.
     seed : int
         Of numpy's generator.
+    most_atoms : int
+        Of a molecule for the dear method.
     """
     rng = np.random.default_rng(seed)
     pools: tuple[list[Atoms], list[Atoms]] = ([], [])
     for name in closed_shells():
         minimum = relaxed(name)
-        share = dear_share(minimum, dear)
+        share = dear_share(minimum, dear) if len(minimum) <= most_atoms else 0
         both = list(variants(minimum, cheap + share, rng))
         chosen = set(rng.permutation(len(both))[:share].tolist())
         for index, atoms in enumerate(both):
@@ -247,11 +249,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path())
     parser.add_argument("--cheap", type=int, default=16, help="structures of each molecule")
     parser.add_argument("--dear", type=int, default=12, help="of most molecules with two heavy atoms")
+    parser.add_argument("--most-atoms", type=int, default=7, help="of a molecule for the dear method")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    for name, structures in zip(
-        ("cheap", "dear"), make(arguments.cheap, arguments.dear, arguments.seed), strict=True
-    ):
+    both = make(arguments.cheap, arguments.dear, arguments.seed, arguments.most_atoms)
+    for name, structures in zip(("cheap", "dear"), both, strict=True):
+        if not structures:
+            continue
         write(arguments.out / f"{name}.extxyz", structures)
         print(f"{name}: {len(structures)} structures")
 
