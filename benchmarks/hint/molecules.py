@@ -67,11 +67,13 @@ PRETRAINING_STEPS = 4000
 PRETRAINING_RATE = 2e-3
 MOST_ATOMS = 8
 """Of a structure in the pre-training."""
-STEPS = 300
+STEPS = 200
 LONGER = 4
 """How many times the steps of the others the longest training from scratch has."""
 BATCH = 8
 SHARES = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
+SHARES_OF = {CLOSED_FORM: (0.0, 0.01, 0.1, 1.0), LONG_SCRATCH: (1.0,)}
+"""Where they are others."""
 SCARCE = 0.1
 """Share of the Hessians in the part `weight` and for the choice of rates."""
 WEIGHT = 1.0
@@ -269,7 +271,7 @@ def planned(part: str, seeds: int, study: Study) -> Iterator[dict[str, Any]]:
                     yield {**run, "weight": weight, "curriculum": curriculum}
             continue
         for start in (PRE_TRAINED, CLOSED_FORM, SCRATCH, LONG_SCRATCH):
-            for share in SHARES if start != LONG_SCRATCH else (1.0,):
+            for share in SHARES_OF.get(start, SHARES):
                 yield {**run, "start": start, "share": share, "rate": chosen_rate(study, start)}
 
 

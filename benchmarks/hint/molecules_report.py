@@ -117,8 +117,8 @@ def weights(study: Study) -> list[str]:
         lines.append([f"{weight:g}, {curriculum}", *cells])
     text = (
         "Few Hessians, from the pre-trained network; the weight of the Hessian is constant, or grows",
-        "linearly from a twentieth of its final value. Last column: by how much the held-out Hessian error (RMS",
-        "of the rows) at the end exceeds its least value along the training, the beginning included.",
+        "linearly from a twentieth of its final value. Last column: by how much the held-out Hessian error",
+        "(RMS of the rows) at the end exceeds its least value along the training, the beginning included.",
         "",
     )
     header = ["weight", "Hessians", "seeds", *ERRORS, "end above least (%)"]
