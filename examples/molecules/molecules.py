@@ -3,9 +3,9 @@
     python examples/molecules/molecules.py --out examples/molecules --seed 1
 
 writes `cheap.extxyz` (for GFN2-xTB) and `dear.extxyz` (for ωB97X/6-31G(d): three heavy atoms and seven
-atoms at most; another seed gives others). Both are in random order, so that every beginning is balanced (the dear ones by size first, so
-that they begin with the cheapest), and no structure is in both. Needs tblite: minima, normal modes and the
-relaxation of what is not moved are GFN2-xTB's.
+atoms at most; another seed gives others). Both are in random order, so that every beginning is balanced (the
+dear ones by size first, so that they begin with the cheapest), and no structure is in both. Needs tblite:
+minima, normal modes and the relaxation of what is not moved are GFN2-xTB's.
 
 Sets: `rattled` at 300, 1000 and 2000 K (classical amplitudes in normal modes); `stretched`, one bond by −15
 to +60 %; `turned`, one end about a bond; `transfer`, a hydrogen on an arc to a neighbouring atom, all else
