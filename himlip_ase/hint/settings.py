@@ -41,7 +41,9 @@ class TrainingSettings:
     fold_hessians : bool
         Train on the smallest cells that hold a crystal's q-points instead of the whole supercell: the same
         information, and cheaper products (:func:`himlip_ase.hint.folding.fold_hessian`).
-    optimizer : {"adam", "adamw"}
+    optimizer : {"adam", "adamw", "soap"}
+        :class:`~himlip_ase.hint.soap.SOAP` has Adam's steps in the eigenbases of the gradients: as fast a
+        step, and far fewer of them.
     learning_rate, weight_decay : float
     schedule : {"cosine", "plateau", "constant"}
         Of the learning rate: cosine over the run down to `final_rate` of it; or halved whenever the
@@ -86,7 +88,7 @@ class TrainingSettings:
     probe: ProbeKind = "rademacher"
     probes: int = 1
     fold_hessians: bool = True
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "soap"] = "adam"
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
     schedule: Literal["cosine", "plateau", "constant"] = "cosine"
@@ -133,7 +135,7 @@ class TrainingSettings:
                 f"ema = {self.ema}, validation_fraction = {self.validation_fraction}; both lie in [0, 1)"
             )
         for name, allowed in (
-            ("optimizer", ("adam", "adamw")),
+            ("optimizer", ("adam", "adamw", "soap")),
             ("hessian_products", ("difference", "exact")),
             ("schedule", ("cosine", "plateau", "constant")),
             ("watch", ("score", "energy", "forces", "stress", "hessian")),

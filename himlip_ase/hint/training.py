@@ -20,6 +20,7 @@ from himlip_ase.hint.losses import projected_hessian_loss
 from himlip_ase.hint.products import HessianProducts
 from himlip_ase.hint.progress import Progress, SwappedWeights, TrainingDiverged, choose_device
 from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.hint.soap import SOAP
 from himlip_ase.hint.state import read_state, write_history, write_state
 from himlip_ase.hint.step import EVALUATE, FRAME_LOSSES, Probe, batch_losses, passes
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
@@ -33,6 +34,7 @@ MOST_JUDGES = 64
 LEAST_IMPROVEMENT = 1e-3
 """Relative fall of the validation score that counts as one, for patience and plateaus."""
 CHECKPOINT = "checkpoint.safetensors"
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "soap": SOAP}
 Drawn = tuple[HessianItem, int | None, Tensor, Tensor]
 """A Hessian of a step, the frame of the batch that it is at, vectors and products of the label."""
 
@@ -103,8 +105,7 @@ class Trainer:
         self.hessians = HessianStore(hessians, model, self.device)
         self.items_at = self._items_at(training)
         self.parameters = {k: p for k, p in model.named_parameters() if p.requires_grad}
-        kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-        self.optimizer = kind(
+        self.optimizer = OPTIMIZERS[settings.optimizer](
             self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self.generator = torch.Generator().manual_seed(settings.seed)

@@ -102,9 +102,10 @@ def test_gradient_of_the_hessian_loss_is_its_finite_difference(frames, label) ->
     assert checked >= 4
 
 
-def test_resumed_run_is_the_unbroken_run_to_the_bit(frames, label, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "soap"])
+def test_resumed_run_is_the_unbroken_run_to_the_bit(frames, label, tmp_path: Path, optimizer: str) -> None:
     """Stopped after two epochs of five and continued, with held-out frames, averages and fresh probes."""
-    settings = replace(FAST, epochs=5, validation_fraction=0.2, ema=0.9)
+    settings = replace(FAST, epochs=5, validation_fraction=0.2, ema=0.9, optimizer=optimizer)
     whole = finetune(frames, [label], settings=settings, folder=tmp_path / "whole", network=SMALL)
 
     class Stop(Exception):
