@@ -1,4 +1,4 @@
-"""Adam in the eigenbasis of each weight matrix's gradients (SOAP; Vyas et al., arXiv:2409.11321, algorithm 3).
+"""Adam in the eigenbases of the gradients of each matrix (SOAP; Vyas et al., arXiv:2409.11321, algorithm 3).
 
 Losses of derivatives are ill-conditioned: the inputs of a layer are strongly correlated, and Adam, which
 scales every weight by itself, is slow along the directions in which they hardly vary. Scaling them in the
