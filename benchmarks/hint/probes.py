@@ -9,10 +9,12 @@ energies, forces and stresses of rattled unit cells, and the Hessian of the idea
 folded except in one row, so that nothing but the network knows its symmetry; judged on all of that Hessian.
 
 Every way of a seed starts from the same network and gets the same CPU time, that of a number of steps with
-one Rademacher probe, over which its learning rate falls; and, in trainings of their own, half and a quarter
-of it. Times are numbers of steps times what a step costs on one core, the least of interleaved repetitions.
-Products are Hessian-vector products taken in training. Results go to benchmarks/results/hint_probes_*; a
-run that is cut goes on where it stopped.
+one Rademacher probe, over which its learning rate falls; ways that take more products in this time also half
+of it, in trainings of their own, to be compared at equal products. Times are numbers of steps times what a
+step costs on one core, the least of interleaved repetitions. Products are Hessian-vector products taken in
+training.
+
+Results go to benchmarks/results/hint_probes_*; a run that is cut goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -56,6 +58,11 @@ class Way:
     folded: bool = False
     cells: int | None = None
 
+    @property
+    def budgets(self) -> tuple[float, ...]:
+        """CPU times of trainings, relative to that of all the steps with one Rademacher probe."""
+        return (1.0, 0.5) if self.probes > 1 or self.folded else (1.0,)
+
 
 CELL_WAYS = {
     "no Hessian": Way("rademacher", 0),
@@ -78,8 +85,8 @@ CRYSTAL_WAYS = {
     "4 Rademacher": Way("rademacher", 4),
     "Rademacher, folded": Way("rademacher", folded=True),
 }
-BUDGETS = (1.0, 0.5, 0.25)
-"""CPU time of a training, relative to that of all the steps with one Rademacher probe."""
+EQUAL = {"seconds": 1.0, "products": 0.95}
+"""Where ways are compared, relative to where one Rademacher probe ends: trainings end with whole epochs."""
 
 Labels = tuple[list[LabelledFrame], list[HessianLabel], Callable[[Any], dict[str, float]]]
 """What is trained on, and what measures a model."""
@@ -195,10 +202,15 @@ def run(part: Part, study: Study, key: tuple[str, int, float], labels: Labels) -
 
 
 def compared(study: Study, part: Part, name: str, column: str, error: str = "") -> dict[int, float]:
-    """An error per seed, where one Rademacher probe ends along a column; NaN beyond a way's own end."""
+    """An error per seed, where one Rademacher probe ends along a column; NaN where no training is near."""
     ends = {k: rows[-1][column] for k, rows in by_seed(study.chosen(way="Rademacher"), "steps")}
-    own = dict(by_seed(study.chosen(way=name), "steps"))
-    return {k: at(rows, column, ends[k], error or part.error) for k, rows in own.items() if k in ends}
+    found = {}
+    for seed, rows in by_seed(study.chosen(way=name), "steps"):
+        if seed in ends:
+            place = EQUAL[column] * ends[seed]
+            near = rows[0][column] < 1.1 * place
+            found[seed] = at(rows, column, place, error or part.error) if near else math.nan
+    return found
 
 
 def cells(study: Study, part: Part, name: str) -> list[str]:
@@ -243,6 +255,8 @@ def claims(study: Study, part: Part) -> list[str]:
             continue
         one, two = (compared(study, part, name, "seconds") for name in (first, second))
         ratio = np.array([one[k] / two[k] for k in sorted(set(one) & set(two))])
+        if not np.isfinite(ratio).all():
+            continue
         word = "held" if (ratio < 1).all() else "did not hold" if (ratio >= 1).all() else "undecided"
         change = f"{np.mean(ratio):.2f} ± {np.std(ratio):.2f} times"
         lines.append(f"- {text}: **{word}**; Hessian RMSE {change} at equal time")
@@ -277,8 +291,9 @@ def markdown(study: Study, part: Part) -> str:
         *described[3].splitlines(),
         "",
         f"{study.settings}; seeds {sorted(study.values('seed'))}, mean ± spread. Equal time: {seconds:.0f} "
-        "CPU seconds. Equal products: as many as one Rademacher probe takes in it, interpolated between "
-        "trainings. Last two columns at equal time.",
+        f"CPU seconds. Equal products: {EQUAL['products']:.0%} of those that one Rademacher probe takes. Both "
+        "are interpolated where trainings are longer; steps and products are those of the longest, the last "
+        "two columns at equal time.",
         "",
         "The fixed random vector is the same for all cells, the fixed column another one for each.",
         "",
@@ -295,32 +310,31 @@ def markdown(study: Study, part: Part) -> str:
 
 
 def figure(study: Study, part: Part, path: Path) -> None:
-    """Error against time and against products, mean over the seeds."""
+    """Error of every way at equal time and at equal products: mean and range of the seeds."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    _, both = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained", sharey=True)
-    for axes, column, label in zip(
-        both, ("seconds", "products"), ("CPU seconds of training", "Hessian-vector products"), strict=True
-    ):
-        for place, name in enumerate(part.ways):
-            runs = [rows for _, rows in by_seed(study.chosen(way=name), "steps")]
-            if not runs or not runs[0][-1][column]:
-                continue
-            x = np.mean([[r[column] for r in rows] for rows in runs], axis=0)
-            y = np.array([[r[part.error] for r in rows] for rows in runs])
-            axes.plot(x, y.mean(0), "o-", ms=3, color=f"C{place}", label=name)
-            axes.fill_between(x, y.min(0), y.max(0), color=f"C{place}", alpha=0.15, lw=0)
-        axes.set(xscale="log", yscale="log", xlabel=label)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(ScalarFormatter())
-            axis.set_minor_formatter(NullFormatter())
-    both[0].set_ylabel(f"Hessian RMSE, {part.title} (eV/Å²)")
-    both[0].legend(frameon=False, fontsize=8)
+    names = [name for name in part.ways if study.chosen(way=name)]
+    _, both = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained", sharex=True, sharey=True)
+    for axes, column, title in zip(both, EQUAL, ("equal CPU time", "equal products"), strict=True):
+        for place, name in enumerate(names):
+            values = np.array(list(compared(study, part, name, column).values()))
+            if np.isfinite(values).all() and (column == "seconds" or part.ways[name].probes):
+                colour = "C1" if name == "Rademacher" else "C0"
+                axes.plot([values.min(), values.max()], [place, place], color=colour, lw=4, alpha=0.3)
+                axes.plot(values.mean(), place, "o", color=colour)
+        axes.set(xscale="log", title=title, xlabel="Hessian RMSE (eV/Å²)")
+        axes.grid(axis="x", which="both", color="0.92")
+        axes.set_axisbelow(True)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    both[0].set_yticks(range(len(names)), names)
+    both[0].set_ylim(len(names) - 0.5, -0.5)
+    both[0].figure.suptitle(f"Learnt from scratch: error on {part.title}")
     both[0].figure.savefig(path, dpi=150)
 
 
@@ -330,18 +344,22 @@ def main() -> None:
     part, begun = PARTS[arguments.part], time.monotonic()
     stem = RESULTS / f"hint_probes_{arguments.part}"
     study = Study(stem.with_suffix(".json"), part.settings, ("way", "seed", "budget"))
-    labels = {seed: part.labels(seed) for seed in range(arguments.seeds)}
+    planned = [
+        (name, seed, budget)
+        for budget in (1.0, 0.5)
+        for seed, (name, way) in product(range(arguments.seeds), part.ways.items())
+        if budget in way.budgets and not study.has(name, seed, budget)
+    ]
+    labels = {seed: part.labels(seed) for seed in sorted({seed for _, seed, _ in planned})}
     if "step_seconds" not in study.extra:
         steps = {name: trainer(part, way, labels[0], 0) for name, way in part.ways.items()}
         study.extra["step_seconds"] = step_seconds(steps)
         study.add([])
-    for budget in BUDGETS:
-        for seed, name in product(range(arguments.seeds), part.ways):
-            if study.has(name, seed, budget):
-                continue
-            if time.monotonic() - begun > arguments.stop_after:
-                return
-            study.add([run(part, study, (name, seed, budget), labels[seed])])
+    for key in planned:
+        if time.monotonic() - begun > arguments.stop_after:
+            break
+        study.add([run(part, study, key, labels[key[1]])])
+    if study.chosen(way="Rademacher"):
         stem.with_suffix(".md").write_text(markdown(study, part), encoding="utf-8")
         figure(study, part, stem.with_suffix(".png"))
 
