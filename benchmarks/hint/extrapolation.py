@@ -304,6 +304,7 @@ def figure(study: Study, part: str, path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     kinds = ("forces", "hessian" if part == "teacher" else "well")
     _, both = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
@@ -321,10 +322,18 @@ def figure(study: Study, part: str, path: Path) -> None:
             axes.set_xticks(x, ticks, rotation=25)
         else:
             axes.set_xlabel("displacement of the atom that moves most (Å)")
+        if kind == "forces":
+            scale = [np.mean([r[n.replace("forces", "labels")] for r in study.rows]) for n in names]
+            axes.plot(x, scale, "k_" if sets else "k:", ms=12, label="rms of the labels")
         if kind != "well":
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(ScalarFormatter())
+            axes.yaxis.set_minor_formatter(NullFormatter())
         if part == "teacher":
-            axes.axvspan(0, 2 * PART_SETTINGS[part]["stdev"], color="0.92", zorder=0)
+            learnt = 2 * PART_SETTINGS[part]["stdev"]
+            axes.axvspan(0, learnt, color="0.92", zorder=0)
+            axes.text(0.05, 0.97, "learnt", transform=axes.transAxes, va="top", color="0.4")
             axes.set_xlim(0, None)
     both[0].set_ylabel("force RMSE (meV/Å)")
     both[1].set_ylabel("Hessian RMSE (eV/Å²)" if part == "teacher" else "error of the energy (meV/cell)")

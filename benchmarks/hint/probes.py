@@ -291,7 +291,7 @@ def markdown(study: Study, part: Part) -> str:
         *described[3].splitlines(),
         "",
         f"{study.settings}; seeds {sorted(study.values('seed'))}, mean ± spread. Equal time: {seconds:.0f} "
-        f"CPU seconds. Equal products: {EQUAL['products']:.0%} of those that one Rademacher probe takes. Both "
+        f"CPU seconds. Equal products: {EQUAL['products']:.0%} of what one Rademacher probe takes. Both "
         "are interpolated where trainings are longer; steps and products are those of the longest, the last "
         "two columns at equal time.",
         "",
