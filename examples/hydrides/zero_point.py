@@ -42,10 +42,10 @@ def hermite_normal_form(index: int, rng: Rng) -> np.ndarray:
     return np.array([[a, 0, 0], [rng.integers(b), b, 0], [rng.integers(c), rng.integers(c), c]])
 
 
-def disordered(prototype: Prototype, rng: Rng) -> Atoms:
+def disordered(prototype: Prototype, largest: int, rng: Rng) -> Atoms:
     """A random supercell of as many atoms as allowed with displaced atoms, its cell reduced."""
     primitive = prototype.atoms
-    matrix = hermite_normal_form(max(SIZE.get(prototype.name, LARGEST) // len(primitive), 1), rng)
+    matrix = hermite_normal_form(max(SIZE.get(prototype.name, largest) // len(primitive), 1), rng)
     cell = minkowski_reduced(make_supercell(primitive, matrix))
     cell = with_volume(cell, cell.cell.volume * rng.uniform(0.94, 1.06))
     return displaced(cell, rng.uniform(0.05, 0.22), True, rng)
@@ -58,8 +58,8 @@ def minkowski_reduced(atoms: Atoms) -> Atoms:
     return copy
 
 
-def cells(count: int, seed: int, names: list[str]) -> list[Atoms]:
-    """The first `count` cells of the set, of these prototypes."""
+def cells(count: int, seed: int, names: list[str], largest: int) -> list[Atoms]:
+    """The first `count` cells of the set, of these prototypes, of at most so many atoms."""
     rng = np.random.default_rng(seed)
     known = {p.name: p for p in prototypes()}
     shares = np.array([SHARES[name] for name in names])
@@ -67,7 +67,7 @@ def cells(count: int, seed: int, names: list[str]) -> list[Atoms]:
     while len(found) < count:
         name = rng.choice(names, p=shares / shares.sum())
         while True:
-            atoms = disordered(known[name], rng)
+            atoms = disordered(known[name], largest, rng)
             if core_seconds(atoms) < MOST_SECONDS and not too_close(atoms):
                 break
         atoms.wrap()
@@ -83,8 +83,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=SHARES, default=list(SHARES), metavar="PROTOTYPE")
+    parser.add_argument("--atoms", type=int, default=LARGEST, help="at most (default: %(default)s)")
     arguments = parser.parse_args()
-    write(arguments.out, cells(arguments.count, arguments.seed, arguments.only), format="extxyz")
+    found = cells(arguments.count, arguments.seed, arguments.only, arguments.atoms)
+    write(arguments.out, found, format="extxyz")
 
 
 if __name__ == "__main__":
