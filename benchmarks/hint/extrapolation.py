@@ -241,6 +241,17 @@ def table(study: Study, kind: str, digits: int, ways: Sequence[str]) -> list[str
     return lines
 
 
+def verdict(ratio: np.ndarray) -> str:
+    """Whether the first was better with every seed."""
+    return "held" if (ratio < 1).all() else "did not hold" if (ratio >= 1).all() else "undecided"
+
+
+def well_rmse(study: Study, way: str) -> dict[int, float]:
+    """Rms error of the energy along the double well, meV, by seed."""
+    names = columns(study, "well")
+    return {r["seed"]: float(np.sqrt(np.mean([r[n] ** 2 for n in names]))) for r in study.chosen(way=way)}
+
+
 def claims(study: Study, part: str) -> list[str]:
     """Whether Hessians helped, by distance."""
     lines = []
@@ -257,13 +268,20 @@ def claims(study: Study, part: str) -> list[str]:
                 ratio = np.array([a / b for a, b in pairs])
                 if not len(ratio):
                     continue
-                word = "held" if (ratio < 1).all() else "did not hold" if (ratio >= 1).all() else "undecided"
-                ratios.append(f"{name.split(' ', 1)[1]}: {np.mean(ratio):.2f} ({word})")
+                ratios.append(f"{name.split(' ', 1)[1]}: {np.mean(ratio):.2f} ({verdict(ratio)})")
             if ratios:
                 what = "forces" if kind == "forces" else "Hessian"
                 lines.append(
                     f"- error of the {what} with Hessians over that of “{way}”: " + ", ".join(ratios)
                 )
+        wells = [well_rmse(study, name) for name in ("E, F, H", way)] if columns(study, "well") else []
+        if wells:
+            first, second = (spread(list(values.values()), 1) for values in wells)
+            ratio = np.array([wells[0][k] / wells[1][k] for k in sorted(set(wells[0]) & set(wells[1]))])
+            lines.append(
+                f"- rms error along the double well with Hessians {first} meV, “{way}” {second} meV "
+                f"({verdict(ratio)})"
+            )
     return lines
 
 
@@ -316,15 +334,16 @@ def figure(study: Study, part: str, path: Path) -> None:
         for place, way in enumerate(WAYS[part]):
             values = np.array([[r[n] for n in names] for r in study.chosen(way=way)])
             if len(values):
-                axes.plot(x, values.mean(0), "o" if sets else "o-", ms=4, color=f"C{place}", label=way)
-                axes.vlines(x, values.min(0), values.max(0), color=f"C{place}", lw=1.5, alpha=0.5)
+                at = x + 0.15 * (place - 1) if sets else x
+                axes.plot(at, values.mean(0), "o" if sets else "o-", ms=4, color=f"C{place}", label=way)
+                axes.vlines(at, values.min(0), values.max(0), color=f"C{place}", lw=1.5, alpha=0.5)
         if sets:
             axes.set_xticks(x, ticks, rotation=25)
         else:
             axes.set_xlabel("displacement of the atom that moves most (Å)")
         if kind == "forces":
             scale = [np.mean([r[n.replace("forces", "labels")] for r in study.rows]) for n in names]
-            axes.plot(x, scale, "k_" if sets else "k:", ms=12, label="rms of the labels")
+            axes.plot(x, scale, "k_" if sets else "k:", ms=20, label="rms of the labels")
         if kind != "well":
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
