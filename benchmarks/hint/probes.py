@@ -207,7 +207,7 @@ def compared(study: Study, part: Part, name: str, column: str, error: str = "") 
     for seed, rows in by_seed(study.chosen(way=name), "steps"):
         if seed in ends:
             place = EQUAL[column] * ends[seed]
-            near = rows[0][column] < 1.1 * place
+            near = rows[0][column] < 1.15 * place
             found[seed] = at(rows, column, place, error or part.error) if near else math.nan
     return found
 
@@ -283,7 +283,8 @@ def markdown(study: Study, part: Part) -> str:
     lines = [
         f"# Probes of Hessians: {part.title}",
         "",
-        f"`python benchmarks/hint/probes.py --part {next(k for k, v in PARTS.items() if v is part)}`",
+        f"`python benchmarks/hint/probes.py --part {next(k for k, v in PARTS.items() if v is part)} "
+        f"--seeds {len(study.values('seed'))}`",
         "",
         *described[2].splitlines(),
         "",
@@ -309,27 +310,30 @@ def markdown(study: Study, part: Part) -> str:
 
 
 def figure(study: Study, part: Part, path: Path) -> None:
-    """Error of every way at equal time and at equal products: mean and range of the seeds."""
+    """Error of every way at equal time and at equal products: every seed, and their mean."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     names = [name for name in part.ways if study.chosen(way=name)]
     _, both = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained", sharex=True, sharey=True)
-    for axes, column, title in zip(both, EQUAL, ("equal CPU time", "equal products"), strict=True):
+    for axes, column, title in zip(
+        both, EQUAL, ("equal CPU time (bar: mean)", "equal products"), strict=True
+    ):
         for place, name in enumerate(names):
             values = np.array(list(compared(study, part, name, column).values()))
             if np.isfinite(values).all() and (column == "seconds" or part.ways[name].probes):
                 colour = "C1" if name == "Rademacher" else "C0"
-                axes.plot([values.min(), values.max()], [place, place], color=colour, lw=4, alpha=0.3)
-                axes.plot(values.mean(), place, "o", color=colour)
+                axes.plot(values, [place] * len(values), "o", ms=4, color=colour, alpha=0.5, mew=0)
+                axes.plot(values.mean(), place, "|", ms=16, mew=2.5, color=colour)
         axes.set(xscale="log", title=title, xlabel="Hessian RMSE (eV/Å²)")
         axes.grid(axis="x", which="both", color="0.92")
         axes.set_axisbelow(True)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+        low, high = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 12 * low else (1, 1.5, 2, 3, 5, 7)))
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
     both[0].set_yticks(range(len(names)), names)
     both[0].set_ylim(len(names) - 0.5, -0.5)
