@@ -32,7 +32,7 @@ CARD = {
     "errors. Fine-tune it before quoting a phonon or a Tc.",
     "made_by": "python workflows/hydride_base.py",
 }
-SETS = ("coarse", "zero_point", "h3s_zero_point")
+SETS = ("coarse", "zero_point", "h3s_zero_point", "h3s_zero_point_8")
 TEST_EVERY = 10
 """Every tenth cell of each file tests the model and nothing else."""
 

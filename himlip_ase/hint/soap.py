@@ -3,7 +3,7 @@
 Losses of derivatives are ill-conditioned: the inputs of a layer are strongly correlated, and Adam, which
 scales every weight by itself, is slow along the directions in which they hardly vary. Scaling them in the
 common eigenbasis of the gradients is not, at a few matrix products a step
-(benchmarks/hint/optimizers.py measures what it gains).
+(benchmarks/hint/growing_network.py measures what it gains).
 """
 
 from __future__ import annotations
