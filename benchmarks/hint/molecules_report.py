@@ -240,9 +240,9 @@ def figure(study: Study, path: Path) -> None:
             right.plot(x, y, style, color=f"C{k}", label=f"{word}, {weight:g}")
     middle.set(xscale="log", xlabel="final weight of the Hessian", ylabel="held-out Hessian MAE (eV/Å²)")
     right.set(xlabel="progress of training", ylabel="held-out rows, RMS error (eV/Å²), mean of seeds")
-    for axes in (left, middle, right):
+    for axes, columns in ((left, 2), (middle, 1), (right, 2)):
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(frameon=False, fontsize=8, ncols=columns)
     drawing.savefig(path, dpi=130)
     plt.close(drawing)
 
@@ -259,7 +259,11 @@ def draw_shares(axes: Any, study: Study) -> None:
             axes.axhline(row["hessian_mae"], color="grey", linestyle=style, label=start)
     axes.set_xscale("symlog", linthresh=0.1)
     axes.set_xticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
+    axes.set_xlim(-0.03, 140)
     axes.set(xlabel="share of the ωB97X Hessians (%)", ylabel="held-out Hessian MAE (eV/Å²)", yscale="log")
+    axes.set_ylim(0.4, 40)
+    axes.set_yticks([0.5, 1, 2, 4, 8, 16], ["0.5", "1", "2", "4", "8", "16"])
+    axes.minorticks_off()
 
 
 def points(axes: Any, places: dict[float, list[dict[str, Any]]], **style: Any) -> None:
