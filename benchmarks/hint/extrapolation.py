@@ -29,10 +29,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from from_scratch import step_seconds, trainer_from_scratch
-from h3s_teacher import Teacher, crystal, errors, rattled
+from h3s_teacher import Teacher, crystal, errors
 from h3s_training import LABELS, ROOT
-from study import Study, parse_study, spread
+from study import Study, parse_study, spread, verdict
 
+from himlip_ase.dft.rattle import rattle
 from himlip_ase.hint.folding import fold_hessian
 from himlip_ase.hint.labels import HessianLabel, LabelledFrame, read_hessian, read_labels
 from himlip_ase.hint.losses import LossWeights
@@ -112,7 +113,10 @@ def teacher_task(seed: int) -> Task:
     points = stationary_points(teacher)
 
     def near(count: int, offset: int) -> list[Atoms]:
-        halves = [rattled(p, count // 2, s["stdev"], 100 * seed + offset + k) for k, p in enumerate(points)]
+        halves = [
+            rattle(p, count // 2, s["stdev"], 100 * seed + offset + k, mass_scaled=True)
+            for k, p in enumerate(points)
+        ]
         return [atoms for half in halves for atoms in half]
 
     training = teacher.frames(near(s["cells"], 0), "near")
@@ -239,11 +243,6 @@ def table(study: Study, kind: str, digits: int, ways: Sequence[str]) -> list[str
             cells = [spread([r[name] for r in rows], digits) for name in names]
             lines.append(f"| {way} | " + " | ".join(cells) + " |")
     return lines
-
-
-def verdict(ratio: np.ndarray) -> str:
-    """Whether the first was better with every seed."""
-    return "held" if (ratio < 1).all() else "did not hold" if (ratio >= 1).all() else "undecided"
 
 
 def well_rmse(study: Study, way: str) -> dict[int, float]:

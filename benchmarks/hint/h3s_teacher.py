@@ -43,17 +43,6 @@ def crystal(repeats: tuple[int, int, int] = (2, 1, 1)) -> Atoms:
     return LabelFolder(LABELS).crystal.repeat(repeats)
 
 
-def rattled(base: Atoms, count: int, stdev: float, seed: int) -> list[Atoms]:
-    """Gaussian displacements, of `stdev` Å for hydrogen and less for heavier atoms."""
-    rng = np.random.default_rng(seed)
-    masses = base.get_masses()
-    widths = stdev * (masses.min() / masses) ** 0.25
-    images = [base.copy() for _ in range(count)]
-    for atoms in images:
-        atoms.positions += widths[:, None] * rng.normal(size=(len(base), 3))
-    return images
-
-
 class Teacher:
     """The potential that labels."""
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from columns import one_column
 from molecules_report import (
     CHEAP_METHOD,
     CLOSED_FORM,
@@ -131,17 +132,9 @@ class Good:
         frames = [f if k in kept else replace(f, hessian=None) for k, f in enumerate(self.training)]
         if share and not whole:
             single = order[: math.ceil(share * sum(sizes))]
-            return frames, [column(self.training[k], seed) for k in single]
+            labels = [self.training[k].hessian for k in single]
+            return frames, [one_column(label, seed) for label in labels if label is not None]
         return frames, []
-
-
-def column(frame: LabelledFrame, seed: int) -> HessianProducts:
-    """One column of a Hessian."""
-    assert frame.hessian is not None
-    atom, axis = divmod(int(np.random.default_rng(seed).integers(3 * len(frame.atoms))), 3)
-    return HessianProducts.of_columns(
-        frame.atoms, [(atom, axis)], frame.hessian.matrix[:, :, atom, axis][None]
-    )
 
 
 def settings(

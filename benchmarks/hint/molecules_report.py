@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from study import Study, spread
+from study import Study, spread, verdict
 
 PRE_TRAINED, SCRATCH, CLOSED_FORM = "pre-trained", "scratch", "pre-trained, closed form"
 LONG_SCRATCH = "scratch, longer"
@@ -149,10 +149,9 @@ def mean_of(rows: Rows) -> float:
     return float(np.mean([row["hessian_mae"] for row in rows])) if rows else float("nan")
 
 
-def verdict(ratios: Sequence[float]) -> str:
+def outcome(ratios: Sequence[float]) -> str:
     """Whether something is smaller in every seed, with the ratios."""
-    word = "held" if max(ratios) < 1 else "did not hold" if min(ratios) >= 1 else "undecided"
-    return f"**{word}**, Hessian MAE {spread(ratios, 2)} times"
+    return f"**{verdict(ratios)}**, Hessian MAE {spread(ratios, 2)} times"
 
 
 def ratios(first: Rows, second: Rows) -> list[float]:
@@ -188,13 +187,13 @@ def claims_of_pretraining(study: Study, of: dict[tuple, list[dict[str, Any]]]) -
         f"- pre-training and few Hessians are as good as all, within {100 * (NEAR - 1):.0f} % (the paper: "
         f"with 0.6 %): {found}",
         "- energies and forces alone keep the curvature that was learnt (fine-tuned without Hessians, "
-        f"against not fine-tuned): {verdict(ratios(tuned[0.0], untuned))}",
-        f"- fine-tuned with all Hessians, better than the cheap method: {verdict(ratios(tuned[1.0], cheap))}",
+        f"against not fine-tuned): {outcome(ratios(tuned[0.0], untuned))}",
+        f"- fine-tuned with all Hessians, better than the cheap method: {outcome(ratios(tuned[1.0], cheap))}",
     ]
     for share, rows in sorted(tuned.items()):
         if (CLOSED_FORM, share) in of:
             text = f"- the closed form beats steps of gradients, {percent(study, rows)} Hessians"
-            lines.append(f"{text}: {verdict(ratios(of[CLOSED_FORM, share], rows))}")
+            lines.append(f"{text}: {outcome(ratios(of[CLOSED_FORM, share], rows))}")
     return lines
 
 
@@ -205,7 +204,7 @@ def claims_of_weights(study: Study) -> list[str]:
     complete = {w: pair for w, pair in pairs.items() if pair[0] and len(pair[0]) == len(pair[1])}
     lines = []
     for weight, (growing, constant) in complete.items():
-        text = verdict(ratios(growing, constant))
+        text = outcome(ratios(growing, constant))
         lines.append(f"- growing weight better than constant, {weight:g} at the end: {text}")
     for number, name in ((1, "constant"), (0, "growing")) if complete else ():
         risen = {weight: rises(pair[number]) for weight, pair in complete.items()}

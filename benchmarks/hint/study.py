@@ -76,6 +76,11 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
     return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
 
 
+def verdict(ratios: Sequence[float] | np.ndarray) -> str:
+    """Whether something is smaller, by its ratios to something else, one for each seed."""
+    return "held" if max(ratios) < 1 else "did not hold" if min(ratios) >= 1 else "undecided"
+
+
 def by_seed(rows: Sequence[dict[str, Any]], column: str) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """Rows of each seed, in the order of a column."""
     for seed in sorted({row["seed"] for row in rows}):

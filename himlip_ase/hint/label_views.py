@@ -57,7 +57,7 @@ class Joined(OnDemand[Item]):
         return (frame for part in self.parts for frame in part)
 
 
-class Chosen(Sequence[Item]):
+class Chosen(OnDemand[Item]):
     """Some frames or other labels of a sequence, in any order, without reading them.
 
     Parameters
@@ -72,22 +72,11 @@ class Chosen(Sequence[Item]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        if isinstance(index, slice):
-            return Chosen(self.frames, self.indices[index])
+    def _item(self, index: int) -> Item:
         return self.frames[self.indices[index]]
 
-    def __iter__(self) -> Iterator[Item]:
-        return (self.frames[index] for index in self.indices)
 
-
-class OnFrames(Sequence[Any]):
+class OnFrames(OnDemand[Any]):
     """The Hessians, or the parts of Hessians, on some frames, read when they are asked for.
 
     Parameters
@@ -106,7 +95,5 @@ class OnFrames(Sequence[Any]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return OnFrames(self.frames, self.indices[index], self.kind)
+    def _item(self, index: int) -> Any:
         return getattr(self.frames[self.indices[index]], self.kind)
