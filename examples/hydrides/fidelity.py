@@ -1,4 +1,4 @@
-"""What coarse k-points leave in the forces: H3S cells labelled as the hydrides are, against their fine labels.
+"""What coarse k-points leave in the forces: cells labelled as the hydrides are, against their fine labels.
 
     python fidelity.py cells fidelity.extxyz
     himlip label supercell fidelity.extxyz --out coarse --k-spacing 0.45 --smearing mv --degauss 0.03 \

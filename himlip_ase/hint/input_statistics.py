@@ -3,8 +3,8 @@
 The invariants of a layer are products of up to four densities of the layer below. As the weights of that one
 grow, they outgrow the statistics of the random network by orders of magnitude, each changes its sign within a
 sliver of its range, and forces on unseen structures are wild. Statistics that are taken anew during the
-training prevent that: after 500 steps on the hydride cells, errors on unseen ones are 1.2 to 2.6 times smaller
-(three seeds, benchmarks/hint/growing_network.py).
+training prevent that: after 500 steps on the hydride cells, errors on unseen ones are 1.2 to 2.6 times
+smaller (three seeds, benchmarks/hint/growing_network.py).
 """
 
 from __future__ import annotations
