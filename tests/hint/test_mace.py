@@ -43,9 +43,7 @@ def test_the_command_lowers_force_and_hessian_errors_of_h3s(tmp_path: Path) -> N
     torch.save(mace_module(), tmp_path / "base.model")
     few = read_labels(LABELS / "rattle040.extxyz")[:4]
     ase.io.write(tmp_path / "few.extxyz", ase.io.read(LABELS / "rattle040.extxyz", ":4"))
-    (tmp_path / "train.yaml").write_text(
-        "training: {batch_size: 2, validation_fraction: 0, warmup_steps: 2}"
-    )
+    (tmp_path / "train.yaml").write_text("training: {batch_size: 2, validation_fraction: 0, warmup_steps: 2}")
     arguments = (
         "finetune", "--base", f"mace:{tmp_path / 'base.model'}", "--labels", tmp_path / "few.extxyz",
         "--hessian", LABELS / "harmonic" / "dyn", "--config", tmp_path / "train.yaml", "--epochs", 12,
