@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from himlip_ase.files import write_json
-from himlip_ase.hint.evaluate import evaluate_labels
-from himlip_ase.hint.finetune import finetune
-from himlip_ase.hint.labels import read_hessian, read_labels
-from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.hint.evaluation.evaluate import evaluate_labels
+from himlip_ase.hint.training.finetune import finetune
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.labels.frames import read_hessian, read_labels
 from himlip_ase.pipeline.config import load_config
-from himlip_ase.pipeline.harmonic import dft_well, model_well
 from himlip_ase.pipeline.labels import LabelFolder
+from himlip_ase.pipeline.phonons import dft_well, model_well
 from himlip_ase.potential.derivatives import energy_forces_stress
 from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig

@@ -12,9 +12,9 @@ from ase.build import bulk
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.phonons.phono3py_io import to_phono3py, write_fc2
-from himlip_ase.phonons.third_derivatives import ThirdDerivatives
 from himlip_ase.phonons.third_order import third_order_force_constants
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
+from himlip_ase.potential.third_derivatives import ThirdDerivatives
 
 repulsion = HiMLIP(HiMLIPConfig(("H",), cutoff=3.0, channels=2, hidden=4, layers=1))
 calc = HiMLIPCalculator(repulsion)

@@ -14,7 +14,7 @@ from ase.io import read
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.relaxation import relax
-from himlip_ase.vibrations.hessian import symmetric_hessian
+from himlip_ase.symmetry.irreducible_hessian import symmetric_hessian
 from himlip_ase.vibrations.lowest_modes import lowest_modes
 from himlip_ase.vibrations.thermochemistry import ideal_gas, vibrations_data
 

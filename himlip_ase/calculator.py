@@ -168,7 +168,7 @@ class HiMLIPCalculator(Calculator):
         symmetry : bool
             Make the rows from those that the point group of the molecule or the space group of the crystal
             leaves independent: the same values from fewer products (see
-            `himlip_ase.vibrations.hessian.symmetric_hessian`).
+            `himlip_ase.symmetry.irreducible_hessian.symmetric_hessian`).
 
         Returns
         -------
@@ -192,7 +192,7 @@ class HiMLIPCalculator(Calculator):
             self._hessian_rows = {}
         missing = sorted(set(rows) - set(self._hessian_rows))
         if missing and symmetry:
-            from himlip_ase.vibrations.hessian import symmetric_hessian
+            from himlip_ase.symmetry.irreducible_hessian import symmetric_hessian
 
             values, _ = symmetric_hessian(subject, partial(self.hessian_vector_product, subject))
             self._hessian_rows = dict(enumerate(values))

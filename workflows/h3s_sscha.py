@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from himlip_ase.cli.app import clean_errors, configure_logging
-from himlip_ase.pipeline import anharmonic, harmonic, labels, report, superconductor, training
+from himlip_ase.pipeline import finetune, labels, phonons, report, sscha, tc
 from himlip_ase.pipeline.config import load_config, parse_assignments
 from himlip_ase.pipeline.run import run_pipeline
 
@@ -22,14 +22,14 @@ METHOD = (
     labels.STAGE,
     # A smooth equivariant network learns energies, forces, stresses and, through random projections of
     # Hessian-vector products, the harmonic Hessian. It is judged on supercells that it never saw.
-    training.STAGE,
+    finetune.STAGE,
     # Harmonic phonons of the potential against ph.x; the double well of the unstable T1u mode against DFT.
-    harmonic.STAGE,
+    phonons.STAGE,
     # The SSCHA free energy is minimised at 0 K with the potential's forces, 500 configurations a
     # population; then the free-energy Hessian on a fresh ensemble, with error bars.
-    anharmonic.STAGE,
+    sscha.STAGE,
     # G(q) of ph.x with harmonic and anharmonic phonons: α²F, λ, Tc. Imaginary modes are never summed.
-    superconductor.STAGE,
+    tc.STAGE,
     # Pictures, tables, results.json.
     report.STAGE,
 )

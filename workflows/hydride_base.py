@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from himlip_ase.cli.app import clean_errors, configure_logging
-from himlip_ase.hint.config import read_training_config
-from himlip_ase.hint.error_tables import describe
-from himlip_ase.hint.evaluate import evaluate_labels
-from himlip_ase.hint.labels import HessianLabel, LabelledFrame, read_hessian, read_labels
-from himlip_ase.hint.pretrain import pretrain
-from himlip_ase.hint.report import training_bar
+from himlip_ase.hint.evaluation.error_tables import describe
+from himlip_ase.hint.evaluation.evaluate import evaluate_labels
+from himlip_ase.hint.evaluation.report import training_bar
+from himlip_ase.hint.training.config import read_training_config
+from himlip_ase.hint.training.pretrain import pretrain
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame, read_hessian, read_labels
 from himlip_ase.potential.checkpoint import save_model
 
 HYDRIDES = Path(__file__).parents[1] / "examples" / "hydrides"

@@ -32,26 +32,26 @@ from h3s_training import ELEMENTS, LABELS, ROOT, h3s_network, h3s_settings
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.files import write_json
-from himlip_ase.hint.closed_form import (
+from himlip_ase.hint.evaluation.evaluate import evaluate_labels
+from himlip_ase.hint.last_layer.closed_form import (
     ClosedFormSettings,
     collect_rows,
     fit_closed_form,
     head_of_least_error,
 )
-from himlip_ase.hint.evaluate import evaluate_labels
-from himlip_ase.hint.finetune import finetune
-from himlip_ase.hint.head_features import HeadFeatures
-from himlip_ase.hint.labels import LabelledFrame, read_hessian, read_labels
-from himlip_ase.hint.losses import LossWeights
-from himlip_ase.hint.posterior import Noise
-from himlip_ase.hint.settings import TrainingSettings
-from himlip_ase.hint.widening import restricted_to
+from himlip_ase.hint.last_layer.features import HeadFeatures
+from himlip_ase.hint.last_layer.posterior import Noise
+from himlip_ase.hint.training.finetune import finetune
+from himlip_ase.hint.training.losses import LossWeights
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.labels.frames import LabelledFrame, read_hessian, read_labels
 from himlip_ase.phonons.exact import exact_force_constants
 from himlip_ase.phonons.qe import read_dyn
-from himlip_ase.pipeline.harmonic import dft_well, model_well
 from himlip_ase.pipeline.labels import LabelFolder
+from himlip_ase.pipeline.phonons import dft_well, model_well
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.network import HiMLIP
+from himlip_ase.potential.widening import restricted_to
 
 RESULTS = ROOT / "benchmarks" / "results" / "hint_base_model"
 HYDRIDES = ROOT / "examples" / "hydrides" / "labels"

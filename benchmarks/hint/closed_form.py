@@ -27,11 +27,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from h3s_training import LABELS, ROOT, h3s_network, h3s_settings
 
 from himlip_ase.files import write_json
-from himlip_ase.hint.calibration import EXPECTED, Calibration, calibration, errors_and_deviations
-from himlip_ase.hint.closed_form import ClosedFormResult, ClosedFormSettings, calibrate, fit_closed_form
-from himlip_ase.hint.evaluate import evaluate_labels
-from himlip_ase.hint.finetune import finetune, start_model
-from himlip_ase.hint.labels import LabelledFrame, read_hessian, read_labels
+from himlip_ase.hint.evaluation.evaluate import evaluate_labels
+from himlip_ase.hint.last_layer.calibration import EXPECTED, Calibration, calibration, errors_and_deviations
+from himlip_ase.hint.last_layer.closed_form import (
+    ClosedFormResult,
+    ClosedFormSettings,
+    calibrate,
+    fit_closed_form,
+)
+from himlip_ase.hint.training.finetune import finetune, start_model
+from himlip_ase.labels.frames import LabelledFrame, read_hessian, read_labels
 from himlip_ase.potential.network import HiMLIP
 
 SETS = ("equilibrium", "rattle040", "rattle013", "quantum4", "softmode", "quantum8", "cells16", "quantum16")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from himlip_ase.hint.labels import HessianLabel
-from himlip_ase.hint.products import HessianProducts
+from himlip_ase.labels.frames import HessianLabel
+from himlip_ase.labels.products import HessianProducts
 
 
 def one_column(label: HessianLabel, seed: int) -> HessianProducts:

@@ -33,13 +33,13 @@ from h3s_teacher import Teacher, crystal, errors
 from h3s_training import LABELS, ROOT
 from study import Study, parse_study, spread, verdict
 
-from himlip_ase.dft.rattle import rattle
-from himlip_ase.hint.folding import fold_hessian
-from himlip_ase.hint.labels import HessianLabel, LabelledFrame, read_hessian, read_labels
-from himlip_ase.hint.losses import LossWeights
-from himlip_ase.hint.modes import internal_modes
-from himlip_ase.hint.settings import TrainingSettings
-from himlip_ase.hint.training import Trainer
+from himlip_ase.hint.evaluation.mode_overlap import internal_modes
+from himlip_ase.hint.training.folding import fold_hessian
+from himlip_ase.hint.training.losses import LossWeights
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.trainer import Trainer
+from himlip_ase.labels.displacements import rattle
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame, read_hessian, read_labels
 from himlip_ase.potential.evaluate import evaluate, frozen
 
 RESULTS = ROOT / "benchmarks" / "results"

@@ -10,12 +10,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from h3s_training import h3s_network
 
-from himlip_ase.hint.finetune import start_model
-from himlip_ase.hint.input_statistics import InputStatistics
-from himlip_ase.hint.labels import HessianLabel, LabelledFrame
-from himlip_ase.hint.products import HessianProducts
-from himlip_ase.hint.settings import TrainingSettings
-from himlip_ase.hint.training import Trainer
+from himlip_ase.hint.training.finetune import start_model
+from himlip_ase.hint.training.input_statistics import InputStatistics
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.trainer import Trainer
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.products import HessianProducts
 from himlip_ase.potential.network import HiMLIP
 
 

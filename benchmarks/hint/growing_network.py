@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflows"))
 from hydride_base import HYDRIDES, SETS, hessians, read_set, split
 
 from himlip_ase.files import write_json
-from himlip_ase.hint import input_statistics
-from himlip_ase.hint.config import read_training_config
-from himlip_ase.hint.evaluate import evaluate_labels
-from himlip_ase.hint.labels import LabelledFrame, read_labels
-from himlip_ase.hint.pretrain import pretrain
+from himlip_ase.hint.evaluation.evaluate import evaluate_labels
+from himlip_ase.hint.training import input_statistics
+from himlip_ase.hint.training.config import read_training_config
+from himlip_ase.hint.training.pretrain import pretrain
+from himlip_ase.labels.frames import LabelledFrame, read_labels
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "hint_growing_network"

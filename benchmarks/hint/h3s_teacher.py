@@ -20,7 +20,7 @@ import numpy as np
 from ase import Atoms
 from h3s_training import LABELS
 
-from himlip_ase.hint.labels import HessianLabel, LabelledFrame
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.pipeline.labels import LabelFolder
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.derivatives import hessians

@@ -32,12 +32,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from h3s_training import LABELS, ROOT, h3s_network, h3s_settings
 
 from himlip_ase.files import write_json
-from himlip_ase.hint.calibration import EXPECTED, calibration, errors_and_deviations, phonon_errors
-from himlip_ase.hint.closed_form import ClosedFormSettings, fit_closed_form
-from himlip_ase.hint.finetune import start_model
-from himlip_ase.hint.folding import fold_hessian
-from himlip_ase.hint.labels import HessianLabel, read_hessian, read_labels
-from himlip_ase.hint.posterior import Posterior
+from himlip_ase.hint.last_layer.calibration import EXPECTED, calibration, errors_and_deviations, phonon_errors
+from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings, fit_closed_form
+from himlip_ase.hint.last_layer.posterior import Posterior
+from himlip_ase.hint.training.finetune import start_model
+from himlip_ase.hint.training.folding import fold_hessian
+from himlip_ase.labels.frames import HessianLabel, read_hessian, read_labels
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.derivatives import hessian_vector_product

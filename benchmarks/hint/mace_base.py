@@ -33,8 +33,8 @@ from measure import peak_megabytes
 from step_cost import cells, labelled
 
 from himlip_ase.files import write_json
-from himlip_ase.hint.settings import TrainingSettings
-from himlip_ase.hint.training import Trainer
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.trainer import Trainer
 from himlip_ase.potential.derivatives import hessian_vector_product
 from himlip_ase.potential.evaluate import frozen
 from himlip_ase.potential.interface import Potential

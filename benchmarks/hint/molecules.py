@@ -41,21 +41,21 @@ from molecules_report import (
 )
 from study import Study, parse_study
 
-from himlip_ase.hint.closed_form import ClosedFormSettings, fit_closed_form
-from himlip_ase.hint.curriculum import Curriculum
-from himlip_ase.hint.error_summary import Mean
-from himlip_ase.hint.evaluate import evaluate_labels
-from himlip_ase.hint.finetune import start_model
-from himlip_ase.hint.hessian_errors import HessianErrors, compare_hessians, means
-from himlip_ase.hint.input_statistics import InputStatistics
-from himlip_ase.hint.label_store import LabelStore
-from himlip_ase.hint.labels import LabelledFrame
-from himlip_ase.hint.losses import LossWeights
-from himlip_ase.hint.posterior import Noise
-from himlip_ase.hint.products import HessianProducts
-from himlip_ase.hint.settings import TrainingSettings
-from himlip_ase.hint.training import Trainer
-from himlip_ase.molecular_labels.gfn2 import GFN2
+from himlip_ase.hint.evaluation.error_summary import Mean
+from himlip_ase.hint.evaluation.evaluate import evaluate_labels
+from himlip_ase.hint.evaluation.hessian_errors import HessianErrors, compare_hessians, means
+from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings, fit_closed_form
+from himlip_ase.hint.last_layer.posterior import Noise
+from himlip_ase.hint.training.curriculum import Curriculum
+from himlip_ase.hint.training.finetune import start_model
+from himlip_ase.hint.training.input_statistics import InputStatistics
+from himlip_ase.hint.training.losses import LossWeights
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.trainer import Trainer
+from himlip_ase.labels.frames import LabelledFrame
+from himlip_ase.labels.molecules.gfn2 import GFN2
+from himlip_ase.labels.products import HessianProducts
+from himlip_ase.labels.store import LabelStore
 from himlip_ase.potential.checkpoint import load_model, save_model
 from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig

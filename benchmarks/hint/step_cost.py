@@ -37,10 +37,10 @@ from h3s_training import LABELS, ROOT, h3s_network
 from measure import peak_megabytes
 
 from himlip_ase.files import write_json
-from himlip_ase.hint.folding import fold_hessian
-from himlip_ase.hint.labels import HessianLabel, LabelledFrame, read_hessian, read_labels
-from himlip_ase.hint.settings import TrainingSettings
-from himlip_ase.hint.training import Trainer
+from himlip_ase.hint.training.folding import fold_hessian
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.trainer import Trainer
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame, read_hessian, read_labels
 from himlip_ase.pipeline.labels import LabelFolder
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 

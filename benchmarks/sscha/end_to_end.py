@@ -23,14 +23,14 @@ from himlip_ase.calculator import HiMLIPCalculator
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.harmonic import harmonic_force_constants
-from himlip_ase.pipeline.anharmonic import lowest_optical
+from himlip_ase.pipeline.sscha import lowest_optical
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.sscha.ensembles.workers import potential_forces
-from himlip_ase.sscha.grids import GridDifference, compare_grids
-from himlip_ase.sscha.initial import kept_start
-from himlip_ase.sscha.loop import run_sscha
-from himlip_ase.sscha.result import SschaResult, load_result
-from himlip_ase.sscha.settings import SschaSettings
+from himlip_ase.sscha.results.grid_comparison import GridDifference, compare_grids
+from himlip_ase.sscha.results.result import SschaResult, load_result
+from himlip_ase.sscha.run.initial import kept_start
+from himlip_ase.sscha.run.loop import run_sscha
+from himlip_ase.sscha.run.settings import SschaSettings
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 RESULTS = Path(__file__).parents[1] / "results"

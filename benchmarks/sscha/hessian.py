@@ -33,17 +33,17 @@ from himlip_ase.calculator import HiMLIPCalculator
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.harmonic import harmonic_force_constants
-from himlip_ase.pipeline.anharmonic import lowest_optical
+from himlip_ase.pipeline.sscha import lowest_optical
 from himlip_ase.potential.checkpoint import load_model
+from himlip_ase.sscha.convergence.residual import Residual
 from himlip_ase.sscha.curvature.hessian import estimate_hessian
 from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.ensembles.workers import potential_forces
-from himlip_ase.sscha.initial import positive_definite_start
-from himlip_ase.sscha.loop import run_sscha
-from himlip_ase.sscha.residual import Residual
-from himlip_ase.sscha.settings import SschaSettings
-from himlip_ase.sscha.state import pack, unpack
+from himlip_ase.sscha.run.checkpoints import pack, unpack
+from himlip_ase.sscha.run.initial import positive_definite_start
+from himlip_ase.sscha.run.loop import run_sscha
+from himlip_ase.sscha.run.settings import SschaSettings
 from himlip_ase.sscha.symmetry import SpaceGroup
 
 RESULTS = Path(__file__).parents[1] / "results"

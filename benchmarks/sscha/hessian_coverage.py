@@ -23,13 +23,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
 from himlip_ase.files import atomic_write, write_json
+from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.curvature.hessian import HessianEstimate, estimate_hessian, free_energy_hessian
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.initial import positive_definite_start
 from himlip_ase.sscha.minimisation.engine import engine
-from himlip_ase.sscha.residual import residual
-from himlip_ase.sscha.settings import SschaSettings
+from himlip_ase.sscha.run.initial import positive_definite_start
+from himlip_ase.sscha.run.settings import SschaSettings
 from himlip_ase.sscha.symmetry import SpaceGroup
 from tests.sscha.toy import BondCrystal, cscl
 

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from himlip_ase.files import atomic_write, write_json
-from himlip_ase.hint.labels import read_labels
+from himlip_ase.labels.frames import read_labels
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.evaluate import evaluate
+from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.ensembles.evaluation import Arrays, checked
-from himlip_ase.sscha.residual import residual
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.sscha.trust.verify import (
     Verification,

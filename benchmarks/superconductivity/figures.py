@@ -197,7 +197,7 @@ def h3s() -> tuple[str, DynamicalMatrices, ElphMatrices]:
 
 def bootstrap() -> Iterator[Row]:
     """1000 samples of phonons, every formula, one μ*."""
-    from himlip_ase.sscha.initial import positive_definite_start
+    from himlip_ase.sscha.run.initial import positive_definite_start
 
     name, harmonic, elph = h3s()
     phonons, _ = positive_definite_start(harmonic)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from himlip_ase.dft.inputs import QESettings
-    from himlip_ase.dft.runner import Launcher
+    from himlip_ase.dft.espresso.inputs import QESettings
+    from himlip_ase.dft.espresso.runner import Launcher
 
 Grid = tuple[int, int, int]
 ACCURACY, RUNNING = "Accuracy", "Running"
@@ -88,7 +88,7 @@ class DFTOptions:
         InputError
             An option that cannot be understood.
         """
-        from himlip_ase.dft.inputs import QESettings
+        from himlip_ase.dft.espresso.inputs import QESettings
         from himlip_ase.errors import InputError
 
         files = dict(word.partition("=")[::2] for word in self.chosen or [])
@@ -112,7 +112,7 @@ class DFTOptions:
 
     def launcher(self) -> Launcher:
         """How to start pw.x and ph.x."""
-        from himlip_ase.dft.runner import Launcher
+        from himlip_ase.dft.espresso.runner import Launcher
 
         return Launcher(prefix=self.prefix, threads=self.threads)
 

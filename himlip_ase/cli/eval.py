@@ -33,11 +33,11 @@ def evaluate(
 ) -> None:
     """Errors of energies, forces, stresses, Hessians and frequencies."""
     from himlip_ase.errors import InputError
-    from himlip_ase.hint.error_tables import describe
-    from himlip_ase.hint.evaluate import evaluate_labels
-    from himlip_ase.hint.label_files import open_labels
-    from himlip_ase.hint.labels import read_hessian
-    from himlip_ase.hint.report import write_errors
+    from himlip_ase.hint.evaluation.error_tables import describe
+    from himlip_ase.hint.evaluation.evaluate import evaluate_labels
+    from himlip_ase.hint.evaluation.report import write_errors
+    from himlip_ase.labels.frames import read_hessian
+    from himlip_ase.labels.readers import open_labels
     from himlip_ase.potential.checkpoint import load_model
 
     if not labels and not hessian:

@@ -26,7 +26,7 @@ from himlip_ase.cli.training_options import (
 )
 
 if TYPE_CHECKING:
-    from himlip_ase.hint.labels import LabelledFrame
+    from himlip_ase.labels.frames import LabelledFrame
 
 CLOSED_FORM = ("alone", "before", "after")
 
@@ -103,14 +103,14 @@ def finetune(
 ) -> None:
     """Train a potential on energies, forces, stresses and Hessians."""
     from himlip_ase.errors import InputError
-    from himlip_ase.hint.closed_form import ClosedFormSettings
-    from himlip_ase.hint.closed_form_run import finetune_closed_form
-    from himlip_ase.hint.config import read_training_config
-    from himlip_ase.hint.finetune import finetune as run
-    from himlip_ase.hint.label_files import open_labels, without_judges
-    from himlip_ase.hint.labels import read_hessian
-    from himlip_ase.hint.posterior import Noise
-    from himlip_ase.hint.report import training_bar, write_figures
+    from himlip_ase.hint.evaluation.report import training_bar, write_figures
+    from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
+    from himlip_ase.hint.last_layer.closed_form_run import finetune_closed_form
+    from himlip_ase.hint.last_layer.posterior import Noise
+    from himlip_ase.hint.training.config import read_training_config
+    from himlip_ase.hint.training.finetune import finetune as run
+    from himlip_ase.labels.frames import read_hessian
+    from himlip_ase.labels.readers import open_labels, without_judges
 
     if not labels and not hessian:
         raise InputError(
@@ -168,9 +168,9 @@ def finetune(
 def _restricted(base: str | None, elements: str) -> Any:
     """The base with these elements only."""
     from himlip_ase.errors import InputError
-    from himlip_ase.hint.widening import restricted_to
     from himlip_ase.potential.checkpoint import load_model
     from himlip_ase.potential.network import HiMLIP
+    from himlip_ase.potential.widening import restricted_to
 
     model = load_model(base) if base is not None else None
     if not isinstance(model, HiMLIP):

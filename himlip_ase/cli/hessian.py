@@ -42,7 +42,7 @@ def hessian(
 
     from himlip_ase.calculator import HiMLIPCalculator
     from himlip_ase.errors import InputError
-    from himlip_ase.hessian_file import StoredHessian, write_hessian, write_modes
+    from himlip_ase.labels.hessian_file import StoredHessian, write_hessian, write_modes
     from himlip_ase.structures import read_structure, require_new
     from himlip_ase.vibrations.lowest_modes import lowest_modes
     from himlip_ase.vibrations.normal_modes import normal_modes

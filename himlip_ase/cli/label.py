@@ -20,8 +20,8 @@ from himlip_ase.cli.dft_options import (
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from himlip_ase.dft.inputs import QESettings
-    from himlip_ase.dft.runner import Launcher
+    from himlip_ase.dft.espresso.inputs import QESettings
+    from himlip_ase.dft.espresso.runner import Launcher
 
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 SetOption = Annotated[str, typer.Option("--set", help="Name of the set; default: the name of the folder.")]
@@ -46,7 +46,7 @@ def relax(
     dft: DFTOptions,
 ) -> None:
     """Relax cell and positions to a static pressure, keeping the symmetry."""
-    from himlip_ase.dft.relax import relax as relax_crystal
+    from himlip_ase.dft.espresso.relax import relax as relax_crystal
 
     result = relax_crystal(
         _read_one(crystal),
@@ -84,7 +84,7 @@ def harmonic(
     dft: DFTOptions,
 ) -> None:
     """Dynamical and electron-phonon matrices on a q-grid (scf on a dense grid, scf, ph.x)."""
-    from himlip_ase.dft.harmonic import harmonic as run_harmonic
+    from himlip_ase.dft.espresso.harmonic import harmonic as run_harmonic
 
     files = run_harmonic(
         _read_one(crystal),
@@ -119,7 +119,7 @@ def rattle(
     dft: DFTOptions,
 ) -> None:
     """Single points of cells with Gaussian displacements, at the k-density of the primitive cell."""
-    from himlip_ase.dft import rattle as displacements
+    from himlip_ase.labels import displacements as displacements
 
     primitive = _read_one(crystal)
     base = primitive.repeat(dims)
@@ -194,7 +194,7 @@ def doublewell(
     dft: DFTOptions,
 ) -> None:
     """Single points along the softest mode at Γ."""
-    from himlip_ase.dft.rattle import displace_along, softest_gamma_mode
+    from himlip_ase.labels.displacements import displace_along, softest_gamma_mode
     from himlip_ase.phonons.qe import read_dyn
 
     primitive = _read_one(crystal)
@@ -226,7 +226,7 @@ def collect(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Publish finished runs as a set of labels (extxyz + provenance), refusing unfinished ones."""
-    from himlip_ase.dft.labels import collect as collect_labels
+    from himlip_ase.dft.label_folder import collect as collect_labels
 
     path = collect_labels(
         folder,
@@ -249,7 +249,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _read_all(path: Path) -> list[Atoms]:
-    from himlip_ase.dft.inputs import read_structures
+    from himlip_ase.dft.espresso.inputs import read_structures
 
     return read_structures(path)
 
@@ -275,7 +275,7 @@ def _run(
     nosym: bool = True,
     k_spacing: float | None = None,
 ) -> None:
-    from himlip_ase.dft.single_points import run_single_points, single_points
+    from himlip_ase.dft.espresso.single_points import run_single_points, single_points
 
     points = single_points(
         frames, out, settings, reference=primitive, k_spacing=k_spacing, nosym=nosym, generator=generator

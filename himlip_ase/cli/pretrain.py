@@ -46,12 +46,12 @@ def pretrain(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a base model from scratch on many different structures."""
-    from himlip_ase.hint.config import read_training_config
-    from himlip_ase.hint.label_files import open_labels
-    from himlip_ase.hint.label_store import LabelStore, write_labels
-    from himlip_ase.hint.labels import read_hessian
-    from himlip_ase.hint.pretrain import pretrain as run
-    from himlip_ase.hint.report import training_bar
+    from himlip_ase.hint.evaluation.report import training_bar
+    from himlip_ase.hint.training.config import read_training_config
+    from himlip_ase.hint.training.pretrain import pretrain as run
+    from himlip_ase.labels.frames import read_hessian
+    from himlip_ase.labels.readers import open_labels
+    from himlip_ase.labels.store import LabelStore, write_labels
 
     flags = given(
         epochs, minutes, batch_size=batch_size, learning_rate=learning_rate, seed=seed, device=device

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from himlip_ase.hint.sampling import Selection
+    from himlip_ase.hint.selection import Selection
 
 Structures = Annotated[list[Path], typer.Argument(help="Files with structures that ASE reads, all frames.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for chosen.extxyz, chosen.json and a figure.")]
@@ -39,7 +39,7 @@ def density(
 ) -> None:
     """Draw structures in proportion to their distance from others (weighted local density)."""
     from himlip_ase.errors import InputError
-    from himlip_ase.hint.sampling import model_descriptors, soap_descriptors, weighted_local_density
+    from himlip_ase.hint.selection import model_descriptors, soap_descriptors, weighted_local_density
 
     images = _read(structures)
     if descriptor == "soap":
@@ -64,8 +64,8 @@ def energy(
     """The structures highest or lowest in energy among those of the same composition."""
     import numpy as np
 
-    from himlip_ase.hint.labels import frame_from_atoms
-    from himlip_ase.hint.sampling import by_energy
+    from himlip_ase.hint.selection import by_energy
+    from himlip_ase.labels.frames import frame_from_atoms
 
     images = _read(structures)
     energies = [frame_from_atoms(atoms).energy for atoms in images]
@@ -84,7 +84,7 @@ def rattle(
     overwrite: Overwrite = False,
 ) -> None:
     """Gaussian displacements: --count copies of each structure."""
-    from himlip_ase.dft.rattle import rattle as displace
+    from himlip_ase.labels.displacements import rattle as displace
 
     images = _read(structures)
     copies = [
@@ -102,7 +102,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _read(paths: Sequence[Path]) -> list[Atoms]:
-    from himlip_ase.dft.inputs import read_structures
+    from himlip_ase.dft.espresso.inputs import read_structures
 
     return [atoms for path in paths for atoms in read_structures(path)]
 
@@ -129,7 +129,7 @@ def _write(
     descriptors: Any = None,
 ) -> None:
     from himlip_ase.files import atomic_write
-    from himlip_ase.hint.sampling import selection_figure
+    from himlip_ase.hint.selection import selection_figure
 
     indices = selection.indices.tolist()
     record = {"method": selection.method, **settings, "of": len(images), "indices": indices}

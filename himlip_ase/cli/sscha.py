@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from himlip_ase.sscha.settings import SschaSettings
+from himlip_ase.sscha.run.settings import SschaSettings
 
 if TYPE_CHECKING:
-    from himlip_ase.sscha.result import SschaResult
+    from himlip_ase.sscha.results.result import SschaResult
 
 DEFAULT = SschaSettings()
 ANOTHER = ("sscha_tools",)
@@ -116,9 +116,9 @@ def sscha(
 ) -> None:
     """Minimise the SSCHA free energy, then compute the free-energy Hessian, with error bars."""
     from himlip_ase.phonons.qe import read_dyn
-    from himlip_ase.pipeline.watch_inputs import build_watch
     from himlip_ase.sscha.ensembles.workers import potential_forces
-    from himlip_ase.sscha.loop import run_sscha
+    from himlip_ase.sscha.run.loop import run_sscha
+    from himlip_ase.sscha.trust.watch_inputs import build_watch
 
     chosen: dict[str, Any] = {
         "n_configurations": n,
@@ -164,9 +164,9 @@ def from_run(
 ) -> None:
     """Another isotope or temperature, begun where a finished run ended, with its settings."""
     from himlip_ase.cli.masses import parse_masses
-    from himlip_ase.pipeline.watch_inputs import build_watch
     from himlip_ase.sscha.ensembles.workers import potential_forces
-    from himlip_ase.sscha.series import continue_run
+    from himlip_ase.sscha.run.continuation import continue_run
+    from himlip_ase.sscha.trust.watch_inputs import build_watch
 
     with potential_forces(model, workers) as forces:
         result = continue_run(
@@ -187,7 +187,7 @@ def pack(
     file: Annotated[Path, typer.Argument(help="New zip file.")],
 ) -> None:
     """One file of a whole run: state, results and log."""
-    from himlip_ase.sscha.state import pack_run
+    from himlip_ase.sscha.run.checkpoints import pack_run
 
     pack_run(folder, file)
     typer.echo(f"wrote {file}")
@@ -198,7 +198,7 @@ def unpack(
     folder: Annotated[Path, typer.Argument(help="New run folder.")],
 ) -> None:
     """The run folder of a packed run, which can be continued."""
-    from himlip_ase.sscha.state import unpack_run
+    from himlip_ase.sscha.run.checkpoints import unpack_run
 
     unpack_run(file, folder)
     typer.echo(f"wrote {folder}")
@@ -206,8 +206,8 @@ def unpack(
 
 def _report(result: SschaResult, out: Path) -> None:
     """Pictures, a summary, and status 1 for a run that did not converge."""
-    from himlip_ase.sscha.plots import write_figures
-    from himlip_ase.sscha.summary import describe, describe_watch
+    from himlip_ase.sscha.results.plots import write_figures
+    from himlip_ase.sscha.results.summary import describe, describe_watch
     from himlip_ase.sscha.trust.watch import read_watch
 
     write_figures(result, out / "figures", overwrite=True)

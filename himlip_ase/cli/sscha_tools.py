@@ -56,9 +56,9 @@ def verify(
 ) -> None:
     """Recompute some configurations of the final ensemble and correct gradient, free energy, frequencies."""
     from himlip_ase.errors import InputError
-    from himlip_ase.pipeline.verify_dft import pw_jobs, run_pw_jobs, write_pw_inputs
     from himlip_ase.sscha.symmetry import SpaceGroup
     from himlip_ase.sscha.trust.plots_verify import write_verification_figures
+    from himlip_ase.sscha.trust.reference_runs import pw_jobs, run_pw_jobs, write_pw_inputs
     from himlip_ase.sscha.trust.verify import choose, describe_verification, verification_images
     from himlip_ase.sscha.trust.verify import verify as verify_ensemble
     from himlip_ase.sscha.trust.verify_files import (
@@ -173,7 +173,7 @@ def import_ensemble(
     from himlip_ase.phonons.qe import write_dyn
     from himlip_ase.sscha.exchange.extxyz import write_extxyz
     from himlip_ase.sscha.exchange.python_sscha import read_python_sscha
-    from himlip_ase.sscha.summary import describe_ensemble
+    from himlip_ase.sscha.results.summary import describe_ensemble
 
     distribution, ensemble = read_python_sscha(folder, population, temperature, dyn)
     write_extxyz(out / "ensemble.extxyz", distribution, ensemble, overwrite)
@@ -194,8 +194,8 @@ def watch(
     ] = None,
 ) -> None:
     """Shortest distances and distance from the labels of the final ensemble of a run."""
-    from himlip_ase.pipeline.watch_inputs import build_watch
     from himlip_ase.sscha.trust.verify_files import final_ensemble
+    from himlip_ase.sscha.trust.watch_inputs import build_watch
 
     final = final_ensemble(run)
     record = build_watch(labels, committee)(
@@ -211,8 +211,8 @@ def plot(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; default: RUN/figures.")] = None,
 ) -> None:
     """Draw the figures of a run again."""
-    from himlip_ase.sscha.plots import write_figures
-    from himlip_ase.sscha.result import load_result
+    from himlip_ase.sscha.results.plots import write_figures
+    from himlip_ase.sscha.results.result import load_result
 
     for path in write_figures(load_result(run), out or run / "figures", overwrite=True):
         typer.echo(f"wrote {path}")

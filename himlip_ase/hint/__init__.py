@@ -1,1 +1,1 @@
-"""Hessian-informed training: labels, projections, losses, curriculum, fine-tuning, evaluation."""
+"""Hessian-informed training: training, closed-form last layers, evaluation."""

@@ -14,8 +14,8 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
+from himlip_ase.lattice import check_dims
 from himlip_ase.phonons.force_constants import ForceConstants
-from himlip_ase.phonons.lattice import check_dims
 from himlip_ase.units import THZ_CM
 
 

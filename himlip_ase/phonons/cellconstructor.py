@@ -8,8 +8,8 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.lattice import shortest_qpoints
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
-from himlip_ase.phonons.lattice import shortest_qpoints
 
 
 def _import_cellconstructor() -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.lattice import (
+from himlip_ase.lattice import (
     check_dims,
     check_primitive,
     commensurate_qpoints,

@@ -10,8 +10,8 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.phonons.force_constants import ForceConstants
-from himlip_ase.phonons.irreducible import RowsReport, symmetric_rows
-from himlip_ase.phonons.operations import SYMPREC, supercell_with_operations
+from himlip_ase.symmetry.irreducible import RowsReport, symmetric_rows
+from himlip_ase.symmetry.operations import SYMPREC, supercell_with_operations
 
 if TYPE_CHECKING:
     from phonopy import Phonopy

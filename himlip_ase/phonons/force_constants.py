@@ -11,8 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, mass_reduced
-from himlip_ase.phonons.lattice import (
+from himlip_ase.lattice import (
     ase_to_phonopy,
     build_supercell,
     check_dims,
@@ -21,6 +20,7 @@ from himlip_ase.phonons.lattice import (
     difference_table,
     replace_masses,
 )
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, mass_reduced
 from himlip_ase.units import signed_frequencies_cm
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.lattice import build_supercell, check_dims, check_primitive
 from himlip_ase.phonons.force_constants import ForceConstants
-from himlip_ase.phonons.lattice import build_supercell, check_dims, check_primitive
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from ase import Atoms
 
 from himlip_ase.errors import CalculationError
 from himlip_ase.files import atomic_write
-from himlip_ase.phonons.irreducible import direction_candidates, spanning_choice
-from himlip_ase.phonons.operations import SYMPREC, Operations, identity_operation, supercell_with_operations
+from himlip_ase.symmetry.irreducible import direction_candidates, spanning_choice
+from himlip_ase.symmetry.operations import SYMPREC, Operations, identity_operation, supercell_with_operations
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def third_order_force_constants(
         Diagonal supercell; interactions beyond it are folded back.
     products : callable
         Third derivatives of a structure along pairs of vectors, (atoms, (K, N, 3), (K, N, 3)) → (K, N, 3):
-        `himlip_ase.phonons.third_derivatives.ThirdDerivatives` of a calculator.
+        `himlip_ase.potential.third_derivatives.ThirdDerivatives` of a calculator.
     symmetry : bool
         Use the space group, as far as the supercell has it.
     symprec : float

@@ -11,13 +11,13 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from himlip_ase.dft.inputs import QESettings
-from himlip_ase.dft.runner import Launcher
+from himlip_ase.dft.espresso.inputs import QESettings
+from himlip_ase.dft.espresso.runner import Launcher
 from himlip_ase.errors import InputError
-from himlip_ase.hint.polish import PolishSettings
-from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.hint.training.refinement import PolishSettings
+from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.potential.network import HiMLIPConfig
-from himlip_ase.sscha.settings import SschaSettings
+from himlip_ase.sscha.run.settings import SschaSettings
 from himlip_ase.superconductivity.spectral import GammaWeight
 from himlip_ase.superconductivity.tc import METHODS, Method
 from himlip_ase.superconductivity.zone import Integration
@@ -103,7 +103,7 @@ class FinetuneSection(Section):
     training: TrainingSettings = Field(
         default_factory=lambda: TrainingSettings(epochs=300, polish=PolishSettings(rounds=10))
     )
-    """See `himlip_ase.hint.settings.TrainingSettings`."""
+    """See `himlip_ase.hint.training.settings.TrainingSettings`."""
     network: dict[str, int | float] = Field(default_factory=dict)
     """Shape of fresh weights: keys of `himlip_ase.potential.network.HiMLIPConfig`, without ``elements``."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from himlip_ase.sscha.result import SschaResult
+    from himlip_ase.sscha.results.result import SschaResult
     from himlip_ase.superconductivity.gap import GapCurve
     from himlip_ase.superconductivity.plateau import SigmaPlateau
     from himlip_ase.superconductivity.qmesh import QMeshRow
@@ -123,7 +123,7 @@ def _mirrored(well: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 def parity(folder: Path, pairs: Mapping[str, np.ndarray], name: str) -> Path:
     """Forces on the set `name`: potential against DFT, with and without the Hessian in training."""
-    from himlip_ase.hint.plots import plot_parity
+    from himlip_ase.hint.evaluation.plots import plot_parity
 
     titles = {"with_hessian": "with Hessian", "without_hessian": "without Hessian"}
     present = [key for key in titles if f"{key}.{name}.forces" in pairs]
@@ -188,6 +188,6 @@ def tc_uncertainty(
 
 def sscha(folder: Path, result: SschaResult) -> list[Path]:
     """Convergence of the SSCHA, and frequencies with error bars on the grid."""
-    from himlip_ase.sscha.plots import write_figures
+    from himlip_ase.sscha.results.plots import write_figures
 
     return [path for path in write_figures(result, folder, overwrite=True) if path.suffix == ".png"]

@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.io import read
 
 from himlip_ase.errors import InputError
-from himlip_ase.hint.labels import JUDGES
+from himlip_ase.labels.frames import JUDGES
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, acoustic
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.config import RunConfig
@@ -23,7 +23,7 @@ from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 if TYPE_CHECKING:
-    from himlip_ase.hint.labels import LabelledFrame
+    from himlip_ase.labels.frames import LabelledFrame
     from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class LabelFolder:
 
     def frames(self, names: Sequence[str]) -> list[LabelledFrame]:
         """Labelled structures of the sets `names`."""
-        from himlip_ase.hint.labels import read_labels
+        from himlip_ase.labels.frames import read_labels
 
         known = self.sets()
         for name in names:
@@ -206,10 +206,10 @@ def make_labels(config: RunConfig, folder: Path) -> None:
 
     Finished DFT runs are never repeated: each is recognised by its input.
     """
-    from himlip_ase.dft.harmonic import harmonic
-    from himlip_ase.dft.labels import collect
-    from himlip_ase.dft.rattle import displace_along, rattle
-    from himlip_ase.dft.relax import relax
+    from himlip_ase.dft.espresso.harmonic import harmonic
+    from himlip_ase.dft.espresso.relax import relax
+    from himlip_ase.dft.label_folder import collect
+    from himlip_ase.labels.displacements import displace_along, rattle
     from himlip_ase.sscha.ensembles.sampling import draw_configurations
 
     assert config.structure is not None
@@ -255,7 +255,7 @@ def make_labels(config: RunConfig, folder: Path) -> None:
             DOUBLE_WELL, displace_along(atoms, mode, amplitudes.tolist()), atoms, config, runs, out
         )
     if config.labels.validation:
-        from himlip_ase.sscha.initial import positive_definite_start
+        from himlip_ase.sscha.run.initial import positive_definite_start
 
         start, _ = positive_definite_start(matrices)
         frames = draw_configurations(
@@ -284,8 +284,8 @@ def _warn_if_not_primitive(atoms: Atoms) -> None:
 def _single_points(
     name: str, frames: Sequence[Atoms], primitive: Atoms, config: RunConfig, runs: Path, out: Path
 ) -> None:
-    from himlip_ase.dft.labels import collect
-    from himlip_ase.dft.single_points import run_single_points, single_points
+    from himlip_ase.dft.espresso.single_points import run_single_points, single_points
+    from himlip_ase.dft.label_folder import collect
 
     logger.info("%s: %d single points of %d atoms", name, len(frames), len(frames[0]))
     jobs = single_points(frames, runs / name, config.qe_settings, reference=primitive)

@@ -16,11 +16,11 @@ from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline import figures, sscha_report, tc_report
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.document import Document, Heading, Paragraph, Picture, Table, number
-from himlip_ase.pipeline.harmonic import HIMLIP_DYN, WELL
+from himlip_ase.pipeline.finetune import PAIRS
 from himlip_ase.pipeline.labels import VALIDATION, LabelFolder, label_folder
+from himlip_ase.pipeline.phonons import HIMLIP_DYN, WELL
 from himlip_ase.pipeline.runfolder import Figure, RunFolder
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
-from himlip_ase.pipeline.training import PAIRS
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def _pictures(document: Document, context: Context, labels: LabelFolder, quoted:
     if (phonons / f"{HIMLIP_DYN}0").is_file():
         left["Hi-MLIP harmonic"] = read_dyn(phonons / f"{HIMLIP_DYN}0")
     if (sscha / "result.json").is_file():
-        from himlip_ase.sscha.result import load_result
+        from himlip_ase.sscha.results.result import load_result
 
         result = load_result(sscha)
         right["SSCHA auxiliary"] = result.auxiliary

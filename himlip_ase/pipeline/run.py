@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from himlip_ase.pipeline import anharmonic, harmonic, labels, report, superconductor, training
+from himlip_ase.pipeline import finetune, labels, phonons, report, sscha, tc
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.runfolder import RunFolder
 from himlip_ase.pipeline.stages import Context, Stage, run_stages
@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 STAGES = (
     labels.STAGE,
-    training.STAGE,
-    harmonic.STAGE,
-    anharmonic.STAGE,
-    superconductor.STAGE,
+    finetune.STAGE,
+    phonons.STAGE,
+    sscha.STAGE,
+    tc.STAGE,
     report.STAGE,
 )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from himlip_ase.pipeline.anharmonic import grid_name
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.document import Document, Paragraph, Table, number
 from himlip_ase.pipeline.runfolder import Figure
+from himlip_ase.pipeline.sscha import grid_name
 
 ROWS = (
     ("converged", "sscha_converged"),

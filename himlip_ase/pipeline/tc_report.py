@@ -13,7 +13,7 @@ from himlip_ase.pipeline import figures
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.document import Document, Heading, Paragraph, Picture, Table, number
 from himlip_ase.pipeline.runfolder import Figure
-from himlip_ase.pipeline.superconductor import NAMES, SPECTRA, TABLES, name_of
+from himlip_ase.pipeline.tc import NAMES, SPECTRA, TABLES, name_of
 from himlip_ase.superconductivity.gap import GapCurve
 from himlip_ase.superconductivity.plateau import SigmaPlateau
 from himlip_ase.superconductivity.qmesh import QMeshRow, row_from_dict

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution, draw_configurations
-    from himlip_ase.sscha.grids import compare_grids
-    from himlip_ase.sscha.loop import run_sscha
-    from himlip_ase.sscha.result import SschaResult, load_result
-    from himlip_ase.sscha.series import continue_run, temperature_series
-    from himlip_ase.sscha.settings import SschaSettings
+    from himlip_ase.sscha.results.grid_comparison import compare_grids
+    from himlip_ase.sscha.results.result import SschaResult, load_result
+    from himlip_ase.sscha.run.continuation import continue_run, temperature_series
+    from himlip_ase.sscha.run.loop import run_sscha
+    from himlip_ase.sscha.run.settings import SschaSettings
 
 _HOMES = {
-    "compare_grids": "grids",
-    "continue_run": "series",
-    "run_sscha": "loop",
-    "SschaResult": "result",
-    "load_result": "result",
-    "temperature_series": "series",
+    "compare_grids": "results.grid_comparison",
+    "continue_run": "run.continuation",
+    "run_sscha": "run.loop",
+    "SschaResult": "results.result",
+    "load_result": "results.result",
+    "temperature_series": "run.continuation",
     "HarmonicDistribution": "ensembles.sampling",
     "draw_configurations": "ensembles.sampling",
-    "SschaSettings": "settings",
+    "SschaSettings": "run.settings",
 }
 __all__ = [
     "HarmonicDistribution",

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.lattice import commensurate_qpoints, grid_indices
+from himlip_ase.lattice import commensurate_qpoints, grid_indices
 
 _logger = logging.getLogger(__name__)
 _TOLERANCE = 1e-3

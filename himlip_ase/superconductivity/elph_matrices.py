@@ -11,7 +11,7 @@ import numpy as np
 
 from himlip_ase import units
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.lattice import commensurate_qpoints, grid_indices
+from himlip_ase.lattice import commensurate_qpoints, grid_indices
 from himlip_ase.superconductivity.elph_checks import check_real_space, check_stars, check_symmetries
 from himlip_ase.superconductivity.elph_files import (
     LambdaInput,
@@ -40,7 +40,7 @@ class ElphMatrices:
     dims : tuple of 3 int
     qpoints : ndarray, shape (nq, 3)
         Fractional in the reciprocal primitive basis, the whole grid in the order of
-        `himlip_ase.phonons.lattice.commensurate_qpoints`, which is also that of `DynamicalMatrices`.
+        `himlip_ase.lattice.commensurate_qpoints`, which is also that of `DynamicalMatrices`.
     matrices : ndarray, shape (nsigma, nq, 3n, 3n), complex
         G(q), Cartesian, mass-free, Rydberg atomic units, phases with lattice vectors only (as in QE dyn
         files).

@@ -10,10 +10,10 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.irreducible import Products
+from himlip_ase.potential.recorded_products import repeated_products
+from himlip_ase.symmetry.irreducible import Products
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, signed_frequencies_cm
 from himlip_ase.vibrations.davidson import lowest_eigenpairs
-from himlip_ase.vibrations.recorded import repeated_products
 from himlip_ase.vibrations.rigid_motions import rigid_motions
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from ase.vibrations import VibrationsData
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.harmonic import FORCE_WARNING
+from himlip_ase.symmetry.point_groups import is_linear, rotational_symmetry_number
 from himlip_ase.vibrations.normal_modes import NormalModes, normal_modes
-from himlip_ase.vibrations.point_groups import is_linear, rotational_symmetry_number
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from himlip_ase.dft.inputs import QESettings, read_pw_input
-from himlip_ase.dft.runner import Launcher
+from himlip_ase.dft.espresso.inputs import QESettings, read_pw_input
+from himlip_ase.dft.espresso.runner import Launcher
 
 DATA = Path(__file__).parent / "data"
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from himlip_ase.dft.harmonic import first_unfinished_q, harmonic
-from himlip_ase.dft.inputs import QESettings, ph_input, pw_input, read_pw_input
-from himlip_ase.dft.labels import collect, collect_harmonic
-from himlip_ase.dft.ph_files import check_ph_folder, check_ph_output, read_dyn0
-from himlip_ase.dft.rattle import softest_gamma_mode
-from himlip_ase.dft.runner import Launcher
+from himlip_ase.dft.espresso.harmonic import first_unfinished_q, harmonic
+from himlip_ase.dft.espresso.inputs import QESettings, ph_input, pw_input, read_pw_input
+from himlip_ase.dft.espresso.ph_files import check_ph_folder, check_ph_output, read_dyn0
+from himlip_ase.dft.espresso.runner import Launcher
+from himlip_ase.dft.label_folder import collect, collect_harmonic
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
+from himlip_ase.labels.displacements import softest_gamma_mode
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM
@@ -105,7 +105,7 @@ def test_collected_harmonic_labels(finished, crystal, tmp_path, monkeypatch):
     (folder / "Al.pz-vbc.UPF").write_text('<PP_HEADER element="Al"/>')
     with pytest.raises(InputError, match="not the file"):
         collect_harmonic(finished, tmp_path / "labels", pseudo_dir=folder)
-    monkeypatch.setattr("himlip_ase.dft.labels.md5", lambda path: "69dcd8cd7cc1bedf536afd524f174f6a")
+    monkeypatch.setattr("himlip_ase.dft.label_folder.md5", lambda path: "69dcd8cd7cc1bedf536afd524f174f6a")
     target = collect(finished, "harmonic", tmp_path / "labels", pseudo_dir=folder)
     assert read_dyn0(target / "dyn0") == ((2, 2, 2), 3)
     for name in ("a2Fq2r.51.1", "a2Fq2r.53.3"):

@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.constraints import FixAtoms
 
-from himlip_ase.dft.inputs import (
+from himlip_ase.dft.espresso.inputs import (
     QESettings,
     comparable,
     k_grid_like,
@@ -18,7 +18,7 @@ from himlip_ase.dft.inputs import (
     relocated,
     scale_k_grid,
 )
-from himlip_ase.dft.pseudopotentials import checksums, element_of, find_pseudopotentials
+from himlip_ase.dft.espresso.pseudopotentials import checksums, element_of, find_pseudopotentials
 from himlip_ase.errors import InputError
 
 

@@ -11,11 +11,11 @@ import time
 
 import pytest
 
-from himlip_ase.dft.inputs import pw_input
-from himlip_ase.dft.labels import collect
-from himlip_ase.dft.runner import RETRY_CHANGES, InterruptedRun, Launcher, run_pw, with_electrons
-from himlip_ase.dft.runs import read_run
-from himlip_ase.dft.single_points import run_single_points, single_points
+from himlip_ase.dft.espresso.inputs import pw_input
+from himlip_ase.dft.espresso.runner import RETRY_CHANGES, InterruptedRun, Launcher, run_pw, with_electrons
+from himlip_ase.dft.espresso.runs import read_run
+from himlip_ase.dft.espresso.single_points import run_single_points, single_points
+from himlip_ase.dft.label_folder import collect
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.files import FolderLock
 from tests.dft.conftest import FAULTS, faulty
@@ -139,7 +139,7 @@ def test_lock_outlives_a_killed_parent_while_the_program_runs(tmp_path, fake_pw,
     slow.chmod(0o755)
     folder = tmp_path / "000"
     code = (
-        "from himlip_ase.dft.runner import Launcher, run_pw; import sys\n"
+        "from himlip_ase.dft.espresso.runner import Launcher, run_pw; import sys\n"
         f"run_pw({str(folder)!r}, sys.stdin.read(), Launcher(pw={str(slow)!r}))"
     )
     parent = subprocess.Popen(

@@ -18,11 +18,11 @@ from ase.io import read
 from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
-from himlip_ase.dft.labels import collect
-from himlip_ase.dft.rattle import displace_along, rattle
-from himlip_ase.dft.runs import read_runs
-from himlip_ase.dft.single_points import run_single_points, single_points
+from himlip_ase.dft.espresso.runs import read_runs
+from himlip_ase.dft.espresso.single_points import run_single_points, single_points
+from himlip_ase.dft.label_folder import collect
 from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.labels.displacements import displace_along, rattle
 from tests.dft.conftest import faulty
 
 
@@ -194,8 +194,8 @@ def test_interrupt_stops_the_programs_and_starts_no_other(tmp_path, jobs):
     slow.chmod(0o755)
     code = (
         "import pickle, signal, sys\n"
-        "from himlip_ase.dft.runner import Launcher\n"
-        "from himlip_ase.dft.single_points import run_single_points\n"
+        "from himlip_ase.dft.espresso.runner import Launcher\n"
+        "from himlip_ase.dft.espresso.single_points import run_single_points\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"run_single_points(pickle.load(sys.stdin.buffer), Launcher(pw={str(slow)!r}), workers=2)\n"
     )

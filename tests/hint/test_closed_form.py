@@ -11,21 +11,21 @@ import torch
 from ase.build import bulk, molecule
 
 from himlip_ase.errors import InputError
-from himlip_ase.hint.calibration import calibration, errors_and_deviations
-from himlip_ase.hint.closed_form import ClosedFormSettings, calibrate, fit_closed_form
-from himlip_ase.hint.closed_form_run import POSTERIOR, finetune_closed_form
-from himlip_ase.hint.cross_validation import choose_floor
-from himlip_ase.hint.evidence import FLOOR, NormalEquations, maximise_evidence
-from himlip_ase.hint.finetune import start_model
-from himlip_ase.hint.head_features import HeadFeatures
-from himlip_ase.hint.labels import HessianLabel, LabelledFrame
-from himlip_ase.hint.posterior import Noise, Posterior
-from himlip_ase.hint.settings import TrainingSettings
-from himlip_ase.hint.uncertain_calculator import UncertainCalculator
-from himlip_ase.hint.widening import widened
+from himlip_ase.hint.last_layer.calibration import calibration, errors_and_deviations
+from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings, calibrate, fit_closed_form
+from himlip_ase.hint.last_layer.closed_form_run import POSTERIOR, finetune_closed_form
+from himlip_ase.hint.last_layer.cross_validation import choose_floor
+from himlip_ase.hint.last_layer.evidence import FLOOR, NormalEquations, maximise_evidence
+from himlip_ase.hint.last_layer.features import HeadFeatures
+from himlip_ase.hint.last_layer.posterior import Noise, Posterior
+from himlip_ase.hint.last_layer.uncertain_calculator import UncertainCalculator
+from himlip_ase.hint.training.finetune import start_model
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian
 from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
+from himlip_ase.potential.widening import widened
 from tests.hint.toy import rattled, toy_frame, toy_label
 
 NETWORK = HiMLIPConfig(

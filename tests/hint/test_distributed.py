@@ -13,19 +13,19 @@ import pytest
 from ase.build import bulk
 
 from himlip_ase.errors import InputError
-from himlip_ase.hint.distributed import ALONE, Processes
-from himlip_ase.hint.label_store import write_labels
-from himlip_ase.hint.settings import TrainingSettings
-from himlip_ase.hint.training import Trainer
+from himlip_ase.hint.training.distributed import ALONE, Processes
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.trainer import Trainer
+from himlip_ase.labels.store import write_labels
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 from tests.hint.toy import rattled, toy_frame, toy_label
 
 SCRIPT = """
 import json, sys
-from himlip_ase.hint.distributed import Processes
-from himlip_ase.hint.label_store import LabelStore
-from himlip_ase.hint.pretrain import pretrain
-from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.hint.training.distributed import Processes
+from himlip_ase.labels.store import LabelStore
+from himlip_ase.hint.training.pretrain import pretrain
+from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.potential.network import HiMLIPConfig
 network = HiMLIPConfig(("Cu",), cutoff=4.5, n_radial=4, channels=2, edge_features=2, hidden=8, layers=1)
 settings = TrainingSettings(epochs=3, batch_size=4, validation_fraction=0.3, probes=3, device="cpu", seed=2)

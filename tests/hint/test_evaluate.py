@@ -13,14 +13,14 @@ from ase.build import bulk, molecule
 from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
-from himlip_ase.hint.error_summary import ErrorSummary, Mean, RunningErrors
-from himlip_ase.hint.error_tables import describe
-from himlip_ase.hint.evaluate import evaluate_labels
-from himlip_ase.hint.hessian_errors import compare_hessians, hessian_errors, means
-from himlip_ase.hint.label_store import write_labels
-from himlip_ase.hint.labels import HessianLabel, LabelledFrame
-from himlip_ase.hint.plots import parity_panels
-from himlip_ase.hint.products import HessianProducts
+from himlip_ase.hint.evaluation.error_summary import ErrorSummary, Mean, RunningErrors
+from himlip_ase.hint.evaluation.error_tables import describe
+from himlip_ase.hint.evaluation.evaluate import evaluate_labels
+from himlip_ase.hint.evaluation.hessian_errors import compare_hessians, hessian_errors, means
+from himlip_ase.hint.evaluation.plots import parity_panels
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.products import HessianProducts
+from himlip_ase.labels.store import write_labels
 from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.potential.checkpoint import save_model
 from himlip_ase.potential.derivatives import hessian
@@ -136,7 +136,7 @@ def test_products_are_judged_per_unit_vector(model: HiMLIP) -> None:
 
 
 def test_running_errors_are_those_of_all_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from himlip_ase.hint import error_summary
+    from himlip_ase.hint.evaluation import error_summary
 
     monkeypatch.setattr(error_summary, "KEPT_PAIRS", 50)
     rng = np.random.default_rng(1)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from himlip_ase.hint.folding import fold_hessian
-from himlip_ase.hint.labels import HessianLabel
+from himlip_ase.hint.training.folding import fold_hessian
+from himlip_ase.labels.frames import HessianLabel
 from himlip_ase.phonons.force_constants import ForceConstants
 from tests.hint.toy import toy_hessian
 

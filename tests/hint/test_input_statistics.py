@@ -6,10 +6,10 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
-from himlip_ase.hint.finetune import finetune
-from himlip_ase.hint.input_statistics import InputStatistics, typical_frames
-from himlip_ase.hint.labels import LabelledFrame
-from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.hint.training.finetune import finetune
+from himlip_ase.hint.training.input_statistics import InputStatistics, typical_frames
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.labels.frames import LabelledFrame
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 from tests.hint.toy import rattled, toy_frame
 

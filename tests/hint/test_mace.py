@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.cli.app import app
 from himlip_ase.errors import InputError
-from himlip_ase.hint.closed_form_run import finetune_closed_form
-from himlip_ase.hint.evaluate import evaluate_labels
-from himlip_ase.hint.finetune import finetune
-from himlip_ase.hint.folding import fold_hessian
-from himlip_ase.hint.labels import read_hessian, read_labels
-from himlip_ase.hint.polish import PolishSettings
-from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.hint.evaluation.evaluate import evaluate_labels
+from himlip_ase.hint.last_layer.closed_form_run import finetune_closed_form
+from himlip_ase.hint.training.finetune import finetune
+from himlip_ase.hint.training.folding import fold_hessian
+from himlip_ase.hint.training.refinement import PolishSettings
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.labels.frames import read_hessian, read_labels
 from himlip_ase.potential.mace import MACEPotential
 from tests.hint.toy import rattled, toy_frame, toy_label
 from tests.potential.mace_zoo import mace_module, mace_potential, needs_mace

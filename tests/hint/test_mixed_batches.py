@@ -8,12 +8,12 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from himlip_ase.hint.batches import FrameStore, HessianItem
-from himlip_ase.hint.labels import HessianLabel, LabelledFrame
-from himlip_ase.hint.losses import LossWeights
-from himlip_ase.hint.settings import TrainingSettings
-from himlip_ase.hint.step import EVALUATE, Probe, batch_losses
-from himlip_ase.hint.training import Trainer
+from himlip_ase.hint.training.batches import FrameStore, HessianItem
+from himlip_ase.hint.training.losses import LossWeights
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.step import EVALUATE, Probe, batch_losses
+from himlip_ase.hint.training.trainer import Trainer
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.potential.derivatives import energy_forces_stress
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 

@@ -10,10 +10,10 @@ from ase import Atoms
 from ase.build import bulk
 
 from himlip_ase.errors import InputError
-from himlip_ase.hint.evaluate import evaluate_labels
-from himlip_ase.hint.label_store import LabelStore, write_labels
-from himlip_ase.hint.pretrain import pretrain
-from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.hint.evaluation.evaluate import evaluate_labels
+from himlip_ase.hint.training.pretrain import pretrain
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.labels.store import LabelStore, write_labels
 from himlip_ase.potential.checkpoint import load_model, read_card
 from himlip_ase.potential.network import HiMLIPConfig
 from tests.hint.toy import rattled, toy_frame, toy_label

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from himlip_ase.errors import InputError
-from himlip_ase.hint.config import read_training_config
-from himlip_ase.hint.curriculum import Curriculum
-from himlip_ase.hint.losses import (
+from himlip_ase.hint.training.config import read_training_config
+from himlip_ase.hint.training.curriculum import Curriculum
+from himlip_ase.hint.training.losses import (
     LossWeights,
     energy_loss,
     forces_loss,
@@ -17,8 +17,8 @@ from himlip_ase.hint.losses import (
     squared,
     stress_loss,
 )
-from himlip_ase.hint.projections import draw_probes, project
-from himlip_ase.hint.settings import TrainingSettings
+from himlip_ase.hint.training.projections import draw_probes, project
+from himlip_ase.hint.training.settings import TrainingSettings
 
 N = 4
 

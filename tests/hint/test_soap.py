@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from himlip_ase.hint.soap import SOAP
+from himlip_ase.hint.training.soap import SOAP
 
 
 def rotation(size: int, seed: int) -> torch.Tensor:

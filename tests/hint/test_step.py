@@ -12,12 +12,12 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
-import himlip_ase.hint.step as step_module
-from himlip_ase.hint.finetune import finetune
-from himlip_ase.hint.labels import LabelledFrame
-from himlip_ase.hint.settings import TrainingSettings
-from himlip_ase.hint.step import Probe, by_difference, by_differentiation, passes
-from himlip_ase.hint.training import Trainer
+import himlip_ase.hint.training.step as step_module
+from himlip_ase.hint.training.finetune import finetune
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.step import Probe, by_difference, by_differentiation, passes
+from himlip_ase.hint.training.trainer import Trainer
+from himlip_ase.labels.frames import LabelledFrame
 from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 from tests.hint.toy import rattled, toy_frame, toy_label

@@ -13,17 +13,17 @@ from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
 from himlip_ase.errors import InputError
-from himlip_ase.hint import batches
-from himlip_ase.hint.checks import find_duplicates
-from himlip_ase.hint.finetune import finetune
-from himlip_ase.hint.label_files import open_labels, set_names, without_judges
-from himlip_ase.hint.label_store import LabelStore, write_labels
-from himlip_ase.hint.label_views import Chosen, Joined
-from himlip_ase.hint.labels import HessianLabel, LabelledFrame
-from himlip_ase.hint.products import HessianProducts
-from himlip_ase.hint.settings import TrainingSettings
-from himlip_ase.hint.training import Trainer
-from himlip_ase.hint.training_labels import prepare_labels
+from himlip_ase.hint.training import batches
+from himlip_ase.hint.training.finetune import finetune
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.trainer import Trainer
+from himlip_ase.hint.training.training_labels import prepare_labels
+from himlip_ase.labels.checks import find_duplicates
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.products import HessianProducts
+from himlip_ase.labels.readers import open_labels, set_names, without_judges
+from himlip_ase.labels.store import LabelStore, write_labels
+from himlip_ase.labels.views import Chosen, Joined
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 from tests.hint.toy import rattled, toy_frame, toy_hessian, toy_label
 

@@ -13,18 +13,18 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
-import himlip_ase.hint.state as state_module
+import himlip_ase.hint.training.checkpoints as state_module
 from himlip_ase.errors import InputError
-from himlip_ase.hint.curriculum import Curriculum
-from himlip_ase.hint.evaluate import evaluate_labels, hessian_errors
-from himlip_ase.hint.finetune import finetune
-from himlip_ase.hint.labels import HessianLabel, LabelledFrame
-from himlip_ase.hint.losses import LossWeights
-from himlip_ase.hint.progress import TrainingDiverged
-from himlip_ase.hint.settings import TrainingSettings
-from himlip_ase.hint.state import read_history
-from himlip_ase.hint.training import Trainer
-from himlip_ase.hint.training_labels import split_frames
+from himlip_ase.hint.evaluation.evaluate import evaluate_labels, hessian_errors
+from himlip_ase.hint.training.checkpoints import read_history
+from himlip_ase.hint.training.curriculum import Curriculum
+from himlip_ase.hint.training.finetune import finetune
+from himlip_ase.hint.training.losses import LossWeights
+from himlip_ase.hint.training.progress import TrainingDiverged
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.trainer import Trainer
+from himlip_ase.hint.training.training_labels import split_frames
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 from tests.hint.toy import rattled, toy_frame, toy_hessian, toy_label
@@ -202,7 +202,7 @@ def test_time_budget_ends_a_run_that_continues_with_more(frames, label, tmp_path
             self.now += 1.0
             return self.now
 
-    monkeypatch.setattr("himlip_ase.hint.training.time", Clock())
+    monkeypatch.setattr("himlip_ase.hint.training.trainer.time", Clock())
     settings = replace(FAST, epochs=None, max_minutes=0.5)
     first = finetune(frames, [label], settings=settings, folder=tmp_path, network=SMALL).progress
     assert first.finished == "0.5 minutes"
@@ -310,7 +310,7 @@ def test_hessian_of_a_toy_crystal_is_learnt_with_its_frequencies() -> None:
 
 def test_report_and_card_are_plain_json(frames, label, tmp_path: Path) -> None:
     pytest.importorskip("himlip_ase.potential.checkpoint")
-    from himlip_ase.hint.report import write_errors, write_figures
+    from himlip_ase.hint.evaluation.report import write_errors, write_figures
     from himlip_ase.potential.checkpoint import load_model
 
     result = finetune(frames, [label], settings=FAST, folder=tmp_path, network=SMALL)

@@ -9,17 +9,17 @@ import pytest
 import torch
 from ase.build import bulk
 
-from himlip_ase.hint.calibration import phonon_errors
-from himlip_ase.hint.closed_form import (
+from himlip_ase.hint.last_layer.calibration import phonon_errors
+from himlip_ase.hint.last_layer.closed_form import (
     ClosedFormResult,
     ClosedFormSettings,
     calibrate,
     fit_closed_form,
 )
-from himlip_ase.hint.folding import irreducible_cells
-from himlip_ase.hint.labels import HessianLabel
-from himlip_ase.hint.phonon_uncertainty import frequency_deviations, phonon_uncertainty
-from himlip_ase.hint.uncertain_calculator import UncertainCalculator
+from himlip_ase.hint.last_layer.phonon_uncertainty import frequency_deviations, phonon_uncertainty
+from himlip_ase.hint.last_layer.uncertain_calculator import UncertainCalculator
+from himlip_ase.hint.training.folding import irreducible_cells
+from himlip_ase.labels.frames import HessianLabel
 from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.potential.derivatives import hessian
 from himlip_ase.potential.graph import build_graph

@@ -8,8 +8,8 @@ from ase.build import bulk
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.errors import InputError
-from himlip_ase.hint.widening import restricted_to, widened
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
+from himlip_ase.potential.widening import restricted_to, widened
 
 NETWORK = HiMLIPConfig(("H", "Na", "Cl", "K"), n_radial=4, channels=2, edge_features=2, hidden=8)
 

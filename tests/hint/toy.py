@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
-from himlip_ase.hint.labels import HessianLabel, LabelledFrame
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 
 DEPTH, WIDTH, REST, CUTOFF = 0.4, 1.3, 2.6, 4.5
 

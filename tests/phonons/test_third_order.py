@@ -11,9 +11,9 @@ from ase import Atoms
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.third_derivatives import ThirdDerivatives
 from himlip_ase.phonons.third_order import ThirdOrder, third_order_force_constants
-from himlip_ase.vibrations.hessian import symmetric_hessian
+from himlip_ase.potential.third_derivatives import ThirdDerivatives
+from himlip_ase.symmetry.irreducible_hessian import symmetric_hessian
 
 from ..potential.zoo import h3s, rattled, small_model, tiny
 
@@ -70,7 +70,7 @@ def test_sum_rule_and_exchange_of_indices(cubic: ThirdOrder) -> None:
 
 
 def test_hessian_of_a_displaced_supercell(calc: HiMLIPCalculator, cubic: ThirdOrder) -> None:
-    from himlip_ase.phonons.lattice import build_supercell
+    from himlip_ase.lattice import build_supercell
 
     supercell = build_supercell(cubic.primitive, cubic.dims)
     field = 1e-4 * np.random.default_rng(1).normal(size=(len(supercell), 3))

@@ -7,12 +7,12 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
+from himlip_ase.lattice import commensurate_qpoints
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
-from himlip_ase.phonons.lattice import commensurate_qpoints
-from himlip_ase.pipeline.ensemble_noise import independent_deviations
-from himlip_ase.pipeline.harmonic import fit_well
+from himlip_ase.pipeline.finetune import bootstrap_rmse
 from himlip_ase.pipeline.labels import double_well_scan, softest_mode
-from himlip_ase.pipeline.training import bootstrap_rmse
+from himlip_ase.pipeline.phonons import fit_well
+from himlip_ase.sscha.results.sampling_noise import independent_deviations
 from himlip_ase.superconductivity.bootstrap import resampled_phonons
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM
 

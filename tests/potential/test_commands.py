@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.cli.app import app
 from himlip_ase.errors import InputError, NotConvergedError
-from himlip_ase.hessian_file import StoredHessian, read_hessian, write_hessian
+from himlip_ase.labels.hessian_file import StoredHessian, read_hessian, write_hessian
 from himlip_ase.potential.checkpoint import save_model
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 from himlip_ase.relaxation import relax

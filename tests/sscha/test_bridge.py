@@ -10,14 +10,14 @@ pytest.importorskip("sscha")
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.cellconstructor import from_cellconstructor, to_cellconstructor
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.curvature.third_order import hessian_with_bubble, third_order
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.initial import positive_definite_start
 from himlip_ase.sscha.minimisation import bridge
 from himlip_ase.sscha.minimisation.engine import engine
-from himlip_ase.sscha.residual import residual
-from himlip_ase.sscha.settings import SschaSettings
+from himlip_ase.sscha.run.initial import positive_definite_start
+from himlip_ase.sscha.run.settings import SschaSettings
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.units import KB_EV_PER_K, RY_EV
 

@@ -12,8 +12,8 @@ from himlip_ase.sscha.ensembles.draws import stream
 from himlip_ase.sscha.ensembles.ensemble import Partial, begin_ensemble, draw_ensemble, evaluate_missing
 from himlip_ase.sscha.ensembles.evaluation import Unfinished, from_calculator, from_executor, single_point
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.initial import positive_definite_start
-from himlip_ase.sscha.state import load_arrays, save_arrays
+from himlip_ase.sscha.run.checkpoints import load_arrays, save_arrays
+from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.trust.distances import shortest_by_pair, shortest_distance
 
 from .toy import DIMS, AsCalculator, BondCrystal, cscl

@@ -18,7 +18,7 @@ import pytest
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.sscha import SschaSettings, load_result, run_sscha
 from himlip_ase.sscha.ensembles.evaluation import from_calculator, from_executor
-from himlip_ase.sscha.state import pack_run, unpack_run
+from himlip_ase.sscha.run.checkpoints import pack_run, unpack_run
 
 from .toy import AsCalculator, BondCrystal, cscl
 

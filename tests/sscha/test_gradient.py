@@ -9,11 +9,11 @@ from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.half_grid import HalfGrid
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.initial import positive_definite_start
 from himlip_ase.sscha.minimisation.basis import SymmetryBasis
 from himlip_ase.sscha.minimisation.gradient import TrialAverages, free_energy_gradient
 from himlip_ase.sscha.minimisation.native import NativeEngine
 from himlip_ase.sscha.minimisation.reweighting import TrialGaussian, Waves, weighted_mean
+from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.symmetry import SpaceGroup
 
 from .crystals import CRYSTALS, ensemble_of, random_blocks, random_matrices

@@ -9,12 +9,12 @@ import pytest
 from ase import Atoms
 from scipy.optimize import brentq
 
+from himlip_ase.sscha.convergence.residual import Residual
 from himlip_ase.sscha.curvature.hessian import estimate_hessian, free_energy_hessian
 from himlip_ase.sscha.curvature.third_order import hessian_with_bubble, third_order
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.initial import positive_definite_start
-from himlip_ase.sscha.residual import Residual
+from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.units import KB_EV_PER_K, SQRT_EV_PER_ANGSTROM2_AMU_EV
 

@@ -13,12 +13,13 @@ import pytest
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import FolderLock, write_json
 from himlip_ase.phonons.qe import read_dyn
-from himlip_ase.sscha import SschaSettings, final, load_result, run_sscha
+from himlip_ase.sscha import SschaSettings, load_result, run_sscha
+from himlip_ase.sscha.convergence.verdict import FreshTest
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation.native import NativeEngine
-from himlip_ase.sscha.plots import write_figures
-from himlip_ase.sscha.summary import describe
-from himlip_ase.sscha.verdict import FreshTest
+from himlip_ase.sscha.results.plots import write_figures
+from himlip_ase.sscha.results.summary import describe
+from himlip_ase.sscha.run import final_ensemble as final
 
 from .toy import BondCrystal, HarmonicCrystal, cscl
 
@@ -119,9 +120,9 @@ def test_killed_and_resumed_equals_unbroken(where, unbroken, crystal, harmonic, 
         elif stage == "minimiser":
             patch.setattr(NativeEngine, "minimise", killer(NativeEngine.minimise, int(which)))
         elif stage == "record":
-            patch.setattr("himlip_ase.sscha.state.write_json", killer(write_json, 2))
+            patch.setattr("himlip_ase.sscha.run.checkpoints.write_json", killer(write_json, 2))
         else:
-            patch.setattr("himlip_ase.sscha.final.estimate_hessian", killer(None, 1))
+            patch.setattr("himlip_ase.sscha.run.final_ensemble.estimate_hessian", killer(None, 1))
         with pytest.raises(Killed):
             run_sscha(harmonic, evaluate, SETTINGS, tmp_path)
     with pytest.raises(InputError, match="resume"):

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha import SschaSettings, run_sscha
-from himlip_ase.sscha.plots import (
+from himlip_ase.sscha.results.plots import (
     irreducible,
     plot_error_bars,
     plot_free_energy,
@@ -21,7 +21,7 @@ from himlip_ase.sscha.plots import (
     plot_kong_liu,
     write_figures,
 )
-from himlip_ase.sscha.summary import describe, describe_ensemble
+from himlip_ase.sscha.results.summary import describe, describe_ensemble
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.sscha.trust.plots_verify import plot_changes, plot_energy_parity, plot_force_parity
 from himlip_ase.sscha.trust.verify import verify_with

@@ -10,10 +10,10 @@ from ase import Atoms
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.ensembles.ensemble import checked, draw_ensemble, shortest_distance
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.initial import FLOOR_CM, positive_definite_start
-from himlip_ase.sscha.residual import residual
+from himlip_ase.sscha.run.initial import FLOOR_CM, positive_definite_start
 
 from .toy import DIMS, BondCrystal, HarmonicCrystal, cscl
 

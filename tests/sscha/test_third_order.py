@@ -9,7 +9,7 @@ from himlip_ase.sscha.curvature.third_order import hessian_with_bubble, third_or
 from himlip_ase.sscha.curvature.two_phonon import dynamic_propagator, static_propagator
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.initial import positive_definite_start
+from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.units import KB_EV_PER_K, SQRT_EV_PER_ANGSTROM2_AMU_EV
 

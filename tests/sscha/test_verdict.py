@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from himlip_ase.sscha.residual import Residual
-from himlip_ase.sscha.verdict import fresh_test, reason
+from himlip_ase.sscha.convergence.residual import Residual
+from himlip_ase.sscha.convergence.verdict import fresh_test, reason
 
 
 def made_of(shifts: np.ndarray, sigma: float, force: float = 0.0, force_sigma: float = 0.0) -> Residual:

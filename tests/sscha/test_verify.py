@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
+from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.ensembles.draws import stream
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.evaluation import Arrays
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.initial import positive_definite_start
-from himlip_ase.sscha.residual import residual
+from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.sscha.trust.corrections import _Averages, _of_difference, jackknife
 from himlip_ase.sscha.trust.verify import (
@@ -293,8 +293,8 @@ def test_what_does_not_belong_together_is_refused(distribution, group):
 
 def test_pw_inputs_are_written_once_and_finished_runs_are_seen(run, tmp_path):
     """Without pw.x: the inputs, and the refusal to mix them with others."""
-    from himlip_ase.dft.inputs import QESettings
-    from himlip_ase.pipeline.verify_dft import pw_jobs, write_pw_inputs
+    from himlip_ase.dft.espresso.inputs import QESettings
+    from himlip_ase.sscha.trust.reference_runs import pw_jobs, write_pw_inputs
 
     _, result = run
     pseudo = tmp_path / "pseudo"

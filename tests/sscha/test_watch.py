@@ -15,9 +15,9 @@ from himlip_ase.sscha import SschaSettings, run_sscha
 from himlip_ase.sscha.ensembles.draws import stream
 from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution, draw_configurations
-from himlip_ase.sscha.initial import positive_definite_start
-from himlip_ase.sscha.state import load_arrays, save_arrays
-from himlip_ase.sscha.summary import describe_watch
+from himlip_ase.sscha.results.summary import describe_watch
+from himlip_ase.sscha.run.checkpoints import load_arrays, save_arrays
+from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.trust.environments import environments
 from himlip_ase.sscha.trust.trusted_region import TrustedRegion
 from himlip_ase.sscha.trust.watch import Watch, WatchRecord, keep_watch, read_watch

@@ -9,8 +9,8 @@ import pytest
 from scipy.integrate import quad
 
 from himlip_ase.errors import InputError
+from himlip_ase.lattice import commensurate_qpoints
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
-from himlip_ase.phonons.lattice import commensurate_qpoints
 from himlip_ase.superconductivity import formulas
 from himlip_ase.superconductivity.spectral import interpolated_coupling, mode_coupling
 from himlip_ase.superconductivity.spectrum import Spectrum, spectrum_from_curve

@@ -10,7 +10,7 @@ from ase import Atoms
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.errors import InputError
-from himlip_ase.hessian_file import StoredHessian
+from himlip_ase.labels.hessian_file import StoredHessian
 from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.vibrations.lowest_modes import lowest_modes
 from himlip_ase.vibrations.normal_modes import normal_modes

@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.sscha.convergence.residual import Residual
 from himlip_ase.sscha.curvature.fourth_order import (
     EnsembleWaves,
     FourthOrder,
@@ -29,7 +30,6 @@ from himlip_ase.sscha.curvature.pair_space import PairSpace
 from himlip_ase.sscha.curvature.response import Response, bias, influences, respond
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.residual import Residual
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.units import signed_frequencies_cm
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from himlip_ase.phonons.lattice import commensurate_qpoints, grid_indices
+from himlip_ase.lattice import commensurate_qpoints, grid_indices
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Sector:
     Attributes
     ----------
     points, partners : ndarray of int, shape (k,)
-        Place of q and of -q in :func:`~himlip_ase.phonons.lattice.commensurate_qpoints`.
+        Place of q and of -q in :func:`~himlip_ase.lattice.commensurate_qpoints`.
     fft, fft_partners : ndarray of int, shape (k,)
         Place of q and of -q in a flattened ``fftn`` over the lattice, first index slowest.
     multiplicity : int

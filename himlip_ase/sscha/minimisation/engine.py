@@ -30,7 +30,7 @@ with line search in the force constants or in their square root."""
 
 
 class MinimiserSettings(Protocol):
-    """The part of :class:`~himlip_ase.sscha.settings.SschaSettings` that a minimisation reads."""
+    """The part of :class:`~himlip_ase.sscha.run.settings.SschaSettings` that a minimisation reads."""
 
     @property
     def step(self) -> float:

@@ -10,9 +10,9 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 from himlip_ase.errors import CalculationError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.sscha.convergence.residual import Projection, frequency_changes, standard_error
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.residual import Projection, frequency_changes, standard_error
 
 TOLERANCE = 1e-9
 """Relative residual at which the linear part of the difference counts as found."""

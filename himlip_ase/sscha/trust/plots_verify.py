@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from himlip_ase.sscha.plots import save_figure
-from himlip_ase.sscha.result import SschaResult
+from himlip_ase.sscha.results.plots import save_figure
+from himlip_ase.sscha.results.result import SschaResult
 from himlip_ase.sscha.trust.verify import Verification
 
 if TYPE_CHECKING:

@@ -31,11 +31,11 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.sscha.convergence.residual import Projection
 from himlip_ase.sscha.curvature.stars import inequivalent
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.evaluation import Arrays, Evaluate, checked
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.residual import Projection
 from himlip_ase.sscha.trust.corrections import Corrections, Differences, correct, jackknife
 from himlip_ase.sscha.trust.deviations import Deviation, energy_deviation, force_deviations
 

@@ -23,11 +23,11 @@ from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.evaluation import Arrays
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.final import final_name
-from himlip_ase.sscha.kept import Kept
-from himlip_ase.sscha.result import SschaResult, load_result
-from himlip_ase.sscha.stage import stage_name
-from himlip_ase.sscha.state import State, save_arrays
+from himlip_ase.sscha.results.result import SschaResult, load_result
+from himlip_ase.sscha.run.checkpoints import State, save_arrays
+from himlip_ase.sscha.run.evaluated_ensembles import Kept
+from himlip_ase.sscha.run.final_ensemble import final_name
+from himlip_ase.sscha.run.finished_population import stage_name
 from himlip_ase.sscha.trust.verify import Verification
 
 SAME_POSITION = 1e-3
@@ -98,7 +98,7 @@ def read_reference(path: str | os.PathLike, images: list[Atoms]) -> Arrays:
     Parameters
     ----------
     path : path-like
-        Labelled frames, as :func:`himlip_ase.hint.labels.read_labels` reads them: extended XYZ, folders of
+        Labelled frames, as :func:`himlip_ase.labels.frames.read_labels` reads them: extended XYZ, folders of
         ``pw.out``, …
     images : list of Atoms
         From :func:`~himlip_ase.sscha.trust.verify.verification_images`.
@@ -108,7 +108,7 @@ def read_reference(path: str | os.PathLike, images: list[Atoms]) -> Arrays:
     InputError
         Images without a labelled frame at their positions; they are counted and named.
     """
-    from himlip_ase.hint.labels import read_labels
+    from himlip_ase.labels.frames import read_labels
 
     frames = [frame for frame in read_labels(path) if frame.energy is not None and frame.forces is not None]
     inverse = np.linalg.inv(images[0].cell.array)

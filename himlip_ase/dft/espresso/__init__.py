@@ -1,0 +1,1 @@
+"""Quantum ESPRESSO: inputs, runs that are not trusted, outputs read strictly."""

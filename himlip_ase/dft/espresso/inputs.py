@@ -1,0 +1,390 @@
+"""Input texts of pw.x and ph.x, written through ase.io.espresso."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import read
+from ase.io.espresso import read_espresso_in, read_fortran_namelist, write_espresso_in
+
+from himlip_ase.dft.espresso.pseudopotentials import find_pseudopotentials, pseudo_folder
+from himlip_ase.errors import InputError
+
+PREFIX = "pwscf"
+SCRATCH = "./out"
+
+
+@dataclass(frozen=True)
+class QESettings:
+    """What decides the accuracy of a Quantum ESPRESSO calculation.
+
+    Attributes
+    ----------
+    ecutwfc_ry, ecutrho_ry : float
+        Kinetic-energy cutoffs, Ry; `ecutrho_ry` None is 4 `ecutwfc_ry`, right for norm-conserving files.
+    k_grid : tuple of int
+        Γ-centred grid of the primitive cell; `scale_k_grid` and `k_grid_like` carry it to other cells.
+    smearing, degauss_ry : str, float
+        "mp", "mv", "gauss", "fd" and its width in Ry; `smearing=None` means fixed occupations.
+    conv_thr : float
+        Threshold of the estimated scf accuracy, Ry.
+    pseudo_dir : path-like, optional
+        Folder of UPF files; None reads the environment variable ESPRESSO_PSEUDO.
+    pseudopotentials : mapping
+        {element: file name} for elements with more than one candidate in the folder.
+    extra : mapping
+        {namelist: {keyword: value}} added to every pw.x input, e.g. {"system": {"nspin": 2}}.
+    """
+
+    ecutwfc_ry: float = 60.0
+    ecutrho_ry: float | None = None
+    k_grid: tuple[int, int, int] = (12, 12, 12)
+    smearing: str | None = "mp"
+    degauss_ry: float = 0.02
+    conv_thr: float = 1e-10
+    pseudo_dir: str | os.PathLike | None = None
+    pseudopotentials: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        grid = tuple(self.k_grid)
+        if len(grid) != 3 or any(int(k) != k or k < 1 for k in grid):
+            raise InputError(f"k_grid is {self.k_grid}; give three positive integers, e.g. (12, 12, 12)")
+        for name in ("ecutwfc_ry", "degauss_ry", "conv_thr"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} is {value}; give a positive number")
+
+    def files_for(self, atoms: Atoms) -> dict[str, str]:
+        """{element: file name} of the pseudopotentials of `atoms`; see `find_pseudopotentials`."""
+        return find_pseudopotentials(atoms.get_chemical_symbols(), self.pseudo_dir, self.pseudopotentials)
+
+    def with_k_grid(self, k_grid: Sequence[int]) -> QESettings:
+        """The same settings on another k-grid."""
+        return replace(self, k_grid=(int(k_grid[0]), int(k_grid[1]), int(k_grid[2])))
+
+
+def check_crystal(atoms: Atoms) -> Atoms:
+    """A bare copy (species, positions, cell) of a crystal that pw.x can take.
+
+    Constraints, momenta and calculators are left behind, so that forces come out raw.
+
+    Raises
+    ------
+    InputError
+        No atoms, a non-finite number, a missing period, a singular cell, or coincident atoms.
+    """
+    if len(atoms) == 0:
+        raise InputError("the structure has no atoms")
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"the position of atom {bad[0]} ({atoms.symbols[bad[0]]}) is {atoms.positions[bad[0]]}"
+        )
+    if not np.isfinite(atoms.cell.array).all() or abs(atoms.cell.volume) < 1e-3:
+        raise InputError(
+            f"the cell has a volume of {atoms.cell.volume:.3g} Å³; Quantum ESPRESSO needs a periodic cell: "
+            "set atoms.cell, or atoms.center(vacuum=6) for a molecule, and atoms.pbc = True"
+        )
+    if not atoms.pbc.all():
+        raise InputError(
+            f"pbc is {atoms.pbc.tolist()}; pw.x is periodic in all three directions: set atoms.pbc = True"
+        )
+    bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+    if len(bare) > 1:
+        distances = bare.get_all_distances(mic=True) + 10 * np.eye(len(bare))
+        if distances.min() < 0.05:
+            i, j = np.unravel_index(distances.argmin(), distances.shape)
+            raise InputError(f"atoms {i} and {j} are {distances.min():.3f} Å apart")
+    return bare
+
+
+def pw_input(
+    atoms: Atoms,
+    settings: QESettings,
+    *,
+    calculation: str = "scf",
+    nosym: bool = False,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
+    """Text of a pw.x input.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Periodic structure; constraints are ignored.
+    settings : QESettings
+        `settings.k_grid` is used as it is: scale it for supercells first.
+    calculation : str
+        "scf", "relax" or "vc-relax".
+    nosym : bool
+        For disordered cells, whose accidental symmetries must not be looked for.
+    overrides : mapping, optional
+        {namelist: {keyword: value}}, over `settings.extra`.
+
+    Raises
+    ------
+    InputError
+        As `check_crystal` and `find_pseudopotentials`.
+    """
+    bare = check_crystal(atoms)
+    data: dict[str, dict[str, Any]] = {
+        "control": {
+            "calculation": calculation,
+            "prefix": PREFIX,
+            "outdir": SCRATCH,
+            "pseudo_dir": str(pseudo_folder(settings.pseudo_dir)),
+            "tprnfor": True,
+            "tstress": True,
+            "disk_io": "low",
+        },
+        "system": {"ecutwfc": float(settings.ecutwfc_ry)},
+        "electrons": {"conv_thr": settings.conv_thr},
+    }
+    if settings.ecutrho_ry is not None:
+        data["system"]["ecutrho"] = float(settings.ecutrho_ry)
+    if settings.smearing is None:
+        data["system"]["occupations"] = "fixed"
+    else:
+        data["system"].update(occupations="smearing", smearing=settings.smearing, degauss=settings.degauss_ry)
+    if nosym:
+        data["system"]["nosym"] = True
+    for layer in (settings.extra, overrides or {}):
+        for namelist, values in layer.items():
+            data.setdefault(namelist.lower(), {}).update(values)
+    stream = io.StringIO()
+    write_espresso_in(
+        stream,
+        bare,
+        input_data=data,
+        pseudopotentials=settings.files_for(bare),
+        kpts=settings.k_grid,
+        koffset=(0, 0, 0),
+    )
+    return stream.getvalue()
+
+
+def essential_ph_input(text: str) -> str:
+    """A ph.x input without what continuing or repeating a run changes."""
+    return re.sub(r"(?m)^\s*(start_q|last_q|recover|alpha_mix\(1\))\s*=.*\n", "", text)
+
+
+def read_structures(path: str | os.PathLike) -> list[Atoms]:
+    """All structures in a file that ASE reads.
+
+    Raises
+    ------
+    InputError
+        The file does not exist, or ASE cannot read it.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"the structure file {path} does not exist")
+    try:
+        images = read(Path(path), index=":")
+    except Exception as error:
+        raise InputError(
+            f"{path} is not a structure file that ASE reads: {error or type(error).__name__}"
+        ) from error
+    return images if isinstance(images, list) else [images]
+
+
+def ph_input(
+    q_grid: Sequence[int],
+    *,
+    sigma_ry: float = 0.005,
+    n_sigma: int = 10,
+    start_q: int = 1,
+    tr2_ph: float = 1e-14,
+    alpha_mix: float | None = None,
+    electron_phonon: bool = True,
+) -> str:
+    """Text of a ph.x input: dynamical matrices, and electron-phonon matrices, on a q-grid.
+
+    Parameters
+    ----------
+    q_grid : three ints
+        Γ-centred grid of q-points.
+    sigma_ry, n_sigma : float, int
+        The double-delta Gaussians have widths sigma_ry, 2 sigma_ry, … n_sigma·sigma_ry, Ry.
+    start_q : int
+        Irreducible q-point to start from, to continue an interrupted run. This, and not ph.x's own
+        ``recover=.true.``, because version 6.7 then stops on its elph.*.xml files or, without them, writes
+        wrong electron-phonon matrices.
+    tr2_ph : float
+        Threshold of the self-consistency of the response.
+    alpha_mix : float, optional
+        Mixing of the first iterations; None leaves ph.x's 0.7.
+    electron_phonon : bool
+        Whether electron-phonon matrices are computed (`electron_phonon='interpolated'`).
+    """
+    mantissa, exponent = f"{tr2_ph:.1e}".split("e")
+    lines = [
+        "&INPUTPH",
+        f"   prefix           = '{PREFIX}'",
+        f"   outdir           = '{SCRATCH}'",
+        "   fildyn           = 'dyn'",
+        "   fildvscf         = 'dvscf'",
+        f"   tr2_ph           = {mantissa}d{int(exponent)}",
+        "   ldisp            = .true.",
+        "   nq1 = {}, nq2 = {}, nq3 = {}".format(*q_grid),
+    ]
+    if electron_phonon:
+        lines += [
+            "   electron_phonon  = 'interpolated'",
+            f"   el_ph_sigma      = {sigma_ry:g}",
+            f"   el_ph_nsigma     = {n_sigma}",
+        ]
+    if alpha_mix is not None:
+        lines.append(f"   alpha_mix(1)     = {alpha_mix:g}")
+    if start_q > 1:
+        lines.append(f"   start_q          = {start_q}")
+    return "\n".join([*lines, "/", ""])
+
+
+def scale_k_grid(k_grid: Sequence[int], dims: Sequence[int]) -> tuple[int, int, int]:
+    """The k-grid of a diagonal supercell with at least the k-density of the primitive cell.
+
+    Parameters
+    ----------
+    k_grid : three ints
+        Grid of the primitive cell.
+    dims : three ints
+        Repetitions of the primitive cell; where they divide `k_grid` the two samplings are the same.
+    """
+    return tuple(max(1, math.ceil(k / d)) for k, d in zip(k_grid, dims, strict=True))  # type: ignore[return-value]
+
+
+def k_grid_like(reference: Atoms, k_grid: Sequence[int], atoms: Atoms) -> tuple[int, int, int]:
+    """The k-grid of any cell with at least the k-density of a reference cell.
+
+    A diagonal supercell of the reference gets exactly `scale_k_grid`; any other cell gets the coarsest grid
+    whose spacing along each reciprocal vector is at most the largest spacing of the reference.
+    """
+    dims = supercell_dims(reference, atoms)
+    if dims is not None:
+        return scale_k_grid(k_grid, dims)
+    spacing = max(np.linalg.norm(reference.cell.reciprocal(), axis=1) / np.asarray(k_grid))
+    lengths = np.linalg.norm(atoms.cell.reciprocal(), axis=1)
+    return tuple(max(1, math.ceil(length / spacing - 1e-6)) for length in lengths)  # type: ignore[return-value]
+
+
+def k_grid_of_spacing(atoms: Atoms, spacing: float) -> tuple[int, int, int]:
+    """The coarsest k-grid whose spacing along each reciprocal vector is at most `spacing`.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Any cell.
+    spacing : float
+        Å⁻¹, 2π included: 0.24 is 12×12×12 for the primitive cell of H3S.
+
+    Raises
+    ------
+    InputError
+        `spacing` is not positive.
+    """
+    if not (math.isfinite(spacing) and spacing > 0):
+        raise InputError(f"the k-spacing is {spacing}; give a positive number of Å⁻¹ (2π included), e.g. 0.3")
+    lengths = 2 * math.pi * np.linalg.norm(atoms.cell.reciprocal(), axis=1)
+    return tuple(max(1, math.ceil(length / spacing - 1e-6)) for length in lengths)  # type: ignore[return-value]
+
+
+def supercell_dims(reference: Atoms, atoms: Atoms, tolerance: float = 1e-4) -> tuple[int, int, int] | None:
+    """Repetitions of the cell of `reference` that make that of `atoms`; None if no diagonal ones do."""
+    matrix = atoms.cell.array @ np.linalg.inv(reference.cell.array)
+    rounded = np.rint(matrix)
+    diagonal = np.diag(rounded)
+    if (
+        np.abs(matrix - rounded).max() > tolerance
+        or np.any(rounded != np.diag(diagonal))
+        or np.any(diagonal < 1)
+    ):
+        return None
+    return int(diagonal[0]), int(diagonal[1]), int(diagonal[2])
+
+
+def comparable(text: str) -> str:
+    """An input text without what cannot change a result: where the pseudopotentials are, trailing blanks."""
+    text = re.sub(r"(?m)^\s*pseudo_dir\s*=.*\n", "", text)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def relocated(text: str, pseudo_dir: str = "./pseudo") -> str:
+    """An input text that looks for its pseudopotentials in `pseudo_dir`, for publication."""
+    return re.sub(r"(?m)^(\s*pseudo_dir\s*=\s*).*$", rf"\g<1>'{pseudo_dir}'", text)
+
+
+@dataclass(frozen=True)
+class PwInput:
+    """What a pw.x input asks for.
+
+    Attributes
+    ----------
+    atoms : Atoms
+        Structure, Å, without constraints.
+    k_grid : tuple of int
+        Automatic k-grid; (1, 1, 1) for Γ.
+    settings : dict
+        Cutoffs (Ry), smearing, threshold: what has to agree between the labels of one set.
+    pseudopotentials : dict
+        {element: file name}.
+    pseudo_dir : Path or None
+        Folder the run reads them from.
+    """
+
+    atoms: Atoms
+    k_grid: tuple[int, int, int]
+    settings: dict[str, Any]
+    pseudopotentials: dict[str, str]
+    pseudo_dir: Path | None
+
+
+def read_pw_input(path: str | os.PathLike) -> PwInput:
+    """Read a pw.x input with an automatic k-grid.
+
+    Raises
+    ------
+    InputError
+        The file does not exist or is no pw.x input.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    text = path.read_text(encoding="utf-8")
+    try:
+        atoms = read_espresso_in(io.StringIO(text))
+        namelists, cards = read_fortran_namelist(io.StringIO(text))
+    except Exception as error:
+        raise InputError(f"{path} is not a readable pw.x input: {error}") from error
+    system, electrons = namelists.get("system", {}), namelists.get("electrons", {})
+    settings = {
+        "ecutwfc_ry": system.get("ecutwfc"),
+        "ecutrho_ry": system.get("ecutrho"),
+        "occupations": system.get("occupations"),
+        "smearing": system.get("smearing"),
+        "degauss_ry": system.get("degauss"),
+        "nspin": system.get("nspin", 1),
+        "conv_thr_ry": electrons.get("conv_thr"),
+    }
+    files: dict[str, str] = {}
+    grid = (1, 1, 1)
+    for index, card in enumerate(cards):
+        words = card.split()
+        if words and words[0].upper() == "ATOMIC_SPECIES":
+            for row in cards[index + 1 : index + 1 + int(system["ntyp"])]:
+                label, _, name = row.split()[:3]
+                files[re.sub(r"[\d_].*", "", label).capitalize()] = name
+        elif words and words[0].upper() == "K_POINTS" and "automatic" in card.lower():
+            grid = tuple(int(k) for k in cards[index + 1].split()[:3])  # type: ignore[assignment]
+    folder = namelists.get("control", {}).get("pseudo_dir")
+    atoms = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+    return PwInput(atoms, grid, settings, files, (path.parent / folder).resolve() if folder else None)

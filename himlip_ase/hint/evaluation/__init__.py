@@ -1,0 +1,1 @@
+"""Errors of a potential on labelled structures, in the units that people quote."""

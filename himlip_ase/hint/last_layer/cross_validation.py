@@ -1,0 +1,113 @@
+"""How exact labels may be taken to be in a ridge regression, judged by frames that it leaves out.
+
+A wide head fits a few hundred labels to the bit, whereupon the evidence takes them for exact. The noise is
+therefore bounded from below; how far below is chosen by cross-validation. The sums of normal equations are
+additive over frames, so that leaving frames out costs one solution of the system and no evaluation. The same
+errors set the scale of all variances, prior and noise alike, which leaves the mean as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from himlip_ase.hint.last_layer.evidence import FLOOR, Evidence, NormalEquations, maximise_evidence, ridge
+from himlip_ase.hint.last_layer.posterior import Noise
+
+logger = logging.getLogger(__name__)
+
+LADDER = 2.0
+"""Ratio of neighbouring floors."""
+RUNGS = 4
+"""Largest number of rungs above or below `FLOOR`."""
+
+Sums = dict[str, NormalEquations]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A lower bound of the noise, and how it did.
+
+    Attributes
+    ----------
+    floor : Noise
+    evidence : Evidence
+        With all labels and this floor; its variances are scaled so that they are, on average, the squared
+        errors on what was left out.
+    scores : dict
+        {multiple of `FLOOR` for energies, forces and stresses: root mean square error of the forces
+        (energies, if there are none) on the frames that were left out}, of those that were tried. Hessians
+        are never left out, and keep their floor.
+    """
+
+    floor: Noise
+    evidence: Evidence
+    scores: dict[float, float]
+
+
+def choose_floor(parts: Sequence[Sums], shared: Sums, iterations: int = 40) -> Chosen:
+    """Choose the lower bound of the noise by leaving out each part of the frames in turn.
+
+    Parameters
+    ----------
+    parts : sequence of {kind: NormalEquations}
+        Of disjoint sets of frames, columns scaled alike; at least two.
+    shared : {kind: NormalEquations}
+        Always learnt from (Hessians).
+    iterations : int
+        Of the evidence.
+    """
+    total = _sum([*parts, shared])
+    judged = "forces" if total["forces"].count else "energy"
+    found: dict[int, tuple[float, Noise, Evidence]] = {}
+
+    def score(rung: int) -> float:
+        if rung not in found:
+            floor = Noise(**{k: LADDER**rung * v for k, v in asdict(FLOOR).items() if k != "hessian"})
+            floor = replace(floor, hessian=FLOOR.hessian)
+            evidence = maximise_evidence(_present(total), None, iterations, floor=floor)
+            error, expected = np.sum([_left_out(evidence, total, part, judged) for part in parts], axis=0)
+            scaled = _scaled(evidence, float(error / expected))
+            found[rung] = (float(error / total[judged].count) ** 0.5, floor, scaled)
+            logger.debug("floor times %.3g: error %.4g on what was left out", LADDER**rung, found[rung][0])
+        return found[rung][0]
+
+    step = -1 if score(-1) < score(0) else 1
+    best = 0
+    while abs(best + step) <= RUNGS and score(best + step) < score(best):
+        best += step
+    scores = {LADDER**rung: values[0] for rung, values in sorted(found.items())}
+    return Chosen(found[best][1], found[best][2], scores)
+
+
+def _left_out(evidence: Evidence, total: Sums, part: Sums, kind: str) -> tuple[float, float]:
+    """Squared errors on a part, learnt from all others, and what the posterior expects them to be."""
+    rest = {name: total[name] - part[name] for name in total}
+    mean, covariance = ridge(evidence, _present(rest))
+    expected = float((covariance * part[kind].gram).sum()) + part[kind].count / evidence.beta[kind]
+    return part[kind].residual(mean), expected
+
+
+def _scaled(evidence: Evidence, factor: float) -> Evidence:
+    """All variances multiplied by a factor."""
+    return Evidence(
+        evidence.alpha / factor,
+        {kind: beta / factor for kind, beta in evidence.beta.items()},
+        evidence.mean,
+        evidence.root * factor**0.5,
+        evidence.effective,
+    )
+
+
+def _present(sums: Sums) -> Sums:
+    return {kind: values for kind, values in sums.items() if values.count}
+
+
+def _sum(parts: Sequence[Sums]) -> Sums:
+    total = dict(parts[0])
+    for part in parts[1:]:
+        total = {kind: total[kind] + part[kind] for kind in total}
+    return total

@@ -1,0 +1,1 @@
+"""Training by gradients: batches, losses, curriculum, optimisers, checkpoints, fine-tuning, pre-training."""

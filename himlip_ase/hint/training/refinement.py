@@ -1,0 +1,204 @@
+"""The end of a training run: quasi-Newton descent on all labels at once.
+
+Stochastic steps stop where their own noise keeps them. With a few dozen frames the whole loss is cheap enough
+for L-BFGS with a strong Wolfe line search, which lowers it by another factor of several. The Hessian enters
+by a few projections that stay fixed within a round, and are drawn afresh for the next.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import safetensors
+import safetensors.torch
+import torch
+
+from himlip_ase.errors import InputError
+from himlip_ase.files import atomic_write
+
+if TYPE_CHECKING:
+    from himlip_ase.hint.training.batches import Batch
+    from himlip_ase.hint.training.progress import Progress
+    from himlip_ase.hint.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "polish.safetensors"
+Drawn = tuple[torch.Tensor, torch.Tensor]
+BATCH_ATOMS = 64
+"""Atoms evaluated at once, which bounds memory."""
+
+
+@dataclass(frozen=True)
+class PolishSettings:
+    """Settings of the quasi-Newton descent.
+
+    Parameters
+    ----------
+    rounds : int
+        Restarts with fresh projections; 0 leaves the descent out.
+    iterations : int
+        L-BFGS iterations of a round.
+    probes : int
+        Rademacher projections of each Hessian.
+    history : int
+        Steps that the approximate inverse Hessian of the loss remembers.
+    """
+
+    rounds: int = 0
+    iterations: int = 60
+    probes: int = 3
+    history: int = 60
+
+    def __post_init__(self) -> None:
+        for name, least in (("rounds", 0), ("iterations", 1), ("probes", 1), ("history", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"polish.{name} = {getattr(self, name)}; it must be at least {least}")
+
+
+def polish(
+    trainer: Trainer, on_round: Callable[[Progress], None] | None = None, resume: bool = False
+) -> None:
+    """Descend from the trainer's weights, in place.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        After its ``run``; its settings hold a `PolishSettings`.
+    on_round : callable, optional
+        Called with the trainer's progress after each round, whose losses are appended to the history.
+    resume : bool
+        Continue after the last finished round; a round starts from nothing but the weights, so the result is
+        that of an unbroken run.
+
+    Raises
+    ------
+    TrainingDiverged
+        A non-finite loss; the weights of the last finished round are kept.
+    """
+    settings = trainer.settings.polish
+    path = None if trainer.folder is None else trainer.folder / "state" / CHECKPOINT
+    done = _load(path, trainer) if resume and path is not None and path.is_file() else 0
+    batches = _batches(trainer)
+    for number in range(done, settings.rounds):
+        start = time.monotonic()
+        parts = _round(trainer, batches, number)
+        trainer.progress.elapsed += time.monotonic() - start
+        last = trainer.progress.history[-1]["epoch"] if trainer.progress.history else 0.0
+        row = {"epoch": last + 1, "step": float(trainer.progress.step), "seconds": trainer.progress.elapsed}
+        trainer.progress.history.append(row | parts)
+        logger.info("round %d: loss %.5g", number + 1, parts["loss"])
+        if path is not None:
+            _save(path, trainer, number + 1)
+        if on_round:
+            on_round(trainer.progress)
+
+
+def _batches(trainer: Trainer) -> list[Batch]:
+    """All frames, those of similar size together so that little is padded."""
+    store = trainer.store
+    order = sorted(range(len(store)), key=lambda k: len(store.frames[k].atoms))
+    groups: list[list[int]] = []
+    atoms = BATCH_ATOMS
+    for index in order:
+        if atoms >= BATCH_ATOMS:
+            groups.append([])
+            atoms = 0
+        groups[-1].append(index)
+        atoms += len(store.frames[index].atoms)
+    return [store.batch(group) for group in groups]
+
+
+def _round(trainer: Trainer, batches: list[Batch], number: int) -> dict[str, float]:
+    settings = trainer.settings
+    generator = torch.Generator().manual_seed(settings.seed * 100003 + number)
+    probes = [h.draw("rademacher", settings.polish.probes, generator) for h in trainer.hessians]
+    optimizer = torch.optim.LBFGS(
+        list(trainer.parameters.values()),
+        lr=1.0,
+        max_iter=settings.polish.iterations,
+        history_size=settings.polish.history,
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
+    kept = {key: parameter.detach().clone() for key, parameter in trainer.parameters.items()}
+    parts: dict[str, float] = {}
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        parts.clear()
+        parts.update(_accumulate(trainer, batches, probes))
+        return torch.tensor(parts["loss"], dtype=torch.float64)
+
+    try:
+        optimizer.step(loss)  # type: ignore[arg-type]
+        trainer.check_finite(parts["loss"], parts)
+    except Exception:
+        with torch.no_grad():
+            for key, parameter in trainer.parameters.items():
+                parameter.copy_(kept[key])
+        raise
+    trainer.progress.step += settings.polish.iterations
+    return dict(parts)
+
+
+def _accumulate(trainer: Trainer, batches: list[Batch], probes: list[Drawn]) -> dict[str, float]:
+    """Gradient of the loss over all labels into ``.grad``; the losses by name."""
+    weights = trainer.settings.loss
+    n_frames = sum(batch.graph.n_frames for batch in batches)
+    n_atoms = sum(len(batch.graph.positions) for batch in batches)
+    parts: dict[str, float] = {}
+
+    def descend(losses: dict[str, tuple[float, torch.Tensor]]) -> None:
+        torch.stack(
+            [getattr(weights, k) * share * loss for k, (share, loss) in losses.items()]
+        ).sum().backward()
+        for key, (share, loss) in losses.items():
+            parts[key] = parts.get(key, 0.0) + share * float(loss.detach())
+
+    for batch in batches:
+        frames, atoms = batch.graph.n_frames / n_frames, len(batch.graph.positions) / n_atoms
+        descend({k: (atoms if k == "forces" else frames, v) for k, v in trainer.frame_losses(batch).items()})
+    if weights.hessian > 0:
+        for item, drawn in zip(trainer.hessians, probes, strict=True):
+            descend({"hessian": (1 / len(trainer.hessians), trainer.hessian_loss(item, drawn))})
+    parts["loss"] = sum(getattr(weights, key) * value for key, value in parts.items())
+    if not math.isfinite(parts["loss"]):
+        trainer.check_finite(parts["loss"], parts)
+    return parts
+
+
+def _save(path: Path, trainer: Trainer, done: int) -> None:
+    header = {
+        "round": str(done),
+        "fingerprint": trainer.fingerprint,
+        "settings": json.dumps(asdict(trainer.settings.polish) | {"rounds": 0}),
+        "history": json.dumps(trainer.progress.history[-done:]),
+        "elapsed": json.dumps(trainer.progress.elapsed),
+    }
+    tensors = {key: p.detach().cpu().contiguous().clone() for key, p in trainer.parameters.items()}
+    with atomic_write(path, "wb", overwrite=True) as stream:
+        stream.write(safetensors.torch.save(tensors, header))
+
+
+def _load(path: Path, trainer: Trainer) -> int:
+    with safetensors.safe_open(path, framework="pt") as stream:
+        header = stream.metadata() or {}
+        tensors = {key: stream.get_tensor(key) for key in stream.keys()}
+    same = header.get("settings") == json.dumps(asdict(trainer.settings.polish) | {"rounds": 0})
+    if header.get("fingerprint") != trainer.fingerprint or not same:
+        raise InputError(f"{path} belongs to other labels or settings; start again with --overwrite")
+    with torch.no_grad():
+        for key, parameter in trainer.parameters.items():
+            parameter.copy_(tensors[key].to(trainer.device))
+    trainer.progress.history += json.loads(header["history"])
+    trainer.progress.elapsed = json.loads(header["elapsed"])
+    return int(header["round"])

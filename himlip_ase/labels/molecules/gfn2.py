@@ -1,0 +1,77 @@
+"""GFN2-xTB energies, forces and Hessians of molecules by tblite (Bannwarth, JCTC 15, 1652 (2019))."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.errors import CalculationError
+from himlip_ase.labels.molecules.differences import hessian_by_differences
+from himlip_ase.labels.molecules.labeller import MolecularResult, check_molecule, code_version, obey_sum_rule
+from himlip_ase.units import BOHR_ANGSTROM, HARTREE_EV
+
+
+@dataclass(frozen=True)
+class GFN2:
+    """GFN2-xTB of neutral closed-shell molecules.
+
+    Parameters
+    ----------
+    step : float
+        Of the central differences of gradients, Å. Against half of it the default changes elements of
+        the Hessian by at most 0.005 and on average 5e-4 eV/Å² (`tests/labels/molecules/test_gfn2.py`).
+    accuracy : float
+        tblite's; its thresholds scale with it.
+    """
+
+    step: float = 0.0025
+    accuracy: float = 0.01
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """For the record."""
+        return {
+            "method": "GFN2-xTB", "accuracy": self.accuracy, "hessian": "central differences of gradients",
+            "step_angstrom": self.step, "code": code_version("tblite"),
+        }  # fmt: skip
+
+    def calculate(self, atoms: Atoms, hessian: bool) -> MolecularResult:
+        """Energy eV, forces eV/Å and perhaps the Hessian eV/Å²; for the errors see `Labeller`."""
+        check_molecule(atoms)
+        energy, forces = self.evaluator(atoms.numbers, atoms.positions)
+        first = energy(atoms.positions), forces(atoms.positions)
+        if not hessian:
+            return MolecularResult(*first)
+        matrix, deviation = obey_sum_rule(hessian_by_differences(forces, atoms.positions, self.step))
+        return MolecularResult(*first, matrix, deviation)
+
+    def evaluator(self, numbers: np.ndarray, positions: np.ndarray) -> tuple[Any, Any]:
+        """Functions of the positions (Å) for energy (eV) and forces (eV/Å); densities are carried over."""
+        code_version("tblite")
+        from tblite.interface import Calculator
+
+        calculator = Calculator("GFN2-xTB", numbers, positions / BOHR_ANGSTROM)
+        calculator.set("verbosity", 0)
+        calculator.set("accuracy", self.accuracy)
+        state: dict[str, Any] = {}
+
+        def solved(where: np.ndarray) -> Any:
+            if "at" not in state or not np.array_equal(state["at"], where):
+                calculator.update(positions=np.ascontiguousarray(where) / BOHR_ANGSTROM)
+                try:
+                    state["result"] = calculator.singlepoint(state.get("result"))
+                except RuntimeError as error:
+                    raise CalculationError(f"GFN2-xTB did not converge: {error}") from error
+                state["at"] = where.copy()
+            return state["result"]
+
+        def energy(where: np.ndarray) -> float:
+            return float(solved(where).get("energy")) * HARTREE_EV
+
+        def forces(where: np.ndarray) -> np.ndarray:
+            return -np.array(solved(where).get("gradient")) * (HARTREE_EV / BOHR_ANGSTROM)
+
+        return energy, forces

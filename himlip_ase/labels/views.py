@@ -1,0 +1,99 @@
+"""Some labels of many, several sets of them as one, and what lies on frames: views, which read nothing."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TypeVar, overload
+
+import numpy as np
+
+from himlip_ase.labels.frames import LabelledFrame
+
+Item = TypeVar("Item")
+
+
+class OnDemand(Sequence[Item]):
+    """A sequence whose items are read when they are asked for; slices are views."""
+
+    @abstractmethod
+    def _item(self, index: int) -> Item:
+        """The item of a number from 0 to the length less one."""
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return Chosen(self, range(*index.indices(len(self))))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"item {index} of {len(self)}")
+        return self._item(int(index) % len(self))
+
+
+class Joined(OnDemand[Item]):
+    """Sequences of frames or other labels one after the other, without reading them.
+
+    Parameters
+    ----------
+    parts : sequence of sequences
+    """
+
+    def __init__(self, parts: Sequence[Sequence[Item]]) -> None:
+        self.parts = list(parts)
+        self._ends = np.cumsum([len(part) for part in self.parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def _item(self, index: int) -> Item:
+        place = int(np.searchsorted(self._ends, index, side="right"))
+        return self.parts[place][index - int(self._ends[place]) + len(self.parts[place])]
+
+    def __iter__(self) -> Iterator[Item]:
+        return (frame for part in self.parts for frame in part)
+
+
+class Chosen(OnDemand[Item]):
+    """Some frames or other labels of a sequence, in any order, without reading them.
+
+    Parameters
+    ----------
+    frames : sequence
+    indices : sequence of int
+    """
+
+    def __init__(self, frames: Sequence[Item], indices: Sequence[int]) -> None:
+        self.frames, self.indices = frames, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def _item(self, index: int) -> Item:
+        return self.frames[self.indices[index]]
+
+
+class OnFrames(OnDemand[Any]):
+    """The Hessians, or the parts of Hessians, on some frames, read when they are asked for.
+
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+    indices : sequence of int
+        Of frames that have one.
+    kind : {"hessian", "products"}
+    """
+
+    def __init__(
+        self, frames: Sequence[LabelledFrame], indices: Sequence[int], kind: Literal["hessian", "products"]
+    ) -> None:
+        self.frames, self.indices, self.kind = frames, list(indices), kind
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def _item(self, index: int) -> Any:
+        return getattr(self.frames[self.indices[index]], self.kind)

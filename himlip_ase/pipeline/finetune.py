@@ -1,0 +1,187 @@
+"""The ``finetune`` stage: a model that is there already, or one trained; judged on what it never saw."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from himlip_ase.errors import InputError
+from himlip_ase.pipeline.config import RunConfig
+from himlip_ase.pipeline.labels import VALIDATION, LabelFolder, label_folder
+from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data
+
+if TYPE_CHECKING:
+    from himlip_ase.potential.interface import Potential
+
+logger = logging.getLogger(__name__)
+
+MODEL = "model.safetensors"
+MODEL_WITHOUT = "model_no_hessian.safetensors"
+ERRORS = "errors.json"
+PAIRS = "pairs.npz"
+
+
+def load_trained(context: Context, without_hessian: bool = False) -> Potential | None:
+    """The run's model, or its twin trained without the Hessian term (None where there is none)."""
+    from himlip_ase.potential.checkpoint import load_model
+
+    path = context.of("finetune") / (MODEL_WITHOUT if without_hessian else MODEL)
+    return load_model(path) if path.is_file() else None
+
+
+def _inputs(context: Context) -> list[Any]:
+    section = context.config.finetune
+    if section.model is None:
+        return [context.config.resolved()["finetune"]]
+    for path in (section.model, section.model_without_hessian):
+        if path is not None and not path.is_file():
+            raise InputError(
+                f"finetune: the model {path} does not exist; leave it out to train one (--retrain)"
+            )
+    return [section.model, section.model_without_hessian, section.train_sets]
+
+
+def _run(context: Context, folder: Path) -> Outcome:
+    config, labels = context.config, label_folder(context)
+    outcome = Outcome()
+    if config.finetune.model is not None:
+        copy_model(config.finetune.model, folder / MODEL)
+        if config.finetune.model_without_hessian is not None:
+            copy_model(config.finetune.model_without_hessian, folder / MODEL_WITHOUT)
+        outcome.notes.append(
+            f"The potential was trained beforehand ({config.finetune.model.name}); --retrain trains it again."
+        )
+    else:
+        _train(config, labels, folder)
+        outcome.notes.append("The potential was trained in this run.")
+    _judge(context, labels, folder, outcome)
+    return outcome
+
+
+def copy_model(source: Path, target: Path) -> None:
+    """Copy weights and the JSON card beside them."""
+    for suffix in (".safetensors", ".json"):
+        if source.with_suffix(suffix).is_file():
+            shutil.copyfile(source.with_suffix(suffix), target.with_suffix(suffix))
+
+
+def _train(config: RunConfig, labels: LabelFolder, folder: Path) -> None:
+    """Train with the Hessian and, for comparison, without; each continues from its own checkpoint."""
+    from himlip_ase.hint.training.finetune import finetune
+    from himlip_ase.labels.frames import read_hessian
+    from himlip_ase.potential.network import HiMLIPConfig, element_union
+
+    section = config.finetune
+    chosen = section.train_sets if section.train_sets is not None else labels.training_sets()
+    for name in chosen:
+        if name.startswith(VALIDATION):
+            raise InputError(
+                f"finetune.train_sets: '{name}' is for judging the model and cannot be learnt from"
+            )
+    unknown = sorted(set(section.set_weights) - set(chosen))
+    if unknown:
+        raise InputError(
+            f"finetune.set_weights: no set {', '.join(unknown)} to train on; there are {', '.join(chosen)}"
+        )
+    frames = [
+        replace(f, weight=f.weight * section.set_weights.get(f.set, 1.0)) for f in labels.frames(chosen)
+    ]
+    hessian = read_hessian(labels.path / "harmonic")
+    network = None
+    if section.base is None:
+        elements = element_union([labels.crystal.get_chemical_symbols()])
+        network = HiMLIPConfig(elements, **section.network)  # type: ignore[arg-type]
+    runs = [(MODEL, [hessian] if section.hessian else [], section.training)]
+    if section.compare and section.hessian:
+        without = replace(section.training, loss=replace(section.training.loss, hessian=0.0))
+        runs.append((MODEL_WITHOUT, [], without))
+    for name, hessians, settings in runs:
+        place = folder / Path(name).stem
+        logger.info("training on %s%s", ", ".join(chosen), " and the harmonic Hessian" if hessians else "")
+        started = (place / "state").is_dir()
+        with training_progress(settings.epochs) as on_epoch:
+            finetune(
+                frames,
+                hessians,
+                base=section.base,
+                settings=settings,
+                folder=place,
+                network=network,
+                resume=started,
+                on_epoch=on_epoch,
+            )
+        copy_model(place / "model.safetensors", folder / name)
+
+
+def _judge(context: Context, labels: LabelFolder, folder: Path, outcome: Outcome) -> None:
+    from himlip_ase.hint.evaluation.evaluate import evaluate_labels
+    from himlip_ase.labels.frames import read_hessian
+
+    sets = labels.sets()
+    frames = labels.frames(sets)
+    hessian = read_hessian(labels.path / "harmonic")
+    summary: dict[str, Any] = {}
+    pairs: dict[str, np.ndarray] = {}
+    for key, without in (("with_hessian", False), ("without_hessian", True)):
+        model = load_trained(context, without)
+        if model is None:
+            continue
+        words = "trained without the Hessian" if without else "trained with the Hessian"
+        errors = evaluate_labels(model, frames, [hessian])
+        summary[key] = errors.to_dict()
+        for name, item in errors.sets.items():
+            for quantity, (wanted, got) in item.pairs.items():
+                pairs[f"{key}.{name}.{quantity}"] = np.array([wanted, got])
+            if name.startswith(VALIDATION) and item.forces is not None and item.relative_energy is not None:
+                seen = f"{item.frames} supercells never trained on, {words}"
+                outcome.add(
+                    f"{name}.force_rmse.{key}",
+                    1e3 * item.forces.rmse,
+                    "meV/Å",
+                    f"{seen}; DFT forces have {1e3 * item.forces.label_rms:.0f} meV/Å rms",
+                    bootstrap_rmse(1e3 * item.pairs["forces"][0], 1e3 * item.pairs["forces"][1], item.frames),
+                )
+                outcome.add(
+                    f"{name}.energy_rmse.{key}",
+                    1e3 * item.relative_energy.rmse,
+                    "meV/atom",
+                    f"{seen}; differences among the supercells",
+                )
+    save_data(folder / ERRORS, summary)
+    np.savez_compressed(folder / PAIRS, **pairs)  # type: ignore[arg-type]
+
+
+def bootstrap_rmse(wanted: np.ndarray, got: np.ndarray, blocks: int, samples: int = 200) -> float | None:
+    """Standard error of a root mean square error, by resampling whole frames (`blocks` of equal length)."""
+    if blocks < 2 or len(wanted) % blocks:
+        return None
+    squared = ((got - wanted) ** 2).reshape(blocks, -1).mean(axis=1)
+    picks = np.random.default_rng(0).integers(blocks, size=(samples, blocks))
+    return float(np.sqrt(squared[picks].mean(axis=1)).std(ddof=1))
+
+
+class training_progress:
+    """A progress bar over the epochs of a training, as a context that gives the callback."""
+
+    def __init__(self, epochs: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=1)
+        self._task = self._bar.add_task("training", total=epochs)
+
+    def __enter__(self) -> Any:
+        self._bar.start()
+        return lambda progress: self._bar.update(self._task, completed=progress.epoch)
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+
+STAGE = Stage("finetune", _run, _inputs)

@@ -1,0 +1,1 @@
+"""Did it converge?  The self-consistency residual, and the verdict of a fresh ensemble."""

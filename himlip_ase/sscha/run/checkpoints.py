@@ -1,0 +1,268 @@
+"""Checkpoints: what was finished is on disk whole, and a resumed run ends like an unbroken one.
+
+The state is a folder of files, each written once and atomically: the settings, and for each population its
+ensemble and its minimisation.  An ensemble never changes once its forces are known, so that no later write
+can harm the costly part, and nothing that is finished is written again.  Only the ensemble whose forces
+are being evaluated is rewritten, as they come.  :func:`pack_run` makes one file of a whole run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.files import FolderLock, atomic_write, write_json
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.sscha.ensembles.ensemble import Ensemble, Partial
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+from himlip_ase.sscha.run.settings import SschaSettings
+
+SCHEMA = 1
+MAY_CHANGE = ("max_populations", "n_hessian_configurations", "hessian_order")
+"""Settings that a resumed run may change: they touch no population that is finished."""
+
+
+def pack(prefix: str, dynamical: DynamicalMatrices) -> dict[str, np.ndarray]:
+    """Arrays of dynamical matrices under names that begin with `prefix`, exact to the last bit."""
+    primitive = dynamical.primitive
+    return {
+        f"{prefix}_numbers": primitive.numbers,
+        f"{prefix}_positions": primitive.positions,
+        f"{prefix}_cell": primitive.cell.array,
+        f"{prefix}_masses": primitive.get_masses(),
+        f"{prefix}_dims": np.array(dynamical.dims),
+        f"{prefix}_qpoints": dynamical.qpoints,
+        f"{prefix}_matrices": dynamical.matrices,
+    }
+
+
+def unpack(prefix: str, arrays: dict[str, np.ndarray]) -> DynamicalMatrices:
+    """The inverse of :func:`pack`."""
+    primitive = Atoms(
+        numbers=arrays[f"{prefix}_numbers"],
+        positions=arrays[f"{prefix}_positions"],
+        cell=arrays[f"{prefix}_cell"],
+        masses=arrays[f"{prefix}_masses"],
+        pbc=True,
+    )
+    dims = tuple(int(d) for d in arrays[f"{prefix}_dims"])
+    return DynamicalMatrices(primitive, dims, arrays[f"{prefix}_qpoints"], arrays[f"{prefix}_matrices"])  # type: ignore[arg-type]
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray], overwrite: bool = False) -> None:
+    """Write arrays as one .npz, atomically."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    with atomic_write(path, "wb", overwrite=overwrite) as stream:
+        stream.write(buffer.getvalue())
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read an .npz without pickles.
+
+    Raises
+    ------
+    CalculationError
+        The file is missing, cut short or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError("no mapping")
+        return data
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CalculationError:
+    what = "the whole folder" if path.name == "run.json" else f"{path.name.partition('.')[0]}*"
+    return CalculationError(
+        f"{path} is missing or damaged ({type(error).__name__}: {error}); restore it, or delete {what} in "
+        f"{path.parent} and --resume to compute it again"
+    )
+
+
+class State:
+    """The ``state`` folder of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "state"
+
+    def begin(
+        self, initial: DynamicalMatrices, settings: SschaSettings, resume: bool, origin: str | None = None
+    ) -> None:
+        """Open a new or an old run.
+
+        Parameters
+        ----------
+        initial : DynamicalMatrices
+            The start.
+        settings : SschaSettings
+        resume : bool
+            Whether an old run may be continued.
+        origin : str, optional
+            Fingerprint of the run whose ensembles are used again.
+
+        Raises
+        ------
+        InputError
+            The folder holds a run and `resume` is False, or the run was begun with other settings or another
+            start.
+        """
+        path = self.folder / "run.json"
+        digest = hashlib.sha256()
+        for name, array in sorted(pack("initial", initial).items()):
+            digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        run = {
+            "schema": SCHEMA,
+            "settings": settings.as_dict(),
+            "initial_sha256": digest.hexdigest(),
+            "origin": origin,
+        }
+        if not path.exists():
+            if (self.folder.parent / "result.json").exists():
+                raise InputError(
+                    f"{self.folder.parent} holds a result without its state; choose another folder"
+                )
+            write_json(path, run)
+            return
+        if not resume:
+            raise InputError(
+                f"{self.folder.parent} holds an SSCHA run already; pass resume=True (--resume) to continue "
+                "it or choose another folder"
+            )
+        old = _load_json(path)
+        if old.get("schema") != SCHEMA:
+            raise InputError(f"{path} has schema {old.get('schema')!r}; this version reads {SCHEMA}")
+        changed = [
+            f"{name} was {old['settings'].get(name)!r}, now {value!r}"
+            for name, value in settings.as_dict().items()
+            if name not in MAY_CHANGE and old["settings"].get(name) != value
+        ]
+        if old["initial_sha256"] != run["initial_sha256"]:
+            changed.append("the starting dynamical matrices differ")
+        if old.get("origin") != origin:
+            changed.append("the run it continues from differs")
+        if changed:
+            raise InputError(
+                f"cannot resume {self.folder.parent}: {'; '.join(changed)}. Use the settings the run was "
+                f"begun with (only {', '.join(MAY_CHANGE)} may change) or choose another folder"
+            )
+        write_json(path, run, overwrite=True)
+
+    def save_ensemble(self, name: str, ensemble: Ensemble, drawn_from: HarmonicDistribution) -> None:
+        """Keep an evaluated ensemble and its Gaussian, so that its forces are never paid for twice."""
+        arrays = {
+            field.name: np.asarray(getattr(ensemble, field.name))
+            for field in dataclasses.fields(ensemble)
+            if getattr(ensemble, field.name) is not None
+        }
+        arrays |= pack("drawn_from", drawn_from.dynamical)
+        arrays["drawn_at_k"] = np.array(drawn_from.temperature_k)
+        save_arrays(self.folder / f"{name}_ensemble.npz", arrays)
+        self._partial(name).unlink(missing_ok=True)
+
+    def load_ensemble(self, name: str) -> tuple[Ensemble, HarmonicDistribution] | None:
+        """An ensemble kept earlier and the Gaussian it was drawn from, None if there is none."""
+        path = self.folder / f"{name}_ensemble.npz"
+        if not path.exists():
+            return None
+        arrays = load_arrays(path)
+        try:
+            drawn_from = HarmonicDistribution(unpack("drawn_from", arrays), float(arrays["drawn_at_k"]))
+            values: dict[str, Any] = {
+                field.name: arrays.get(field.name) for field in dataclasses.fields(Ensemble)
+            }
+        except KeyError as error:
+            raise _damaged(path, error) from error
+        values = {
+            key: float(value) if value is not None and value.ndim == 0 else value
+            for key, value in values.items()
+        }
+        return Ensemble(**values), drawn_from
+
+    def _partial(self, name: str) -> Path:
+        return self.folder / f"{name}_partial.npz"
+
+    def save_partial(self, name: str, partial: Partial) -> None:
+        """Keep an ensemble whose forces are known in part."""
+        save_arrays(self._partial(name), partial.arrays(), overwrite=True)
+
+    def load_partial(self, name: str) -> Partial | None:
+        """What :meth:`save_partial` kept, None if there is nothing."""
+        path = self._partial(name)
+        return Partial.from_arrays(load_arrays(path)) if path.exists() else None
+
+    def save(self, name: str, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
+        """Keep a finished stage: its arrays, then its record, which marks it as finished."""
+        save_arrays(self.folder / f"{name}.npz", arrays, overwrite=True)
+        write_json(self.folder / f"{name}.json", record)
+
+    def load(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """A finished stage, None if it was not finished."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            return None
+        return load_arrays(path.with_suffix(".npz")), _load_json(path)
+
+
+def pack_run(folder: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Write an SSCHA run (state, results, log) into one zip file, to be moved or archived.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of :func:`~himlip_ase.sscha.run.loop.run_sscha`; must not be in use.
+    path : path-like
+        The new file.
+
+    Raises
+    ------
+    InputError
+        The folder holds no run, is in use, or `path` exists.
+    """
+    folder = Path(folder)
+    if not (folder / "state" / "run.json").is_file():
+        raise InputError(f"{folder} holds no SSCHA run (no state/run.json)")
+    with FolderLock(folder), atomic_write(path, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file() and not file.name.startswith("."):
+                archive.write(file, file.relative_to(folder))
+
+
+def unpack_run(path: str | os.PathLike, folder: str | os.PathLike) -> None:
+    """The inverse of :func:`pack_run`, into a folder that does not exist yet.
+
+    Raises
+    ------
+    InputError
+        `folder` exists, or the file is not a packed run or is damaged.
+    """
+    path, folder = Path(path), Path(folder)
+    if folder.exists():
+        raise InputError(f"{folder} exists already; choose another folder")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if "state/run.json" not in archive.namelist() or archive.testzip() is not None:
+                raise InputError(f"{path} is not a whole packed SSCHA run")
+            archive.extractall(folder)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is not a packed SSCHA run ({error})") from error

@@ -1,0 +1,79 @@
+"""A positive-definite start from harmonic dynamical matrices, stable or not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, mass_reduced
+from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, signed_frequencies_cm
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+FLOOR_CM = 10.0
+"""Modes softer than this (cm⁻¹), translations apart, start here: their Gaussian would be too wide to use."""
+
+
+def positive_definite_start(harmonic: DynamicalMatrices) -> tuple[DynamicalMatrices, NDArray[np.float64]]:
+    """Symmetrise, impose the acoustic sum rule and replace each ω by max(|ω|, 10 cm⁻¹).
+
+    Parameters
+    ----------
+    harmonic : DynamicalMatrices
+        Harmonic (or any earlier auxiliary) matrices in eV/Å².
+
+    Returns
+    -------
+    start : DynamicalMatrices
+        Positive definite but for the three translations at Γ.  It is only where the minimisation starts.
+    changed : ndarray, shape (k, 4)
+        One row for each mode that was imaginary or too soft: q (fractional) and its wavenumber in cm⁻¹
+        (imaginary negative), so that the change is never silent.
+    """
+    symmetric = harmonic.force_constants().with_acoustic_sum_rule().symmetrized().dynamical_matrices()
+    masses = symmetric.primitive.get_masses()
+    roots = np.sqrt(np.repeat(masses, 3))
+    reduced = mass_reduced(symmetric.matrices, masses)
+    rigid = np.kron(np.sqrt(masses / masses.sum())[:, None], np.eye(3))
+    matrices, changed = np.empty_like(reduced), []
+    for index, (q, block) in enumerate(zip(symmetric.qpoints, reduced, strict=True)):
+        basis = np.eye(len(roots)) if index else np.linalg.qr(rigid, mode="complete")[0][:, 3:]
+        values, vectors = np.linalg.eigh(basis.T @ block @ basis)
+        wavenumbers = signed_frequencies_cm(values)
+        positive = np.maximum(np.abs(wavenumbers), FLOOR_CM) / SQRT_EV_PER_ANGSTROM2_AMU_CM
+        kept = np.where(wavenumbers >= FLOOR_CM, values, positive**2)
+        changed += [[*q, wavenumber] for wavenumber in wavenumbers if wavenumber < FLOOR_CM]
+        vectors = basis @ vectors
+        matrices[index] = (vectors * kept) @ vectors.conj().T * roots[:, None] * roots[None, :]
+    if changed:
+        log.info(
+            "%d of %d modes of the starting matrices are imaginary or softer than %g cm⁻¹ and start from |ω|",
+            len(changed),
+            reduced.shape[0] * reduced.shape[1] - 3,
+            FLOOR_CM,
+        )
+    start = DynamicalMatrices(symmetric.primitive, symmetric.dims, symmetric.qpoints, matrices)
+    return start, np.array(changed, dtype=float).reshape(-1, 4)
+
+
+def kept_start(folder: Path, make: Callable[[], DynamicalMatrices]) -> DynamicalMatrices:
+    """Matrices that a run in `folder` starts from: those kept there, else new ones, kept as ``start.npz``.
+
+    Harmonic matrices that are computed again differ by rounding, and a run is only continued from the very
+    matrices that it was begun with.
+    """
+    from himlip_ase.sscha.run.checkpoints import load_arrays, pack, save_arrays, unpack
+
+    path = folder / "start.npz"
+    if path.exists():
+        return unpack("start", load_arrays(path))
+    found = make()
+    save_arrays(path, pack("start", found))
+    return found

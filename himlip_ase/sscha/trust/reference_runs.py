@@ -1,0 +1,78 @@
+"""Verification runs of Quantum ESPRESSO: inputs written, run or only collected, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.errors import CalculationError
+from himlip_ase.files import atomic_write
+from himlip_ase.sscha.ensembles.evaluation import Arrays
+
+if TYPE_CHECKING:
+    from himlip_ase.dft.espresso.inputs import QESettings
+    from himlip_ase.dft.espresso.parse import PwOutput
+    from himlip_ase.dft.espresso.runner import Launcher
+    from himlip_ase.dft.espresso.single_points import SinglePoint
+
+GENERATOR = {"method": "SSCHA verification"}
+
+
+def pw_jobs(
+    images: Sequence[Atoms], folder: Path, settings: QESettings, primitive: Atoms
+) -> list[SinglePoint]:
+    """One pw.x run for each image, in ``<folder>/000``, …, with the k-density of `primitive`."""
+    from himlip_ase.dft.espresso.single_points import single_points
+
+    return single_points(images, folder, settings, reference=primitive, generator=GENERATOR)
+
+
+def write_pw_inputs(jobs: Sequence[SinglePoint]) -> list[Path]:
+    """Write the inputs of the runs that were not begun; run them anywhere, as ``pw.x -in pw.in > pw.out``.
+
+    Returns
+    -------
+    list of Path
+        The inputs that are still without a finished output.
+
+    Raises
+    ------
+    InputError
+        A folder holds another input.
+    """
+    from himlip_ase.dft.espresso.runner import check_input_unchanged, finished_run
+
+    missing = []
+    for job in jobs:
+        path = job.folder / "pw.in"
+        if not check_input_unchanged(job.folder, job.text):
+            with atomic_write(path) as stream:
+                stream.write(job.text)
+        if finished_run(job.folder, job.text) is None:
+            missing.append(path)
+    return missing
+
+
+def run_pw_jobs(
+    jobs: Sequence[SinglePoint], launcher: Launcher, workers: int = 1, resume: bool = False
+) -> Arrays:
+    """Run what is missing, keep what is finished; see :mod:`himlip_ase.dft.espresso.single_points`."""
+    from himlip_ase.dft.espresso.single_points import run_single_points
+
+    return _arrays(run_single_points(jobs, launcher, workers=workers, resume=resume, progress=True))
+
+
+def _arrays(outputs: Sequence[PwOutput]) -> Arrays:
+    forces = [output.forces for output in outputs]
+    if any(force is None for force in forces):
+        raise CalculationError("a pw.x output has no forces; give tprnfor = .true. in its input")
+    stresses = [output.stress for output in outputs]
+    return Arrays(
+        np.array([output.energy for output in outputs]),
+        np.array(forces),
+        None if any(stress is None for stress in stresses) else np.array(stresses),
+    )

@@ -1,0 +1,1 @@
+"""Symmetry operations, point groups, irreducible products; serves crystals and molecules, knows neither."""

@@ -1,0 +1,110 @@
+"""The sscha stage: isotopes and further grids beside the main run, each kept while its own inputs stay."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from himlip_ase.pipeline.config import RunConfig, load_config
+from himlip_ase.pipeline.document import Document
+from himlip_ase.pipeline.run import run_pipeline
+from himlip_ase.pipeline.runfolder import Figure, RunFolder
+from himlip_ase.pipeline.sscha import grid_folders, isotope_folders
+from himlip_ase.pipeline.sscha_report import runs
+from himlip_ase.pipeline.stages import Context
+from himlip_ase.sscha import load_result
+
+CONFIG = Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml"
+SHORT: dict[str, Any] = {
+    "sscha.n_configurations": 24,
+    "sscha.max_populations": 1,
+    "sscha.n_hessian_configurations": 24,
+    "sscha.hessian_order": "third",
+    "sscha.n_blocks": 4,
+    "anharmonic.workers": 1,
+    "anharmonic.isotopes": {"D3S": {"H": 2.014}},
+    "anharmonic.grids": [[1, 1, 1]],
+}
+
+
+def configuration(**more: Any) -> RunConfig:
+    return load_config(CONFIG, SHORT | more)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "h3s"
+    run_pipeline(configuration(), folder, until="sscha")
+    return folder
+
+
+def figures(folder: Path) -> dict[str, dict[str, Any]]:
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))["figures"]
+
+
+def test_isotopes_and_grids_lie_where_the_next_stage_looks(finished: Path) -> None:
+    context = Context(configuration(), RunFolder(finished, resume=True))
+    home = context.of("sscha")
+    assert isotope_folders(context) == {"D3S": home / "D3S"}
+    assert grid_folders(context) == {(1, 1, 1): home / "grid_1x1x1"}
+    main, heavy, small = (load_result(home / name) for name in ("", "D3S", "grid_1x1x1"))
+    assert heavy.centroids.get_masses()[heavy.centroids.numbers == 1] == pytest.approx(2.014)
+    assert heavy.auxiliary.dims == main.auxiliary.dims and small.auxiliary.dims == (1, 1, 1)
+    assert heavy.static_energy == main.static_energy
+    assert (home / "D3S" / "phonopy_params_hessian.yaml").is_file()
+    ratio = heavy.frequencies().max() / main.frequencies().max()
+    assert 0.68 < ratio < 0.80  # hydrogen modes scale with about 1/√2
+
+
+def test_every_run_and_the_difference_of_grids_is_quoted(finished: Path) -> None:
+    quoted = figures(finished)
+    for suffix in ("", ".D3S", ".grid_1x1x1"):
+        for name in ("free_energy", "pressure_quantum", "hessian_lowest", "gamma_optical_lowest.hessian"):
+            assert quoted[f"{name}{suffix}"]["uncertainty"] > 0
+        assert quoted[f"sscha_converged{suffix}"]["value"] in (True, False)
+    difference = quoted["grid_difference.free_energy.grid_1x1x1"]
+    values = [quoted[f"free_energy{suffix}"]["value"] for suffix in (".grid_1x1x1", "")]
+    assert difference["value"] == pytest.approx(values[0] - values[1])
+    assert quoted["grid_difference.auxiliary_rms.grid_1x1x1"]["unit"] == "cm⁻¹"
+    data = json.loads((finished / "state/sscha/grids.json").read_text(encoding="utf-8"))["grid_1x1x1"]
+    assert np.array(data["auxiliary"]).shape == (1, 12)
+    document = Document("runs")
+    runs(document, configuration(), {name: Figure(**figure) for name, figure in quoted.items()})
+    text = document.markdown(finished)
+    for words in ("D3S", "1×1×1", "What the supercell changes, against 2×2×2", "± "):
+        assert words in text
+
+
+def test_another_isotope_costs_only_itself(finished: Path) -> None:
+    home = finished / "state" / "sscha"
+    before = {name: (home / name / "result.json").stat().st_mtime_ns for name in ("", "D3S", "grid_1x1x1")}
+    both = {"D3S": {"H": 2.014}, "T3S": {"H": 3.016}}
+    run_pipeline(configuration(**{"anharmonic.isotopes": both}), finished, resume=True, until="sscha")
+    after = {name: (home / name / "result.json").stat().st_mtime_ns for name in before}
+    assert after == before
+    assert load_result(home / "T3S").frequencies().max() < load_result(home / "D3S").frequencies().max()
+    assert "free_energy.T3S" in figures(finished)
+
+
+@pytest.mark.slow
+def test_changed_masses_redo_the_isotope_alone(finished: Path) -> None:
+    home = finished / "state" / "sscha"
+    main = (home / "result.json").stat().st_mtime_ns
+    changed = {"D3S": {"H": 2.5}}
+    run_pipeline(configuration(**{"anharmonic.isotopes": changed}), finished, resume=True, until="sscha")
+    assert (home / "result.json").stat().st_mtime_ns == main
+    assert load_result(home / "D3S").centroids.get_masses().min() == pytest.approx(2.5)
+    assert load_result(home / "D3S.previous").centroids.get_masses().min() == pytest.approx(2.014)
+
+
+@pytest.mark.slow
+def test_a_changed_setting_redoes_all(finished: Path) -> None:
+    run_pipeline(configuration(**{"sscha.seed": 7}), finished, resume=True, until="sscha")
+    home = finished / "state"
+    assert load_result(home / "sscha").settings.seed == 7
+    assert load_result(home / "sscha" / "D3S").settings.seed == 7
+    assert load_result(home / "sscha.previous").settings.seed == 0

@@ -1,0 +1,172 @@
+"""The tc stage and its part of the report, on H3S labels with phonons made stable by hand, without SSCHA."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.pipeline import tc_report
+from himlip_ase.pipeline.config import load_config
+from himlip_ase.pipeline.document import Document
+from himlip_ase.pipeline.labels import LabelFolder
+from himlip_ase.pipeline.runfolder import RunFolder
+from himlip_ase.pipeline.stages import Context, Outcome
+from himlip_ase.pipeline.tc import STAGE, electron_phonon
+from himlip_ase.sscha.results.result import History, SschaResult
+from himlip_ase.sscha.results.sampling_noise import deviations_of, independent_deviations
+from himlip_ase.sscha.run.initial import positive_definite_start
+from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.superconductivity.bootstrap import resampled_phonons
+
+CONFIG = Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml"
+OPTIONS: dict[str, Any] = {
+    "tc.electron_phonon": "harmonic",
+    "tc.samples": 20,
+    "tc.mu_star": [0.10, 0.13],
+    "tc.meshes": [[4, 4, 4]],
+    "tc.gap": False,
+    "tc.published": [{"what": "measured", "value": "1 K", "source": "a paper"}],
+    "anharmonic.isotopes": {"D3S": {"H": 2.014}},
+}
+
+
+def sscha_like(phonons: DynamicalMatrices, hessian: DynamicalMatrices | None, converged: bool) -> SschaResult:
+    empty = History(**{f.name: np.zeros((0, 12)) for f in dataclasses.fields(History)})
+    sigma = np.where(phonons.frequencies() > 1, 5.0, 0.0)
+    return SschaResult(
+        settings=SschaSettings(),
+        converged=converged,
+        verdict="for this test",
+        auxiliary=phonons,
+        auxiliary_sigma_cm=sigma,
+        static_energy=0.0,
+        free_energy=0.1,
+        free_energy_sigma=0.001,
+        stress=None,
+        stress_sigma=None,
+        hessian=hessian,
+        hessian_sigma_cm=None if hessian is None else sigma,
+        hessian_bias_cm=None if hessian is None else 0 * sigma,
+        hessian_kong_liu=None if hessian is None else 1.0,
+        populations=[],
+        populations_settled=converged,
+        history=empty,
+    )
+
+
+def run(folder: Path, converged: bool = True, **options: Any) -> tuple[Context, Outcome]:
+    config = load_config(CONFIG, OPTIONS | options)
+    context = Context(config, RunFolder(folder))
+    assert config.labels.folder is not None
+    harmonic = LabelFolder(config.labels.folder).harmonic
+    stable, _ = positive_definite_start(harmonic)
+    softer = DynamicalMatrices(stable.primitive, stable.dims, stable.qpoints, 0.9 * stable.matrices)
+    for name, mass in (("", {}), ("D3S", {"H": 2.014})):
+        result = sscha_like(stable.with_masses(mass), softer.with_masses(mass), converged)
+        result.save(context.of("sscha") / name)
+    place = context.of("tc")
+    place.mkdir(parents=True)
+    return context, STAGE.run(context, place)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Outcome]:
+    return run(tmp_path_factory.mktemp("tc") / "run")
+
+
+def test_every_formula_for_every_set_of_phonons_and_isotope(finished: tuple[Context, Outcome]) -> None:
+    quoted = finished[1].figures
+    for kind in ("auxiliary", "hessian", "auxiliary.D3S", "hessian.D3S"):
+        for method in ("mcmillan", "allen-dynes", "sisso", "eliashberg"):
+            figure = quoted[f"tc.{kind}.{method}.mu0.10"]
+            assert figure.how and figure.unit == "K"
+            if method != "sisso":
+                assert figure.value > 0 and figure.uncertainty > 0 and "SSCHA ensemble" in figure.how
+    assert quoted["tc.hessian.D3S.allen-dynes.mu0.10"].value < quoted["tc.hessian.allen-dynes.mu0.10"].value
+    assert quoted["lambda.harmonic"].value > 0 and "stable modes only" in quoted["lambda.harmonic"].how
+    harmonic = [f for name, f in quoted.items() if name.startswith("tc.harmonic")]
+    assert harmonic and all(f.value is None and "imaginary" in f.how for f in harmonic)
+
+
+def test_same_force_constants_give_an_isotope_coefficient_below_one_half(
+    finished: tuple[Context, Outcome],
+) -> None:
+    figure = finished[1].figures["isotope_coefficient.D3S.hessian.allen-dynes.mu0.10"]
+    assert 0.3 < figure.value < 0.5 and 0 < figure.uncertainty < 0.1
+
+
+def test_one_sigma_is_chosen_on_the_phonons_of_interest(finished: tuple[Context, Outcome]) -> None:
+    tables = tc_report.read_tables(finished[0].of("tc"))
+    assert len({table["sigma_ry"] for table in tables.values()}) == 1
+    assert "plateau of these phonons" in tables["hessian"]["sigma_source"]
+    assert "that of 'free-energy Hessian'" in tables["harmonic"]["sigma_source"]
+    assert finished[1].figures["sigma"].value == tables["hessian"]["sigma_ry"]
+    assert tables["harmonic"]["sigma_plateau"]["lambda"] != tables["hessian"]["sigma_plateau"]["lambda"]
+
+
+def test_report_shows_tables_pictures_and_limits(finished: tuple[Context, Outcome]) -> None:
+    context, outcome = finished
+    document = Document("x")
+    tables = tc_report.read_tables(context.of("tc"))
+    tc_report.headline(document, context.config, outcome.figures, tables)
+    tc_report.pictures(document, context.of("tc"), context.folder.figures)
+    tc_report.uncertainty(document, tables, outcome.figures, context.folder.figures)
+    text = document.markdown(context.folder.path)
+    for wanted in (
+        "Migdal–Eliashberg, μ* = 0.13",
+        "D3S",
+        "isotope coefficient",
+        "measured | 1 K | a paper",
+        "q-grid of G",
+        "together",
+        "These error bars do not hold",
+        "Where there is no Tc: DFT, harmonic: 3 imaginary modes",
+    ):
+        assert wanted in text, wanted
+    for name in ("alpha2f", "alpha2f_D3S", "tc_mu_star", "tc_uncertainty"):
+        assert (context.folder.figures / f"{name}.png").stat().st_size > 5000
+    json.dumps(tables, allow_nan=False)
+
+
+def test_an_unconverged_sscha_gives_no_tc_but_its_reason(tmp_path: Path) -> None:
+    context, outcome = run(tmp_path / "run", converged=False, **{"tc.methods": ["allen-dynes"]})
+    quoted = {name: f for name, f in outcome.figures.items() if name.startswith("tc.hessian")}
+    assert quoted and all(f.value is None and "did not converge" in f.how for f in quoted.values())
+    for name, figure in outcome.figures.items():
+        if name.startswith("isotope_coefficient"):
+            assert figure.value is None and "converge" in figure.how
+    document = Document("x")
+    tables = tc_report.read_tables(context.of("tc"))
+    tc_report.pictures(document, context.of("tc"), context.folder.figures)
+    assert tables and not (context.folder.figures / "tc_mu_star.png").exists()
+
+
+def test_finest_grid_is_taken_and_the_coarser_bounds_its_error() -> None:
+    labels = LabelFolder(CONFIG.parent / "labels")
+    name, harmonic, elph, coarser = electron_phonon(labels, None)
+    best = max(np.prod(labels.coupled(run)[1].dims) for run in labels.elph_runs())
+    assert np.prod(elph.dims) == best == np.prod(harmonic.dims)
+    assert len(coarser) == len(labels.elph_runs()) - 1 and name in labels.elph_runs()
+    with pytest.raises(ValueError, match="there are: harmonic"):
+        electron_phonon(labels, "harmonic999")
+
+
+def test_independent_noise_has_the_errors_it_is_made_from() -> None:
+    harmonic = LabelFolder(CONFIG.parent / "labels").harmonic
+    stable, _ = positive_definite_start(harmonic)
+    sigma = np.where(stable.frequencies() > 1, 6.0, 0.0)
+    samples = resampled_phonons(stable, independent_deviations(stable, sigma, blocks=60), 400)
+    spread = np.array([s.frequencies() for s in samples]).std(axis=0)
+    assert np.median(spread[sigma > 0]) == pytest.approx(6.0, rel=0.1)
+    assert spread[0, :3] == pytest.approx(0.0, abs=0.5)
+    result = sscha_like(stable, None, True)
+    assert deviations_of(result, "hessian") is None
+    blocks = np.zeros((5, *stable.matrices.shape), np.complex64)
+    real = dataclasses.replace(result, auxiliary_blocks=blocks)
+    assert deviations_of(real, "auxiliary").shape == blocks.shape  # type: ignore[union-attr]
