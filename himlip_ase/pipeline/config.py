@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -17,6 +16,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.hint.training.refinement import PolishSettings
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.potential.network import HiMLIPConfig
+from himlip_ase.registry import did_you_mean
 from himlip_ase.sscha.run.settings import SschaSettings
 from himlip_ase.superconductivity.spectral import GammaWeight
 from himlip_ase.superconductivity.tc import METHODS, Method
@@ -341,12 +341,6 @@ def _fields(kind: Any) -> dict[str, Any]:
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return get_type_hints(kind)
     return {}
-
-
-def did_you_mean(key: str, allowed: list[str]) -> str:
-    """The nearest allowed key as a hint, else all of them."""
-    near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else f"allowed: {', '.join(allowed)}"
 
 
 def _explain(item: Any) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import write_json
-from himlip_ase.pipeline.config import RunConfig, did_you_mean
+from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.runfolder import Figure, RunFolder, StageRecord, hash_inputs
+from himlip_ase.registry import did_you_mean
 
 logger = logging.getLogger(__name__)
 
