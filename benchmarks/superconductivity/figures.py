@@ -27,13 +27,13 @@ from himlip_ase.files import atomic_write, write_json
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.superconductivity.bootstrap import bootstrap_tc, resampled_phonons
+from himlip_ase.superconductivity.coupling import interpolated_coupling, mode_coupling
 from himlip_ase.superconductivity.electronic_dos import ElectronicDos
 from himlip_ase.superconductivity.eliashberg import eliashberg_tc
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices, read_elph
 from himlip_ase.superconductivity.full_bandwidth import eliashberg_tc_full_bandwidth
 from himlip_ase.superconductivity.gap import gap_curve, tc_sensitivity
-from himlip_ase.superconductivity.outputs import read_lambda_table
-from himlip_ase.superconductivity.spectral import interpolated_coupling, mode_coupling
+from himlip_ase.superconductivity.qe_outputs import read_lambda_table
 from himlip_ase.superconductivity.spectrum import Spectrum, spectrum_from_curve
 from himlip_ase.superconductivity.tc import METHODS, NoTc, Tc, critical_temperature
 

@@ -10,7 +10,7 @@ import typer
 from himlip_ase.cli.masses import parse_masses
 
 if TYPE_CHECKING:
-    from himlip_ase.superconductivity.result import TcAnalysis
+    from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 
 SUM, MORE, OUTPUT = "α²F", "More", "Output"
 
@@ -98,7 +98,7 @@ def tc(
 ) -> None:
     """α²F, λ and superconducting Tc; several μ* may follow --mu-star."""
     from himlip_ase.errors import InputError
-    from himlip_ase.superconductivity.results import check_outputs, write_figures, write_results
+    from himlip_ase.superconductivity.output_files import check_outputs, write_figures, write_results
     from himlip_ase.superconductivity.tables import format_isotopes, format_table
     from himlip_ase.superconductivity.tc import DEFAULT_MU_STAR
 
@@ -132,7 +132,7 @@ def tc(
 
 def _of_curve(path: Path, unit: str, options: dict[str, Any]) -> TcAnalysis:
     from himlip_ase.superconductivity.analysis import analyse_curve
-    from himlip_ase.superconductivity.outputs import read_alpha2f
+    from himlip_ase.superconductivity.qe_outputs import read_alpha2f
 
     return analyse_curve(path.name, read_alpha2f(path, unit), **_with_dos(options))
 

@@ -18,7 +18,7 @@ from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.potential.network import HiMLIPConfig
 from himlip_ase.registry import did_you_mean
 from himlip_ase.sscha.run.settings import SschaSettings
-from himlip_ase.superconductivity.spectral import GammaWeight
+from himlip_ase.superconductivity.coupling import GammaWeight
 from himlip_ase.superconductivity.tc import METHODS, Method
 from himlip_ase.superconductivity.zone import Integration
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from himlip_ase.sscha.results.result import SschaResult
     from himlip_ase.superconductivity.gap import GapCurve
     from himlip_ase.superconductivity.plateau import SigmaPlateau
-    from himlip_ase.superconductivity.qmesh import QMeshRow
+    from himlip_ase.superconductivity.q_mesh import QMeshRow
     from himlip_ase.superconductivity.spectrum import Spectrum
     from himlip_ase.superconductivity.tc import TcTable
 

@@ -18,8 +18,8 @@ from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data
 from himlip_ase.sscha.results.sampling_noise import deviations_of
 from himlip_ase.superconductivity.analysis import analyse
 from himlip_ase.superconductivity.formulas import isotope_coefficient
-from himlip_ase.superconductivity.result import TcAnalysis
 from himlip_ase.superconductivity.tc import NoTc, Tc
+from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 
 if TYPE_CHECKING:
     from himlip_ase.sscha.results.result import SschaResult

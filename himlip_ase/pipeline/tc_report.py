@@ -16,7 +16,7 @@ from himlip_ase.pipeline.runfolder import Figure
 from himlip_ase.pipeline.tc import NAMES, SPECTRA, TABLES, name_of
 from himlip_ase.superconductivity.gap import GapCurve
 from himlip_ase.superconductivity.plateau import SigmaPlateau
-from himlip_ase.superconductivity.qmesh import QMeshRow, row_from_dict
+from himlip_ase.superconductivity.q_mesh import QMeshRow, row_from_dict
 from himlip_ase.superconductivity.spectrum import Problem, Spectrum
 from himlip_ase.superconductivity.tables import METHOD_NAMES, budget_rows, methods_of, mu_stars_of
 from himlip_ase.superconductivity.tc import NoTc, TcTable, table_from_dict

@@ -2,6 +2,12 @@
 
 from himlip_ase.superconductivity.analysis import analyse, analyse_curve
 from himlip_ase.superconductivity.bootstrap import bootstrap_tc, jackknife_deviations, resampled_phonons
+from himlip_ase.superconductivity.coupling import (
+    ImaginaryMode,
+    ModeCoupling,
+    interpolated_coupling,
+    mode_coupling,
+)
 from himlip_ase.superconductivity.electron_bands import ElectronBands, read_a2fsave
 from himlip_ase.superconductivity.electronic_dos import ElectronicDos, read_electronic_dos
 from himlip_ase.superconductivity.eliashberg import eliashberg_tc
@@ -9,20 +15,14 @@ from himlip_ase.superconductivity.elph_matrices import ElphMatrices, read_elph
 from himlip_ase.superconductivity.full_bandwidth import eliashberg_tc_full_bandwidth, solve_full_bandwidth
 from himlip_ase.superconductivity.gap import GapCurve, gap_curve, solve_gap, tc_sensitivity
 from himlip_ase.superconductivity.isotope import IsotopeEffect, isotope_effect
-from himlip_ase.superconductivity.outputs import read_alpha2f
+from himlip_ase.superconductivity.onto_elph_grid import swap_onto_grid
 from himlip_ase.superconductivity.plateau import sigma_plateau
-from himlip_ase.superconductivity.qmesh import q_mesh_convergence
-from himlip_ase.superconductivity.result import TcAnalysis
-from himlip_ase.superconductivity.spectral import (
-    ImaginaryMode,
-    ModeCoupling,
-    interpolated_coupling,
-    mode_coupling,
-)
+from himlip_ase.superconductivity.q_mesh import q_mesh_convergence
+from himlip_ase.superconductivity.qe_outputs import read_alpha2f
 from himlip_ase.superconductivity.spectrum import Alpha2F, Problem, Spectrum, spectrum_from_curve
-from himlip_ase.superconductivity.swap import swap_onto_grid
 from himlip_ase.superconductivity.tables import format_table
 from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable, critical_temperature, tc_table
+from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 from himlip_ase.superconductivity.zone import ZoneIntegral, integrate_zone
 
 __all__ = [

@@ -10,22 +10,21 @@ import numpy as np
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.superconductivity.bootstrap import add_noise, bootstrap_tc, resampled_phonons
-from himlip_ase.superconductivity.electron_bands import ElectronBands
-from himlip_ase.superconductivity.electronic_dos import ElectronicDos
-from himlip_ase.superconductivity.elph_matrices import ElphMatrices
-from himlip_ase.superconductivity.full_bandwidth import eliashberg_tc_full_bandwidth
-from himlip_ase.superconductivity.gap import GapCurve, gap_curve
-from himlip_ase.superconductivity.plateau import SigmaPlateau, sigma_plateau
-from himlip_ase.superconductivity.qmesh import QMeshRow, at_grid, q_mesh_convergence
-from himlip_ase.superconductivity.result import TcAnalysis
-from himlip_ase.superconductivity.spectral import (
+from himlip_ase.superconductivity.coupling import (
     GammaWeight,
     ModeCoupling,
     interpolated_coupling,
     mode_coupling,
 )
+from himlip_ase.superconductivity.electron_bands import ElectronBands
+from himlip_ase.superconductivity.electronic_dos import ElectronicDos
+from himlip_ase.superconductivity.elph_matrices import ElphMatrices
+from himlip_ase.superconductivity.full_bandwidth import eliashberg_tc_full_bandwidth
+from himlip_ase.superconductivity.gap import GapCurve, gap_curve
+from himlip_ase.superconductivity.onto_elph_grid import carry_deviations, swap_onto_grid
+from himlip_ase.superconductivity.plateau import SigmaPlateau, sigma_plateau
+from himlip_ase.superconductivity.q_mesh import QMeshRow, at_grid, q_mesh_convergence
 from himlip_ase.superconductivity.spectrum import Spectrum
-from himlip_ase.superconductivity.swap import carry_deviations, swap_onto_grid
 from himlip_ase.superconductivity.tc import (
     DEFAULT_MU_STAR,
     METHODS,
@@ -36,6 +35,7 @@ from himlip_ase.superconductivity.tc import (
     critical_temperature,
     tc_table,
 )
+from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 from himlip_ase.superconductivity.zone import Integration, integrate_zone
 
 if TYPE_CHECKING:

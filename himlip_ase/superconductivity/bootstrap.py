@@ -9,8 +9,8 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.superconductivity.coupling import GammaWeight, mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
-from himlip_ase.superconductivity.spectral import GammaWeight, mode_coupling
 from himlip_ase.superconductivity.tc import (
     DEFAULT_MU_STAR,
     METHODS,

@@ -72,7 +72,7 @@ def check_real_space(
     InputError
         Another grid, σ, N(E_F) or G: they come from another run.
     """
-    from himlip_ase.superconductivity.outputs import read_a2fmatdyn
+    from himlip_ase.superconductivity.qe_outputs import read_a2fmatdyn
 
     n_atoms = matrices.shape[-1] // 3
     cells = commensurate_qpoints(dims) * np.array(dims)

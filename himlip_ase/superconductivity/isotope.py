@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.superconductivity.coupling import GammaWeight, mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
-from himlip_ase.superconductivity.spectral import GammaWeight, mode_coupling
-from himlip_ase.superconductivity.swap import swap_onto_grid
+from himlip_ase.superconductivity.onto_elph_grid import swap_onto_grid
 from himlip_ase.superconductivity.tables import methods_of, mu_stars_of
 from himlip_ase.superconductivity.tc import Method, NoTc, Tc, critical_temperature
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
-    from himlip_ase.superconductivity.result import TcAnalysis
+    from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from himlip_ase.superconductivity.tc import Method, NoTc, Tc, TcTable
 
 if TYPE_CHECKING:
     from himlip_ase.superconductivity.isotope import IsotopeEffect
-    from himlip_ase.superconductivity.result import TcAnalysis
+    from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 
 METHOD_NAMES: dict[str, str] = {
     "mcmillan": "McMillan",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from himlip_ase.superconductivity.plateau import SigmaPlateau
-    from himlip_ase.superconductivity.qmesh import QMeshRow
+    from himlip_ase.superconductivity.q_mesh import QMeshRow
 
 
 def plot_plateaus(ax: Axes, plateaus: Mapping[str, SigmaPlateau], chosen_ry: float | None = None) -> Axes:

@@ -13,7 +13,7 @@ import numpy as np
 
 from himlip_ase import units
 from himlip_ase.errors import InputError
-from himlip_ase.superconductivity.spectral import ModeCoupling
+from himlip_ase.superconductivity.coupling import ModeCoupling
 from himlip_ase.superconductivity.spectrum import Alpha2F, Spectrum
 
 Integration = Literal["sum", "tetrahedron", "gaussian"]

@@ -18,8 +18,8 @@ from himlip_ase.lattice import commensurate_qpoints
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.superconductivity import analyse, format_table
 from himlip_ase.superconductivity.elph_matrices import read_elph
+from himlip_ase.superconductivity.output_files import write_figures
 from himlip_ase.superconductivity.plateau import sigma_plateau
-from himlip_ase.superconductivity.results import write_figures
 from himlip_ase.superconductivity.tc import NoTc, Tc
 from tests.superconductivity.material import AL, al_phonons, al_primitive, needs_al
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from himlip_ase.superconductivity.coupling import mode_coupling
 from himlip_ase.superconductivity.elph_matrices import read_elph
-from himlip_ase.superconductivity.spectral import mode_coupling
 from himlip_ase.superconductivity.tc import NoTc, Tc, critical_temperature
 
 HARMONIC = Path(__file__).parents[2] / "examples" / "h3s" / "labels" / "harmonic"

@@ -14,8 +14,8 @@ import pytest
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.superconductivity.bootstrap import bootstrap_tc
+from himlip_ase.superconductivity.coupling import mode_coupling
 from himlip_ase.superconductivity.elph_matrices import read_elph
-from himlip_ase.superconductivity.spectral import mode_coupling
 from himlip_ase.superconductivity.spectrum import Spectrum, spectrum_from_curve
 from himlip_ase.superconductivity.tc import METHODS, NoTc, Tc, critical_temperature, tc_table
 from tests.superconductivity.material import AL, al_phonons, al_primitive, needs_al, toy

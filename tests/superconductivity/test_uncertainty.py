@@ -10,11 +10,11 @@ from himlip_ase.lattice import commensurate_qpoints
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.superconductivity.analysis import analyse
 from himlip_ase.superconductivity.bootstrap import bootstrap_tc, jackknife_deviations, resampled_phonons
+from himlip_ase.superconductivity.coupling import mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices, read_elph
 from himlip_ase.superconductivity.isotope import IsotopeEffect, isotope_effect
-from himlip_ase.superconductivity.qmesh import q_mesh_convergence
-from himlip_ase.superconductivity.spectral import mode_coupling
-from himlip_ase.superconductivity.swap import carry_deviations, swap_onto_grid
+from himlip_ase.superconductivity.onto_elph_grid import carry_deviations, swap_onto_grid
+from himlip_ase.superconductivity.q_mesh import q_mesh_convergence
 from himlip_ase.superconductivity.tables import budget_rows, format_table
 from himlip_ase.superconductivity.tc import METHODS, NoTc, Tc, table_from_dict
 from tests.superconductivity.material import AL, al_phonons, al_primitive, needs_al, toy

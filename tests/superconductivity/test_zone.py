@@ -9,9 +9,9 @@ import pytest
 
 from himlip_ase import units
 from himlip_ase.errors import InputError
+from himlip_ase.superconductivity.coupling import ModeCoupling, interpolated_coupling, mode_coupling
 from himlip_ase.superconductivity.elph_matrices import read_elph
-from himlip_ase.superconductivity.outputs import read_a2f_dos
-from himlip_ase.superconductivity.spectral import ModeCoupling, interpolated_coupling, mode_coupling
+from himlip_ase.superconductivity.qe_outputs import read_a2f_dos
 from himlip_ase.superconductivity.zone import band_steps, integrate_zone
 from tests.superconductivity.material import AL, al_phonons, al_primitive, needs_al, toy
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.superconductivity.coupling import GammaWeight, interpolated_coupling, mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
-from himlip_ase.superconductivity.spectral import GammaWeight, interpolated_coupling, mode_coupling
-from himlip_ase.superconductivity.swap import swap_onto_grid
+from himlip_ase.superconductivity.onto_elph_grid import swap_onto_grid
 from himlip_ase.superconductivity.tc import Method, Tc, critical_temperature
 
 if TYPE_CHECKING:

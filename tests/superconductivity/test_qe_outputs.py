@@ -13,7 +13,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.superconductivity import formulas
 from himlip_ase.superconductivity.elph_matrices import read_elph
-from himlip_ase.superconductivity.outputs import read_alpha2f
+from himlip_ase.superconductivity.qe_outputs import read_alpha2f
 from himlip_ase.units import RY_EV, RY_KELVIN
 from tests.superconductivity.material import AL, al_primitive, needs_al
 
@@ -107,7 +107,7 @@ def test_real_space_files_of_another_run_are_named(run: Path) -> None:
 
 @needs_al
 def test_linewidths_in_mev() -> None:
-    from himlip_ase.superconductivity.spectral import mode_coupling
+    from himlip_ase.superconductivity.coupling import mode_coupling
     from tests.superconductivity.material import al_phonons
 
     coupling = mode_coupling(read_elph(AL, al_primitive()), al_phonons(), 0.02)

@@ -12,9 +12,9 @@ from himlip_ase.errors import InputError
 from himlip_ase.lattice import commensurate_qpoints
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.superconductivity import formulas
-from himlip_ase.superconductivity.spectral import interpolated_coupling, mode_coupling
+from himlip_ase.superconductivity.coupling import interpolated_coupling, mode_coupling
+from himlip_ase.superconductivity.onto_elph_grid import swap_onto_grid
 from himlip_ase.superconductivity.spectrum import Spectrum, spectrum_from_curve
-from himlip_ase.superconductivity.swap import swap_onto_grid
 from himlip_ase.superconductivity.tc import Tc, critical_temperature
 from tests.superconductivity.material import toy
 

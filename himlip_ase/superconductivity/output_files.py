@@ -11,9 +11,9 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.superconductivity import plots
 from himlip_ase.superconductivity.isotope import IsotopeEffect
-from himlip_ase.superconductivity.result import TcAnalysis
 from himlip_ase.superconductivity.tables import format_table
 from himlip_ase.superconductivity.tc import NoTc, Tc
+from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 from himlip_ase.superconductivity.uncertainty_plots import plot_budget, plot_q_mesh
 
 SCHEMA = "himlip-tc/1"

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from himlip_ase.superconductivity.bootstrap import BootstrapTc
+from himlip_ase.superconductivity.coupling import ImaginaryMode
 from himlip_ase.superconductivity.gap import GapCurve
 from himlip_ase.superconductivity.plateau import SigmaPlateau
-from himlip_ase.superconductivity.qmesh import QMeshRow
-from himlip_ase.superconductivity.spectral import ImaginaryMode
+from himlip_ase.superconductivity.q_mesh import QMeshRow
 from himlip_ase.superconductivity.spectrum import Spectrum
 from himlip_ase.superconductivity.tc import TcTable
 
