@@ -1,5 +1,6 @@
 # make h3s    set up .venv and run H3S from Quantum ESPRESSO labels to Tc (runs/h3s/report.html)
 # make test   set up .venv, lint, type-check and test
+# make lint   ruff, layout, imports between rooms, types: what pre-commit runs
 # make docs   build the documentation into docs/_build/html
 # Choices:  PYTHON=python3.12   TORCH="torch==2.13.0"   PIP_FLAGS="--index-url ..."   RUN=runs/h3s   H3S_FLAGS="--retrain"
 # Without an NVIDIA GPU the CPU build of torch is taken, which is much smaller.
@@ -61,6 +62,8 @@ h3s: $(STAMPS)/package
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 # tests that need python-sscha or pw.x are skipped, and say so, where the system packages cannot be had

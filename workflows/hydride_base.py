@@ -54,7 +54,7 @@ def hessians() -> list[HessianLabel]:
 
 
 def by_system(frames: list[LabelledFrame]) -> list[LabelledFrame]:
-    """The same frames in sets named after the elements: H, HS, CaH …"""
+    """The same frames in sets named after the elements: H, HS, CaH and so on."""
     return [replace(f, set="".join(sorted(set(f.atoms.symbols)))) for f in frames]
 
 

@@ -38,6 +38,7 @@ class RunByDefault(TyperGroup):
     """``himlip sscha --dyn …`` is ``himlip sscha run --dyn …``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """``himlip sscha FILE`` means ``himlip sscha run FILE``."""
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["run", *args]
         return super().parse_args(ctx, args)

@@ -306,7 +306,6 @@ def find_duplicates(
     -------
     list of Duplicate
     """
-
     # Sorted by composition and mean distance, which equal structures share, so that only neighbours are
     # compared, and only two fingerprints are held at a time.
     both = [(frames, 0)] if others is None else [(frames, 0), (others, 1)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,11 +25,13 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 
 
-def _lists(data, labels, kind):
+def _lists(data: Any, labels: str | Sequence[str] | None, kind: type) -> tuple[list[Any], list[str | None]]:
     items = [data] if isinstance(data, kind) else list(data)
     if not items:
         raise InputError("nothing to plot: give at least one set")
-    names = [None] * len(items) if labels is None else [labels] if isinstance(labels, str) else list(labels)
+    names: list[str | None] = (
+        [None] * len(items) if labels is None else [labels] if isinstance(labels, str) else list(labels)
+    )
     if len(names) != len(items):
         raise InputError(f"{len(items)} sets but {len(names)} labels; give one label for each")
     return items, names

@@ -17,7 +17,7 @@ from himlip_ase.errors import InputError
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading of level 1, 2, …"""
+    """A heading of level 1, 2 and so on."""
 
     text: str
     level: int = 2

@@ -44,7 +44,7 @@ def read_spectra(folder: Path) -> dict[str, Spectrum]:
 
 
 def variants(tables: Mapping[str, Any]) -> list[str]:
-    """ "" for the natural masses, then the isotopes and further grids."""
+    """Isotope labels: "" for the natural masses, then the isotopes and further grids."""
     return list(dict.fromkeys(key.partition(".")[2] for key in tables))
 
 

@@ -38,6 +38,7 @@ class Record:
     """
 
     def __new__(cls, *arguments: Any, **options: Any) -> Record:
+        """A bare record, whatever the pickled class would have been called with."""
         return object.__new__(cls)
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

@@ -118,7 +118,9 @@ def solve_gap(
     for _ in range(60):
         z, energy3, here = z_of(delta), np.hypot(omega, delta) ** 3, delta
 
-        def jacobian(v: np.ndarray, z=z, energy3=energy3, here=here) -> np.ndarray:
+        def jacobian(
+            v: np.ndarray, z: np.ndarray = z, energy3: np.ndarray = energy3, here: np.ndarray = here
+        ) -> np.ndarray:
             v = v.ravel()
             renormalised = here / (2 * n + 1) * kernel.odd(v * omega * here / energy3)
             return (pairing(v * omega**2 / energy3) + renormalised) / z - v

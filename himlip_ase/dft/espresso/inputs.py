@@ -274,7 +274,7 @@ def k_grid_like(reference: Atoms, k_grid: Sequence[int], atoms: Atoms) -> tuple[
         return scale_k_grid(k_grid, dims)
     spacing = max(np.linalg.norm(reference.cell.reciprocal(), axis=1) / np.asarray(k_grid))
     lengths = np.linalg.norm(atoms.cell.reciprocal(), axis=1)
-    return tuple(max(1, math.ceil(length / spacing - 1e-6)) for length in lengths)  # type: ignore[return-value]
+    return tuple(max(1, math.ceil(length / spacing - 1e-6)) for length in lengths)
 
 
 def k_grid_of_spacing(atoms: Atoms, spacing: float) -> tuple[int, int, int]:
@@ -295,7 +295,7 @@ def k_grid_of_spacing(atoms: Atoms, spacing: float) -> tuple[int, int, int]:
     if not (math.isfinite(spacing) and spacing > 0):
         raise InputError(f"the k-spacing is {spacing}; give a positive number of Å⁻¹ (2π included), e.g. 0.3")
     lengths = 2 * math.pi * np.linalg.norm(atoms.cell.reciprocal(), axis=1)
-    return tuple(max(1, math.ceil(length / spacing - 1e-6)) for length in lengths)  # type: ignore[return-value]
+    return tuple(max(1, math.ceil(length / spacing - 1e-6)) for length in lengths)
 
 
 def supercell_dims(reference: Atoms, atoms: Atoms, tolerance: float = 1e-4) -> tuple[int, int, int] | None:

@@ -53,7 +53,7 @@ def single_points(
     nosym: bool = True,
     generator: Mapping[str, Any] | None = None,
 ) -> list[SinglePoint]:
-    """Inputs of a set of single points, in the subfolders 000, 001, …
+    """Inputs of a set of single points, in the subfolders 000, 001 and so on.
 
     Parameters
     ----------

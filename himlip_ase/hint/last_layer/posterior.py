@@ -296,7 +296,7 @@ class Posterior:
         return cls(
             root,
             Noise(**json.loads(header["noise"])),
-            header["kind"],  # type: ignore[arg-type]
+            header["kind"],
             int(header["hidden"]),
             json.loads(header["factors"]),
         )

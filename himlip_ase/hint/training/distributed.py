@@ -47,7 +47,7 @@ class Processes:
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This process's part of `items`."""
+        """Part of this process of `items`."""
         return items[self.rank :: self.count]
 
     def sum(self, *numbers: float, device: torch.device | str = "cpu") -> list[float]:

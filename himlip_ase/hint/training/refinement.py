@@ -139,7 +139,7 @@ def _round(trainer: Trainer, batches: list[Batch], number: int) -> dict[str, flo
         return torch.tensor(parts["loss"], dtype=torch.float64)
 
     try:
-        optimizer.step(loss)  # type: ignore[arg-type]
+        optimizer.step(loss)
         trainer.check_finite(parts["loss"], parts)
     except Exception:
         with torch.no_grad():

@@ -47,7 +47,7 @@ class SOAP(torch.optim.Optimizer):
         super().__init__(parameters, settings)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; see `torch.optim.Optimizer.step`."""
         loss = None
         if closure is not None:

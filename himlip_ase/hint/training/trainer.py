@@ -212,7 +212,7 @@ class Trainer:
         ]
 
     def _probes(self, drawn: Sequence[Drawn], own: Sequence[int]) -> list[Probe]:
-        """This process's probes: all at the frames that it works on, and its share of the others."""
+        """Probes of this process: all at the frames that it works on, and its share of the others."""
         probes = []
         for item, frame, vectors, reference in drawn:
             places = self.processes.share(range(len(vectors))) if frame is None else range(len(vectors))

@@ -143,10 +143,9 @@ def mean_pairs(waves: EnsembleWaves, space: PairSpace, star: Star) -> np.ndarray
 
 
 def mean_force_pairs(waves: EnsembleWaves, space: PairSpace, star: Star, forces: np.ndarray) -> np.ndarray:
-    """Gaussian mean of 2 √-Λ s(k) v(q)* for constant forces δf(0), at k = 0: shape (..., 3n, 3n, 3n), the
-    last of v.
+    """Gaussian mean of 2 √-Λ s(k) v(q)* for constant forces δf(0), at k = 0.
 
-    Forces are (..., 3n) on the modes of Γ.
+    The shape is (..., 3n, 3n, 3n), the last axis that of v. Forces are (..., 3n) on the modes of Γ.
     """
     precision, unit = 1 / waves.variances[space.q], np.eye(forces.shape[-1])
     result = np.einsum("...x,y,yz->...xyz", forces, precision, unit)

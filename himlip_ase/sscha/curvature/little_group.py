@@ -208,6 +208,7 @@ class Multiplet:
 
     @property
     def dimension(self) -> int:
+        """Dimension of the irreducible representation."""
         return self.copies.shape[2]
 
 

@@ -38,6 +38,7 @@ class Star:
 
     @property
     def size(self) -> int:
+        """Number of symmetric parameters."""
         return int(self.copies.sum())
 
 
@@ -57,6 +58,7 @@ class PairBasis:
 
     @property
     def size(self) -> int:
+        """Basis elements on all stars."""
         return sum(tensor.shape[-1] for tensor in self.tensors)
 
     @cached_property

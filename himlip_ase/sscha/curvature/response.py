@@ -1,5 +1,4 @@
-"""Static response of the auxiliary on one multiplet: the linear solve behind the Hessian, and its sampling
-error.
+"""Static response of the auxiliary on one multiplet: the linear solve behind the Hessian, its sampling error.
 
 The correction to the auxiliary is h = -tᵀ K⁻¹ t with K = 1 + √-Λ Φ⁴ √-Λ; K is applied as an ensemble average
 and the solve is conjugate gradients.  Both t and K are averages over configurations, so that the first-order
@@ -233,8 +232,9 @@ def _part(fourth: FourthOrder, weights: np.ndarray, parts: list[slice], vectors:
 def influences(
     responses: list[Response], arms: list[EnsembleWaves], space: PairSpace, group: SpaceGroup | None
 ) -> list[np.ndarray]:
-    """First-order change of h of each multiplet by each configuration, (n, columns, copies), weights
-    included.
+    """First-order change of h of each multiplet by each configuration.
+
+    Weights are included; the shape is (n, columns, copies).
 
     Parameters
     ----------

@@ -120,6 +120,7 @@ class Partial:
 
     @property
     def n_missing(self) -> int:
+        """Configurations that have no energy and forces yet."""
         return int((~self.done).sum())
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -20,21 +20,23 @@ class EvaluationLike(Protocol):
 
     @property
     def energies(self) -> Any:
-        """(n,) eV"""
+        """(n,) eV."""
 
     @property
     def forces(self) -> Any:
-        """(n, N, 3) or n arrays (N, 3), eV/Å"""
+        """(n, N, 3) or n arrays (N, 3), eV/Å."""
 
     @property
     def stresses(self) -> Any:
-        """(n, 6) ASE Voigt in eV/Å³, positive in tension; None, or NaN everywhere, if not computed"""
+        """(n, 6) ASE Voigt in eV/Å³, positive in tension; None, or NaN everywhere, if not computed."""
 
 
 class Evaluate(Protocol):
     """Energies, forces and stresses of a batch of supercells."""
 
-    def __call__(self, images: list[Atoms], /) -> EvaluationLike: ...
+    def __call__(self, images: list[Atoms], /) -> EvaluationLike:
+        """Energies, forces and stresses of `images`."""
+        ...
 
 
 @dataclass(frozen=True)

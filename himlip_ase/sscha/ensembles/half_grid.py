@@ -36,6 +36,7 @@ class Sector:
 
     @property
     def dtype(self) -> type:
+        """Real where q is its own inverse, else complex."""
         return float if self.multiplicity == 1 else complex
 
 

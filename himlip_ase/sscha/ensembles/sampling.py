@@ -63,6 +63,7 @@ class HarmonicDistribution:
 
     @property
     def dims(self) -> tuple[int, int, int]:
+        """The supercell, in unit cells."""
         return tuple(int(d) for d in self.dynamical.dims)  # type: ignore[return-value]
 
     @property

@@ -58,7 +58,7 @@ class _Portions:
         return Arrays(
             np.concatenate([part.energies for part in parts]),
             np.concatenate([part.forces for part in parts]),
-            np.concatenate([part.stresses for part in parts]),  # type: ignore[arg-type]
+            np.concatenate([part.stresses for part in parts]),
         )
 
 

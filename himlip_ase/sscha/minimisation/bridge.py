@@ -265,6 +265,7 @@ class PythonSscha:
 
     @property
     def name(self) -> str:
+        """The engine and its version, for records."""
         return f"python-sscha {self._version}"
 
     def minimise(
@@ -286,6 +287,7 @@ class PythonSscha:
     def free_energy(
         self, ensemble: Ensemble, drawn: HarmonicDistribution, target: HarmonicDistribution | None = None
     ) -> tuple[float, float]:
+        """Free energy and its standard error; see `Engine.free_energy`."""
         return free_energy(self._reweighted(ensemble, drawn, target))
 
     def stress(
@@ -295,11 +297,13 @@ class PythonSscha:
         group: SpaceGroup,
         target: HarmonicDistribution | None = None,
     ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Stress and its standard error, (6,) each; None where the ensemble has no stresses."""
         return stress(self._reweighted(ensemble, drawn, target))
 
     def kong_liu(
         self, ensemble: Ensemble, drawn: HarmonicDistribution, target: HarmonicDistribution | None = None
     ) -> float:
+        """Kong–Liu ratio of `ensemble` reweighted to `target`."""
         return float(self._reweighted(ensemble, drawn, target).get_effective_sample_size() / len(ensemble))
 
     def _reweighted(

@@ -50,6 +50,7 @@ class BlockMeans:
 
     @property
     def mean(self) -> np.ndarray:
+        """Sum of the parts."""
         return self.parts.sum(axis=0)
 
     def sigma(self) -> np.ndarray:

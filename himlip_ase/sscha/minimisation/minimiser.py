@@ -84,7 +84,9 @@ class Point:
 class Evaluator(Protocol):
     """Evaluates trial coordinates, None where the force constants are not positive."""
 
-    def __call__(self, coordinates: np.ndarray, /) -> Point | None: ...
+    def __call__(self, coordinates: np.ndarray, /) -> Point | None:
+        """Free energy and gradient at `coordinates`; None where the matrices are not positive."""
+        ...
 
 
 Ending = tuple[str, str]

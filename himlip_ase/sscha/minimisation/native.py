@@ -40,6 +40,7 @@ class NativeEngine:
 
     @property
     def name(self) -> str:
+        """The engine, its version and its minimiser, for records."""
         from himlip_ase import __version__
 
         return f"himlip-ase {__version__} ({self.minimiser})"
@@ -169,6 +170,7 @@ class Evaluation:
         self.origin = np.concatenate([self._force_constants.origin, np.zeros(self._shifts.shape[1])])
 
     def __call__(self, coordinates: np.ndarray) -> Point | None:
+        """Free energy and gradient at `coordinates`; None where the matrices are not positive."""
         try:
             matrices = self._force_constants.matrices(coordinates[: self._size])
             moved = self._shifts @ coordinates[self._size :] / self._scale

@@ -51,6 +51,7 @@ class TrustedRegion:
 
     @property
     def elements(self) -> tuple[str, ...]:
+        """Elements that the region knows, sorted."""
         return tuple(sorted(self.points))
 
     @cached_property
@@ -114,8 +115,8 @@ class TrustedRegion:
             from himlip_ase.labels.frames import read_labels
 
             source = source or str(labels)
-            labels = [frame.atoms for frame in read_labels(labels)]  # type: ignore[arg-type]
-        frames = list(labels)  # type: ignore[arg-type]
+            labels = [frame.atoms for frame in read_labels(labels)]
+        frames = list(labels)
         source = source or f"{len(frames)} labelled structures"
         elements = sorted({symbol for frame in frames for symbol in frame.get_chemical_symbols()})
         found = environments(frames, elements)
@@ -162,7 +163,7 @@ class TrustedRegion:
         return cls(
             {symbol: np.array(points) for symbol, points in data["environments"].items()},
             {symbol: float(value) for symbol, value in data["scales"].items()},
-            pairs,  # type: ignore[arg-type]
+            pairs,
             float(data["quantile"]),
             str(data["source"]),
         )

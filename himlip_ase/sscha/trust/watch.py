@@ -107,6 +107,7 @@ class WatchRecord:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> WatchRecord:
+        """The record that `arrays` was written from."""
         values: dict[str, Any] = dict(arrays)
         values |= {key: str(arrays[key]) for key in ("name", "message")}
         values["trusted"] = bool(arrays["trusted"])
