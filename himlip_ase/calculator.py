@@ -20,9 +20,10 @@ from ase.calculators.calculator import (
 )
 
 from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.evaluation import Evaluation
 from himlip_ase.potential.checkpoint import default_model, load_model
 from himlip_ase.potential.derivatives import hessian, hessians
-from himlip_ase.potential.evaluate import Evaluation, evaluate, frozen
+from himlip_ase.potential.evaluate import evaluate, frozen
 from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.neighbours import VerletList

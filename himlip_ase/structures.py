@@ -54,10 +54,8 @@ def read_structure(path: str | os.PathLike) -> Atoms:
 
 
 def with_results(atoms: Atoms, energy: float, forces: np.ndarray, stress: np.ndarray | None = None) -> Atoms:
-    """A copy of a structure that carries results; a stress with NaN (no volume) is left out."""
+    """A copy of a structure that carries results (see `himlip_ase.evaluation.SinglePoint`)."""
     copy = atoms.copy()
-    if stress is not None and not np.isfinite(stress).all():
-        stress = None
     copy.calc = SinglePointCalculator(copy, energy=energy, free_energy=energy, forces=forces, stress=stress)
     return copy
 

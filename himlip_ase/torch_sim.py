@@ -14,6 +14,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from himlip_ase.evaluation import matrix_from_voigt
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.potential.interface import Potential
@@ -107,7 +108,7 @@ class HiMLIPTorchSimModel(ModelInterface):
 
         output = {"energy": tensor(result.energies), "forces": tensor(np.concatenate(result.forces))}
         if self._compute_stress:
-            output["stress"] = tensor(result.stresses[:, [0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(-1, 3, 3))
+            output["stress"] = tensor(matrix_from_voigt(result.stresses))
         return output
 
 

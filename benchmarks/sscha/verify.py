@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from himlip_ase.evaluation import Evaluation
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.labels.frames import read_labels
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.sscha.convergence.residual import residual
-from himlip_ase.sscha.ensembles.evaluation import Arrays, checked
+from himlip_ase.sscha.ensembles.evaluation import checked
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.sscha.trust.verify import (
     Verification,
@@ -53,8 +54,8 @@ def with_dft(final: FinalEnsemble, group: SpaceGroup) -> Verification:
     energies = [frame.energy for frame in frames] + [rest.energy * int(np.prod(final.distribution.dims))]
     forces = [frame.forces for frame in frames] + [np.zeros((len(ideal), 3))]
     images = [*(frame.atoms for frame in frames), ideal]
-    ours = Arrays(*checked(evaluate(load_model("himlip-h3s-1"), images), images))
-    theirs = Arrays(np.array(energies, dtype=float), np.array(forces), None)
+    ours = checked(evaluate(load_model("himlip-h3s-1"), images), images)
+    theirs = Evaluation(np.array(energies, dtype=float), np.array(forces))
     return verify_on_labels(final.distribution, final.ensemble, moved, ours, theirs, group)
 
 
@@ -64,7 +65,7 @@ def against_model(
     """Corrections from n configurations against those from all, and the errors without the potential."""
     ensemble, distribution = final.ensemble, final.distribution
     images = verification_images(distribution, ensemble.displacements)
-    full = Arrays(*checked(evaluate(load_model(str(OTHER)), images), images))
+    full = checked(evaluate(load_model(str(OTHER)), images), images)
     everything = np.arange(len(ensemble))
     truth = verify(distribution, ensemble, everything, full, group).corrections
     alone = residual(
@@ -77,7 +78,7 @@ def against_model(
         for seed in range(seeds):
             chosen = choose(len(ensemble), n, seed)
             keep = [*chosen, len(ensemble)]
-            part = Arrays(full.energies[keep], full.forces[keep], None)
+            part = Evaluation(full.energies[keep], full.force_array[keep])
             c = verify(distribution, ensemble, chosen, part, group).corrections
             z.append(((c.change_cm - truth.change_cm) / np.where(moving, c.change_sigma_cm, 1))[moving])
             quoted.append(c.change_sigma_cm[moving])

@@ -34,8 +34,8 @@ def predict(
     require_new(out, overwrite)
     images = read_structures(structures)
     result = HiMLIPCalculator(model, device=device, dtype=dtype).evaluate(images)  # type: ignore[arg-type]
-    rows = zip(images, result.energies, result.forces, result.stresses, strict=True)
-    write_structures(out, [with_results(*row) for row in rows], overwrite)
+    rows = [with_results(atoms, *point) for atoms, point in zip(images, result, strict=True)]
+    write_structures(out, rows, overwrite)
     for index, (atoms, energy) in enumerate(zip(images, result.energies, strict=True)):
         typer.echo(f"{index:5d}  {atoms.get_chemical_formula():<14}{energy:18.6f} eV")
     typer.echo(f"{len(images)} structures → {out}")

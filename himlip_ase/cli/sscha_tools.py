@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
-    from himlip_ase.sscha.ensembles.evaluation import Arrays
+    from himlip_ase.evaluation import Evaluation
 
 Run = Annotated[Path, typer.Argument(help="Folder of a finished SSCHA run.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -112,17 +112,17 @@ def verify(
         typer.echo(line)
 
 
-def _evaluated(model: str | None, calculator: str | None, images: list[Atoms]) -> tuple[Arrays, str]:
+def _evaluated(model: str | None, calculator: str | None, images: list[Atoms]) -> tuple[Evaluation, str]:
     """The reference by a model or by an ASE calculator."""
-    from himlip_ase.sscha.ensembles.evaluation import Arrays, checked, from_calculator
+    from himlip_ase.sscha.ensembles.evaluation import checked, from_calculator
 
     if model is not None:
         from himlip_ase.potential.checkpoint import load_model
         from himlip_ase.potential.evaluate import evaluate
 
-        return Arrays(*checked(evaluate(load_model(model), images), images)), model
+        return checked(evaluate(load_model(model), images), images), model
     assert calculator is not None
-    return Arrays(*checked(from_calculator(_calculator(calculator))(images), images)), calculator
+    return checked(from_calculator(_calculator(calculator))(images), images), calculator
 
 
 def _calculator(name: str) -> Calculator:

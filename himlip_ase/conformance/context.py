@@ -11,6 +11,8 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
+from himlip_ase.evaluation import matrix_from_voigt
+
 
 class Skip(Exception):
     """The calculator does not offer what a check needs; the message says what."""
@@ -74,8 +76,7 @@ class Context:
 
     def stress(self, atoms: Atoms) -> np.ndarray:
         """Stress (3, 3) in eV/Å³."""
-        xx, yy, zz, yz, xz, xy = np.asarray(self._get("stress", atoms), dtype=float)
-        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+        return matrix_from_voigt(np.asarray(self._get("stress", atoms), dtype=float))
 
     def hessian(self, atoms: Atoms) -> np.ndarray:
         """Hessian (3N, 3N) in eV/Å², whether the calculator says (N, 3, N, 3) or (3N, N, 3)."""

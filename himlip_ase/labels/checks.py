@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.evaluation import matrix_from_voigt
 from himlip_ase.labels.frames import LabelledFrame
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
@@ -241,8 +242,7 @@ class FrameChecks:
             return
         total = 0.0
         for frame in (first, second):
-            xx, yy, zz, yz, xz, xy = frame.stress  # type: ignore[misc]
-            sigma = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+            sigma = matrix_from_voigt(frame.stress)  # type: ignore[arg-type]
             total += 0.5 * frame.atoms.get_volume() * float(np.sum(sigma * strain))
         self._work.append(total)
         self._change.append(float(second.energy - first.energy))  # type: ignore[operator]

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.stress import full_3x3_to_voigt_6_stress
 
 from himlip_ase.errors import InputError
+from himlip_ase.evaluation import voigt_from_matrix
 from himlip_ase.labels.products import HessianProducts
 
 logger = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ def _stress6(value: Any, source: str) -> np.ndarray:
             raise InputError(
                 f"{source}: stress is not symmetric (deviation {np.abs(array - array.T).max():.3g})"
             )
-        return full_3x3_to_voigt_6_stress(array)
+        return voigt_from_matrix(array)
     raise InputError(
         f"{source}: stress of shape {array.shape}; allowed: (6,) Voigt in ASE's order, or (3, 3)"
     )

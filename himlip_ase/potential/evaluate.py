@@ -4,39 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.stress import full_3x3_to_voigt_6_stress
 
 from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.evaluation import Evaluation, voigt_from_matrix
 from himlip_ase.potential.derivatives import energy_forces_stress
 from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.memory import is_out_of_memory
 from himlip_ase.potential.neighbours import PairList
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What a potential says about a sequence of structures.
-
-    Attributes
-    ----------
-    energies : ndarray (n,)
-        eV.
-    forces : list of ndarray (N_i, 3)
-        eV/Å, constraints ignored.
-    stresses : ndarray (n, 6)
-        eV/Å³, Voigt order xx yy zz yz xz xy, positive in tension; NaN for a structure that is not periodic in
-        three directions, and everywhere if the stress was not asked for.
-    """
-
-    energies: np.ndarray
-    forces: list[np.ndarray]
-    stresses: np.ndarray
 
 
 def evaluate(
@@ -145,7 +124,7 @@ def _try_batch(
     if tensors is None:
         voigt = np.full((len(chunk), 6), np.nan)
     else:
-        voigt = full_3x3_to_voigt_6_stress(tensors)
+        voigt = voigt_from_matrix(tensors)
     return energies, [part.copy() for part in np.split(forces, splits)], voigt
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.stress import voigt_6_to_full_3x3_stress
 
 from himlip_ase.errors import InputError
+from himlip_ase.evaluation import matrix_from_voigt
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha.ensembles.ensemble import Evaluate, checked
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
@@ -75,16 +75,16 @@ def static_stiffness(supercell: Atoms, basis: np.ndarray, evaluate: Evaluate) ->
             image = supercell.copy()
             image.set_cell(image.cell.array @ (np.eye(3) + sign * FINITE_STRAIN * strain), scale_atoms=True)
             images.append(image)
-    stresses = checked(evaluate(images), images)[2]
-    if stresses is None:
+    found = checked(evaluate(images), images)
+    if not found.has_stress:
         raise InputError("pressure_gpa needs stresses, and the force callable returns none")
-    along = np.array([components(stress, basis) for stress in stresses]).reshape(len(basis), 2, -1)
+    along = np.array([components(stress, basis) for stress in found.stresses]).reshape(len(basis), 2, -1)
     return ((along[:, 0] - along[:, 1]) / (2 * FINITE_STRAIN)).T
 
 
 def components(stress: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """Components (k,) along `basis` of a Voigt stress (6,)."""
-    return np.einsum("kij,ij->k", basis, voigt_6_to_full_3x3_stress(stress))
+    return np.einsum("kij,ij->k", basis, matrix_from_voigt(stress))
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from himlip_ase.errors import InputError
+from himlip_ase.evaluation import Evaluation
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.ensembles.draws import stream
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
-from himlip_ase.sscha.ensembles.evaluation import Arrays
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.symmetry import SpaceGroup
@@ -159,7 +159,7 @@ def test_reweighted_ensembles_are_corrected_too(distribution, group):
     weights = np.exp(log(distribution) - log(stiff))
     assert weights.mean() == pytest.approx(1, abs=0.05)
     rows = choose(4000, 40)
-    reference = Arrays(*[np.asarray(a) for a in vars(truth(
+    reference = Evaluation(*[np.asarray(a) for a in vars(truth(
         verification_images(distribution, ensemble.displacements[rows]))).values()])  # fmt: skip
     found = verify(distribution, ensemble, rows, reference, group, weights=weights).corrections
     direct = verify_with(
@@ -182,7 +182,7 @@ def test_labels_from_a_similar_gaussian_correct_too(distribution, group):
     moved = stiff.displacements(30, 5)
     images = verification_images(distribution, moved)
     ours, theirs = (
-        Arrays(*(np.asarray(a) for a in vars(side(images)).values())) for side in (potential, truth)
+        Evaluation(*(np.asarray(a) for a in vars(side(images)).values())) for side in (potential, truth)
     )
     direct = verify_with(distribution, ensemble, truth, group, n=200).corrections
     found = verify_on_labels(distribution, ensemble, moved, ours, theirs, group)
@@ -195,7 +195,7 @@ def test_labels_from_a_similar_gaussian_correct_too(distribution, group):
     assert abs(c.free_energy - direct.free_energy) < 4 * sigma
     assert len(found.chosen) == 30 and found.stress_sigma is not None
     with pytest.raises(InputError, match="31 energies"):
-        short = Arrays(theirs.energies[:-1], theirs.forces[:-1], None)
+        short = theirs.take(slice(-1))
         verify_on_labels(distribution, ensemble, moved, ours, short, group)
 
 
@@ -286,7 +286,7 @@ def test_what_does_not_belong_together_is_refused(distribution, group):
     rows = choose(40, 10)
     images = verification_images(distribution, ensemble.displacements[rows])
     found = potential(images)
-    short = Arrays(found.energies[:-1], found.forces[:-1], None)
+    short = Evaluation(found.energies[:-1], found.forces[:-1])
     with pytest.raises(InputError, match="11 in all"):
         verify(distribution, ensemble, rows, short, group)
 

@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import CalculationError, NotConvergedError
+from himlip_ase.evaluation import voigt_from_matrix
 from himlip_ase.units import (
     BOHR_ANGSTROM,
     EV_PER_ANGSTROM3_GPA,
@@ -247,4 +248,4 @@ def _stress(text: str, name: str) -> np.ndarray | None:
         raise CalculationError(f"{name}: the stress is not readable")
     rows = [re.findall(_NUMBER, line)[:3] for line in found[-1].splitlines()]
     tensor = -np.array([[float(x) for x in row] for row in rows]) * RY_PER_BOHR3_EV_PER_ANGSTROM3
-    return tensor.ravel()[[0, 4, 8, 5, 2, 1]] + 0.0
+    return voigt_from_matrix(tensor) + 0.0

@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 
 from himlip_ase.errors import InputError
+from himlip_ase.evaluation import VOIGT
 from himlip_ase.hint.last_layer.cross_validation import choose_floor
 from himlip_ase.hint.last_layer.evidence import NormalEquations, maximise_evidence
-from himlip_ase.hint.last_layer.features import VOIGT, HeadFeatures, HeadKind
+from himlip_ase.hint.last_layer.features import HeadFeatures, HeadKind
 from himlip_ase.hint.last_layer.posterior import Noise, Posterior
 from himlip_ase.hint.training.batches import FrameStore, HessianItem
 from himlip_ase.hint.training.folding import fold_hessian

@@ -20,12 +20,11 @@ import torch
 from torch import Tensor
 
 from himlip_ase.errors import InputError
+from himlip_ase.evaluation import VOIGT
 from himlip_ase.potential.graph import Graph
 from himlip_ase.potential.network import HiMLIP, Layer
 
 HeadKind = Literal["readout", "wide"]
-VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
-"""ASE's order of the components of a stress."""
 PASS_ATOMS = 512
 """Atoms per backward pass, which bounds memory."""
 

@@ -12,6 +12,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from himlip_ase.evaluation import matrix_from_voigt
 from himlip_ase.hint.training.losses import LossWeights
 from himlip_ase.hint.training.projections import ProbeKind, draw_probes, project
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
@@ -48,12 +49,6 @@ def structure_key(atoms: Atoms) -> bytes:
     """The same for structures that are equal to the bit, atoms in the same order."""
     parts = (atoms.numbers, atoms.positions, atoms.cell.array, np.asarray(atoms.pbc))
     return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
-
-
-def stress_matrix(voigt: np.ndarray) -> np.ndarray:
-    """(6,) Voigt xx yy zz yz xz xy → (3, 3)."""
-    xx, yy, zz, yz, xz, xy = voigt
-    return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
 
 
 CACHED_ATOMS = 200_000
@@ -105,7 +100,7 @@ class FrameStore:
         if weights.force_scale is not None and frame.forces is not None:
             soft = soft / (1 + (forces**2).sum(1) / weights.force_scale**2)
         mean = float(soft.mean())
-        stress = np.zeros((3, 3)) if frame.stress is None else stress_matrix(frame.stress)
+        stress = np.zeros((3, 3)) if frame.stress is None else matrix_from_voigt(frame.stress)
 
         def tensor(value: object) -> Tensor:
             return torch.as_tensor(np.asarray(value, dtype=float), device=device)

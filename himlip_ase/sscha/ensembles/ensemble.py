@@ -21,8 +21,9 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.evaluation import Evaluation
 from himlip_ase.sscha.ensembles.draws import Sampling, draw_displacements
-from himlip_ase.sscha.ensembles.evaluation import Arrays, Evaluate, EvaluationLike, Unfinished, checked
+from himlip_ase.sscha.ensembles.evaluation import Evaluate, EvaluationLike, Unfinished, checked
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.trust.distances import shortest_distance
 
@@ -253,19 +254,16 @@ def _displaced(ideal: Atoms, displacement: np.ndarray) -> Atoms:
 
 def _rows(evaluation: EvaluationLike, kept: np.ndarray) -> EvaluationLike:
     stresses = getattr(evaluation, "stresses", None)
-    return Arrays(
+    return Evaluation(
         np.asarray(evaluation.energies)[kept],
         np.array([np.asarray(evaluation.forces[row]) for row in kept]),
         None if stresses is None else np.asarray(stresses)[kept],
     )
 
 
-def _filled(
-    partial: Partial, rows: np.ndarray, results: tuple[np.ndarray, np.ndarray, np.ndarray | None]
-) -> Partial:
+def _filled(partial: Partial, rows: np.ndarray, results: Evaluation) -> Partial:
     """A copy with the results in place."""
     new = {name: getattr(partial, name).copy() for name in ("energies", "forces", "stresses", "done")}
-    new["energies"][rows], new["forces"][rows], new["done"][rows] = results[0], results[1], True
-    if results[2] is not None:
-        new["stresses"][rows] = results[2]
+    new["energies"][rows], new["forces"][rows], new["done"][rows] = results.energies, results.forces, True
+    new["stresses"][rows] = results.stresses
     return dataclasses.replace(partial, **new)

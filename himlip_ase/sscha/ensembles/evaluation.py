@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from concurrent.futures import Executor, Future
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 
 from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.evaluation import Evaluation, SinglePoint
 
 
 class EvaluationLike(Protocol):
@@ -39,15 +39,6 @@ class Evaluate(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Arrays:
-    """Energies (n,) eV, forces (n, N, 3) eV/Å and stresses (n, 6) eV/Å³ (ASE Voigt) or None."""
-
-    energies: np.ndarray
-    forces: np.ndarray
-    stresses: np.ndarray | None
-
-
 class Unfinished(CalculationError):
     """Raised by a force callable that could serve a part of its images only.
 
@@ -65,10 +56,19 @@ class Unfinished(CalculationError):
         self.evaluation, self.finished = evaluation, np.asarray(finished, dtype=bool)
 
 
-def checked(
-    evaluation: EvaluationLike, images: Sequence[Atoms]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Arrays of an evaluation after a check of number, shape and finiteness.
+def checked(evaluation: EvaluationLike, images: Sequence[Atoms]) -> Evaluation:
+    """What a force callable returned, after a check of number, shape and finiteness.
+
+    Parameters
+    ----------
+    evaluation : EvaluationLike
+    images : sequence of Atoms
+        All of one size.
+
+    Returns
+    -------
+    Evaluation
+        Its forces are one array (n, N, 3); `Evaluation.has_stress` says whether there are stresses.
 
     Raises
     ------
@@ -81,32 +81,30 @@ def checked(
     energies = np.asarray(evaluation.energies, dtype=float).reshape(-1)
     forces = np.asarray([np.asarray(f, dtype=float) for f in evaluation.forces])
     given = getattr(evaluation, "stresses", None)
-    stresses = None if given is None else np.asarray(given, dtype=float)
-    if stresses is not None and np.isnan(stresses).all():
-        stresses = None
+    stresses = np.full((n, 6), np.nan) if given is None else np.asarray(given, dtype=float)
     if energies.shape != (n,) or forces.shape != (n, size, 3):
         raise InputError(
             f"the force callable returned energies {energies.shape} and forces {forces.shape} for {n} images "
             f"of {size} atoms; it must return energies ({n},) in eV and forces ({n}, {size}, 3) in eV/Å"
         )
-    if stresses is not None and stresses.shape != (n, 6):
+    if stresses.shape != (n, 6):
         raise InputError(
             f"the force callable returned stresses {stresses.shape}; "
             f"give ({n}, 6), ASE Voigt in eV/Å³, or None"
         )
     bad = ~np.isfinite(energies) | ~np.isfinite(forces).all(axis=(1, 2))
-    if stresses is not None:
+    if not np.isnan(stresses).all():
         bad |= ~np.isfinite(stresses).all(axis=1)
     if bad.any():
         raise CalculationError(
             f"{bad.sum()} of {n} configurations have an energy, force or stress that is not finite "
             f"(first: {int(np.flatnonzero(bad)[0])}); the potential does not cover what this ensemble visits"
         )
-    return energies, forces, stresses
+    return Evaluation(energies, forces, stresses)
 
 
-def single_point(calculator: Calculator, image: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
-    """Energy (eV), raw forces (eV/Å) and stress (eV/Å³; NaN if the calculator has none) of one image."""
+def single_point(calculator: Calculator, image: Atoms) -> SinglePoint:
+    """Energy, raw forces and stress (None if the calculator has none) of one image."""
     atoms = image.copy()
     atoms.calc = calculator
     energy = float(atoms.get_potential_energy())
@@ -114,8 +112,8 @@ def single_point(calculator: Calculator, image: Atoms) -> tuple[float, np.ndarra
     try:
         stress = np.array(atoms.get_stress())
     except (NotImplementedError, PropertyNotImplementedError):
-        stress = np.full(6, np.nan)
-    return energy, forces, stress
+        stress = None
+    return SinglePoint(energy, forces, stress)
 
 
 def from_calculator(calculator: Calculator) -> Evaluate:
@@ -127,8 +125,8 @@ def from_calculator(calculator: Calculator) -> Evaluate:
     if callable(batched):
         return batched
 
-    def evaluate(images: list[Atoms], /) -> Arrays:
-        return _stack([single_point(calculator, image) for image in images])
+    def evaluate(images: list[Atoms], /) -> Evaluation:
+        return Evaluation.stack([single_point(calculator, image) for image in images])
 
     evaluate.chunk = 1  # type: ignore[attr-defined]  # a run keeps each result as it comes
     return evaluate
@@ -136,7 +134,7 @@ def from_calculator(calculator: Calculator) -> Evaluate:
 
 def from_executor(
     executor: Executor,
-    run: Callable[[Atoms], tuple[float, np.ndarray, np.ndarray]] | Calculator,
+    run: Callable[[Atoms], tuple[float, np.ndarray, np.ndarray | None]] | Calculator,
     chunk: int = 16,
 ) -> Evaluate:
     """Force callable that sends every image to a ``concurrent.futures`` executor (processes, Dask, …).
@@ -145,8 +143,8 @@ def from_executor(
     ----------
     executor : concurrent.futures.Executor
     run : callable or ASE calculator
-        ``run(image)`` gives energy (eV), forces (N, 3) (eV/Å) and stress (6,) (eV/Å³, NaN if none); it must
-        be importable by the workers. A calculator is copied for each image.
+        ``run(image)`` gives energy (eV), forces (N, 3) (eV/Å) and stress (6,) (eV/Å³, None if
+        none); it must be importable by the workers. A calculator is copied for each image.
     chunk : int
         Jobs after which a run keeps the results, what a kill can cost; a few times the number of workers.
 
@@ -156,20 +154,21 @@ def from_executor(
         By the callable, when some jobs failed: what finished is kept, and resuming asks for the rest only.
     """
 
-    def evaluate(images: list[Atoms], /) -> Arrays:
+    def evaluate(images: list[Atoms], /) -> Evaluation:
+        jobs: list[Future[Any]]
         if isinstance(run, Calculator):
             jobs = [executor.submit(single_point, copy.deepcopy(run), image) for image in images]
         else:
             jobs = [executor.submit(run, image) for image in images]
-        rows: list[tuple[float, np.ndarray, np.ndarray]] = []
+        rows: list[tuple[float, np.ndarray, np.ndarray | None]] = []
         failures: dict[int, Exception] = {}
         for index, (job, image) in enumerate(zip(jobs, images, strict=True)):
             try:
                 rows.append(job.result())
             except Exception as error:
                 failures[index] = error
-                rows.append((np.nan, np.full((len(image), 3), np.nan), np.full(6, np.nan)))
-        result = _stack(rows)
+                rows.append((np.nan, np.full((len(image), 3), np.nan), None))
+        result = Evaluation.stack(rows)
         if failures:
             worst, cause = next(iter(failures.items()))
             raise Unfinished(
@@ -182,12 +181,3 @@ def from_executor(
 
     evaluate.chunk = chunk  # type: ignore[attr-defined]
     return evaluate
-
-
-def _stack(rows: Sequence[tuple[float, np.ndarray, np.ndarray]]) -> Arrays:
-    stresses = np.array([row[2] for row in rows])
-    return Arrays(
-        np.array([row[0] for row in rows]),
-        np.array([row[1] for row in rows]),
-        None if np.isnan(stresses).all() else stresses,
-    )

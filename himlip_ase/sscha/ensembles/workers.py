@@ -11,12 +11,11 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.evaluation import Evaluation
 from himlip_ase.sscha.ensembles.ensemble import Evaluate
-from himlip_ase.sscha.ensembles.evaluation import Arrays
 
 if TYPE_CHECKING:
     from himlip_ase.potential.interface import Potential
@@ -38,12 +37,11 @@ def _load(model: str) -> None:
     _model = load_model(model)
 
 
-def _job(images: list[Atoms]) -> Arrays:
+def _job(images: list[Atoms]) -> Evaluation:
     from himlip_ase.potential.evaluate import evaluate
 
     assert _model is not None
-    found = evaluate(_model, images)
-    return Arrays(found.energies, np.array(found.forces), found.stresses)
+    return evaluate(_model, images)
 
 
 class _Portions:
@@ -52,14 +50,10 @@ class _Portions:
     def __init__(self, executor: ProcessPoolExecutor) -> None:
         self.executor = executor
 
-    def __call__(self, images: list[Atoms], /) -> Arrays:
+    def __call__(self, images: list[Atoms], /) -> Evaluation:
         portions = [images[first : first + PORTION] for first in range(0, len(images), PORTION)]
         parts = list(self.executor.map(_job, portions))
-        return Arrays(
-            np.concatenate([part.energies for part in parts]),
-            np.concatenate([part.forces for part in parts]),
-            np.concatenate([part.stresses for part in parts]),
-        )
+        return Evaluation.concatenate(parts)
 
 
 @contextlib.contextmanager

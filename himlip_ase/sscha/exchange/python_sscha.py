@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from ase.units import create_units
 
 from himlip_ase.errors import InputError
+from himlip_ase.evaluation import matrix_from_voigt, voigt_from_matrix
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn, write_dyn
@@ -146,7 +146,7 @@ def write_python_sscha(
 def _peer_stresses(ensemble: Ensemble) -> np.ndarray | None:
     if ensemble.stresses is None:
         return None
-    full = np.array([voigt_6_to_full_3x3_stress(stress) for stress in ensemble.stresses])
+    full = matrix_from_voigt(ensemble.stresses)
     return -full * ENSEMBLE_BOHR_ANGSTROM**3 / ENSEMBLE_RY_EV
 
 
@@ -265,7 +265,7 @@ def read_python_sscha(
     stresses = None
     if peer_stresses is not None:
         scale = -ENSEMBLE_RY_EV / ENSEMBLE_BOHR_ANGSTROM**3
-        stresses = np.array([full_3x3_to_voigt_6_stress(stress) * scale for stress in peer_stresses])
+        stresses = voigt_from_matrix(peer_stresses) * scale
     static = notes.get("static_energy_ev")
     return distribution, Ensemble(
         moved,

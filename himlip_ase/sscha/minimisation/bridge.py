@@ -20,9 +20,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.evaluation import matrix_from_voigt, voigt_from_matrix
 from himlip_ase.phonons.cellconstructor import from_cellconstructor, to_cellconstructor
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
@@ -139,7 +139,7 @@ def build_ensemble(dynamical: DynamicalMatrices, ensemble: Ensemble, temperature
         result.forces[:] = ensemble.forces[:, order] / rydberg
         result.has_stress = ensemble.stresses is not None
         if ensemble.stresses is not None:
-            full = np.array([voigt_6_to_full_3x3_stress(stress) for stress in ensemble.stresses])
+            full = matrix_from_voigt(ensemble.stresses)
             result.stresses[:] = -full * bohr**3 / rydberg
             result.stress_computed[:] = True
         result.force_computed[:] = True
@@ -243,8 +243,8 @@ def stress(peer_ensemble: Any) -> tuple[np.ndarray, np.ndarray] | None:
     with _quiet():
         value, error = peer_ensemble.get_stress_tensor()
     return (
-        -full_3x3_to_voigt_6_stress(np.real(value)) * scale,
-        np.abs(full_3x3_to_voigt_6_stress(np.real(error))) * scale,
+        -voigt_from_matrix(np.real(value)) * scale,
+        np.abs(voigt_from_matrix(np.real(error))) * scale,
     )
 
 

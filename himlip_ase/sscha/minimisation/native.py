@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from himlip_ase.errors import CalculationError
+from himlip_ase.evaluation import matrix_from_voigt, voigt_from_matrix
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.half_grid import HalfGrid
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
@@ -116,10 +116,10 @@ class NativeEngine:
         moved = ensemble.displacements + np.tile(shift, (averages.waves.grid.cells, 1))
         virial = np.einsum("nai,naj->nij", ensemble.forces, moved, optimize=True)
         volume = abs(np.linalg.det(drawn.dynamical.primitive.cell.array)) * averages.waves.grid.cells
-        total = np.array([voigt_6_to_full_3x3_stress(stress) for stress in ensemble.stresses])
+        total = matrix_from_voigt(ensemble.stresses)
         total = group.tensor(total + (virial + virial.swapaxes(1, 2)) / (2 * volume))
         mean, sigma = weighted_mean(total, averages.weights)
-        return full_3x3_to_voigt_6_stress(mean), full_3x3_to_voigt_6_stress(sigma)
+        return voigt_from_matrix(mean), voigt_from_matrix(sigma)
 
     def _averages(
         self, ensemble: Ensemble, drawn: HarmonicDistribution, target: HarmonicDistribution | None

@@ -116,7 +116,7 @@ class SameForces:
             return
         image = drawn.supercell
         image.positions += displacement
-        difference = float(np.abs(checked(self.evaluate([image]), [image])[1][0] - forces).max())
+        difference = float(np.abs(checked(self.evaluate([image]), [image]).forces[0] - forces).max())
         if difference > SAME_FORCES:
             raise InputError(
                 f"the forces differ by {difference:.2g} eV/Å from those this run was begun with; resume with "

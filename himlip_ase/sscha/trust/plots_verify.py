@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def plot_force_parity(ax: Axes, found: Verification, symbols: list[str]) -> Axes:
     """Force components of the potential against the reference's, by element, eV/Å."""
     kinds = np.array(symbols)
-    limit = 1.05 * max(np.abs(found.reference.forces).max(), np.abs(found.potential.forces).max())
+    limit = 1.05 * max(np.abs(found.reference.force_array).max(), np.abs(found.potential.force_array).max())
     ax.plot([-limit, limit], [-limit, limit], color="0.6", linewidth=0.8, zorder=0)
     for deviation in found.forces[1:]:
         mask = kinds == deviation.name
         ax.plot(
-            found.reference.forces[:, mask].ravel(),
-            found.potential.forces[:, mask].ravel(),
+            found.reference.force_array[:, mask].ravel(),
+            found.potential.force_array[:, mask].ravel(),
             ".",
             markersize=2.5,
             alpha=0.6,
@@ -39,7 +39,7 @@ def plot_force_parity(ax: Axes, found: Verification, symbols: list[str]) -> Axes
 
 def plot_energy_parity(ax: Axes, found: Verification) -> Axes:
     """Energies above the static lattice, meV per atom."""
-    n_atoms = found.reference.forces.shape[1]
+    n_atoms = found.reference.force_array.shape[1]
     theirs, ours = (side.energies / n_atoms * 1e3 for side in (found.reference, found.potential))
     low, high = min(theirs.min(), ours.min()), max(theirs.max(), ours.max())
     pad = 0.05 * (high - low)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import CalculationError
+from himlip_ase.evaluation import Evaluation
 from himlip_ase.files import atomic_write
-from himlip_ase.sscha.ensembles.evaluation import Arrays
 
 if TYPE_CHECKING:
     from himlip_ase.dft.espresso.inputs import QESettings
@@ -59,20 +58,17 @@ def write_pw_inputs(jobs: Sequence[SinglePoint]) -> list[Path]:
 
 def run_pw_jobs(
     jobs: Sequence[SinglePoint], launcher: Launcher, workers: int = 1, resume: bool = False
-) -> Arrays:
+) -> Evaluation:
     """Run what is missing, keep what is finished; see :mod:`himlip_ase.dft.espresso.single_points`."""
     from himlip_ase.dft.espresso.single_points import run_single_points
 
     return _arrays(run_single_points(jobs, launcher, workers=workers, resume=resume, progress=True))
 
 
-def _arrays(outputs: Sequence[PwOutput]) -> Arrays:
-    forces = [output.forces for output in outputs]
-    if any(force is None for force in forces):
-        raise CalculationError("a pw.x output has no forces; give tprnfor = .true. in its input")
-    stresses = [output.stress for output in outputs]
-    return Arrays(
-        np.array([output.energy for output in outputs]),
-        np.array(forces),
-        None if any(stress is None for stress in stresses) else np.array(stresses),
-    )
+def _arrays(outputs: Sequence[PwOutput]) -> Evaluation:
+    points = []
+    for output in outputs:
+        if output.forces is None:
+            raise CalculationError("a pw.x output has no forces; give tprnfor = .true. in its input")
+        points.append((output.energy, output.forces, output.stress))
+    return Evaluation.stack(points)

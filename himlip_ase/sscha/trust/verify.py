@@ -30,11 +30,12 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.evaluation import Evaluation
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha.convergence.residual import Projection
 from himlip_ase.sscha.curvature.stars import inequivalent
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
-from himlip_ase.sscha.ensembles.evaluation import Arrays, Evaluate, checked
+from himlip_ase.sscha.ensembles.evaluation import Evaluate, checked
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.trust.corrections import Corrections, Differences, correct, jackknife
 from himlip_ase.sscha.trust.deviations import Deviation, energy_deviation, force_deviations
@@ -54,7 +55,7 @@ class Verification:
     ----------
     chosen : ndarray of int, shape (n,)
         Rows of the ensemble.
-    potential, reference : Arrays
+    potential, reference : Evaluation
         Energies (eV per supercell, above those of the centroids), forces, stresses of both.
     energy : Deviation
         Of the energies above the centroids', eV per atom.
@@ -67,8 +68,8 @@ class Verification:
     """
 
     chosen: np.ndarray
-    potential: Arrays
-    reference: Arrays
+    potential: Evaluation
+    reference: Evaluation
     energy: Deviation
     forces: list[Deviation]
     stress_difference: np.ndarray | None
@@ -113,7 +114,7 @@ def verify(
     distribution: HarmonicDistribution,
     ensemble: Ensemble,
     chosen: np.ndarray,
-    reference: Arrays,
+    reference: Evaluation,
     group: Projection,
     n_blocks: int = 20,
     weights: np.ndarray | None = None,
@@ -128,7 +129,7 @@ def verify(
         Drawn from it, with the potential's energies and forces; opposite pairs adjacent.
     chosen : ndarray of int, shape (n,)
         Rows that the reference computed, pair after pair, see :func:`choose`.
-    reference : Arrays
+    reference : Evaluation
         The reference on :func:`verification_images` of these rows: n + 1 energies (eV), forces, stresses; the
         last is the structure on its centroids, which removes the difference of the zeros of energy.
     group : Projection
@@ -144,13 +145,13 @@ def verify(
         The reference has another number of configurations, or atoms in another place.
     """
     n = len(chosen)
-    if len(reference.energies) != n + 1 or reference.forces.shape[1:] != ensemble.forces.shape[1:]:
+    if len(reference.energies) != n + 1 or reference.force_array.shape[1:] != ensemble.forces.shape[1:]:
         raise InputError(
-            f"the reference has {len(reference.energies)} energies and forces {reference.forces.shape}; "
+            f"the reference has {len(reference.energies)} energies and forces {reference.force_array.shape}; "
             f"needed are those of {n} configurations and of the centroids, {n + 1} in all"
         )
     part = ensemble.part(chosen)
-    ours = Arrays(part.energies - ensemble.static_energy, part.forces, part.stresses)
+    ours = Evaluation(part.energies - ensemble.static_energy, part.forces, part.stresses)
     theirs = _above_static(reference)
     weights = np.ones(len(ensemble)) if weights is None else np.asarray(weights, dtype=float)
     differences = _differences(part.displacements, ours, theirs, weights[chosen], paired=True)
@@ -162,8 +163,8 @@ def verify_on_labels(
     distribution: HarmonicDistribution,
     ensemble: Ensemble,
     displacements: np.ndarray,
-    potential: Arrays,
-    reference: Arrays,
+    potential: Evaluation,
+    reference: Evaluation,
     group: Projection,
     n_blocks: int = 20,
     weights: np.ndarray | None = None,
@@ -180,7 +181,7 @@ def verify_on_labels(
         As :func:`verify`.
     displacements : ndarray, shape (n, N, 3)
         Of the labelled supercells from the centroids of `distribution`, Å.
-    potential, reference : Arrays
+    potential, reference : Evaluation
         Both sides on these supercells and, last, on the centroids.
     weights : ndarray, shape (n,), optional
         Importance weights of the labelled supercells, if the Gaussian they came from is known.
@@ -198,25 +199,24 @@ def verify_on_labels(
     return _verification(distribution, np.arange(n), ours, theirs, differences, corrections)
 
 
-def _above_static(found: Arrays) -> Arrays:
+def _above_static(found: Evaluation) -> Evaluation:
     """All but the last row, energies above the last."""
-    stresses = None if found.stresses is None else found.stresses[:-1]
-    return Arrays(found.energies[:-1] - found.energies[-1], found.forces[:-1], stresses)
+    return Evaluation(found.energies[:-1] - found.energies[-1], found.force_array[:-1], found.stresses[:-1])
 
 
 def _differences(
-    displacements: np.ndarray, ours: Arrays, theirs: Arrays, weights: np.ndarray, paired: bool
+    displacements: np.ndarray, ours: Evaluation, theirs: Evaluation, weights: np.ndarray, paired: bool
 ) -> Differences:
     return Differences(
-        displacements, theirs.energies - ours.energies, theirs.forces - ours.forces, weights, paired
+        displacements, theirs.energies - ours.energies, theirs.force_array - ours.force_array, weights, paired
     )
 
 
 def _verification(
     distribution: HarmonicDistribution,
     chosen: np.ndarray,
-    ours: Arrays,
-    theirs: Arrays,
+    ours: Evaluation,
+    theirs: Evaluation,
     differences: Differences,
     corrections: Corrections,
 ) -> Verification:
@@ -225,8 +225,8 @@ def _verification(
         np.asarray(chosen),
         ours,
         theirs,
-        energy_deviation(ours.forces.shape[1], ours.energies, theirs.energies),
-        force_deviations(distribution.supercell.get_chemical_symbols(), ours.forces, theirs.forces),
+        energy_deviation(ours.force_array.shape[1], ours.energies, theirs.energies),
+        force_deviations(distribution.supercell.get_chemical_symbols(), ours.force_array, theirs.force_array),
         stress,
         stress_sigma,
         corrections,
@@ -246,15 +246,15 @@ def verify_with(
     """As :func:`verify`, with a reference that is a force callable (another model, a calculator)."""
     chosen = choose(len(ensemble), n, seed)
     images = verification_images(distribution, ensemble.displacements[chosen])
-    reference = Arrays(*checked(evaluate(images), images))
+    reference = checked(evaluate(images), images)
     return verify(distribution, ensemble, chosen, reference, group, n_blocks, weights)
 
 
 def _stress(
-    ours: Arrays, theirs: Arrays, differences: Differences
+    ours: Evaluation, theirs: Evaluation, differences: Differences
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Mean of reference − potential and its error."""
-    if ours.stresses is None or theirs.stresses is None:
+    if not (ours.has_stress and theirs.has_stress):
         return None, None
     values, weights = theirs.stresses - ours.stresses, differences.weights
     deleted = np.array(

@@ -18,10 +18,10 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.evaluation import Evaluation
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
-from himlip_ase.sscha.ensembles.evaluation import Arrays
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.results.result import SschaResult, load_result
 from himlip_ase.sscha.run.checkpoints import State, save_arrays
@@ -92,7 +92,7 @@ def write_images(path: Path, images: list[Atoms], overwrite: bool = False) -> No
         stream.write(buffer.getvalue())
 
 
-def read_reference(path: str | os.PathLike, images: list[Atoms]) -> Arrays:
+def read_reference(path: str | os.PathLike, images: list[Atoms]) -> Evaluation:
     """Energies, forces and stresses that any code gave back for the images, in whatever order.
 
     Parameters
@@ -130,12 +130,7 @@ def read_reference(path: str | os.PathLike, images: list[Atoms]) -> Arrays:
             f"{len(images)} images (first: {missing[0]}); the last image is the structure on its centroids. "
             "Atoms must keep the order of images.extxyz"
         )
-    stresses = [frame.stress for frame in found]
-    return Arrays(
-        np.array([frame.energy for frame in found]),
-        np.array([frame.forces for frame in found]),
-        None if any(stress is None for stress in stresses) else np.array(stresses),
-    )
+    return Evaluation.stack([(frame.energy, frame.forces, frame.stress) for frame in found])
 
 
 def _figure(value: Any, unit: str, uncertainty: Any = None) -> dict[str, Any]:
@@ -194,6 +189,6 @@ def write_verification(
     )
     arrays = {"chosen": found.chosen, "change": c.change}
     for name, side in (("potential", found.potential), ("reference", found.reference)):
-        arrays |= {f"{name}_energies": side.energies, f"{name}_forces": side.forces}
+        arrays |= {f"{name}_energies": side.energies, f"{name}_forces": side.force_array}
     save_arrays(folder / "verification.npz", arrays, overwrite)
     write_dyn(c.auxiliary, folder / "corrected.dyn", overwrite)

@@ -190,7 +190,10 @@ class Watch:
         if not self.committee:
             return np.full(len(ensemble), np.nan)
         images = _images(ideal, ensemble.displacements)
-        forces = [ensemble.forces, *(checked(member(images), images)[1] for member in self.committee)]
+        forces = [
+            ensemble.forces,
+            *(checked(member(images), images).force_array for member in self.committee),
+        ]
         variance = np.var(forces, axis=0, ddof=1).sum(axis=2)
         return np.sqrt(variance.max(axis=1))
 
