@@ -2,5 +2,5 @@
 
 Inputs are written through ``ase.io.espresso``; ``pw.x`` and ``ph.x`` come from the PATH (6.7 or newer).
 No run that did not finish and converge is trusted, every long one continues where it was stopped, and
-`labels.collect` publishes finished runs as a folder of labels with their provenance.
+`himlip_ase.dft.label_folder.collect` publishes finished runs as a folder of labels with their provenance.
 """

@@ -101,7 +101,7 @@ def stored_hessian(path: Path, name: str, weight: float) -> HessianLabel:
     if not np.array_equal(np.sort(stored.indices), np.arange(n)):
         raise InputError(
             f"{path} holds the rows of {len(stored.indices)} of {n} atoms; a label needs all of them "
-            "(himlip hessian without --indices)"
+            "(himlip hessian without --atom)"
         )
     matrix = stored.hessian[np.argsort(stored.indices)]
     check_hessian(stored.atoms, matrix, name)

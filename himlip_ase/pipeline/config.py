@@ -288,12 +288,12 @@ def build_config(data: Mapping[str, Any], name: str = "configuration") -> RunCon
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """``["sscha.configurations=200"]`` as ``{"sscha.configurations": 200}``; values are read as YAML."""
+    """``["sscha.n_configurations=200"]`` as ``{"sscha.n_configurations": 200}``; values are read as YAML."""
     result: dict[str, Any] = {}
     for assignment in assignments:
         key, separator, value = assignment.partition("=")
         if not separator or not key.strip():
-            raise InputError(f"--set {assignment}: write key=value, e.g. --set sscha.configurations=200")
+            raise InputError(f"--set {assignment}: write key=value, e.g. --set sscha.n_configurations=200")
         try:
             result[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:

@@ -52,11 +52,3 @@ def test_h3s_configuration_is_valid() -> None:
     config = load_config(ROOT / "examples" / "h3s" / "h3s.yaml")
     assert config.labels.folder == ROOT / "examples" / "h3s" / "labels"
     assert config.sscha.n_configurations == 500
-
-
-def test_commands_in_the_pages_exist() -> None:
-    from himlip_ase.cli.app import COMMANDS
-
-    for page in PAGES:
-        for name in re.findall(r"`himlip ([a-z]+)", page.read_text(encoding="utf-8")):
-            assert name in COMMANDS, f"{page.name} names `himlip {name}`"
