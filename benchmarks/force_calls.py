@@ -2,7 +2,7 @@
 
 32 atoms of H3S (2×2×2 Im-3m, rattled by 0.1 Å), float64, one thread, neighbour lists included, stress not.
 
-    python benchmarks/force_calls.py --model himlip-h3s-1 --out benchmarks/results/force_calls.json
+    python -m benchmarks.force_calls --model himlip-h3s-1 --out benchmarks/results/force_calls.json
 
 Without --model the default network with untrained weights is timed, which costs the same.
 """

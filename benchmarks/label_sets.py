@@ -1,7 +1,7 @@
 """What each kind of label brings for H3S: the paper's set, a few larger cells, and no Hessian.
 
-    python benchmarks/label_sets.py --steps 600
-    python benchmarks/label_sets.py --steps 3000 --polish 6 --only paper --out label_sets_long
+    python -m benchmarks.label_sets --steps 600
+    python -m benchmarks.label_sets --steps 3000 --polish 6 --only paper --out label_sets_long
 
 The tables are in benchmarks/results; DFT core-minutes are those of the sets, without the Hessian. A few
 hundred steps do not exhaust the larger sets: compare the long rows with the shipped model (3000 steps, 12
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 
-from h3s_training import ROOT, h3s_network, report, train_and_measure
+from benchmarks.h3s_training import ROOT, h3s_network, report, train_and_measure
 
 PAPER = ("rattle040",)
 GENTLE = ("equilibrium", *PAPER, "rattle013", "quantum4", "softmode")

@@ -1,6 +1,6 @@
 """Bake-off of network shapes on the H3S labels: accuracy on unseen supercells against cost of forces.
 
-    python benchmarks/networks.py --steps 600
+    python -m benchmarks.networks --steps 600
 
 Every shape sees the same labels, seeds and number of steps; the table is in benchmarks/results/networks.md.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 
-from h3s_training import ROOT, h3s_network, report, train_and_measure
+from benchmarks.h3s_training import ROOT, h3s_network, report, train_and_measure
 
 SHAPES = {
     "two layers, 4.5 Å (chosen)": {},

@@ -1,6 +1,6 @@
 """Harmonic phonons of H3S on q-points that the potential never learnt from, against ph.x.
 
-    python benchmarks/off_grid_phonons.py [--model himlip-h3s-1] [--out benchmarks/results/off_grid_phonons]
+    python -m benchmarks.off_grid_phonons [--model himlip-h3s-1] [--out benchmarks/results/off_grid_phonons]
 
 The potential learnt the 2×2×2 Hessian; ph.x on 4×4×4 (labels/harmonic444) has 56 further q-points. Beside it
 the Fourier interpolation of the 2×2×2 matrices of DFT, which knows as much. Two frozen phonons of pw.x at
@@ -85,7 +85,7 @@ def main() -> None:
         [
             "# Harmonic phonons of H3S off the grid that was learnt",
             "",
-            f"`python benchmarks/off_grid_phonons.py --model {arguments.model}`:",
+            f"`python -m benchmarks.off_grid_phonons --model {arguments.model}`:",
             "against ph.x on 4×4×4 q, all modes in ascending order, imaginary ones negative.",
             "",
             "| | q-points | number | RMSE (cm⁻¹) | largest (cm⁻¹) |",

@@ -126,3 +126,20 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     )
     heavy = {"torch", "numpy", "scipy", "ase", "phonopy", "h5py", "matplotlib", "pydantic", "typer"}
     assert not heavy & set(found.stdout.split())
+
+
+def test_every_benchmark_stands_in_their_readme() -> None:
+    folder = ROOT / "benchmarks"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    for path in sorted(folder.rglob("*.py")):
+        inside = path.relative_to(folder)
+        module = "benchmarks." + ".".join(inside.with_suffix("").parts)
+        assert f"`{inside}`" in text or f"`python -m {module}" in text, (
+            f"{inside} has no line in {folder}/README.md"
+        )
+        source = path.read_text(encoding="utf-8")
+        assert "sys.path" not in source, f"{inside}: run it with python -m {module}"
+        if '__name__ == "__main__"' in source:
+            assert f"python -m {module}" in source, f"{inside} does not say how it is run"
+    for table in sorted((folder / "results").glob("*.md")):
+        assert f"`{table.name}`" in text, f"results/{table.name} belongs to no question"

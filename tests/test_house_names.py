@@ -189,6 +189,8 @@ def wrong_names(text: str) -> list[str]:
     """Dotted names that lead nowhere, ``himlip_ase.…`` or from a room on, ``sscha.…``."""
     full = re.findall(r"(?<![\w./-])himlip_ase(?:\.[A-Za-z_]\w*)+(?![\w/-])", text)
     wrong = [name for name in full if not is_name(name)]
+    modules = re.findall(r"-m ((?:benchmarks|examples|workflows)\.[\w.]*\w)", text)
+    wrong += [name for name in modules if not (ROOT / f"{name.replace('.', '/')}.py").exists()]
     short = re.findall(rf"`((?:{'|'.join(ROOMS)})(?:\.[A-Za-z_]\w*)+)`", text)
     files = (".py", ".md", ".yaml", ".json", ".h5", ".png", ".toml", ".extxyz", ".out")
     return wrong + [
@@ -227,6 +229,7 @@ def test_what_is_named_exists(check: Any) -> None:
         (wrong_names, ":mod:`himlip_ase.hint.label_store`", ["himlip_ase.hint.label_store"]),
         (wrong_names, "`sscha.native` minimises", ["sscha.native"]),
         (wrong_names, "`himlip_ase.HiMLIPCalculator.evaluate`, `tc.mu_star`", []),
+        (wrong_names, "`python -m benchmarks.gone --seeds 3`", ["benchmarks.gone"]),
         (wrong_files, "`python benchmarks/gone.py`", ["benchmarks/gone.py"]),
     ],
 )

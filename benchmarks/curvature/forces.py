@@ -2,7 +2,7 @@
 
 Rattled supercells of H3S, float64, one thread unless said otherwise, stress not included.
 
-    python benchmarks/curvature/forces.py --out benchmarks/results/curvature_forces.json
+    python -m benchmarks.curvature.forces --out benchmarks/results/curvature_forces.json
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from measure import peak_megabytes
-from supercells import supercell
 
+from benchmarks.curvature.measure import peak_megabytes
+from benchmarks.curvature.supercells import supercell
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.network import HiMLIP
@@ -115,7 +115,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         "# Force calls",
         "",
-        "`python benchmarks/curvature/forces.py --out benchmarks/results/curvature_forces.json`: H3S, "
+        "`python -m benchmarks.curvature.forces --out benchmarks/results/curvature_forces.json`: H3S, "
         "float64, one thread, neighbour list included, stress not; CPU time.",
         "",
         "| atoms | ms per atom | against 32 atoms | peak MB |",

@@ -4,7 +4,7 @@ Rattled supercells of H3S, float64, one thread. The first two rows of each size 
 them, neighbour list included; the others leave the list out and are compared with a force call without it.
 "products" are taken together for the same structure, and the cost is that of each.
 
-    python benchmarks/curvature/hvp.py --compile --out benchmarks/results/curvature_hvp.json
+    python -m benchmarks.curvature.hvp --compile --out benchmarks/results/curvature_hvp.json
 
 --compile adds torch.compile (minutes). Sizes that are not measured keep their rows in an existing file.
 """
@@ -24,11 +24,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from measure import cpu_seconds, peak_megabytes
-from plain_operations import plain_operations
-from supercells import supercell
 from torch import Tensor
 
+from benchmarks.curvature.measure import cpu_seconds, peak_megabytes
+from benchmarks.curvature.plain_operations import plain_operations
+from benchmarks.curvature.supercells import supercell
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.compiled import CompiledProduct
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
@@ -168,7 +168,7 @@ def markdown(rows: list[Row]) -> str:
     lines = [
         "# Ways to a Hessian-vector product",
         "",
-        "`python benchmarks/curvature/hvp.py --compile --out benchmarks/results/curvature_hvp.json`: H3S, "
+        "`python -m benchmarks.curvature.hvp --compile --out benchmarks/results/curvature_hvp.json`: H3S, "
         "float64, one thread. CPU time and peak memory, also in units of a force call of the same run; the "
         "first two rows of each size include the neighbour list, the others and their force call do not. "
         "Deviation from products from scratch in eV/Å².",

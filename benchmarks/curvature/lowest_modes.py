@@ -1,6 +1,6 @@
 """Softest modes of large crystals by products, against their exact values from force constants.
 
-    python benchmarks/curvature/lowest_modes.py --out benchmarks/results/curvature_lowest_modes
+    python -m benchmarks.curvature.lowest_modes --out benchmarks/results/curvature_lowest_modes
 
 A perfect supercell has the modes of its commensurate q-points, which the symmetry-reduced force constants
 give exactly; many are degenerate. A dense Hessian would need 3N products. CPU seconds of one thread, float64.
@@ -19,8 +19,8 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from structures import primitive, resident_gb
 
+from benchmarks.curvature.structures import primitive, resident_gb
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.vibrations.lowest_modes import lowest_modes
 

@@ -1,6 +1,6 @@
 """MACE's side of the curvature benchmark, run by peers.py with the interpreter that has mace-torch.
 
-    python benchmarks/curvature/mace_side.py forces 8 32 108
+    python -m benchmarks.curvature.mace_side forces 8 32 108
 
 A random MACE (32x0e + 32x1o, l ≤ 2, correlation 3, two layers, 4.5 Å): weights do not change the cost.
 """
@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from structures import measure, rattled, report
+
+from benchmarks.curvature.structures import measure, rattled, report
 
 CUTOFF, NUMBERS = 4.5, [1, 16]
 

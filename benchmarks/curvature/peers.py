@@ -1,6 +1,6 @@
 """What curvature costs: Hi-MLIP, MACE, and finite differences through phonopy, in one run.
 
-    python benchmarks/curvature/peers.py --mace-python /path/to/python --out benchmarks/results/curvature
+    python -m benchmarks.curvature.peers --mace-python /path/to/python --out benchmarks/results/curvature
 
 Im-3m H3S supercells of 8 to 500 atoms, rattled for everything but force constants; CPU seconds of one thread,
 float64, neighbour lists included; memory is the growth of a process that does nothing else. MACE has random
@@ -11,6 +11,7 @@ with mace-torch; without --mace-python it is left out. Writes .json, .md and .pn
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -24,7 +25,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import numpy as np
-from structures import DIMS, measure, primitive, rattled, report
+
+from benchmarks.curvature.structures import DIMS, measure, primitive, rattled, report
 
 ALL = tuple(DIMS)
 TASKS: dict[str, tuple[str, tuple[int, ...], str]] = {
@@ -91,11 +93,13 @@ def himlip_side(task: str, sizes: list[int], model: str | None) -> None:
     def prepare(n_atoms: int) -> Callable[[], Any]:
         atoms = rattled(n_atoms)
         vector = np.random.default_rng(1).normal(size=(n_atoms, 3))
+        # the calculator remembers the last Hessian: ask for another structure each time
+        never_twice = itertools.cycle([atoms, atoms[::-1]])
         calls: dict[str, Callable[[], Any]] = {
             "forces": lambda: calc.evaluate([atoms], stress=False),
             "stress": lambda: calc.evaluate([atoms]),
             "hvp": lambda: calc.hessian_vector_product(atoms, vector),
-            "hessian": lambda: HiMLIPCalculator.get_hessian(_forgotten(calc), atoms),
+            "hessian": lambda: calc.get_hessian(next(never_twice)),
             "constants": lambda: constants(n_atoms, True),
             "constants-all-rows": lambda: constants(n_atoms, False),
             "third": lambda: third(n_atoms),
@@ -107,23 +111,22 @@ def himlip_side(task: str, sizes: list[int], model: str | None) -> None:
     report(measure(sizes, prepare, repeats=3))
 
 
-def _forgotten(calc: Any) -> Any:
-    """The calculator without the Hessian that it remembers."""
-    calc._hessian_atoms, calc._hessian_rows = None, {}
-    return calc
-
-
 def run_task(name: str, mace_python: Path | None, model: str | None) -> dict[str, Any] | None:
     """Measure a task in a process of its own; None where its interpreter is missing."""
     side, sizes, _ = TASKS[name]
-    here = Path(__file__).parent
     numbers = [str(size) for size in sizes]
     if side == "mace":
         if mace_python is None:
             return None
-        command = [str(mace_python), str(here / "mace_side.py"), name.removeprefix("mace-"), *numbers]
+        command = [
+            str(mace_python),
+            "-m",
+            "benchmarks.curvature.mace_side",
+            name.removeprefix("mace-"),
+            *numbers,
+        ]
     else:
-        command = [sys.executable, __file__, "--measure", name, "--sizes", *numbers]
+        command = [sys.executable, "-m", "benchmarks.curvature.peers", "--measure", name, "--sizes", *numbers]
         command += ["--model", model] if model else []
     print(f"{name} …", file=sys.stderr, flush=True)
     done = subprocess.run(command, capture_output=True, text=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
-from structures import primitive
+
+from benchmarks.curvature.structures import primitive
 
 DIMS = {
     4: (1, 1, 1),

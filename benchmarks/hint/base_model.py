@@ -1,6 +1,6 @@
 """Study A: H3S fine-tuned from the base model against from scratch, by number of labelled cells.
 
-    python benchmarks/hint/base_model.py --seeds 3            # about an hour of CPU; --resume goes on
+    python -m benchmarks.hint.base_model --seeds 3            # about an hour of CPU; --resume goes on
 
 Each case learns from 0 … 60 unit cells (of which a seed draws the first 30 among those with displacements of
 0.4 Å), with or without the 2×2×2 Hessian, and once with ten cells of 8 and 16 atoms more. It is judged on the
@@ -18,7 +18,6 @@ import argparse
 import copy
 import json
 import logging
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,9 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from h3s_training import ELEMENTS, LABELS, ROOT, h3s_network, h3s_settings
-
+from benchmarks.h3s_training import ELEMENTS, LABELS, ROOT, h3s_network, h3s_settings
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.files import write_json
 from himlip_ase.hint.evaluation.evaluate import evaluate_labels
@@ -327,7 +324,7 @@ def write(rows: Sequence[Row], model: str, steps: int) -> None:
     """Numbers, table and figure."""
     report = {"model": model, "steps": steps, "rows": [asdict(row) for row in rows]}
     write_json(RESULTS.with_suffix(".json"), report, overwrite=True)
-    command = f"`python benchmarks/hint/base_model.py --model {model} --steps {steps}`\n\n"
+    command = f"`python -m benchmarks.hint.base_model --model {model} --steps {steps}`\n\n"
     RESULTS.with_suffix(".md").write_text(command + table(rows), encoding="utf-8")
     figure(rows, RESULTS.with_suffix(".png"))
 

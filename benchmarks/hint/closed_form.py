@@ -1,6 +1,6 @@
 """Study D: the closed-form head against training by gradients, and both in turn, on the H3S labels.
 
-    python benchmarks/hint/closed_form.py --steps 150 --seeds 3
+    python -m benchmarks.hint.closed_form --steps 150 --seeds 3
 
 Each method learns from the harmonic Hessian and 74 unit cells and small supercells, from scratch, and is
 judged on the 32-atom validation supercells. The widths of the closed-form heads are recalibrated by one
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,9 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from h3s_training import LABELS, ROOT, h3s_network, h3s_settings
-
+from benchmarks.h3s_training import LABELS, ROOT, h3s_network, h3s_settings
 from himlip_ase.files import write_json
 from himlip_ase.hint.evaluation.evaluate import evaluate_labels
 from himlip_ase.hint.last_layer.calibration import EXPECTED, Calibration, calibration, errors_and_deviations
@@ -50,7 +47,7 @@ MEASURES = {
 TITLE = (
     "# The closed-form head on H3S",
     "",
-    "`python benchmarks/hint/closed_form.py --steps 150 --seeds 3`: harmonic Hessian, 74 unit cells and",
+    "`python -m benchmarks.hint.closed_form --steps 150 --seeds 3`: harmonic Hessian, 74 unit cells and",
     "small supercells, from scratch; judged on the 32-atom validation supercells, which choose nothing: the",
     "floor of the noise comes from cross-validation over the training frames. CPU seconds of one core of a",
     "busy machine.",

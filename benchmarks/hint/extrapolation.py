@@ -1,7 +1,7 @@
 """Study E: learnt near minima and saddle points, tested far away, with and without Hessians.
 
-    python benchmarks/hint/extrapolation.py             # exact labels of a potential
-    python benchmarks/hint/extrapolation.py --part dft  # the DFT labels of H3S
+    python -m benchmarks.hint.extrapolation             # exact labels of a potential
+    python -m benchmarks.hint.extrapolation --part dft  # the DFT labels of H3S
 
 A network learns from scratch. "teacher": the truth is the shipped potential of H3S (see h3s_teacher.py), the
 training cells, of eight atoms, lie within a few hundredths of an ångström of the saddle point (the ideal
@@ -28,11 +28,11 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from from_scratch import step_seconds, trainer_from_scratch
-from h3s_teacher import Teacher, crystal, errors
-from h3s_training import LABELS, ROOT
-from study import Study, parse_study, spread, verdict
 
+from benchmarks.h3s_training import LABELS, ROOT
+from benchmarks.hint.from_scratch import step_seconds, trainer_from_scratch
+from benchmarks.hint.h3s_teacher import Teacher, crystal, errors
+from benchmarks.hint.study import Study, parse_study, spread, verdict
 from himlip_ase.hint.evaluation.mode_overlap import internal_modes
 from himlip_ase.hint.training.folding import fold_hessian
 from himlip_ase.hint.training.losses import LossWeights
@@ -291,7 +291,7 @@ def markdown(study: Study, part: str) -> str:
     lines = [
         f"# Far from where it learnt: {part}",
         "",
-        f"`python benchmarks/hint/extrapolation.py --part {part}`: {study.settings}; seeds "
+        f"`python -m benchmarks.hint.extrapolation --part {part}`: {study.settings}; seeds "
         f"{sorted(study.values('seed'))}, mean ± spread.",
         "",
         "| | steps | frames | CPU s |",

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from h3s_training import h3s_network
-
+from benchmarks.h3s_training import h3s_network
 from himlip_ase.hint.training.finetune import start_model
 from himlip_ase.hint.training.input_statistics import InputStatistics
 from himlip_ase.hint.training.settings import TrainingSettings

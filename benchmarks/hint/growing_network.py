@@ -1,6 +1,6 @@
 """What a network from scratch gains from statistics of its inputs taken anew, and from SOAP.
 
-    python benchmarks/hint/growing_network.py --seeds 3        # about ten CPU-minutes
+    python -m benchmarks.hint.growing_network --seeds 3        # about ten CPU-minutes
 
 The base model's network learns the hydride cells for 500 steps: with Adam and the input statistics of the
 random network only, with Adam and statistics taken anew during the training, and with SOAP in Adam's place.
@@ -12,7 +12,6 @@ aside. Table and numbers go to benchmarks/results/hint_growing_network.*.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,15 +19,13 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflows"))
-from hydride_base import HYDRIDES, SETS, hessians, read_set, split
-
 from himlip_ase.files import write_json
 from himlip_ase.hint.evaluation.evaluate import evaluate_labels
 from himlip_ase.hint.training import input_statistics
 from himlip_ase.hint.training.config import read_training_config
 from himlip_ase.hint.training.pretrain import pretrain
 from himlip_ase.labels.frames import LabelledFrame, read_labels
+from workflows.hydride_base import HYDRIDES, SETS, hessians, read_set, split
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "hint_growing_network"
@@ -72,7 +69,7 @@ def trained(way: str, training: list[LabelledFrame], judges: list[LabelledFrame]
 def write(rows: list[Row]) -> None:
     """Table and numbers."""
     lines = [
-        f"`python benchmarks/hint/growing_network.py`: force RMSE (meV/Å) after {STEPS} steps, every seed.",
+        f"`python -m benchmarks.hint.growing_network`: force RMSE (meV/Å) after {STEPS} steps, every seed.",
         "",
         "| optimiser, input statistics | cells learnt | cells put aside | supercells of H3S | CPU s |",
         "|---|---|---|---|---|",

@@ -7,19 +7,15 @@ weights (see from_scratch.py).
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 from ase import Atoms
-from h3s_training import LABELS
 
+from benchmarks.h3s_training import LABELS
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.pipeline.labels import LabelFolder
 from himlip_ase.potential.checkpoint import load_model

@@ -1,6 +1,6 @@
 """Calibration of the uncertainty of Hessians and phonons, on q-points of H3S that nothing was trained on.
 
-    python benchmarks/hint/hessian_calibration.py --seeds 0 1 2
+    python -m benchmarks.hint.hessian_calibration --seeds 0 1 2
 
 A closed-form head is fitted to the 2×2×2 Hessian and to 60 of the 74 frames of study D, chosen by the seed,
 on the frozen features of himlip-h3s-1 or of an untrained network. Its standard deviations of ω² (e†De, mode
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,9 +27,7 @@ import torch
 from ase import Atoms
 from ase.io import read
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from h3s_training import LABELS, ROOT, h3s_network, h3s_settings
-
+from benchmarks.h3s_training import LABELS, ROOT, h3s_network, h3s_settings
 from himlip_ase.files import write_json
 from himlip_ase.hint.last_layer.calibration import EXPECTED, calibration, errors_and_deviations, phonon_errors
 from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings, fit_closed_form
@@ -180,7 +177,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Calibration of the uncertainty of phonons and Hessians",
         "",
-        "`python benchmarks/hint/hessian_calibration.py`: ω² = e†De of H3S, by mode, against ph.x (4×4×4).",
+        "`python -m benchmarks.hint.hessian_calibration`: ω² = e†De of H3S, by mode, against ph.x (4×4×4).",
         "",
         "| features, head | judged on | within 1σ (%) | within 2σ (%) | rms of error/σ | rank correlation |",
         "|---|---|---|---|---|---|",

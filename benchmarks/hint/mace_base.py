@@ -1,6 +1,6 @@
 """What it costs to train a MACE with Hessian probes, beside our own network.
 
-    python benchmarks/hint/mace_base.py
+    python -m benchmarks.hint.mace_base
 
 Whole training steps of the trainer on one rattled cell of H3S that has energy, forces, stress and a Hessian;
 float64, one thread. CPU times are the least of interleaved repetitions in one run; memory is the growth of
@@ -15,23 +15,18 @@ import argparse
 import json
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "curvature"))
-from h3s_training import ROOT
-from measure import peak_megabytes
-from step_cost import cells, labelled
-
+from benchmarks.curvature.measure import peak_megabytes
+from benchmarks.h3s_training import ROOT
+from benchmarks.hint.step_cost import cells, labelled
 from himlip_ase.files import write_json
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.hint.training.trainer import Trainer
@@ -154,7 +149,7 @@ def markdown(rows: list[Row]) -> str:
     lines = [
         "# Training a MACE with Hessian probes",
         "",
-        "`python benchmarks/hint/mace_base.py`: whole training steps on one cell of H3S, float64, one",
+        "`python -m benchmarks.hint.mace_base`: whole training steps on one cell of H3S, float64, one",
         "thread; least CPU time of interleaved repetitions, peak memory each in its own process. Products",
         "of Hessians by differences of forces (the default) or by third derivatives; ratios are to the step",
         "with energy, forces and stress alone. H·v: a product without gradients for the weights, as phonons",

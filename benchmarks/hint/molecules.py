@@ -1,7 +1,7 @@
 """Study C: good Hessians that a potential of molecules needs, with and without pre-training on cheap ones.
 
-    python benchmarks/hint/molecules.py                 # GFN2-xTB, then 0.1 to 100 % of the good Hessians
-    python benchmarks/hint/molecules.py --part weight   # few Hessians: growing against constant weight
+    python -m benchmarks.hint.molecules                 # GFN2-xTB, then 0.1 to 100 % of the good Hessians
+    python -m benchmarks.hint.molecules --part weight   # few Hessians: growing against constant weight
 
 Cheap labels: energies, forces and Hessians of GFN2-xTB, examples/molecules/labels/gfn2.h5. Good ones:
 ωB97X/6-31G(d), wb97x*.h5. Held out, the same for all seeds, are all structures of some molecules ("new": none
@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from columns import one_column
-from molecules_report import (
+
+from benchmarks.hint.columns import one_column
+from benchmarks.hint.molecules_report import (
     CHEAP_METHOD,
     CLOSED_FORM,
     LONG_SCRATCH,
@@ -39,8 +40,7 @@ from molecules_report import (
     SCRATCH,
     write_report,
 )
-from study import Study, parse_study
-
+from benchmarks.hint.study import Study, parse_study
 from himlip_ase.hint.evaluation.error_summary import Mean
 from himlip_ase.hint.evaluation.evaluate import evaluate_labels
 from himlip_ase.hint.evaluation.hessian_errors import HessianErrors, compare_hessians, means

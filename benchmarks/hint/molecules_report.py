@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from study import Study, spread, verdict
+
+from benchmarks.hint.study import Study, spread, verdict
 
 PRE_TRAINED, SCRATCH, CLOSED_FORM = "pre-trained", "scratch", "pre-trained, closed form"
 LONG_SCRATCH = "scratch, longer"
@@ -23,7 +24,7 @@ Rows = Sequence[dict[str, Any]]
 TITLE = (
     "# Good Hessians that a potential of molecules needs",
     "",
-    "`python benchmarks/hint/molecules.py` and `--part weight`",
+    "`python -m benchmarks.hint.molecules` and `--part weight`",
     "",
     "Pre-trained on GFN2-xTB Hessians, fine-tuned on ωB97X/6-31G(d) energies and forces of all structures",
     "to learn from and the Hessians of a share of them. Judged on structures held out: of molecules of which",

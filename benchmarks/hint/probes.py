@@ -1,7 +1,7 @@
 """Study B: which projections of Hessians a network learns from best, at equal time and equal products.
 
-    python benchmarks/hint/probes.py                # rattled cells
-    python benchmarks/hint/probes.py --part crystal # the Hessian of a 2×2×2 supercell
+    python -m benchmarks.hint.probes                # rattled cells
+    python -m benchmarks.hint.probes --part crystal # the Hessian of a 2×2×2 supercell
 
 A network learns the shipped potential of H3S from scratch (see h3s_teacher.py). "cells": energies, forces,
 stresses and Hessians of rattled cells of eight atoms, judged on cells that were not trained on. "crystal":
@@ -29,12 +29,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from columns import one_column
-from from_scratch import step_seconds, trainer_from_scratch
-from h3s_teacher import Teacher, crystal, errors
-from h3s_training import LABELS, ROOT
-from study import Study, at, by_seed, parse_study, spread, verdict
 
+from benchmarks.h3s_training import LABELS, ROOT
+from benchmarks.hint.columns import one_column
+from benchmarks.hint.from_scratch import step_seconds, trainer_from_scratch
+from benchmarks.hint.h3s_teacher import Teacher, crystal, errors
+from benchmarks.hint.study import Study, at, by_seed, parse_study, spread, verdict
 from himlip_ase.hint.evaluation.hessian_errors import hessian_errors
 from himlip_ase.hint.training.curriculum import Curriculum
 from himlip_ase.hint.training.folding import fold_hessian
@@ -280,7 +280,7 @@ def markdown(study: Study, part: Part) -> str:
     lines = [
         f"# Probes of Hessians: {part.title}",
         "",
-        f"`python benchmarks/hint/probes.py --part {next(k for k, v in PARTS.items() if v is part)} "
+        f"`python -m benchmarks.hint.probes --part {next(k for k, v in PARTS.items() if v is part)} "
         f"--seeds {len(study.values('seed'))}`",
         "",
         *described[2].splitlines(),

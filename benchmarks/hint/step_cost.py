@@ -1,6 +1,6 @@
 """What Hessian probes cost: time and memory of a training step with them against the energy-force step.
 
-    python benchmarks/hint/step_cost.py
+    python -m benchmarks.hint.step_cost
 
 Every step is the trainer's own: energies, forces and stresses of a batch, probes of Hessians, clipping,
 optimiser, averaged weights; float64, one thread. CPU times are the least of interleaved repetitions in one
@@ -18,7 +18,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -31,11 +30,8 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "curvature"))
-from h3s_training import LABELS, ROOT, h3s_network
-from measure import peak_megabytes
-
+from benchmarks.curvature.measure import peak_megabytes
+from benchmarks.h3s_training import LABELS, ROOT, h3s_network
 from himlip_ase.files import write_json
 from himlip_ase.hint.training.folding import fold_hessian
 from himlip_ase.hint.training.settings import TrainingSettings
@@ -192,7 +188,7 @@ def markdown(rows: list[Row]) -> str:
     lines = [
         "# Cost of Hessian probes in training",
         "",
-        "`python benchmarks/hint/step_cost.py`: whole training steps, float64, one thread; least CPU time of",
+        "`python -m benchmarks.hint.step_cost`: whole training steps, float64, one thread; least CPU time of",
         "interleaved repetitions, peak memory each in its own process. Ratios are to the step with energies,",
         f"forces and stresses alone. Asked for: one probe at most {LIMIT} times, in time and memory.",
         "Products by difference go through the network together with the frames; third derivatives one",

@@ -1,6 +1,6 @@
 """Do the quoted error bars cover?  SSCHA runs of a toy crystal over many seeds against a large reference.
 
-    python benchmarks/sscha/coverage.py --seeds 48
+    python -m benchmarks.sscha.coverage --seeds 48
 
 The crystal has bonds with cubic and quartic terms (tests/sscha/toy.py).  For each seed a run of its own, as a
 user would make it; counted is how often the reference lies within the quoted standard error: 68 % if it is
@@ -12,13 +12,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.sscha import SschaResult, SschaSettings, run_sscha
@@ -114,7 +111,7 @@ def main() -> None:
     lines = [
         "# Coverage of the quoted standard errors",
         "",
-        f"`python benchmarks/sscha/coverage.py --seeds {arguments.seeds}`: {arguments.seeds} seeds, "
+        f"`python -m benchmarks.sscha.coverage --seeds {arguments.seeds}`: {arguments.seeds} seeds, "
         f"populations of {arguments.n}, final ensemble of {arguments.n_hessian}, 4 atoms; reference "
         f"{REFERENCE}. {converged} of {runs} runs converged; all are counted.",
         "",

@@ -1,6 +1,6 @@
 """H3S from the shipped potential to free energy and free-energy Hessian: where the time goes, on two grids.
 
-    python benchmarks/sscha/end_to_end.py --folder runs/end_to_end --workers 2
+    python -m benchmarks.sscha.end_to_end --folder runs/end_to_end --workers 2
 
 Each grid is an SSCHA run of its own with the paper's settings, begun from the potential's harmonic force
 constants on that grid.  A run that was stopped is continued (its clock with it); a finished one is only read.
@@ -105,7 +105,7 @@ def table(rows: list[dict], change: GridDifference | None) -> str:
     lines = [
         "# H3S end to end: potential, native engine, free-energy Hessian",
         "",
-        "`python benchmarks/sscha/end_to_end.py` "
+        "`python -m benchmarks.sscha.end_to_end` "
         + f"({platform.machine()}, {os.cpu_count()} cores; seconds of wall time)",
         "",
         "| grid (atoms) | populations × N + final | "

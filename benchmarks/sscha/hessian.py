@@ -1,6 +1,6 @@
 """Free-energy Hessian of H3S: time and peak memory, third and fourth order, python-sscha beside them.
 
-    python benchmarks/sscha/hessian.py --folder runs/hessian
+    python -m benchmarks.sscha.hessian --folder runs/hessian
 
 On 2×2×2 the auxiliary is minimised with the shipped potential, and the Hessian of its ensemble is the
 physical answer.  On the larger grids, where only time and memory count, the forces are those of the
@@ -27,8 +27,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from ase import Atoms
 from ase.io import read
-from minimiser import Bonds
 
+from benchmarks.sscha.minimiser import Bonds
 from himlip_ase.calculator import HiMLIPCalculator
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
@@ -171,7 +171,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     lines = [
         "# Free-energy Hessian of H3S, 0 K",
         "",
-        f"`python benchmarks/sscha/hessian.py` ({platform.machine()}, one thread; error bars included)",
+        f"`python -m benchmarks.sscha.hessian` ({platform.machine()}, one thread; error bars included)",
         "",
         "| | forces | N | seconds | peak (GB) | asked for | applications of Φ⁴ | lowest Γ T1u (cm⁻¹) |",
         "|---|---|---|---|---|---|---|---|",
@@ -227,7 +227,8 @@ def main() -> None:
             continue
         command = [
             sys.executable,
-            __file__,
+            "-m",
+            "benchmarks.sscha.hessian",
             "--folder",
             str(arguments.folder),
             "--measure",

@@ -1,6 +1,6 @@
 """How often the quoted 1σ of free-energy-Hessian frequencies contains the reference: 68 % is asked for.
 
-    python benchmarks/sscha/hessian_coverage.py --seeds 48
+    python -m benchmarks.sscha.hessian_coverage --seeds 48
 
 A crystal of anharmonic bonds (8 atoms, 0 K).  Fixed auxiliary: fresh ensembles against one of 40 times their
 size. Minimised: each seed minimises its own auxiliary and takes its Hessian on a fresh ensemble, so that the
@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 import numpy as np
 
 from himlip_ase.files import atomic_write, write_json
@@ -114,7 +111,7 @@ def main() -> None:
     lines = [
         "# Coverage of the error bars of free-energy-Hessian frequencies",
         "",
-        f"`python benchmarks/sscha/hessian_coverage.py --seeds {arguments.seeds}` "
+        f"`python -m benchmarks.sscha.hessian_coverage --seeds {arguments.seeds}` "
         + f"(8 atoms, N = {N}; asked for: 68 ± 10 %)",
         "",
         "| | seeds | inside 1σ | rms of deviation/σ | mean σ (cm⁻¹) | mean bias estimate (cm⁻¹) |",

@@ -3,8 +3,8 @@
 H3S (Im-3m, 3.065 Å) held by bonds with cubic and quartic terms, 500 configurations at 0 K, one thread. All
 three see the same crystal and force constants; native and python-sscha see the same ensemble.
 
-    python benchmarks/sscha/minimiser.py            # 32 and 256 atoms, about a minute
-    python benchmarks/sscha/minimiser.py --dims 2   # 32 atoms only
+    python -m benchmarks.sscha.minimiser            # 32 and 256 atoms, about a minute
+    python -m benchmarks.sscha.minimiser --dims 2   # 32 atoms only
 
 A step is one evaluation of weights, free energy, gradients and errors at new force constants, and the move
 to the next. An iteration of MLPSSCHA is something else, a whole new ensemble fitted from scratch: what is
@@ -255,7 +255,7 @@ def table(results: list[dict[str, Any]]) -> str:
     lines = [
         "# Time of an SSCHA minimiser step",
         "",
-        "`python benchmarks/sscha/minimiser.py`: H3S with anharmonic bonds, 500 configurations, 0 K, one",
+        "`python -m benchmarks.sscha.minimiser`: H3S with anharmonic bonds, 500 configurations, 0 K, one",
         "thread. A step is one evaluation of weights, free energy, gradients and errors, and the move to the",
         "next; a population is all that is done with one ensemble, forces not counted, until its gradient",
         "vanishes or it is used up. An iteration of MLPSSCHA draws and fits a whole ensemble: it stands",

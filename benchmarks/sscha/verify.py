@@ -1,7 +1,7 @@
 """What few reference calculations say of an SSCHA run of H3S, beside what they would say alone.
 
     himlip sscha --dyn examples/h3s/labels/harmonic/dyn --model himlip-h3s-1 --out RUN --n 300 --n-hessian 600
-    python benchmarks/sscha/verify.py RUN
+    python -m benchmarks.sscha.verify RUN
 
 1. DFT: the eight validation supercells, drawn from an earlier auxiliary, never trained on, correct the run.
 2. A second model in the place of DFT, on n configurations of the final ensemble and on all of them: how far
@@ -114,7 +114,7 @@ def main() -> None:
     rows = against_model(final, group, arguments.n, arguments.seeds)
     lines = [
         "# Verification of an SSCHA run of H3S", "",
-        f"`python benchmarks/sscha/verify.py RUN`: 2×2×2, {len(final.ensemble)} configurations in the final "
+        f"`python -m benchmarks.sscha.verify RUN`: 2×2×2, {len(final.ensemble)} configurations in the final "
         "ensemble, model himlip-h3s-1.", "",
         "## By DFT: the eight validation supercells", "", "```text", *words, "```", "",
         f"## By another model on n configurations, against all {len(final.ensemble)}", "",

@@ -1,6 +1,6 @@
 """What the superconductivity room reaches: QE's reference, limits of Migdal–Eliashberg, times, refusals.
 
-    python benchmarks/superconductivity/figures.py
+    python -m benchmarks.superconductivity.figures
 
 Al comes from the files that Debian's quantum-espresso-data installs; lambda.x and matdyn.x run on the same
 files where they are on the PATH. Timings count on an idle core (OMP_NUM_THREADS=1). The table is written to
@@ -249,7 +249,7 @@ def main() -> None:
     lines = [
         "# Superconductivity: figures measured",
         "",
-        "`python benchmarks/superconductivity/figures.py`",
+        "`python -m benchmarks.superconductivity.figures`",
     ]
     lines += ["", "| | measured | at most | unit | met |", "|---|---:|---:|---|---|"]
     lines += [f"| {r.what} | {r.measured:.2g} | {r.limit} | {r.unit} | {r.met} |" for r in rows]
