@@ -13,7 +13,7 @@ from phonopy import Phonopy
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.phonons.exact import fill_phonopy
-from himlip_ase.phonons.phonopy_io import to_phonopy_atoms
+from himlip_ase.phonons.phonopy_objects import to_phonopy_atoms
 
 crystal = read(Path(__file__).parent / "h3s" / "labels" / "crystal.extxyz")
 calc = HiMLIPCalculator("himlip-h3s-1")

@@ -53,7 +53,7 @@ def himlip_side(task: str, sizes: list[int], model: str | None) -> None:
 
     from himlip_ase import HiMLIPCalculator
     from himlip_ase.phonons.exact import exact_force_constants
-    from himlip_ase.phonons.phonopy_io import from_phonopy_atoms, setup_phonopy
+    from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, setup_phonopy
     from himlip_ase.phonons.third_order import third_order_force_constants
     from himlip_ase.potential.third_derivatives import ThirdDerivatives
 

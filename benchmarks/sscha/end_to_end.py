@@ -21,7 +21,7 @@ import numpy as np
 
 from himlip_ase.calculator import HiMLIPCalculator
 from himlip_ase.files import atomic_write, write_json
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.harmonic import harmonic_force_constants
 from himlip_ase.pipeline.sscha import lowest_optical
 from himlip_ase.potential.checkpoint import load_model

@@ -29,8 +29,7 @@ import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
-from himlip_ase.phonons.force_constants import ForceConstants
+from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants
 from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation.engine import Minimisation, engine

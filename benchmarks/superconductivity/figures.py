@@ -24,7 +24,7 @@ import numpy as np
 from himlip_ase import units
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, write_json
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.superconductivity.bootstrap import bootstrap_tc, resampled_phonons
 from himlip_ase.superconductivity.coupling import interpolated_coupling, mode_coupling

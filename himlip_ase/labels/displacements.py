@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, mass_reduced
+from himlip_ase.phonons.force_constants import DynamicalMatrices, mass_reduced
 from himlip_ase.units import signed_frequencies_cm
 
 

@@ -9,7 +9,7 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import shortest_qpoints
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 
 
 def _import_cellconstructor() -> Any:

@@ -74,7 +74,7 @@ def fill_phonopy(phonopy: Phonopy, products: AtomsProducts) -> None:
     products : callable
         As in `exact_force_constants`.
     """
-    from himlip_ase.phonons.phonopy_io import from_phonopy_atoms
+    from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms
 
     supercell = from_phonopy_atoms(phonopy.supercell)
     # Products are linear, so the length of the displacement is of no account.

@@ -86,7 +86,7 @@ def largest_force(atoms: Atoms, calculator: Any) -> float:
 def _finite_differences(
     primitive: Atoms, calculator: Any, dims: tuple[int, int, int], displacement: float
 ) -> ForceConstants:
-    from himlip_ase.phonons.phonopy_io import from_phonopy_atoms, setup_phonopy
+    from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, setup_phonopy
 
     if not displacement > 0:
         raise InputError(f"the displacement must be positive (Å); got {displacement}")

@@ -15,7 +15,7 @@ from ase import Atoms
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
 from himlip_ase.phonons.force_constants import ForceConstants
-from himlip_ase.phonons.phonopy_io import to_phonopy_atoms
+from himlip_ase.phonons.phonopy_objects import to_phonopy_atoms
 from himlip_ase.phonons.third_order import ThirdOrder, third_order_force_constants
 from himlip_ase.potential.third_derivatives import ThirdDerivatives
 

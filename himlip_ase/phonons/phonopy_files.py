@@ -16,7 +16,8 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.force_constants import ForceConstants
-from himlip_ase.phonons.phonopy_io import from_phonopy, from_phonopy_atoms, physical_units
+from himlip_ase.phonons.phonopy_io import from_phonopy
+from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, physical_units
 
 if TYPE_CHECKING:
     from phonopy import Phonopy

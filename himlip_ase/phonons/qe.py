@@ -14,8 +14,7 @@ from ase import Atoms
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
 from himlip_ase.lattice import commensurate_qpoints, grid_indices, grid_triplets, shortest_qpoints
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, mass_reduced
-from himlip_ase.phonons.force_constants import ForceConstants
+from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants, mass_reduced
 from himlip_ase.phonons.qe_text import DynFile, LineReader, find_file, read_dyn_file, read_header
 from himlip_ase.units import (
     AMU_RY,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from himlip_ase.files import atomic_write, write_json
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,7 @@ from ase.io import read
 
 from himlip_ase.errors import InputError
 from himlip_ase.labels.frames import JUDGES
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, acoustic
+from himlip_ase.phonons.force_constants import DynamicalMatrices, acoustic
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.stages import Context, Outcome, Stage

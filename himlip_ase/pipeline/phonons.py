@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from scipy.interpolate import CubicHermiteSpline
 
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline.finetune import load_trained
 from himlip_ase.pipeline.labels import DOUBLE_WELL, LabelFolder, label_folder, softest_mode
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from himlip_ase.files import atomic_write
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline import figures, sscha_report, tc_report
 from himlip_ase.pipeline.config import RunConfig

@@ -24,7 +24,7 @@ import numpy as np
 
 from himlip_ase.errors import CalculationError
 from himlip_ase.files import write_json
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, acoustic
+from himlip_ase.phonons.force_constants import DynamicalMatrices, acoustic
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.finetune import MODEL, load_trained
 from himlip_ase.pipeline.labels import label_folder

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline.labels import LabelFolder, label_folder
 from himlip_ase.pipeline.sscha import grid_folders, isotope_folders
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data

@@ -15,7 +15,7 @@ import spglib
 from himlip_ase.errors import InputError
 
 if TYPE_CHECKING:
-    from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+    from himlip_ase.phonons.force_constants import DynamicalMatrices
 
 SYMPREC = 1e-4
 """Å within which atoms count as mapped onto each other."""

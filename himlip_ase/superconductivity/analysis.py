@@ -39,7 +39,7 @@ from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 from himlip_ase.superconductivity.zone import Integration, integrate_zone
 
 if TYPE_CHECKING:
-    from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+    from himlip_ase.phonons.force_constants import DynamicalMatrices
 
 
 def analyse(

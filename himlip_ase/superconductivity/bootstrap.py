@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.superconductivity.coupling import GammaWeight, mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.tc import (

@@ -12,7 +12,7 @@ import numpy as np
 from himlip_ase import units
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import check_dims, commensurate_qpoints, grid_indices
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, mass_reduced
+from himlip_ase.phonons.force_constants import DynamicalMatrices, mass_reduced
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices, check_same_crystal
 from himlip_ase.superconductivity.spectrum import Problem, Spectrum
 

@@ -24,7 +24,7 @@ from himlip_ase.superconductivity.elph_files import (
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+    from himlip_ase.phonons.force_constants import DynamicalMatrices
 
 _logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from himlip_ase.superconductivity.tables import methods_of, mu_stars_of
 from himlip_ase.superconductivity.tc import Method, NoTc, Tc, critical_temperature
 
 if TYPE_CHECKING:
-    from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+    from himlip_ase.phonons.force_constants import DynamicalMatrices
     from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import check_dims, commensurate_qpoints
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.superconductivity.elph_matrices import check_same_crystal
 
 

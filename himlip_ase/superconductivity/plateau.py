@@ -14,7 +14,7 @@ from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.tc import Method, NoTc, Tc, critical_temperature
 
 if TYPE_CHECKING:
-    from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+    from himlip_ase.phonons.force_constants import DynamicalMatrices
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from himlip_ase.superconductivity.onto_elph_grid import swap_onto_grid
 from himlip_ase.superconductivity.tc import Method, Tc, critical_temperature
 
 if TYPE_CHECKING:
-    from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+    from himlip_ase.phonons.force_constants import DynamicalMatrices
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def q_mesh_convergence(
 
 def at_grid(phonons: DynamicalMatrices, elph: ElphMatrices) -> DynamicalMatrices:
     """The phonons at the q-points of a coarser grid."""
-    from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+    from himlip_ase.phonons.force_constants import DynamicalMatrices
 
     if any(fine % coarse for fine, coarse in zip(phonons.dims, elph.dims, strict=True)):
         raise InputError(

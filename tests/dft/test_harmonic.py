@@ -17,7 +17,7 @@ from himlip_ase.dft.espresso.runner import Launcher
 from himlip_ase.dft.label_folder import collect, collect_harmonic
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.labels.displacements import softest_gamma_mode
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM
 from tests.dft.conftest import DATA

@@ -288,7 +288,7 @@ def test_phonopy_forces_are_frames_and_a_hessian(tmp_path: Path) -> None:
     import phonopy
     from phonopy.file_IO import write_FORCE_SETS
 
-    from himlip_ase.phonons.phonopy_io import from_phonopy_atoms, to_phonopy_atoms
+    from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, to_phonopy_atoms
 
     cell = bulk("NaCl", "rocksalt", a=5.2, cubic=True)
     phonon = phonopy.Phonopy(to_phonopy_atoms(cell), [2, 1, 1], primitive_matrix="P")

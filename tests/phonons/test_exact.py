@@ -13,7 +13,7 @@ from phonopy import Phonopy
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.phonons.exact import exact_force_constants, fill_phonopy
-from himlip_ase.phonons.phonopy_io import from_phonopy_atoms, to_phonopy_atoms
+from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, to_phonopy_atoms
 from himlip_ase.symmetry.irreducible import residuals
 from himlip_ase.symmetry.operations import crystal_operations
 

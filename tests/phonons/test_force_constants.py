@@ -76,10 +76,9 @@ def test_ase_order_is_that_of_repeat(make, dims):
 
 @pytest.mark.parametrize(("make", "dims"), CASES)
 def test_supercell_and_rows_follow_phonopy(make, dims):
-    from himlip_ase.phonons.phonopy_io import to_phonopy
 
     _, fc = build(make, dims)
-    ph = to_phonopy(fc)
+    ph = fc.to_phonopy()
     offset = ph.supercell.scaled_positions - fc.supercell.get_scaled_positions(wrap=False)
     assert np.abs(offset - np.rint(offset)).max() < 1e-9
     full = fc.full()

@@ -14,7 +14,7 @@ from phonopy.interface.vasp import write_vasp
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.phonopy_files import read_displaced_supercells, read_force_constants
-from himlip_ase.phonons.phonopy_io import from_phonopy_atoms, to_phonopy_atoms
+from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, to_phonopy_atoms
 from himlip_ase.units import BOHR_ANGSTROM, RY_EV
 from tests.hint.toy import toy_labels
 

@@ -12,12 +12,8 @@ import yaml
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.phonopy_files import read_force_constants
-from himlip_ase.phonons.phonopy_io import (
-    from_phonopy,
-    setup_phonopy,
-    to_phonopy,
-    write_phonopy_params,
-)
+from himlip_ase.phonons.phonopy_io import from_phonopy, write_phonopy_params
+from himlip_ase.phonons.phonopy_objects import setup_phonopy
 from himlip_ase.units import THZ_CM
 
 from .springs import triclinic, zincblende
@@ -83,7 +79,7 @@ def test_phonopy_load_post_processes_the_file(tmp_path):
 
 def test_full_and_compact_and_foreign_set_ups_are_read():
     _, fc = build(zincblende, (2, 2, 2))
-    ph = to_phonopy(fc)
+    ph = fc.to_phonopy()
     ph.force_constants = fc.full()
     assert np.abs(from_phonopy(ph).compact - fc.compact).max() < 1e-12
     snf = phonopy.Phonopy(ph.unitcell, [2, 2, 2], primitive_matrix="P", use_SNF_supercell=True)
@@ -104,7 +100,7 @@ def _positions_order(fc, ph):
 
 def test_what_cannot_be_read_is_refused(tmp_path):
     _, fc = build(zincblende, (2, 2, 2))
-    ph = to_phonopy(fc)
+    ph = fc.to_phonopy()
     empty = setup_phonopy(fc.primitive, (2, 2, 2))
     with pytest.raises(InputError, match="no force constants"):
         from_phonopy(empty)

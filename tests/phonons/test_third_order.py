@@ -105,7 +105,7 @@ def test_phono3py_from_displacements(calc: HiMLIPCalculator, cubic: ThirdOrder, 
     phono3py = pytest.importorskip("phono3py")
     from phono3py.file_IO import read_fc3_from_hdf5
 
-    from himlip_ase.phonons.phonopy_io import from_phonopy_atoms, to_phonopy_atoms
+    from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, to_phonopy_atoms
 
     errors = []
     for distance in (0.008, 0.004):
@@ -128,7 +128,7 @@ def test_phono3py_object_has_the_same_lifetimes(tmp_path: Path) -> None:
     from ase.build import bulk
 
     from himlip_ase.phonons.phono3py_io import to_phono3py, write_for_phono3py
-    from himlip_ase.phonons.phonopy_io import from_phonopy_atoms, to_phonopy_atoms
+    from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, to_phonopy_atoms
     from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 
     calc = HiMLIPCalculator(HiMLIP(HiMLIPConfig(("H",), cutoff=3.0, channels=2, hidden=4, layers=1)))

@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from himlip_ase.lattice import commensurate_qpoints
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline.finetune import bootstrap_rmse
 from himlip_ase.pipeline.labels import double_well_scan, softest_mode
 from himlip_ase.pipeline.phonons import fit_well

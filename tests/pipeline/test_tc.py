@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline import tc_report
 from himlip_ase.pipeline.config import load_config
 from himlip_ase.pipeline.document import Document

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from himlip_ase.lattice import commensurate_qpoints
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.half_grid import HalfGrid
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution

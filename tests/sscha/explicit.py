@@ -10,8 +10,7 @@ from itertools import permutations
 
 import numpy as np
 
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
-from himlip_ase.phonons.force_constants import ForceConstants
+from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants
 from himlip_ase.sscha.curvature.third_order import _modes
 from himlip_ase.sscha.curvature.two_phonon import static_propagator
 from himlip_ase.sscha.ensembles.ensemble import Ensemble

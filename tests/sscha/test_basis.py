@@ -8,7 +8,7 @@ from symfc import Symfc
 from symfc.utils.utils import SymfcAtoms
 
 from himlip_ase.lattice import build_supercell, commensurate_qpoints
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.ensembles.half_grid import HalfGrid
 from himlip_ase.sscha.minimisation.basis import SymmetryBasis
 from himlip_ase.sscha.symmetry import SpaceGroup

@@ -9,7 +9,7 @@ pytest.importorskip("sscha")
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.cellconstructor import from_cellconstructor, to_cellconstructor
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.curvature.third_order import hessian_with_bubble, third_order
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha import SschaSettings, run_sscha
 from himlip_ase.sscha.results.plots import (
     irreducible,

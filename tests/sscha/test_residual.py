@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.ensembles.ensemble import checked, draw_ensemble, shortest_distance
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution

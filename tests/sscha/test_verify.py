@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from himlip_ase.errors import InputError
 from himlip_ase.evaluation import Evaluation
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.ensembles.draws import stream

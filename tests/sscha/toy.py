@@ -9,8 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.neighborlist import neighbor_list
 
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
-from himlip_ase.phonons.force_constants import ForceConstants
+from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants
 
 DIMS = (2, 2, 2)
 

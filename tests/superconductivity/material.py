@@ -12,7 +12,7 @@ from ase import Atoms
 
 from himlip_ase import units
 from himlip_ase.lattice import commensurate_qpoints, grid_indices
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 
 AL = Path("/usr/share/doc/quantum-espresso/examples/PHonon/Recover_example/reference_1")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from himlip_ase.cli import tc as command
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import commensurate_qpoints
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.superconductivity import analyse, format_table
 from himlip_ase.superconductivity.elph_matrices import read_elph
 from himlip_ase.superconductivity.output_files import write_figures

@@ -10,7 +10,7 @@ from scipy.integrate import quad
 
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import commensurate_qpoints
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.superconductivity import formulas
 from himlip_ase.superconductivity.coupling import interpolated_coupling, mode_coupling
 from himlip_ase.superconductivity.onto_elph_grid import swap_onto_grid

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.superconductivity.bootstrap import bootstrap_tc
 from himlip_ase.superconductivity.coupling import mode_coupling
 from himlip_ase.superconductivity.elph_matrices import read_elph

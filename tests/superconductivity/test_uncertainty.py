@@ -7,7 +7,7 @@ import pytest
 
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import commensurate_qpoints
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.superconductivity.analysis import analyse
 from himlip_ase.superconductivity.bootstrap import bootstrap_tc, jackknife_deviations, resampled_phonons
 from himlip_ase.superconductivity.coupling import mode_coupling

@@ -96,9 +96,8 @@ class PhonopyErrors:
 def phonopy_errors(predicted: ForceConstants, label: ForceConstants) -> PhonopyErrors:
     """Frequencies and drifts by phonopy, of the same supercell."""
     from himlip_ase.lattice import commensurate_qpoints
-    from himlip_ase.phonons.phonopy_io import to_phonopy
 
-    own, theirs = (to_phonopy(constants, symmetry=False) for constants in (predicted, label))
+    own, theirs = (constants.to_phonopy(symmetry=False) for constants in (predicted, label))
     qpoints = commensurate_qpoints(label.dims)
     difference = np.abs(_frequencies(own, qpoints) - _frequencies(theirs, qpoints))
     return PhonopyErrors(

@@ -147,7 +147,7 @@ def phonon_errors(
         As in `phonon_uncertainty`.
     """
     from himlip_ase.hint.last_layer.phonon_uncertainty import phonon_uncertainty
-    from himlip_ase.phonons.dynamical_matrices import mass_reduced
+    from himlip_ase.phonons.force_constants import mass_reduced
 
     said = phonon_uncertainty(posterior, model, constants.primitive, constants.dims, noise)
     label = constants.dynamical_matrices()

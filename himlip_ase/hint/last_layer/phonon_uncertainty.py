@@ -21,7 +21,7 @@ from ase import Atoms
 from himlip_ase.hint.last_layer.posterior import Posterior
 from himlip_ase.hint.training.folding import irreducible_cells
 from himlip_ase.lattice import check_dims, check_primitive
-from himlip_ase.phonons.dynamical_matrices import mass_reduced
+from himlip_ase.phonons.force_constants import mass_reduced
 from himlip_ase.potential.derivatives import hessian
 from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.network import HiMLIP

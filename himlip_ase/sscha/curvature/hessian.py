@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.convergence.residual import Residual
 from himlip_ase.sscha.curvature.fourth_order import (
     EnsembleWaves,

@@ -23,7 +23,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.units import EV_CM, KB_EV_PER_K, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 if TYPE_CHECKING:
-    from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+    from himlip_ase.phonons.force_constants import DynamicalMatrices
 
 SOFTEST_CM = 1.0
 """Modes below this wavenumber (cm⁻¹), translations apart, have no usable Gaussian and are refused."""

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.phonopy_io import write_phonopy_params
 from himlip_ase.phonons.qe import write_dyn
 from himlip_ase.sscha.exchange.extxyz import write_extxyz

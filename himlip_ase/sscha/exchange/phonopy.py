@@ -12,7 +12,7 @@ import numpy as np
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
 from himlip_ase.lattice import ase_to_phonopy
-from himlip_ase.phonons.phonopy_io import setup_phonopy
+from himlip_ase.phonons.phonopy_objects import setup_phonopy
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 

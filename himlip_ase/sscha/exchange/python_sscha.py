@@ -22,7 +22,7 @@ from ase.units import create_units
 from himlip_ase.errors import InputError
 from himlip_ase.evaluation import matrix_from_voigt, voigt_from_matrix
 from himlip_ase.files import atomic_write, write_json
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn, write_dyn
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution

@@ -24,7 +24,7 @@ import numpy as np
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.evaluation import matrix_from_voigt, voigt_from_matrix
 from himlip_ase.phonons.cellconstructor import from_cellconstructor, to_cellconstructor
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation.engine import Minimisation, MinimiserSettings

@@ -10,7 +10,7 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
-from himlip_ase.phonons.dynamical_matrices import acoustic
+from himlip_ase.phonons.force_constants import acoustic
 from himlip_ase.sscha.curvature.stars import inequivalent
 from himlip_ase.sscha.results.result import SschaResult
 

@@ -14,7 +14,7 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import write_json
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import write_dyn
 from himlip_ase.sscha.run.checkpoints import load_arrays, pack, save_arrays, unpack
 from himlip_ase.sscha.run.settings import SschaSettings

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from himlip_ase.phonons.dynamical_matrices import acoustic
+from himlip_ase.phonons.force_constants import acoustic
 from himlip_ase.sscha.curvature.stars import inequivalent
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution

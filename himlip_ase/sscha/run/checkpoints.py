@@ -22,7 +22,7 @@ from ase import Atoms
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import FolderLock, atomic_write, write_json
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.ensembles.ensemble import Ensemble, Partial
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.settings import SschaSettings

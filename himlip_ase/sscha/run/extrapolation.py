@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.convergence.residual import Residual
 from himlip_ase.sscha.run.initial import FLOOR_CM
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from himlip_ase.files import FolderLock
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import write_dyn
 from himlip_ase.sscha.ensembles.ensemble import Evaluate
 from himlip_ase.sscha.minimisation.engine import engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.cell import (
     Load,
     allowed_strains,

@@ -31,7 +31,7 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.evaluation import Evaluation
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.convergence.residual import Projection
 from himlip_ase.sscha.curvature.stars import inequivalent
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
