@@ -14,13 +14,12 @@ from himlip_ase import HiMLIPCalculator
 from himlip_ase.phonons.phono3py_io import to_phono3py, write_fc2
 from himlip_ase.phonons.third_order import third_order_force_constants
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
-from himlip_ase.potential.third_derivatives import ThirdDerivatives
 
 repulsion = HiMLIP(HiMLIPConfig(("H",), cutoff=3.0, channels=2, hidden=4, layers=1))
 calc = HiMLIPCalculator(repulsion)
 crystal = bulk("H", "fcc", a=1.45)
 second = calc.get_force_constants(crystal, (3, 3, 3))
-third = third_order_force_constants(crystal, (3, 3, 3), ThirdDerivatives(calc))
+third = third_order_force_constants(crystal, (3, 3, 3), calc.third_derivatives)
 print(f"{third.products} third-derivative products instead of {third.without_symmetry}")
 print(f"sum rule {third.acoustic_sum_rule_violation():.1e}, "
       f"exchange of indices {third.permutation_violation():.1e} eV/Å³")  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +28,8 @@ from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.neighbours import VerletList
 from himlip_ase.potential.products import hessian_products
+from himlip_ase.potential.recorded_products import recorded_products
+from himlip_ase.potential.third_derivatives import third_derivatives
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.force_constants import ForceConstants
@@ -156,7 +158,11 @@ class HiMLIPCalculator(Calculator):
     # -- second order ----------------------------------------------------------------------------------------
 
     def get_hessian(
-        self, atoms: Atoms | None = None, indices: Sequence[int] | None = None, symmetry: bool = False
+        self,
+        atoms: Atoms | None = None,
+        indices: Sequence[int] | None = None,
+        symmetry: bool = False,
+        flat: bool = False,
     ) -> np.ndarray:
         """Second derivatives of the energy with respect to the positions; constraints are ignored.
 
@@ -170,10 +176,13 @@ class HiMLIPCalculator(Calculator):
             Make the rows from those that the point group of the molecule or the space group of the crystal
             leaves independent: the same values from fewer products (see
             `himlip_ase.symmetry.irreducible_hessian.symmetric_hessian`).
+        flat : bool
+            A matrix (3n, 3N) with one row and column for each coordinate, as Sella's ``hessian_function`` and
+            linear algebra want it.
 
         Returns
         -------
-        ndarray (n, 3, N, 3)
+        ndarray (n, 3, N, 3), or (3n, 3N) if `flat`
             eV/Å², float64; a copy of what is cached for this structure.
 
         Raises
@@ -204,9 +213,10 @@ class HiMLIPCalculator(Calculator):
                 )
             values = rows_found.cpu().numpy()
             self._hessian_rows.update(zip(missing, values, strict=True))
-        if not rows:
-            return np.zeros((0, 3, len(subject), 3))
-        return np.stack([self._hessian_rows[row] for row in rows])
+        found = np.zeros((len(rows), 3, len(subject), 3))
+        for place, row in enumerate(rows):
+            found[place] = self._hessian_rows[row]
+        return found.reshape(3 * len(rows), 3 * len(subject)) if flat else found
 
     def get_hessians(
         self, images: Sequence[Atoms], indices: Sequence[Sequence[int]] | None = None
@@ -271,6 +281,43 @@ class HiMLIPCalculator(Calculator):
                 "non-finite Hessian-vector product; check the structure for colliding atoms"
             )
         return product.reshape(vectors.shape)
+
+    def recorded_products(self, atoms: Atoms) -> Callable[[np.ndarray], np.ndarray]:
+        """Hessian-vector products of one structure, for algorithms that ask for few at a time, many times.
+
+        The gradient is recorded once and kept in memory as long as the function is.
+
+        Parameters
+        ----------
+        atoms : Atoms
+
+        Returns
+        -------
+        callable
+            (K, N, 3) → (K, N, 3), as `hessian_vector_product`.
+        """
+        # the calculator's own checks, on a product that costs nothing
+        self.hessian_vector_product(atoms, np.zeros((0, len(atoms), 3)))
+        if type(self).hessian_vector_product is not HiMLIPCalculator.hessian_vector_product:
+            return partial(self.hessian_vector_product, atoms)
+        return recorded_products(self.model, atoms)
+
+    def third_derivatives(self, atoms: Atoms, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+        """Third derivatives of the energy along pairs of vectors, Σ Φ(i, J, K) u_J w_K.
+
+        Parameters
+        ----------
+        atoms : Atoms
+        one, two : ndarray (K, N, 3)
+            Any unit.
+
+        Returns
+        -------
+        ndarray (K, N, 3)
+            eV/Å³ times the units of both.
+        """
+        _check_neutral(atoms)
+        return third_derivatives(self.model, atoms, one, two)
 
     def get_force_constants(
         self,

@@ -46,6 +46,57 @@ def check_primitive(atoms: Atoms) -> Atoms:
     return Atoms(atoms.get_chemical_symbols(), positions=atoms.positions, cell=cell, pbc=True, masses=masses)
 
 
+def crystal_mismatch(
+    first: Atoms,
+    second: Atoms,
+    cell: float = 1e-3,
+    position: float = 0.1,
+    mass: float | None = None,
+) -> str | None:
+    """Why two structures are not the same crystal.
+
+    Atoms are compared one by one, in their order, by fractional coordinates modulo lattice vectors, so that a
+    cell that is strained within `cell` moves none of them.
+
+    Parameters
+    ----------
+    first, second : Atoms
+    cell : float
+        Largest difference of a component of the lattice vectors, Å; infinity to leave the cells out.
+    position : float
+        Largest distance of an atom from its place in the other crystal, Å.
+    mass : float, optional
+        Largest difference of a mass, amu; by default masses are left out.
+
+    Returns
+    -------
+    str or None
+        The first difference in words, such as "the cells differ by 0.0123 Å (allowed 0.001)"; None where
+        there is none.
+    """
+    if first.get_chemical_symbols() != second.get_chemical_symbols():
+        formulas = [atoms.get_chemical_formula("reduce") for atoms in (first, second)]
+        if formulas[0] == formulas[1]:
+            return f"the atoms of {formulas[0]} stand in another order"
+        return f"the atoms are {formulas[0]} here, {formulas[1]} there"
+    difference = float(np.abs(first.cell.array - second.cell.array).max())
+    if difference > cell:
+        return f"the cells differ by {difference:.3g} Å (allowed {cell:g})"
+    shift = first.get_scaled_positions(wrap=False) - second.get_scaled_positions(wrap=False)
+    distances = np.linalg.norm((shift - np.rint(shift)) @ first.cell.array, axis=1)
+    if distances.max(initial=0.0) > position:
+        atom = int(distances.argmax())
+        return (
+            f"the positions of atom {atom} ({first.get_chemical_symbols()[atom]}) differ by "
+            f"{distances[atom]:.3g} Å (allowed {position:g})"
+        )
+    if mass is not None:
+        masses = np.abs(first.get_masses() - second.get_masses())
+        if masses.max(initial=0.0) > mass:
+            return f"the masses differ by {masses.max():.3g} amu (allowed {mass:g})"
+    return None
+
+
 def grid_triplets(dims: Sequence[int]) -> np.ndarray:
     """Integer triplets 0 ≤ m_i < dims[i], first index fastest, shape (prod(dims), 3)."""
     d1, d2, d3 = dims

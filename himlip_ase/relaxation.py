@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,13 @@ from ase.constraints import FixSymmetry
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 
-from himlip_ase.errors import InputError, NotConvergedError
+from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.units import GPA_EV_PER_ANGSTROM3
 
 logger = logging.getLogger(__name__)
+
+FORCE_WARNING = 1e-3
+"""Largest force (eV/Å) above which a structure counts as not relaxed: its frequencies depend on it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,3 +123,33 @@ def relax(
         float(np.linalg.norm(subject.get_forces(), axis=1).max()),
         pressure,
     )
+
+
+def largest_force(atoms: Atoms, calculator: Any, indices: Sequence[int] | None = None) -> float:
+    """Length of the largest force on an atom.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Constraints are ignored.
+    calculator : ase calculator
+    indices : sequence of int, optional
+        Atoms that count; all by default.
+
+    Returns
+    -------
+    float
+        eV/Å.
+
+    Raises
+    ------
+    CalculationError
+        The calculator returned a force that is not finite.
+    """
+    copy = atoms.copy()
+    copy.calc = calculator
+    forces = copy.get_forces(apply_constraint=False)
+    if not np.isfinite(forces).all():
+        raise CalculationError("the calculator returned forces that are not finite")
+    counted = forces if indices is None else forces[list(indices)]
+    return float(np.linalg.norm(counted, axis=1).max(initial=0.0))

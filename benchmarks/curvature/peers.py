@@ -55,7 +55,6 @@ def himlip_side(task: str, sizes: list[int], model: str | None) -> None:
     from himlip_ase.phonons.exact import exact_force_constants
     from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, setup_phonopy
     from himlip_ase.phonons.third_order import third_order_force_constants
-    from himlip_ase.potential.third_derivatives import ThirdDerivatives
 
     torch.set_num_threads(1)
     calc = HiMLIPCalculator(model, device="cpu")
@@ -87,7 +86,7 @@ def himlip_side(task: str, sizes: list[int], model: str | None) -> None:
         return {"products": found.products, "sum_rule": found.sum_rule, "asymmetry": found.asymmetry}
 
     def third(n_atoms: int) -> dict[str, Any]:
-        found = third_order_force_constants(primitive(), DIMS[n_atoms], ThirdDerivatives(calc))
+        found = third_order_force_constants(primitive(), DIMS[n_atoms], calc.third_derivatives)
         return {"products": found.products}
 
     def prepare(n_atoms: int) -> Callable[[], Any]:

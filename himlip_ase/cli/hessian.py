@@ -43,6 +43,7 @@ def hessian(
     from himlip_ase.calculator import HiMLIPCalculator
     from himlip_ase.errors import InputError
     from himlip_ase.labels.hessian_file import StoredHessian, write_hessian, write_modes
+    from himlip_ase.relaxation import FORCE_WARNING, largest_force
     from himlip_ase.structures import read_structure, require_new
     from himlip_ase.vibrations.lowest_modes import lowest_modes
     from himlip_ase.vibrations.normal_modes import normal_modes
@@ -76,8 +77,8 @@ def hessian(
             f"{len(modes.frequencies)} {kind}: {modes.frequencies[0]:.2f} to {modes.frequencies[-1]:.2f} "
             f"cm⁻¹ (imaginary negative), zero point {modes.zero_point_energy:.4f} eV"
         )
-    largest = np.linalg.norm(calc.get_property("forces", atoms), axis=1).max()
-    if largest > 1e-3:
+    largest = largest_force(atoms, calc)
+    if largest > FORCE_WARNING:
         typer.echo(
             f"Not a stationary point: largest force {largest:.2g} eV/Å. Type: himlip relax {structure}"
         )

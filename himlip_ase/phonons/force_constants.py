@@ -355,6 +355,12 @@ class ForceConstants:
             )
         return cls(primitive, dims, compact.reshape(n, n * count, 3, 3))
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The compact array (n_prim, n_super, 3, 3) in eV/Å², for numpy and ``phonopy.force_constants = fc``."""
+        if copy is False and dtype is not None and np.dtype(dtype) != self.compact.dtype:
+            raise ValueError(f"a copy is needed to turn force constants into {np.dtype(dtype)}")
+        return np.array(self.compact, dtype=dtype) if copy or dtype is not None else self.compact
+
     # -- layouts ---------------------------------------------------------------------------------------------
 
     def full(self) -> np.ndarray:

@@ -12,11 +12,9 @@ from ase import Atoms
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.lattice import build_supercell, check_dims, check_primitive
 from himlip_ase.phonons.force_constants import ForceConstants
+from himlip_ase.relaxation import FORCE_WARNING, largest_force
 
 logger = logging.getLogger(__name__)
-
-FORCE_WARNING = 1e-3
-"""Largest force (eV/Å) above which a crystal counts as not relaxed."""
 
 
 def harmonic_force_constants(
@@ -71,16 +69,6 @@ def harmonic_force_constants(
     else:
         fc = _finite_differences(cell, calculator, dims, displacement)
     return fc.symmetrized() if symmetrize else fc
-
-
-def largest_force(atoms: Atoms, calculator: Any) -> float:
-    """Length of the largest force on an atom, eV/Å."""
-    copy = atoms.copy()
-    copy.calc = calculator
-    forces = copy.get_forces(apply_constraint=False)
-    if not np.isfinite(forces).all():
-        raise CalculationError("the calculator returned forces that are not finite")
-    return float(np.linalg.norm(forces, axis=1).max())
 
 
 def _finite_differences(

@@ -14,10 +14,10 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
+from himlip_ase.lattice import crystal_mismatch
 from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.phonons.phonopy_objects import to_phonopy_atoms
 from himlip_ase.phonons.third_order import ThirdOrder, third_order_force_constants
-from himlip_ase.potential.third_derivatives import ThirdDerivatives
 
 if TYPE_CHECKING:
     from phono3py import Phono3py
@@ -41,11 +41,9 @@ def to_phono3py(fc: ForceConstants, third: ThirdOrder) -> Phono3py:
         raise InputError("this needs phono3py; type: pip install phono3py")
     from phono3py import Phono3py
 
-    same = len(fc.primitive) == len(third.primitive) and np.array_equal(
-        fc.primitive.numbers, third.primitive.numbers
-    )
-    if not same or np.abs(fc.primitive.positions - third.primitive.positions).max() > 1e-6:
-        raise InputError("the second- and third-order force constants belong to different crystals")
+    reason = crystal_mismatch(fc.primitive, third.primitive, cell=1e-6, position=1e-6)
+    if reason is not None:
+        raise InputError(f"the second- and third-order force constants are of different crystals: {reason}")
     found = Phono3py(
         to_phonopy_atoms(fc.primitive),
         list(third.dims),
@@ -88,7 +86,7 @@ def write_for_phono3py(
     existing = [name for name in names if (folder / name).exists()]
     if existing and not overwrite:
         raise InputError(f"{folder / existing[0]} exists already; pass --overwrite or choose another --out")
-    third = third_order_force_constants(crystal, dims, ThirdDerivatives(calculator))
+    third = third_order_force_constants(crystal, dims, calculator.third_derivatives)
     third.write(folder / "fc3.hdf5", overwrite)
     write_fc2(fc, folder / "fc2.hdf5", overwrite)
     lines = [

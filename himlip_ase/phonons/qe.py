@@ -13,7 +13,13 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
-from himlip_ase.lattice import commensurate_qpoints, grid_indices, grid_triplets, shortest_qpoints
+from himlip_ase.lattice import (
+    commensurate_qpoints,
+    crystal_mismatch,
+    grid_indices,
+    grid_triplets,
+    shortest_qpoints,
+)
 from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants, mass_reduced
 from himlip_ase.phonons.qe_text import DynFile, LineReader, find_file, read_dyn_file, read_header
 from himlip_ase.units import (
@@ -63,7 +69,9 @@ def read_dyn(path: str | os.PathLike) -> DynamicalMatrices:
         number += 1
     first = files[0]
     for other in files[1:]:
-        _same_crystal(first, other)
+        reason = crystal_mismatch(first.header.atoms, other.header.atoms, cell=1e-4, position=1e-4, mass=1e-4)
+        if reason is not None:
+            raise InputError(f"{other.path} and {first.path} do not belong to one run: {reason}")
     atoms, alat = first.header.atoms, first.header.alat
     qpoints = np.concatenate([f.qpoints for f in files]) / alat @ np.asarray(atoms.cell).T
     matrices = np.concatenate([f.matrices for f in files])
@@ -90,25 +98,6 @@ def _grid_of(path: Path) -> tuple[str, tuple[int, int, int] | None, int | None]:
     if min(d1, d2, d3, count) < 1:
         raise reader.fail("a positive number of irreducible q-points on a positive grid")
     return prefix, (d1, d2, d3), count
-
-
-def _same_crystal(first: DynFile, other: DynFile) -> None:
-    a, b = first.header.atoms, other.header.atoms
-    if len(a) != len(b) or (a.numbers != b.numbers).any():
-        raise InputError(
-            f"{other.path} holds {b.get_chemical_formula('reduce')} but {first.path} holds "
-            f"{a.get_chemical_formula('reduce')}: the files do not belong to one run"
-        )
-    for name, difference, allowed in (
-        ("cell (Å)", np.abs(np.asarray(a.cell) - np.asarray(b.cell)).max(), 1e-4),
-        ("positions (Å)", np.abs(a.positions - b.positions).max(), 1e-4),
-        ("masses (amu)", np.abs(a.get_masses() - b.get_masses()).max(), 1e-4),
-    ):
-        if difference > allowed:
-            raise InputError(
-                f"{other.path} and {first.path} differ in their {name} by {difference:.3g}: "
-                "the files do not belong to one run"
-            )
 
 
 def _infer_dims(qpoints: np.ndarray, prefix: str) -> tuple[int, int, int]:

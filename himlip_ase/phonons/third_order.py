@@ -117,7 +117,7 @@ def third_order_force_constants(
         Diagonal supercell; interactions beyond it are folded back.
     products : callable
         Third derivatives of a structure along pairs of vectors, (atoms, (K, N, 3), (K, N, 3)) → (K, N, 3):
-        `himlip_ase.potential.third_derivatives.ThirdDerivatives` of a calculator.
+        `himlip_ase.HiMLIPCalculator.third_derivatives`.
     symmetry : bool
         Use the space group, as far as the supercell has it.
     symprec : float

@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from ase import Atoms
 
 from himlip_ase.errors import CalculationError
+from himlip_ase.potential.evaluate import frozen
+from himlip_ase.potential.graph import build_graph
+from himlip_ase.potential.interface import Potential
 
-if TYPE_CHECKING:
-    from himlip_ase.calculator import HiMLIPCalculator
-    from himlip_ase.symmetry.irreducible import Products
 
-
-def repeated_products(calculator: Any, atoms: Atoms) -> Products:
+def recorded_products(model: Potential, atoms: Atoms) -> Callable[[np.ndarray], np.ndarray]:
     """Products of the Hessian of a structure, for algorithms that ask for few at a time, many times.
 
-    The gradient of a `HiMLIPCalculator` is recorded once, so that a product costs a backward pass and no
-    more; the record stays in memory as long as the function does. Any other calculator
-    is asked for ``hessian_vector_product(atoms, v)`` each time.
+    The gradient is recorded once, so that a product costs a backward pass and no more; the record stays in
+    memory as long as the function does.
+
+    Parameters
+    ----------
+    model : Potential
+    atoms : Atoms
+
+    Returns
+    -------
+    callable
+        (K, N, 3) → (K, N, 3) in eV/Å² times the unit of the vectors; it raises `CalculationError` for a
+        product that is not finite.
+
+    Raises
+    ------
+    InputError
+        A structure that the model cannot take.
     """
-    from himlip_ase.calculator import HiMLIPCalculator
-
-    if type(calculator).hessian_vector_product is HiMLIPCalculator.hessian_vector_product:
-        return _recorded(calculator, atoms)
-    return lambda vectors: calculator.hessian_vector_product(atoms, vectors)
-
-
-def _recorded(calculator: HiMLIPCalculator, atoms: Atoms) -> Products:
-    import torch
-
-    from himlip_ase.potential.evaluate import frozen
-    from himlip_ase.potential.graph import build_graph
-
-    # the calculator's own checks, on a product that costs nothing
-    calculator.hessian_vector_product(atoms, np.zeros((0, len(atoms), 3)))
-    model, device = calculator.model, calculator.device
-    graph = build_graph(atoms, model.elements, model.cutoff, device=device)
+    reference = next(model.parameters())
+    graph = build_graph(atoms, model.elements, model.cutoff, device=reference.device, dtype=reference.dtype)
     positions = graph.positions.detach().requires_grad_(True)
     with frozen(model), torch.enable_grad():
         energy = model(replace(graph, positions=positions)).sum()
@@ -48,7 +48,7 @@ def _recorded(calculator: HiMLIPCalculator, atoms: Atoms) -> Products:
         found = np.zeros(np.shape(vectors))
         if gradient.requires_grad:
             for row, vector in enumerate(vectors):
-                direction = torch.as_tensor(vector, dtype=positions.dtype, device=device)
+                direction = torch.as_tensor(vector).to(positions)
                 (product,) = torch.autograd.grad(gradient, positions, direction, retain_graph=True)
                 found[row] = product.cpu().numpy()
         if not np.isfinite(found).all():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.potential.recorded_products import repeated_products
 from himlip_ase.symmetry.irreducible import Products
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, signed_frequencies_cm
 from himlip_ase.vibrations.davidson import lowest_eigenpairs
@@ -66,7 +66,7 @@ def lowest_modes(
     atoms : Atoms
         Constraints are ignored; masses count.
     calculator : object
-        With ``hessian_vector_product(atoms, v)``, as `HiMLIPCalculator`.
+        With ``hessian_vector_product(atoms, v)``; `HiMLIPCalculator.recorded_products` is used where it is.
     n : int
         Modes wanted.
     tolerance_cm : float
@@ -92,7 +92,10 @@ def lowest_modes(
         raise InputError(f"n must lie between 1 and {vibrations}, the number of vibrations; got {n}")
     if not tolerance_cm > 0:
         raise InputError(f"tolerance_cm must be positive; got {tolerance_cm}")
-    products = repeated_products(calculator, atoms)
+    if hasattr(calculator, "recorded_products"):
+        products: Products = calculator.recorded_products(atoms)
+    else:
+        products = partial(calculator.hessian_vector_product, atoms)
 
     def project(vectors: np.ndarray) -> np.ndarray:
         return vectors - rigid @ (rigid.T @ vectors)

@@ -12,7 +12,7 @@ from ase.thermochemistry import HarmonicThermo, IdealGasThermo
 from ase.vibrations import VibrationsData
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.harmonic import FORCE_WARNING
+from himlip_ase.relaxation import FORCE_WARNING, largest_force
 from himlip_ase.symmetry.point_groups import is_linear, rotational_symmetry_number
 from himlip_ase.vibrations.normal_modes import NormalModes, normal_modes
 
@@ -130,7 +130,6 @@ def _check_minimum(modes: NormalModes) -> None:
 
 
 def _warn_of_forces(atoms: Atoms, calculator: Any, free: Sequence[int]) -> None:
-    forces = np.asarray(calculator.get_property("forces", atoms))[list(free)]
-    largest = float(np.linalg.norm(forces, axis=1).max())
+    largest = largest_force(atoms, calculator, free)
     if largest > FORCE_WARNING:
         logger.warning("the largest force is %.3g eV/Å: not a stationary point; relax first", largest)

@@ -12,7 +12,6 @@ from ase import Atoms
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.third_order import ThirdOrder, third_order_force_constants
-from himlip_ase.potential.third_derivatives import ThirdDerivatives
 from himlip_ase.symmetry.irreducible_hessian import symmetric_hessian
 
 from ..potential.zoo import h3s, rattled, small_model, tiny
@@ -25,14 +24,14 @@ def calc() -> HiMLIPCalculator:
 
 @pytest.fixture(scope="module")
 def cubic(calc: HiMLIPCalculator) -> ThirdOrder:
-    return third_order_force_constants(h3s(), (2, 2, 2), ThirdDerivatives(calc))
+    return third_order_force_constants(h3s(), (2, 2, 2), calc.third_derivatives)
 
 
 def test_products_are_differences_of_hessian_vector_products(calc: HiMLIPCalculator) -> None:
     atoms, step = rattled(h3s()), 1e-4
     rng = np.random.default_rng(0)
     one, two = rng.normal(size=(2, 3, 4, 3))
-    found = ThirdDerivatives(calc)(atoms, one, two)
+    found = calc.third_derivatives(atoms, one, two)
     for u, w, value in zip(one, two, found, strict=True):
         sides = []
         for sign in (1, -1):
@@ -42,14 +41,14 @@ def test_products_are_differences_of_hessian_vector_products(calc: HiMLIPCalcula
         assert np.abs(value).max() > 1.0
         assert np.abs((sides[0] - sides[1]) / (2 * step) - value).max() < 1e-5 * np.abs(value).max()
     with pytest.raises(InputError, match="shape"):
-        ThirdDerivatives(calc)(atoms, one[0], two[0])
+        calc.third_derivatives(atoms, one[0], two[0])
 
 
 @pytest.mark.parametrize(("build", "dims"), [(h3s, (2, 1, 1)), (tiny, (3, 1, 1))])
 def test_symmetry_changes_nothing(build, dims) -> None:
     calc = HiMLIPCalculator(small_model(layers=1))
-    with_symmetry = third_order_force_constants(build(), dims, ThirdDerivatives(calc))
-    without = third_order_force_constants(build(), dims, ThirdDerivatives(calc), symmetry=False)
+    with_symmetry = third_order_force_constants(build(), dims, calc.third_derivatives)
+    without = third_order_force_constants(build(), dims, calc.third_derivatives, symmetry=False)
     assert with_symmetry.products <= without.products < without.without_symmetry
     assert np.abs(without.compact).max() > 1.0
     assert np.abs(with_symmetry.compact - without.compact).max() < 1e-9
@@ -96,7 +95,7 @@ def test_file_in_the_layout_of_phono3py(cubic: ThirdOrder, tmp_path: Path) -> No
 
 def test_third_order_needs_a_crystal(calc: HiMLIPCalculator) -> None:
     with pytest.raises(InputError, match="pbc"):
-        third_order_force_constants(Atoms("H2", [[0, 0, 0], [0, 0, 1]]), (1, 1, 1), ThirdDerivatives(calc))
+        third_order_force_constants(Atoms("H2", [[0, 0, 0], [0, 0, 1]]), (1, 1, 1), calc.third_derivatives)
 
 
 @pytest.mark.peer
@@ -134,7 +133,7 @@ def test_phono3py_object_has_the_same_lifetimes(tmp_path: Path) -> None:
     calc = HiMLIPCalculator(HiMLIP(HiMLIPConfig(("H",), cutoff=3.0, channels=2, hidden=4, layers=1)))
     crystal = bulk("H", "fcc", a=1.45)
     constants = calc.get_force_constants(crystal, (3, 3, 3))
-    third = third_order_force_constants(crystal, (3, 3, 3), ThirdDerivatives(calc))
+    third = third_order_force_constants(crystal, (3, 3, 3), calc.third_derivatives)
     peer = phono3py.Phono3py(to_phonopy_atoms(crystal), [3, 3, 3], primitive_matrix="P")
     peer.generate_displacements(distance=0.002, is_plusminus=True)
     images = [from_phonopy_atoms(cell) for cell in peer.supercells_with_displacements]
