@@ -78,7 +78,7 @@ def crystal_mismatch(
         formulas = [atoms.get_chemical_formula("reduce") for atoms in (first, second)]
         if formulas[0] == formulas[1]:
             return f"the atoms of {formulas[0]} stand in another order"
-        return f"the atoms are {formulas[0]} here, {formulas[1]} there"
+        return f"one holds {formulas[0]}, the other {formulas[1]}"
     difference = float(np.abs(first.cell.array - second.cell.array).max())
     if difference > cell:
         return f"the cells differ by {difference:.3g} Å (allowed {cell:g})"

@@ -238,6 +238,18 @@ def test_isolated_atom_is_a_constant(calc: HiMLIPCalculator) -> None:
 # -- second order ---------------------------------------------------------------------------------------
 
 
+def test_a_flat_hessian_is_the_matrix_of_all_coordinates(atoms: Atoms, calc: HiMLIPCalculator) -> None:
+    hessian = calc.get_hessian(atoms)
+    flat = calc.get_hessian(atoms, flat=True)
+    n = len(atoms)
+    assert flat.shape == (3 * n, 3 * n)
+    assert np.allclose(flat, flat.T, rtol=0, atol=1e-9)
+    step = np.random.default_rng(0).normal(size=(n, 3))
+    assert close(flat @ step.ravel(), np.einsum("iajb,jb->ia", hessian, step).ravel(), 1e-10)
+    assert np.array_equal(calc.get_hessian(atoms, indices=[2, 0], flat=True)[3:6], flat[:3])
+    assert calc.get_hessian(atoms, indices=[], flat=True).shape == (0, 3 * n)
+
+
 def test_products_are_those_of_the_hessian(atoms: Atoms, calc: HiMLIPCalculator) -> None:
     vectors = np.random.default_rng(0).normal(size=(3, 4, 3))
     expected = np.einsum("iajb,kjb->kia", calc.get_hessian(atoms), vectors)

@@ -33,6 +33,7 @@ from himlip_ase.dft.espresso.runs import Run, read_run, read_runs
 from himlip_ase.dft.espresso.single_points import TAGS
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, sha256_file, write_json
+from himlip_ase.lattice import crystal_mismatch
 
 SCHEMA = 1
 log = logging.getLogger(__name__)
@@ -330,15 +331,13 @@ def write_crystal(run: Run, out: str | os.PathLike, overwrite: bool = False) -> 
     if path.is_file():
         old = read(path, index=-1)
         assert isinstance(old, Atoms)
-        same = (
-            old.get_chemical_symbols() == atoms.get_chemical_symbols()
-            and np.abs(old.cell.array - atoms.cell.array).max() < 1e-6
-            and np.abs(old.positions - atoms.positions).max() < 1e-6
-        )
-        if same:
+        reason = crystal_mismatch(old, atoms, cell=1e-6, position=1e-6)
+        if reason is None:
             return path
         if not overwrite:
-            raise InputError(f"{path} holds another crystal; pass --overwrite or choose another folder")
+            raise InputError(
+                f"{path} holds another crystal ({reason}); pass --overwrite or choose another folder"
+            )
     with atomic_write(path, overwrite=True) as stream:
         write(stream, atoms, format="extxyz")
     return path

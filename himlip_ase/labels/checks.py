@@ -12,6 +12,7 @@ from ase import Atoms
 from himlip_ase.errors import InputError
 from himlip_ase.evaluation import matrix_from_voigt
 from himlip_ase.labels.frames import LabelledFrame
+from himlip_ase.symmetry.spglib_search import spglib_search
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def symmetry_deviation(atoms: Atoms, matrix: np.ndarray, symprec: float = 1e-3) 
 
     cell = atoms.cell.array
     fractional = atoms.get_scaled_positions()
-    found = spglib.get_symmetry((cell, fractional, atoms.numbers), symprec=symprec)
+    found = spglib_search(spglib.get_symmetry, (cell, fractional, atoms.numbers), symprec=symprec)
     if found is None:
         return 0.0, 1
     worst, operations = 0.0, 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -356,10 +356,8 @@ class ForceConstants:
         return cls(primitive, dims, compact.reshape(n, n * count, 3, 3))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """The compact array (n_prim, n_super, 3, 3) in eV/Å², for numpy and ``phonopy.force_constants = fc``."""
-        if copy is False and dtype is not None and np.dtype(dtype) != self.compact.dtype:
-            raise ValueError(f"a copy is needed to turn force constants into {np.dtype(dtype)}")
-        return np.array(self.compact, dtype=dtype) if copy or dtype is not None else self.compact
+        """`compact`, so that numpy takes force constants for an array: ``phonopy.force_constants = fc``."""
+        return np.array(self.compact, dtype=dtype, copy=copy)
 
     # -- layouts ---------------------------------------------------------------------------------------------
 

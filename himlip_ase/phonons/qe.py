@@ -22,6 +22,7 @@ from himlip_ase.lattice import (
 )
 from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants, mass_reduced
 from himlip_ase.phonons.qe_text import DynFile, LineReader, find_file, read_dyn_file, read_header
+from himlip_ase.symmetry.spglib_search import spglib_search
 from himlip_ase.units import (
     AMU_RY,
     BOHR_ANGSTROM,
@@ -153,7 +154,7 @@ def stars(dm: DynamicalMatrices, symprec: float = 1e-4) -> list[list[int]]:
     import spglib
 
     cell: Any = (np.asarray(dm.primitive.cell), dm.primitive.get_scaled_positions(), dm.primitive.numbers)
-    symmetry = spglib.get_symmetry(cell, symprec=symprec)
+    symmetry = spglib_search(spglib.get_symmetry, cell, symprec=symprec)
     rotations = [np.eye(3, dtype=int)] if symmetry is None else list(symmetry["rotations"])
     groups: list[list[int]] = []
     left = set(range(len(dm.qpoints)))

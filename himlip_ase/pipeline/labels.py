@@ -16,10 +16,12 @@ from ase.io import read
 
 from himlip_ase.errors import InputError
 from himlip_ase.labels.frames import JUDGES
+from himlip_ase.lattice import crystal_mismatch
 from himlip_ase.phonons.force_constants import DynamicalMatrices, acoustic
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
+from himlip_ase.symmetry.spglib_search import spglib_search
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 if TYPE_CHECKING:
@@ -171,12 +173,11 @@ def check_labels(labels: LabelFolder, config: RunConfig) -> None:
     """
     harmonic, crystal = labels.harmonic, labels.crystal
     ours, theirs = crystal.get_chemical_symbols(), harmonic.primitive.get_chemical_symbols()
-    cell_deviation = float(np.abs(crystal.cell.array - harmonic.primitive.cell.array).max())
-    if ours != theirs or cell_deviation > 1e-3:
+    reason = crystal_mismatch(crystal, harmonic.primitive)
+    if reason is not None:
         raise InputError(
-            f"{labels.path}: crystal.extxyz ({crystal.get_chemical_formula()}) and harmonic/dyn0 "
-            f"({harmonic.primitive.get_chemical_formula()}) are of different crystals or pressures "
-            f"(cells differ by {cell_deviation:.4f} Å); collect labels of one crystal"
+            f"{labels.path}: crystal.extxyz and harmonic/dyn0 are of different crystals or pressures: "
+            f"{reason}; collect labels of one crystal"
         )
     if tuple(harmonic.dims) != tuple(config.q_grid):
         raise InputError(
@@ -271,7 +272,7 @@ def _warn_if_not_primitive(atoms: Atoms) -> None:
     import spglib
 
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    primitive = spglib.find_primitive(cell, symprec=1e-3)
+    primitive = spglib_search(spglib.find_primitive, cell, symprec=1e-3)
     if primitive is not None and len(primitive[2]) < len(atoms):
         logger.warning(
             "the structure has %d atoms, its primitive cell %d: DFT will cost more than needed, and q_grid "

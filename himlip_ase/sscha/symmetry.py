@@ -13,6 +13,7 @@ import numpy as np
 import spglib
 
 from himlip_ase.errors import InputError
+from himlip_ase.symmetry.spglib_search import spglib_search
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.force_constants import DynamicalMatrices
@@ -43,7 +44,7 @@ class SpaceGroup:
         )[1].ravel()
         scaled = primitive.get_scaled_positions(wrap=False)
         cell = (primitive.cell.array.tolist(), scaled.tolist(), (kinds + 1).tolist())
-        found = spglib.get_symmetry(cell, symprec=SYMPREC)
+        found = spglib_search(spglib.get_symmetry, cell, symprec=SYMPREC)
         if found is None:
             raise InputError("spglib finds no symmetry in the primitive cell; are two atoms on one site?")
         dims = np.array(self.dims)

@@ -11,7 +11,7 @@ import numpy as np
 
 from himlip_ase import units
 from himlip_ase.errors import InputError
-from himlip_ase.lattice import commensurate_qpoints, grid_indices
+from himlip_ase.lattice import commensurate_qpoints, crystal_mismatch, grid_indices
 from himlip_ase.superconductivity.elph_checks import check_real_space, check_stars, check_symmetries
 from himlip_ase.superconductivity.elph_files import (
     LambdaInput,
@@ -146,27 +146,11 @@ class ElphMatrices:
 
 def check_same_crystal(first: Atoms, second: Atoms, name_first: str, name_second: str) -> None:
     """InputError naming the first difference in number, species, cell (1e-3 Å) or positions (0.1 Å)."""
-    symbols = first.get_chemical_symbols(), second.get_chemical_symbols()
-    if symbols[0] != symbols[1]:
+    reason = crystal_mismatch(first, second)
+    if reason is not None:
         raise InputError(
-            f"the {name_first} are of {''.join(symbols[0])}, the {name_second} of {''.join(symbols[1])}: "
-            "give files of one crystal, atoms in one order"
-        )
-    deviation = np.abs(first.cell.array - second.cell.array).max()
-    if deviation > 1e-3:
-        raise InputError(
-            f"the cells of the {name_first} and the {name_second} differ by {deviation:.4f} Å (allowed "
-            "0.001): "
-            "they are of different crystals or pressures"
-        )
-    shift = first.get_scaled_positions(wrap=False) - second.get_scaled_positions(wrap=False)
-    distance = np.linalg.norm((shift - np.round(shift)) @ first.cell.array, axis=1)
-    if distance.max() > 0.1:
-        atom = int(distance.argmax())
-        raise InputError(
-            f"atom {atom} ({symbols[0][atom]}) of the {name_first} and of the {name_second} is "
-            f"{distance[atom]:.3f} Å "
-            "apart (allowed 0.1): give files of one crystal, atoms in one order"
+            f"the {name_first} and the {name_second} are of different crystals or pressures: {reason}; give "
+            "files of one crystal, atoms in one order"
         )
 
 

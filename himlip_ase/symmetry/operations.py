@@ -11,6 +11,7 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import build_supercell, check_dims, check_primitive, grid_triplets
+from himlip_ase.symmetry.spglib_search import spglib_search
 
 logger = logging.getLogger(__name__)
 
@@ -125,11 +126,9 @@ def crystal_operations(primitive: Atoms, dims: Sequence[int], symprec: float = S
     atoms = check_primitive(primitive)
     scaled = atoms.get_scaled_positions(wrap=False)
     lattice = np.asarray(atoms.cell)
-    try:
-        found = spglib.get_symmetry((lattice.tolist(), scaled.tolist(), atoms.numbers.tolist()), symprec)
-    except Exception as error:
-        logger.debug("spglib: %s", error)
-        found = None
+    found = spglib_search(
+        spglib.get_symmetry, (lattice.tolist(), scaled.tolist(), atoms.numbers.tolist()), symprec
+    )
     if found is None:
         logger.warning("no space group was found; all rows of the Hessian are computed")
         return identity_operation(len(atoms) * int(np.prod(dims)), dims)

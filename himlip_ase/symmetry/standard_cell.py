@@ -17,6 +17,7 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import check_primitive
+from himlip_ase.symmetry.spglib_search import spglib_search
 
 SYMPREC_ANGSTROM = 1e-3
 """How far an atom may lie from its symmetric place; CIF files carry four or five digits."""
@@ -93,9 +94,11 @@ def standard_cell(atoms: Atoms, symprec: float = SYMPREC_ANGSTROM) -> StandardCe
         for kind in zip(given.numbers.tolist(), np.round(given.get_masses(), 6).tolist(), strict=True)
     ]
     cell = (given.cell.array, given.get_scaled_positions(), labels)
-    dataset = _found(spglib.get_symmetry_dataset(cell, symprec=symprec), symprec)
-    as_given = _found(spglib.standardize_cell(cell, True, True, symprec=symprec), symprec)
-    lattice, fractions, found = _found(spglib.standardize_cell(cell, True, False, symprec=symprec), symprec)
+    dataset = _found(spglib_search(spglib.get_symmetry_dataset, cell, symprec=symprec), symprec)
+    as_given = _found(spglib_search(spglib.standardize_cell, cell, True, True, symprec=symprec), symprec)
+    lattice, fractions, found = _found(
+        spglib_search(spglib.standardize_cell, cell, True, False, symprec=symprec), symprec
+    )
     chosen = [kinds[label - 1] for label in found]
     standard = Atoms(
         [number for number, _ in chosen],

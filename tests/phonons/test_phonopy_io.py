@@ -88,6 +88,22 @@ def test_full_and_compact_and_foreign_set_ups_are_read():
     assert np.abs(from_phonopy(snf).frequencies(qpoints) - fc.frequencies(qpoints)).max() < 1e-6
 
 
+def test_force_constants_are_an_array_to_numpy_and_phonopy():
+    _, fc = build(zincblende, (2, 1, 2))
+    array = np.asarray(fc)
+    assert array.shape == (2, 8, 3, 3) and np.array_equal(array, fc.compact)
+    assert np.allclose(fc, fc.compact) and np.array_equal(fc - 0 * array, array)
+    assert np.array(fc, dtype="f4").dtype == np.float32
+    copy = np.array(fc)
+    copy[:] = 0  # a copy is the caller's own
+    assert np.abs(fc).max() > 0
+    ph = setup_phonopy(fc.primitive, fc.dims)
+    ph.force_constants = fc
+    qpoints = np.array([[0.11, 0.2, 0.37], [0.5, 0.5, 0]])
+    theirs = np.asarray(ph.run_qpoints(qpoints).frequencies) * THZ_CM
+    assert np.abs(theirs - fc.frequencies(qpoints)).max() < 0.01
+
+
 def _positions_order(fc, ph):
     ours = fc.supercell.get_scaled_positions()
     order = []

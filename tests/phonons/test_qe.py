@@ -174,7 +174,10 @@ def test_faulty_files_are_named(written):
 
     expect("", r"dyn2 is empty")
     expect(None, r"dyn2 does not exist.*4 files")
-    expect(good.replace("'O  '", "'S  '"), r"dyn2 holds HLiS but .*dyn1 holds HLiO")
+    expect(
+        good.replace("'O  '", "'S  '"),
+        r"dyn2 and .*dyn1 do not belong .*one holds HLiO, the other HLiS",
+    )
     expect(good.replace("'H  '", "'Xq '"), r"dyn2, line 8.*Xq")
     lines = good.splitlines()
     row = lines.index("    1    1", 14) + 1

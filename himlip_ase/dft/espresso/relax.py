@@ -19,6 +19,7 @@ from himlip_ase.dft.espresso.runs import read_run
 from himlip_ase.dft.label_folder import write_crystal
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.files import FolderLock
+from himlip_ase.symmetry.spglib_search import spglib_search
 from himlip_ase.units import BOHR_ANGSTROM, EV_PER_ANGSTROM3_GPA, RY_EV
 
 SYMPREC = 1e-4
@@ -63,7 +64,7 @@ def only_volume_is_free(atoms: Atoms, symprec: float = SYMPREC) -> bool:
     An atom is fixed if the operations that leave it in place leave no direction in place.
     """
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    dataset = spglib_search(spglib.get_symmetry_dataset, cell, symprec=symprec)
     if dataset is None or dataset.number < 195:
         return False
     for index, position in enumerate(atoms.get_scaled_positions()):
@@ -80,7 +81,7 @@ def only_volume_is_free(atoms: Atoms, symprec: float = SYMPREC) -> bool:
 def space_group(atoms: Atoms, symprec: float = SYMPREC) -> str:
     """International symbol and number of the space group, as spglib writes them: ``Im-3m (229)``."""
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    return str(spglib.get_spacegroup(cell, symprec=symprec))
+    return str(spglib_search(spglib.get_spacegroup, cell, symprec=symprec))
 
 
 def relax(

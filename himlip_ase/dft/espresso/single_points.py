@@ -27,6 +27,7 @@ from himlip_ase.dft.espresso.runner import (
 )
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import FolderLock
+from himlip_ase.symmetry.spglib_search import spglib_search
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def has_symmetry(atoms: Atoms, symprec: float = 1e-5) -> bool:
         Å.
     """
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    found = spglib.get_symmetry(cell, symprec=symprec)
+    found = spglib_search(spglib.get_symmetry, cell, symprec=symprec)
     return found is not None and len(np.unique(found["rotations"], axis=0)) > 1
 
 

@@ -18,8 +18,10 @@ import numpy as np
 from ase import Atoms
 from ase.geometry.minkowski_reduction import minkowski_reduce
 
+from himlip_ase.errors import InputError
 from himlip_ase.labels.frames import HessianLabel
 from himlip_ase.lattice import grid_triplets
+from himlip_ase.symmetry.spglib_search import spglib_search
 
 
 def fold_hessian(label: HessianLabel) -> list[HessianLabel]:
@@ -80,7 +82,9 @@ def _mesh(primitive: Atoms, dims: tuple[int, int, int]) -> tuple[np.ndarray, np.
     import spglib
 
     cell = (primitive.cell.array, primitive.get_scaled_positions(), primitive.numbers)
-    found = spglib.get_ir_reciprocal_mesh(dims, cell, is_shift=(0, 0, 0), symprec=1e-4)
+    found = spglib_search(spglib.get_ir_reciprocal_mesh, dims, cell, is_shift=(0, 0, 0), symprec=1e-4)
+    if found is None:
+        raise InputError("spglib finds no symmetry in the primitive cell; are two atoms on one site?")
     mapping, address = np.asarray(found[0]), np.asarray(found[1])
     return mapping, address % np.array(dims)
 

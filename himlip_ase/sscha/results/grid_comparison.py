@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.lattice import grid_indices
+from himlip_ase.lattice import crystal_mismatch, grid_indices
 from himlip_ase.sscha.cell import pressure_gpa
 from himlip_ase.sscha.results.result import SschaResult
 
 Value = tuple[float, float]
 """A difference and its standard error."""
+
+LARGEST_STRAIN = 0.05
+"""Between the cells of two runs that may be compared."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,12 @@ def compare_grids(coarse: SschaResult, fine: SschaResult) -> GridDifference:
         The crystals differ in species, or their cells by more than 5 %.
     """
     one, two = coarse.auxiliary, fine.auxiliary
-    if not np.array_equal(one.primitive.numbers, two.primitive.numbers) or not np.allclose(
-        one.primitive.cell, two.primitive.cell, rtol=0.05, atol=0.05
-    ):
-        raise InputError("the two runs are of different crystals; compare grids of the same primitive cell")
+    largest = LARGEST_STRAIN * float(np.linalg.norm(one.primitive.cell.array, axis=1).max())
+    reason = crystal_mismatch(one.primitive, two.primitive, cell=largest, position=np.inf)
+    if reason is not None:
+        raise InputError(
+            f"the two runs are of different crystals: {reason}; compare grids of the same primitive cell"
+        )
     places = grid_indices(one.qpoints, two.dims)
     here = np.flatnonzero(places >= 0)
     there = places[here]
