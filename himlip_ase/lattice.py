@@ -75,7 +75,7 @@ def crystal_mismatch(
         there is none.
     """
     if first.get_chemical_symbols() != second.get_chemical_symbols():
-        formulas = [atoms.get_chemical_formula("reduce") for atoms in (first, second)]
+        formulas = [atoms.get_chemical_formula() for atoms in (first, second)]
         if formulas[0] == formulas[1]:
             return f"the atoms of {formulas[0]} stand in another order"
         return f"one holds {formulas[0]}, the other {formulas[1]}"

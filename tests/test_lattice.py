@@ -35,7 +35,7 @@ def test_the_first_difference_is_named(crystal):
     assert "another order" in crystal_mismatch(crystal, crystal[[1, 0, 2, 3]])
     selenide = crystal.copy()
     selenide.symbols[0] = "Se"
-    assert crystal_mismatch(crystal, selenide) == "one holds SH3, the other SeH3"
+    assert crystal_mismatch(crystal, selenide) == "one holds H3S, the other H3Se"
     assert crystal_mismatch(crystal, crystal[:3]) is not None
     heavy = crystal.copy()
     heavy.set_masses(crystal.get_masses() + 1.0)
