@@ -6,9 +6,9 @@ motion of atom a. For a mode e of any q-point
 
     δ(ω²) = max over the space group of (Σ_a (e_a† B_a e_a)^½)²,
 
-which is Cauchy and Schwarz for e†|ΔD|e with the phases between the atoms chosen worst. At the tested q-point it
-is never below |e†ΔD e|. Elsewhere it rests on one assumption: that the mesh moves the same motions of the same
-atoms no more there than where it was tested.
+which is Cauchy and Schwarz for e†|ΔD|e with the phases between the atoms chosen worst. At the tested q-point
+it is never below |e†ΔD e|. Elsewhere it rests on one assumption: that the mesh moves the same motions of the
+same atoms no more there than where it was tested.
 """
 
 from __future__ import annotations

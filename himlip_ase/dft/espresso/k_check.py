@@ -2,7 +2,7 @@
 
 Written beside the dyn files::
 
-    k_check/k_check.json        frequencies on each mesh, the k-error of each frequency of the run, the verdict
+    k_check/k_check.json        frequencies on each mesh, the k-error of each frequency of the run, verdict
     k_check/dyn_12x12x12 …      Φ(q) at the tested q-point on each mesh, as ph.x wrote it
     k_check/12x12x12/ …         the runs themselves
 """
@@ -46,8 +46,8 @@ FOLDER = "k_check"
 TOLERANCE_CM = 10.0
 """cm⁻¹; a mesh does if no frequency at the tested q-point moves by more on the densest one."""
 RULE = (
-    "ω² ± (Σ_a (e_a† B_a e_a)^½)², B_a the diagonal block of |ΔD| for atom a at the tested q-point, the worst "
-    "over the space group: the mesh is taken to move the same motions of the same atoms no more than there"
+    "ω² ± (Σ_a (e_a† B_a e_a)^½)², B_a the diagonal block of |ΔD| for atom a at the tested q-point, the "
+    "worst over the space group: the mesh is taken to move the same motions of the same atoms no more than there"
 )
 log = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ def read_k_check(folder: str | os.PathLike) -> KCheck | None:
         tolerance, spent = float(data["tolerance_cm"]), float(data["core_seconds"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path} is not a complete k-check ({error}); make it again with --check-k"
+            f"{path} is not a complete k-check ({error}); delete it and make it again"
         ) from error
     return KCheck(own.primitive, q, tuple(meshes), np.array(found), tolerance, spent)
 
@@ -273,7 +273,7 @@ def _ladder(labels: Grid, meshes: Sequence[Sequence[int]]) -> tuple[Grid, ...]:
         if grid == ladder[-1] or any(new < old for new, old in zip(grid, ladder[-1], strict=True)):
             raise InputError(
                 f"the k-check needs a mesh denser than {_times(ladder[-1])}, not {_times(grid)}; "
-                f"give e.g. --check-k-mesh {' '.join(map(str, denser(ladder[-1])))}"
+                f"give e.g. {_times(denser(ladder[-1]))}"
             )
         ladder.append(grid)
     return tuple(ladder)
