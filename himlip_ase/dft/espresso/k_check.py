@@ -47,7 +47,8 @@ TOLERANCE_CM = 10.0
 """cm⁻¹; a mesh does if no frequency at the tested q-point moves by more on the densest one."""
 RULE = (
     "ω² ± (Σ_a (e_a† B_a e_a)^½)², B_a the diagonal block of |ΔD| for atom a at the tested q-point, the "
-    "worst over the space group: the mesh is taken to move the same motions of the same atoms no more than there"
+    "worst over the space group: the mesh is taken to move the same motions of the same atoms no more "
+    "than there"
 )
 log = logging.getLogger(__name__)
 
