@@ -16,7 +16,7 @@ from himlip_ase.files import write_json
 from himlip_ase.hint.evaluation.evaluate import evaluate_labels
 from himlip_ase.hint.training.finetune import finetune
 from himlip_ase.hint.training.settings import TrainingSettings
-from himlip_ase.labels.frames import read_hessian, read_labels
+from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.pipeline.config import load_config
 from himlip_ase.pipeline.labels import LabelFolder
 from himlip_ase.pipeline.phonons import dft_well, model_well

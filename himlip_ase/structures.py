@@ -16,21 +16,28 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
 
 
-def read_structures(paths: Iterable[str | os.PathLike], index: str = ":") -> list[Atoms]:
-    """All structures of some files, in order.
+def read_structures(paths: str | os.PathLike | Iterable[str | os.PathLike], index: str = ":") -> list[Atoms]:
+    """All structures of one file or of several, in order.
 
     Parameters
     ----------
-    paths : iterable of path-like
+    paths : path-like or iterable of path-like
         Any format that ASE reads.
     index : str
         Which structures of each file, as a Python slice.
+
+    Returns
+    -------
+    list of Atoms
+        With the results that the file carries attached to them.
 
     Raises
     ------
     InputError
         A file that is missing, unreadable or holds no structure.
     """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
     found: list[Atoms] = []
     for path in paths:
         if not Path(path).is_file():
@@ -49,12 +56,41 @@ def read_structures(paths: Iterable[str | os.PathLike], index: str = ":") -> lis
 
 
 def read_structure(path: str | os.PathLike) -> Atoms:
-    """The last structure of a file (see `read_structures`)."""
+    """The last structure of a file.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    Atoms
+
+    Raises
+    ------
+    InputError
+        As `read_structures`.
+    """
     return read_structures([path], index="-1")[0]
 
 
 def with_results(atoms: Atoms, energy: float, forces: np.ndarray, stress: np.ndarray | None = None) -> Atoms:
-    """A copy of a structure that carries results (see `himlip_ase.evaluation.SinglePoint`)."""
+    """A copy of a structure that carries results (see `himlip_ase.evaluation.SinglePoint`).
+
+    Parameters
+    ----------
+    atoms : Atoms
+    energy : float
+        eV.
+    forces : ndarray (N, 3)
+        eV/Å.
+    stress : ndarray (6,), optional
+        eV/Å³, Voigt, positive in tension; None without one.
+
+    Returns
+    -------
+    Atoms
+    """
     copy = atoms.copy()
     copy.calc = SinglePointCalculator(copy, energy=energy, free_energy=energy, forces=forces, stress=stress)
     return copy
@@ -62,6 +98,13 @@ def with_results(atoms: Atoms, energy: float, forces: np.ndarray, stress: np.nda
 
 def write_structures(path: str | os.PathLike, images: Sequence[Atoms], overwrite: bool = False) -> None:
     """Write extended XYZ with whatever energies, forces and stresses the structures carry, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.extxyz`` or ``.xyz``.
+    images : sequence of Atoms
+    overwrite : bool
 
     Raises
     ------
@@ -77,6 +120,17 @@ def write_structures(path: str | os.PathLike, images: Sequence[Atoms], overwrite
 
 
 def require_new(path: str | os.PathLike, overwrite: bool) -> None:
-    """Raise `InputError` before any work is done if a result could not be written in the end."""
+    """Refuse, before any work is done, a path that could not be written in the end.
+
+    Parameters
+    ----------
+    path : path-like
+    overwrite : bool
+
+    Raises
+    ------
+    InputError
+        There is something already, and `overwrite` is False.
+    """
     if Path(path).exists() and not overwrite:
         raise InputError(f"{path} exists already; pass --overwrite or choose another name")

@@ -15,7 +15,8 @@ from himlip_ase.hint.evaluation.evaluate import evaluate_labels
 from himlip_ase.hint.evaluation.report import training_bar
 from himlip_ase.hint.training.config import read_training_config
 from himlip_ase.hint.training.pretrain import pretrain
-from himlip_ase.labels.frames import HessianLabel, LabelledFrame, read_hessian, read_labels
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.potential.checkpoint import save_model
 
 HYDRIDES = Path(__file__).parents[1] / "examples" / "hydrides"

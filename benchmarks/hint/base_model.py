@@ -41,7 +41,8 @@ from himlip_ase.hint.last_layer.posterior import Noise
 from himlip_ase.hint.training.finetune import finetune
 from himlip_ase.hint.training.losses import LossWeights
 from himlip_ase.hint.training.settings import TrainingSettings
-from himlip_ase.labels.frames import LabelledFrame, read_hessian, read_labels
+from himlip_ase.labels.frames import LabelledFrame
+from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.phonons.exact import exact_force_constants
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.labels import LabelFolder

@@ -33,7 +33,8 @@ from himlip_ase.hint.last_layer.closed_form import (
     fit_closed_form,
 )
 from himlip_ase.hint.training.finetune import finetune, start_model
-from himlip_ase.labels.frames import LabelledFrame, read_hessian, read_labels
+from himlip_ase.labels.frames import LabelledFrame
+from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.potential.network import HiMLIP
 
 SETS = ("equilibrium", "rattle040", "rattle013", "quantum4", "softmode", "quantum8", "cells16", "quantum16")

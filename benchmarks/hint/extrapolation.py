@@ -39,7 +39,8 @@ from himlip_ase.hint.training.losses import LossWeights
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.hint.training.trainer import Trainer
 from himlip_ase.labels.displacements import rattle
-from himlip_ase.labels.frames import HessianLabel, LabelledFrame, read_hessian, read_labels
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.potential.evaluate import evaluate, frozen
 
 RESULTS = ROOT / "benchmarks" / "results"

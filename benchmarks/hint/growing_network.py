@@ -24,7 +24,8 @@ from himlip_ase.hint.evaluation.evaluate import evaluate_labels
 from himlip_ase.hint.training import input_statistics
 from himlip_ase.hint.training.config import read_training_config
 from himlip_ase.hint.training.pretrain import pretrain
-from himlip_ase.labels.frames import LabelledFrame, read_labels
+from himlip_ase.labels.frames import LabelledFrame
+from himlip_ase.labels.readers import read_labels
 from workflows.hydride_base import HYDRIDES, SETS, hessians, read_set, split
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -34,7 +34,8 @@ from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings, fit_close
 from himlip_ase.hint.last_layer.posterior import Posterior
 from himlip_ase.hint.training.finetune import start_model
 from himlip_ase.hint.training.folding import fold_hessian
-from himlip_ase.labels.frames import HessianLabel, read_hessian, read_labels
+from himlip_ase.labels.frames import HessianLabel
+from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.derivatives import hessian_vector_product

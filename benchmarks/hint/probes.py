@@ -42,7 +42,8 @@ from himlip_ase.hint.training.losses import LossWeights
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.hint.training.trainer import Trainer
 from himlip_ase.labels.displacements import rattle
-from himlip_ase.labels.frames import HessianLabel, LabelledFrame, read_hessian
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.readers import read_hessian
 from himlip_ase.potential.derivatives import hessian
 from himlip_ase.potential.evaluate import frozen
 

@@ -36,7 +36,8 @@ from himlip_ase.files import write_json
 from himlip_ase.hint.training.folding import fold_hessian
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.hint.training.trainer import Trainer
-from himlip_ase.labels.frames import HessianLabel, LabelledFrame, read_hessian, read_labels
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.pipeline.labels import LabelFolder
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from himlip_ase.evaluation import Evaluation
 from himlip_ase.files import atomic_write, write_json
-from himlip_ase.labels.frames import read_labels
+from himlip_ase.labels.readers import read_labels
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.sscha.convergence.residual import residual

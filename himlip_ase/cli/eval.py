@@ -36,8 +36,7 @@ def evaluate(
     from himlip_ase.hint.evaluation.error_tables import describe
     from himlip_ase.hint.evaluation.evaluate import evaluate_labels
     from himlip_ase.hint.evaluation.report import write_errors
-    from himlip_ase.labels.frames import read_hessian
-    from himlip_ase.labels.readers import open_labels
+    from himlip_ase.labels.readers import open_labels, read_hessian
     from himlip_ase.potential.checkpoint import load_model
 
     if not labels and not hessian:

@@ -109,8 +109,7 @@ def finetune(
     from himlip_ase.hint.last_layer.posterior import Noise
     from himlip_ase.hint.training.config import read_training_config
     from himlip_ase.hint.training.finetune import finetune as run
-    from himlip_ase.labels.frames import read_hessian
-    from himlip_ase.labels.readers import open_labels, without_judges
+    from himlip_ase.labels.readers import open_labels, read_hessian, without_judges
 
     if not labels and not hessian:
         raise InputError(

@@ -249,7 +249,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _read_all(path: Path) -> list[Atoms]:
-    from himlip_ase.dft.espresso.inputs import read_structures
+    from himlip_ase.structures import read_structures
 
     return read_structures(path)
 

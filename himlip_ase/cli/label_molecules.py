@@ -35,12 +35,12 @@ def molecules(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Energies, forces and Hessians of neutral closed-shell molecules, in one file of labels."""
-    from himlip_ase.dft.espresso.inputs import read_structures
     from himlip_ase.errors import InputError
     from himlip_ase.labels.molecules.gfn2 import GFN2
     from himlip_ase.labels.molecules.labeller import Labeller
     from himlip_ase.labels.molecules.run import label_molecules, molecule_bar
     from himlip_ase.labels.molecules.wb97x import WB97X
+    from himlip_ase.structures import read_structures
 
     labeller: Labeller
     if method == "gfn2":

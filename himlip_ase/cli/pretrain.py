@@ -49,8 +49,7 @@ def pretrain(
     from himlip_ase.hint.evaluation.report import training_bar
     from himlip_ase.hint.training.config import read_training_config
     from himlip_ase.hint.training.pretrain import pretrain as run
-    from himlip_ase.labels.frames import read_hessian
-    from himlip_ase.labels.readers import open_labels
+    from himlip_ase.labels.readers import open_labels, read_hessian
     from himlip_ase.labels.store import LabelStore, write_labels
 
     flags = given(

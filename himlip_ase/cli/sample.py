@@ -65,7 +65,7 @@ def energy(
     import numpy as np
 
     from himlip_ase.hint.selection import by_energy
-    from himlip_ase.labels.frames import frame_from_atoms
+    from himlip_ase.labels.label_keys import frame_from_atoms
 
     images = _read(structures)
     energies = [frame_from_atoms(atoms).energy for atoms in images]
@@ -102,9 +102,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _read(paths: Sequence[Path]) -> list[Atoms]:
-    from himlip_ase.dft.espresso.inputs import read_structures
+    from himlip_ase.structures import read_structures
 
-    return [atoms for path in paths for atoms in read_structures(path)]
+    return read_structures(paths)
 
 
 def _network(name: str | None, images: Sequence[Atoms]) -> Any:

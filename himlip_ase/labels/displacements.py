@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.force_constants import DynamicalMatrices, mass_reduced
+from himlip_ase.phonons.force_constants import DynamicalMatrices, acoustic, mass_reduced
 from himlip_ase.units import signed_frequencies_cm
 
 
@@ -85,11 +85,18 @@ def displace_along(atoms: Atoms, mode: np.ndarray, amplitudes: Sequence[float]) 
     return images
 
 
+DEGENERATE_CM = 0.1
+"""Modes at Γ whose frequencies (cm⁻¹) are closer belong to one degenerate space."""
+EQUAL_WEIGHT = 1e-3
+"""Shares of the squared amplitude that differ by less are equal."""
+
+
 def softest_gamma_mode(matrices: DynamicalMatrices) -> tuple[np.ndarray, float]:
     """Displacement pattern and frequency of the lowest mode at Γ that is no translation.
 
-    Of degenerate modes the combination is taken that moves most along z (along y or x, if none moves along
-    z), so that the pattern does not depend on how the eigenvectors were mixed.
+    Of degenerate modes, whose eigenvectors come mixed from the diagonalisation, the combination is taken that
+    moves most along z, then along y, then along x, then most on the first atom along z, y, x, and so on,
+    until one is left: of T1u of a cubic crystal the partner that transforms like z.
 
     Parameters
     ----------
@@ -100,7 +107,7 @@ def softest_gamma_mode(matrices: DynamicalMatrices) -> tuple[np.ndarray, float]:
     mode : ndarray (N, 3)
         Displacements e/√M, of unit Euclidean norm; the largest one is positive.
     frequency : float
-        cm⁻¹, imaginary shown negative.
+        cm⁻¹, imaginary shown negative; of the matrices as they are.
 
     Raises
     ------
@@ -110,17 +117,40 @@ def softest_gamma_mode(matrices: DynamicalMatrices) -> tuple[np.ndarray, float]:
     masses = matrices.primitive.get_masses()
     if len(masses) == 1:
         raise InputError("a crystal with one atom in its primitive cell has no optical mode at Γ")
-    reduced = mass_reduced(matrices.matrices[matrices.index((0.0, 0.0, 0.0))].real, masses)
+    gamma = matrices.index((0.0, 0.0, 0.0))
+    reduced = mass_reduced(matrices.matrices[gamma].real, masses)
     translations = np.kron(np.sqrt(masses / masses.sum())[:, None], np.eye(3))
     optical = np.linalg.svd(translations, full_matrices=True)[0][:, 3:]
     eigenvalues, vectors = np.linalg.eigh(optical.T @ reduced @ optical)
     frequencies = signed_frequencies_cm(eigenvalues)
-    subspace = optical @ vectors[:, np.abs(frequencies - frequencies[0]) < 0.1]
-    for axis in (2, 1, 0):
-        part = subspace.reshape(-1, 3, subspace.shape[1])[:, axis]
-        weights, combinations = np.linalg.eigh(part.T @ part)
-        if weights[-1] > 1e-6:
-            break
-    mode = (subspace @ combinations[:, -1]).reshape(-1, 3) / np.sqrt(masses)[:, None]
+    space = optical @ vectors[:, np.abs(frequencies - frequencies[0]) < DEGENERATE_CM]
+    vector = most_along(space.reshape(len(masses), 3, -1)).reshape(-1, 3)
+    mode = vector / np.sqrt(masses)[:, None]
     mode *= np.sign(mode.flat[np.abs(mode).argmax()]) / np.linalg.norm(mode)
-    return mode, float(frequencies[0])
+    branch = np.setdiff1d(np.arange(3 * len(masses)), acoustic(matrices))[0]
+    return mode, float(matrices.eigen()[0][gamma, branch])
+
+
+def most_along(space: np.ndarray) -> np.ndarray:
+    """The vector of a degenerate space that moves most along z, then y, x, then atom by atom.
+
+    Parameters
+    ----------
+    space : ndarray (N, 3, k)
+        k orthonormal vectors.
+
+    Returns
+    -------
+    ndarray (N, 3)
+        Of unit norm, its sign arbitrary; the same whatever basis of the space was given.
+    """
+    n = len(space)
+    parts = [(slice(None), axis) for axis in (2, 1, 0)]
+    parts += [(slice(atom, atom + 1), axis) for atom in range(n) for axis in (2, 1, 0)]
+    for part in parts:
+        if space.shape[-1] == 1:
+            break
+        moved = space[part]
+        weights, combinations = np.linalg.eigh(moved.T @ moved)
+        space = space @ combinations[:, weights > weights[-1] - EQUAL_WEIGHT]
+    return space[..., -1]

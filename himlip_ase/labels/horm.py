@@ -87,6 +87,10 @@ class HormStore(OnDemand[LabelledFrame]):
     def __iter__(self) -> Iterator[LabelledFrame]:
         return (self[index] for index in range(len(self)))
 
+    def set_names(self) -> list[str]:
+        """Name of the set of each record: that of the file."""
+        return [self.path.stem] * len(self)
+
     def close(self) -> None:
         """Close the file."""
         self._database.close()

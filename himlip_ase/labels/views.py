@@ -1,4 +1,4 @@
-"""Some labels of many, several sets of them as one, and what lies on frames: views, which read nothing."""
+"""Some labels of many, several sets of them as one, what lies on frames, what was read once: views."""
 
 from __future__ import annotations
 
@@ -56,6 +56,10 @@ class Joined(OnDemand[Item]):
     def __iter__(self) -> Iterator[Item]:
         return (frame for part in self.parts for frame in part)
 
+    def set_names(self) -> list[str]:
+        """See `set_names`."""
+        return [name for part in self.parts for name in set_names(part)]  # type: ignore[arg-type]
+
 
 class Chosen(OnDemand[Item]):
     """Some frames or other labels of a sequence, in any order, without reading them.
@@ -74,6 +78,62 @@ class Chosen(OnDemand[Item]):
 
     def _item(self, index: int) -> Item:
         return self.frames[self.indices[index]]
+
+    def set_names(self) -> list[str]:
+        """See `set_names`."""
+        every = set_names(self.frames)  # type: ignore[arg-type]
+        return [every[k] for k in self.indices]
+
+
+KEPT_ATOMS = 200_000
+"""Atoms of the frames that `Remembered` keeps."""
+KEPT_ELEMENTS = 50_000_000
+"""Elements of Hessians of the frames that `Remembered` keeps (0.4 GB)."""
+
+
+class Remembered(OnDemand[LabelledFrame]):
+    """Frames that are read once, as long as there is room to keep them, and again beyond.
+
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+    """
+
+    def __init__(self, frames: Sequence[LabelledFrame]) -> None:
+        self.frames = frames
+        self._kept: dict[int, LabelledFrame] = {}
+        self._atoms, self._elements = KEPT_ATOMS, KEPT_ELEMENTS
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def _item(self, index: int) -> LabelledFrame:
+        frame = self._kept.get(index)
+        if frame is None:
+            frame = self.frames[index]
+            atoms = len(frame.atoms)
+            elements = 0 if frame.hessian is None else 9 * atoms**2
+            elements += 0 if frame.products is None else 2 * frame.products.vectors.size
+            if self._atoms >= atoms and self._elements >= elements:
+                self._kept[index] = frame
+                self._atoms -= atoms
+                self._elements -= elements
+        return frame
+
+    def set_names(self) -> list[str]:
+        """See `set_names`."""
+        return set_names(self.frames)
+
+
+def remembered(frames: Sequence[LabelledFrame]) -> Sequence[LabelledFrame]:
+    """Frames on disk as `Remembered`; those in memory as they are."""
+    return Remembered(frames) if isinstance(frames, OnDemand) else frames
+
+
+def set_names(frames: Sequence[LabelledFrame]) -> list[str]:
+    """Name of the set of each frame, without reading those that are on disk."""
+    known = getattr(frames, "set_names", None)
+    return known() if known is not None else [frame.set for frame in frames]
 
 
 class OnFrames(OnDemand[Any]):

@@ -73,7 +73,7 @@ def copy_model(source: Path, target: Path) -> None:
 def _train(config: RunConfig, labels: LabelFolder, folder: Path) -> None:
     """Train with the Hessian and, for comparison, without; each continues from its own checkpoint."""
     from himlip_ase.hint.training.finetune import finetune
-    from himlip_ase.labels.frames import read_hessian
+    from himlip_ase.labels.readers import read_hessian
     from himlip_ase.potential.network import HiMLIPConfig, element_union
 
     section = config.finetune
@@ -120,7 +120,7 @@ def _train(config: RunConfig, labels: LabelFolder, folder: Path) -> None:
 
 def _judge(context: Context, labels: LabelFolder, folder: Path, outcome: Outcome) -> None:
     from himlip_ase.hint.evaluation.evaluate import evaluate_labels
-    from himlip_ase.labels.frames import read_hessian
+    from himlip_ase.labels.readers import read_hessian
 
     sets = labels.sets()
     frames = labels.frames(sets)

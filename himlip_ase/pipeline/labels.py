@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
 
 from himlip_ase.errors import InputError
+from himlip_ase.labels.displacements import softest_gamma_mode
 from himlip_ase.labels.frames import JUDGES
 from himlip_ase.lattice import crystal_mismatch
-from himlip_ase.phonons.force_constants import DynamicalMatrices, acoustic
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
+from himlip_ase.structures import read_structure, read_structures
 from himlip_ase.symmetry.spglib_search import spglib_search
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
@@ -51,8 +52,7 @@ class LabelFolder:
                 f"{self.path} is not a label folder: it has no crystal.extxyz; "
                 "`himlip label collect` writes one, or leave labels.folder out to make labels"
             )
-        atoms = read(path)
-        assert isinstance(atoms, Atoms)
+        atoms = read_structure(path)
         atoms.calc = None
         return atoms
 
@@ -101,7 +101,7 @@ class LabelFolder:
 
     def frames(self, names: Sequence[str]) -> list[LabelledFrame]:
         """Labelled structures of the sets `names`."""
-        from himlip_ase.labels.frames import read_labels
+        from himlip_ase.labels.readers import read_labels
 
         known = self.sets()
         for name in names:
@@ -123,7 +123,7 @@ class LabelFolder:
         """Number of frames and of atoms in the first frame of each set."""
         found = {}
         for name in self.sets():
-            images: Any = read(self.path / f"{name}.extxyz", index=":")
+            images = read_structures(self.path / f"{name}.extxyz")
             found[name] = (len(images), len(images[0]))
         return found
 
@@ -158,7 +158,7 @@ def _run(context: Context, folder: Path) -> Outcome:
             f"dft_core_minutes.{name}", round(minutes, 2), "core-min", f"CPU time that DFT printed for {name}"
         )
     outcome.add("q_grid", dims, "", "grid of the dynamical matrices of ph.x")
-    pressure = read(labels.path / "crystal.extxyz").info.get("pressure_gpa")  # type: ignore[union-attr]
+    pressure = read_structure(labels.path / "crystal.extxyz").info.get("pressure_gpa")
     if pressure is not None:
         outcome.add("pressure", float(pressure), "GPa", "static pressure of DFT at the labelled crystal")
     return outcome
@@ -185,8 +185,7 @@ def check_labels(labels: LabelFolder, config: RunConfig) -> None:
             f"configuration asks for {'×'.join(map(str, config.q_grid))}; set q_grid: {list(harmonic.dims)}"
         )
     if config.structure is not None and config.labels.folder is not None:
-        given = read(config.structure)
-        assert isinstance(given, Atoms)
+        given = read_structure(config.structure)
         if sorted(given.get_chemical_symbols()) != sorted(ours):
             raise InputError(
                 f"{config.structure} is {given.get_chemical_formula()}, the labels in {labels.path} are of "
@@ -214,8 +213,7 @@ def make_labels(config: RunConfig, folder: Path) -> None:
     from himlip_ase.sscha.ensembles.sampling import draw_configurations
 
     assert config.structure is not None
-    atoms = read(config.structure)
-    assert isinstance(atoms, Atoms)
+    atoms = read_structure(config.structure)
     _warn_if_not_primitive(atoms)
     settings, launcher = config.qe_settings, config.launcher
     runs, out = folder / "runs", folder / "collected"
@@ -294,23 +292,6 @@ def _single_points(
     collect(runs / name, name, out, pseudo_dir=config.qe_settings.pseudo_dir, overwrite=True)
 
 
-def softest_mode(matrices: DynamicalMatrices) -> tuple[float, np.ndarray]:
-    """Frequency (cm⁻¹, imaginary negative) and displacement pattern (n, 3) of the lowest optical mode at Γ.
-
-    The pattern is real, u_a = e_a/√m_a, of Euclidean norm 1; among degenerate modes one is chosen.
-    """
-    frequencies, vectors = matrices.eigen()
-    masses = matrices.primitive.get_masses()
-    optical = np.setdiff1d(np.arange(len(vectors[0])), acoustic(matrices))
-    if len(optical) == 0:
-        raise InputError("a crystal of one atom in the primitive cell has no optical mode")
-    branch = int(optical[0])
-    vector = vectors[0][:, branch]
-    vector = (vector * np.exp(-1j * np.angle(vector[np.abs(vector).argmax()]))).real
-    pattern = vector.reshape(-1, 3) / np.sqrt(masses)[:, None]
-    return float(frequencies[0, branch]), pattern / np.linalg.norm(pattern)
-
-
 def double_well_scan(matrices: DynamicalMatrices, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Softest mode at Γ, and amplitudes (Å, Euclidean norm) from 0 to 2.2 zero-point widths of |ω|.
 
@@ -319,7 +300,7 @@ def double_well_scan(matrices: DynamicalMatrices, number: int) -> tuple[np.ndarr
     mode : ndarray (n, 3)
     amplitudes : ndarray (number,)
     """
-    frequency, mode = softest_mode(matrices)
+    mode, frequency = softest_gamma_mode(matrices)
     mass = float((matrices.primitive.get_masses()[:, None] * mode**2).sum())
     hbar_omega = max(abs(frequency), 50.0) / SQRT_EV_PER_ANGSTROM2_AMU_CM * SQRT_EV_PER_ANGSTROM2_AMU_EV
     width = SQRT_EV_PER_ANGSTROM2_AMU_EV / np.sqrt(2 * mass * hbar_omega)

@@ -10,9 +10,10 @@ import numpy as np
 from ase import Atoms
 from scipy.interpolate import CubicHermiteSpline
 
+from himlip_ase.labels.displacements import softest_gamma_mode
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline.finetune import load_trained
-from himlip_ase.pipeline.labels import DOUBLE_WELL, LabelFolder, label_folder, softest_mode
+from himlip_ase.pipeline.labels import DOUBLE_WELL, LabelFolder, label_folder
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _run(context: Context, folder: Path) -> Outcome:
     labels = label_folder(context)
     dft = labels.harmonic
     outcome = Outcome()
-    lowest, pattern = softest_mode(dft)
+    pattern, lowest = softest_gamma_mode(dft)
     outcome.add("gamma_optical_lowest.dft", lowest, "cm⁻¹", "ph.x, harmonic; imaginary shown negative")
     wells: dict[str, Any] = {}
     reference = dft_well(labels)
@@ -169,7 +170,7 @@ def _compare(
     how = f"{words} against ph.x with the acoustic sum rule, all modes of the {dims} grid, in ascending order"
     outcome.add(f"harmonic_rmse.{key}", float(np.sqrt(np.mean(difference**2))), "cm⁻¹", how)
     outcome.add(f"harmonic_largest_error.{key}", float(np.abs(difference).max()), "cm⁻¹", how)
-    lowest, _ = softest_mode(model)
+    _, lowest = softest_gamma_mode(model)
     outcome.add(f"gamma_optical_lowest.{key}", lowest, "cm⁻¹", f"{words}, harmonic; imaginary shown negative")
 
 

@@ -11,7 +11,7 @@ from ase.build import bulk
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.hint.evaluation.evaluate import evaluate_labels
-from himlip_ase.labels.frames import read_labels
+from himlip_ase.labels.readers import read_labels
 from himlip_ase.potential.checkpoint import default_model, load_model, read_card
 
 LABELS = Path(__file__).parents[2] / "examples" / "hydrides" / "labels"

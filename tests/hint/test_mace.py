@@ -23,7 +23,7 @@ from himlip_ase.hint.training.finetune import finetune
 from himlip_ase.hint.training.folding import fold_hessian
 from himlip_ase.hint.training.refinement import PolishSettings
 from himlip_ase.hint.training.settings import TrainingSettings
-from himlip_ase.labels.frames import read_hessian, read_labels
+from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.potential.mace import MACEPotential
 from tests.hint.toy import rattled, toy_frame, toy_label
 from tests.potential.mace_zoo import mace_module, mace_potential, needs_mace

@@ -18,12 +18,12 @@ from himlip_ase.hint.training.finetune import finetune
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.hint.training.trainer import Trainer
 from himlip_ase.hint.training.training_labels import prepare_labels
-from himlip_ase.labels.checks import find_duplicates
+from himlip_ase.labels.duplicates import find_duplicates
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.products import HessianProducts
-from himlip_ase.labels.readers import open_labels, set_names, without_judges
+from himlip_ase.labels.readers import open_labels, without_judges
 from himlip_ase.labels.store import LabelStore, write_labels
-from himlip_ase.labels.views import Chosen, Joined
+from himlip_ase.labels.views import Chosen, Joined, set_names
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 from tests.hint.toy import rattled, toy_frame, toy_hessian, toy_label
 

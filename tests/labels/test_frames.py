@@ -14,22 +14,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.labels.checks import (
-    check_frames,
-    check_hessian,
-    check_separate,
-    find_duplicates,
-    sum_rule_deviation,
-    symmetry_deviation,
-)
-from himlip_ase.labels.frames import (
-    HessianLabel,
-    LabelledFrame,
-    count_labels,
-    frame_from_atoms,
-    read_hessian,
-    read_labels,
-)
+from himlip_ase.labels.checks import check_frames
+from himlip_ase.labels.duplicates import check_separate, find_duplicates
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame, count_labels
+from himlip_ase.labels.hessian_checks import check_hessian, sum_rule_deviation, symmetry_deviation
+from himlip_ase.labels.label_keys import frame_from_atoms
+from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.units import GPA_EV_PER_ANGSTROM3
 from tests.hint.toy import rattled, toy_frame, toy_hessian, toy_labels

@@ -15,9 +15,9 @@ import torch
 from ase.build import molecule
 
 from himlip_ase.errors import InputError
-from himlip_ase.labels.frames import read_labels
 from himlip_ase.labels.horm import HormStore, horm_frame
 from himlip_ase.labels.inert_pickle import read_pickle
+from himlip_ase.labels.readers import read_labels
 from himlip_ase.labels.store import LabelStore, write_labels
 from tests.hint.toy import toy_hessian, toy_labels
 

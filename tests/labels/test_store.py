@@ -13,8 +13,9 @@ from himlip_ase.hint.last_layer.closed_form import fit_closed_form
 from himlip_ase.hint.training.finetune import finetune
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.hint.training.trainer import Trainer
-from himlip_ase.labels.frames import LabelledFrame, count_labels, read_labels
+from himlip_ase.labels.frames import LabelledFrame, count_labels
 from himlip_ase.labels.products import HessianProducts
+from himlip_ase.labels.readers import read_labels
 from himlip_ase.labels.store import LabelStore, write_labels
 from himlip_ase.labels.views import Chosen
 from himlip_ase.potential.derivatives import hessian

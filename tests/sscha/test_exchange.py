@@ -109,7 +109,7 @@ def test_extxyz_round_trip(distribution, ensemble, tmp_path):
 
 
 def test_extxyz_is_read_as_labels(distribution, ensemble, tmp_path):
-    from himlip_ase.labels.frames import read_labels
+    from himlip_ase.labels.readers import read_labels
 
     path = write_extxyz(tmp_path / "ensemble.extxyz", distribution, ensemble)
     frames = read_labels(path)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
 from ase.io.espresso import read_espresso_in, read_fortran_namelist, write_espresso_in
 
 from himlip_ase.dft.espresso.pseudopotentials import find_pseudopotentials, pseudo_folder
@@ -176,25 +175,6 @@ def pw_input(
 def essential_ph_input(text: str) -> str:
     """A ph.x input without what continuing or repeating a run changes."""
     return re.sub(r"(?m)^\s*(start_q|last_q|recover|alpha_mix\(1\))\s*=.*\n", "", text)
-
-
-def read_structures(path: str | os.PathLike) -> list[Atoms]:
-    """All structures in a file that ASE reads.
-
-    Raises
-    ------
-    InputError
-        The file does not exist, or ASE cannot read it.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"the structure file {path} does not exist")
-    try:
-        images = read(Path(path), index=":")
-    except Exception as error:
-        raise InputError(
-            f"{path} is not a structure file that ASE reads: {error or type(error).__name__}"
-        ) from error
-    return images if isinstance(images, list) else [images]
 
 
 def ph_input(

@@ -74,10 +74,10 @@ def finetune(
     ----------
     labels : sequence of LabelledFrame
         Any of energy, forces, stress, Hessian and products of one on each; see
-        :func:`himlip_ase.labels.frames.read_labels`. May be on disk
+        :func:`himlip_ase.labels.readers.read_labels`. May be on disk
         (:func:`himlip_ase.labels.readers.open_labels`): it is never read whole.
     hessians : sequence of HessianLabel
-        Further Hessians, e.g. of :func:`himlip_ase.labels.frames.read_hessian`.
+        Further Hessians, e.g. of :func:`himlip_ase.labels.readers.read_hessian`.
     base : Potential or name or path, optional
         Model to start from; ``mace:PATH`` or ``mace:NAME`` for one of MACE. None: from scratch.
     settings : TrainingSettings, optional

@@ -12,8 +12,10 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.hint.training.settings import TrainingSettings
-from himlip_ase.labels.checks import FrameChecks, check_hessian, check_separate, find_duplicates
+from himlip_ase.labels.checks import FrameChecks
+from himlip_ase.labels.duplicates import check_separate, find_duplicates
 from himlip_ase.labels.frames import HessianLabel, LabelCounts, LabelledFrame
+from himlip_ase.labels.hessian_checks import check_hessian
 from himlip_ase.labels.products import HessianProducts
 from himlip_ase.labels.views import Chosen, Joined, OnFrames
 

@@ -19,8 +19,8 @@ from ase import Atoms
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import FolderLock, atomic_write, write_json
-from himlip_ase.labels.checks import check_hessian
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.hessian_checks import check_hessian
 from himlip_ase.labels.molecules.labeller import Labeller, MolecularResult
 from himlip_ase.labels.store import LabelStore, write_labels
 

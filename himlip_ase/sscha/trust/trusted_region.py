@@ -98,7 +98,7 @@ class TrustedRegion:
         ----------
         labels : sequence of Atoms, or path
             The structures that the potential was trained on; a file or folder as
-            :func:`himlip_ase.labels.frames.read_labels` takes it.
+            :func:`himlip_ase.labels.readers.read_labels` takes it.
         quantile : float
             Between 0.5 and 1, see the class.
         source : str
@@ -112,7 +112,7 @@ class TrustedRegion:
         if not 0.5 <= quantile <= 1:
             raise InputError(f"quantile is {quantile}; give a number between 0.5 and 1")
         if isinstance(labels, (str, bytes)) or hasattr(labels, "__fspath__"):
-            from himlip_ase.labels.frames import read_labels
+            from himlip_ase.labels.readers import read_labels
 
             source = source or str(labels)
             labels = [frame.atoms for frame in read_labels(labels)]

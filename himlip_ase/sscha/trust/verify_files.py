@@ -98,7 +98,7 @@ def read_reference(path: str | os.PathLike, images: list[Atoms]) -> Evaluation:
     Parameters
     ----------
     path : path-like
-        Labelled frames, as :func:`himlip_ase.labels.frames.read_labels` reads them: extended XYZ, folders of
+        Labelled frames, as :func:`himlip_ase.labels.readers.read_labels` reads them: extended XYZ, folders of
         ``pw.out``, …
     images : list of Atoms
         From :func:`~himlip_ase.sscha.trust.verify.verification_images`.
@@ -108,7 +108,7 @@ def read_reference(path: str | os.PathLike, images: list[Atoms]) -> Evaluation:
     InputError
         Images without a labelled frame at their positions; they are counted and named.
     """
-    from himlip_ase.labels.frames import read_labels
+    from himlip_ase.labels.readers import read_labels
 
     frames = [frame for frame in read_labels(path) if frame.energy is not None and frame.forces is not None]
     inverse = np.linalg.inv(images[0].cell.array)

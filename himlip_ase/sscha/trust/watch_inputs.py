@@ -20,8 +20,8 @@ def build_watch(
     Parameters
     ----------
     labels : sequence of paths, optional
-        What the potential was trained on, as :func:`himlip_ase.labels.frames.read_labels` reads it; sets that
-        only judge potentials are left out.
+        What the potential was trained on, as :func:`himlip_ase.labels.readers.read_labels` reads it; sets
+        that only judge potentials are left out.
     committee : sequence of str, optional
         Names or paths of further models.
     spread_limit : float, optional
@@ -29,7 +29,8 @@ def build_watch(
     """
     region = None
     if labels:
-        from himlip_ase.labels.frames import JUDGES, read_labels
+        from himlip_ase.labels.frames import JUDGES
+        from himlip_ase.labels.readers import read_labels
 
         frames = [frame for frame in read_labels(list(labels)) if not frame.set.startswith(JUDGES)]
         region = TrustedRegion.from_labels(

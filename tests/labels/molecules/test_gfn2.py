@@ -13,7 +13,7 @@ from ase.vibrations import Vibrations
 
 from himlip_ase.errors import InputError
 from himlip_ase.hint.evaluation.mode_overlap import internal_modes
-from himlip_ase.labels.checks import check_hessian
+from himlip_ase.labels.hessian_checks import check_hessian
 from himlip_ase.labels.molecules.gfn2 import GFN2
 from himlip_ase.units import signed_frequencies_cm
 

@@ -1,0 +1,170 @@
+"""Checks of a Hessian against the atoms it is said to belong to; a refusal states the deviation."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.errors import InputError
+from himlip_ase.symmetry.spglib_search import spglib_search
+
+ASYMMETRY_TOLERANCE = 1e-2
+SUM_RULE_TOLERANCE = 0.1
+SYMMETRY_TOLERANCE = 0.1
+
+
+def asymmetry(matrix: np.ndarray) -> float:
+    """Largest |H − Hᵀ| over the largest |H|; `matrix` (N, 3, N, 3)."""
+    return float(np.abs(matrix - matrix.transpose(2, 3, 0, 1)).max() / max(np.abs(matrix).max(), 1e-30))
+
+
+def sum_rule_deviation(matrix: np.ndarray) -> float:
+    """Largest |Σ_j H_ij| over the largest |H|: the acoustic sum rule; `matrix` (N, 3, N, 3)."""
+    return float(np.abs(matrix.sum(axis=2)).max() / max(np.abs(matrix).max(), 1e-30))
+
+
+def symmetry_deviation(atoms: Atoms, matrix: np.ndarray, symprec: float = 1e-3) -> tuple[float, int]:
+    """How far a Hessian is from the symmetry of its atoms.
+
+    A Hessian whose atoms are listed in another order, or whose axes are another frame's, breaks the
+    translations and rotations of the crystal.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Periodic in three directions.
+    matrix : ndarray (N, 3, N, 3)
+    symprec : float
+        Å, of spglib.
+
+    Returns
+    -------
+    deviation : float
+        Largest |R H Rᵀ − H| over these operations, over the largest |H|.
+    operations : int
+        Number of operations tried: one of each rotation and all translations, of which the others are made.
+    """
+    import spglib
+
+    cell = atoms.cell.array
+    fractional = atoms.get_scaled_positions()
+    found = spglib_search(spglib.get_symmetry, (cell, fractional, atoms.numbers), symprec=symprec)
+    if found is None:
+        return 0.0, 1
+    worst, operations = 0.0, 0
+    inverse = np.linalg.inv(cell.T)
+    for rotation, translation in _generators(found["rotations"], found["translations"]):
+        moved = fractional @ rotation.T + translation
+        delta = moved[:, None] - fractional[None]
+        delta -= np.rint(delta)
+        image = (np.linalg.norm(delta @ cell, axis=2)).argmin(axis=1)
+        if len(set(image)) != len(atoms):
+            continue
+        cartesian = cell.T @ rotation @ inverse
+        turned = np.einsum("ac,icjd,bd->iajb", cartesian, matrix, cartesian, optimize=True)
+        worst = max(worst, float(np.abs(matrix[np.ix_(image, range(3), image, range(3))] - turned).max()))
+        operations += 1
+    return worst / max(np.abs(matrix).max(), 1e-30), operations
+
+
+def _generators(rotations: np.ndarray, translations: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """One operation of each rotation, and every translation: a large supercell has their products too."""
+    chosen, seen = [], set()
+    for rotation, translation in zip(rotations, translations, strict=True):
+        key = rotation.tobytes()
+        if key not in seen or np.array_equal(rotation, np.eye(3)):
+            chosen.append((rotation, translation))
+        seen.add(key)
+    return chosen
+
+
+def _decay(atoms: Atoms, matrix: np.ndarray) -> float:
+    """Mean block norm of the nearest fifth of pairs over that of the farthest fifth, summed over elements.
+
+    Pairs are compared within a pair of elements, because the strong ones need not be the near ones (in PdH,
+    Pd-H at 2.0 Å couples less than Pd-Pd at 2.9 Å), and only where one image counts; in molecules, only where
+    the far ones are half as far again (in nitromethane, O-H at 3.1 Å couples more than O-H at 2.5 Å).
+    Infinite if there are too few pairs to tell.
+    """
+    first, second, distances = _pairs_of_one_image(atoms)
+    norms = np.linalg.norm(matrix.transpose(0, 2, 1, 3)[first, second], axis=(1, 2))
+    kinds = np.sort(atoms.numbers[np.stack([first, second])], axis=0).T
+    near_sum = far_sum = 0.0
+    for kind in np.unique(kinds, axis=0):
+        own = np.all(kinds == kind, axis=1)
+        near, far = np.quantile(distances[own], [0.2, 0.8])
+        if own.sum() >= 6 and far - near > (1e-3 if atoms.pbc.any() else near / 2):
+            near_sum += norms[own & (distances <= near)].mean()
+            far_sum += norms[own & (distances >= far)].mean()
+    return near_sum / far_sum if far_sum > 0 else np.inf
+
+
+def _pairs_of_one_image(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs i < j, and distance, whose second-nearest images are half again as far as the nearest."""
+    first, second = np.triu_indices(len(atoms), 1)
+    steps = [np.arange(-1, 2) if periodic else np.zeros(1) for periodic in atoms.pbc]
+    shifts = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3) @ atoms.cell.array
+    offsets = atoms.positions[second] - atoms.positions[first]
+    distances = np.stack([np.linalg.norm(offsets + shift, axis=1) for shift in shifts])
+    nearest, next_one = distances[0], np.full(len(offsets), np.inf)
+    if len(shifts) > 1:
+        nearest, next_one = np.partition(distances, 1, axis=0)[:2]
+    chosen = next_one > 1.5 * nearest
+    return first[chosen], second[chosen], nearest[chosen]
+
+
+def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> None:
+    """Refuse a Hessian that cannot belong to these atoms.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    matrix : ndarray (N, 3, N, 3)
+        eV/Å², without masses.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    InputError
+        Wrong shape, non-finite elements, not symmetric (1 % of the largest element), acoustic sum rule
+        violated (10 %), symmetry of the crystal violated (10 %: another order of atoms or another
+        orientation), or, without symmetry, far pairs stronger than near ones (another order of atoms).
+    """
+    matrix = np.asarray(matrix)
+    n = len(atoms)
+    if matrix.shape != (n, 3, n, 3):
+        raise InputError(f"{name}: shape {matrix.shape} for {n} atoms; need ({n}, 3, {n}, 3)")
+    if not np.isfinite(matrix).all():
+        bad = np.argwhere(~np.isfinite(matrix))[0]
+        raise InputError(f"{name}: element {tuple(int(b) for b in bad)} is {matrix[tuple(bad)]}")
+    if np.abs(matrix).max() == 0:
+        raise InputError(f"{name}: every element is zero")
+    deviation = asymmetry(matrix)
+    if deviation > ASYMMETRY_TOLERANCE:
+        raise InputError(
+            f"{name}: not symmetric, largest |H - H^T| is {deviation:.2%} of the largest element "
+            f"(allowed {ASYMMETRY_TOLERANCE:.0%}); is the index order (atom, direction, atom, direction)?"
+        )
+    deviation = sum_rule_deviation(matrix)
+    if deviation > SUM_RULE_TOLERANCE:
+        raise InputError(
+            f"{name}: acoustic sum rule violated by {deviation:.2%} of the largest element "
+            f"(allowed {SUM_RULE_TOLERANCE:.0%}); mass-weighted, incomplete or badly converged?"
+        )
+    operations = 1
+    if atoms.pbc.all():
+        deviation, operations = symmetry_deviation(atoms, matrix)
+        if deviation > SYMMETRY_TOLERANCE:
+            raise InputError(
+                f"{name}: breaks the symmetry of its atoms ({operations} operations) by {deviation:.2%} of "
+                f"the largest element (allowed {SYMMETRY_TOLERANCE:.0%}); are the atoms in another order or "
+                "the axes another frame's?"
+            )
+    # A crystal's symmetry has told whether the order is right; its strongest pairs need not be the nearest.
+    ratio = _decay(atoms, matrix) if operations == 1 else np.inf
+    if ratio < 1.0:
+        raise InputError(
+            f"{name}: far pairs couple more strongly than near ones (near/far {ratio:.2f}, must exceed 1); "
+            "are the atoms in another order?"
+        )
