@@ -41,7 +41,7 @@ def read_structures(paths: str | os.PathLike | Iterable[str | os.PathLike], inde
     found: list[Atoms] = []
     for path in paths:
         if not Path(path).is_file():
-            raise InputError(f"no structure file {os.fspath(path)!r}")
+            raise InputError(f"the structure file {os.fspath(path)} does not exist")
         try:
             images = read(os.fspath(path), index=index)
         except Exception as error:
