@@ -50,7 +50,8 @@ class FileFormat:
         if callable(self.read):
             return self.read
         module, name = self.read.split(":")
-        return getattr(import_module(module), name)  # type: ignore[no-any-return]
+        function: Callable[..., Any] = getattr(import_module(module), name)
+        return function
 
 
 def _is_phonopy_file(path: Path) -> bool:
