@@ -23,7 +23,9 @@ from himlip_ase.cli import app as cli
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "himlip_ase").rglob("*.py"))
 SCRIPTS = sorted(
-    path for folder in ("benchmarks", "examples", "scripts", "workflows") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("benchmarks", "examples", "scripts", "workflows")
+    for path in (ROOT / folder).rglob("*.py")
 )
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(p for f in ("docs", "examples", "benchmarks") for p in (ROOT / f).rglob("*.md"))]
