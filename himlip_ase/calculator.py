@@ -101,6 +101,19 @@ class HiMLIPCalculator(Calculator):
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """A property by name: those of ASE that are implemented, and "hessian" (see `get_hessian`).
 
+        Parameters
+        ----------
+        name : str
+        atoms : Atoms, optional
+            By default the structure of the last call.
+        allow_calculation : bool
+            Whether to calculate what is not there.
+
+        Returns
+        -------
+        float, ndarray or None
+            In ASE's units and shapes; None for what is not there and may not be calculated.
+
         Raises
         ------
         PropertyNotImplementedError
@@ -130,7 +143,13 @@ class HiMLIPCalculator(Calculator):
         properties: Sequence[str] | None = None,
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Fill `results` with energy, free energy, forces and, for a crystal, stress."""
+        """Fill `results` with energy, free energy, forces and, for a crystal, stress.
+
+        Parameters
+        ----------
+        atoms, properties, system_changes
+            As ASE calls it; all properties are calculated together.
+        """
         super().calculate(atoms, properties or ["energy"], list(system_changes))
         subject = self.atoms
         if subject is None:
@@ -149,6 +168,19 @@ class HiMLIPCalculator(Calculator):
         """Energies, forces and stresses of many structures at once.
 
         See `himlip_ase.potential.evaluate.evaluate`; nothing is cached.
+
+        Parameters
+        ----------
+        images : sequence of Atoms
+        stress : bool
+            Whether to calculate stresses.
+        chunk_atoms : int, optional
+            Atoms of a batch; by default as many as suit the processor's cache.
+
+        Returns
+        -------
+        Evaluation
+            Energies (n,) in eV, forces (N, 3) of each in eV/Å, stresses (n, 6) in eV/Å³.
         """
         frames = [images] if isinstance(images, Atoms) else list(images)
         for atoms in frames:

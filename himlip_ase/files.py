@@ -59,7 +59,23 @@ def atomic_write(path: str | os.PathLike, mode: str = "w", overwrite: bool = Fal
 
 
 def write_json(path: str | os.PathLike, data: Any, overwrite: bool = False) -> None:
-    """Write `data` as indented JSON, atomically; NaN and infinity are refused (ValueError)."""
+    """Write `data` as indented JSON, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+    data : object
+        What `json.dumps` takes.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    ValueError
+        NaN or infinity in `data`.
+    InputError
+        `path` exists and `overwrite` is False.
+    """
     text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
     with atomic_write(path, overwrite=overwrite) as stream:
         stream.write(text + "\n")
@@ -125,6 +141,10 @@ def appended_log(
         Format of a line, as `logging.Formatter` takes it.
     raise_level : bool
         Let messages of level INFO through for as long, where the logger would drop them.
+
+    Yields
+    ------
+    None
     """
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter(form))

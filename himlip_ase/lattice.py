@@ -116,7 +116,22 @@ def commensurate_qpoints(dims: Sequence[int]) -> np.ndarray:
 
 
 def grid_indices(qpoints: np.ndarray, dims: Sequence[int], tolerance: float = 1e-4) -> np.ndarray:
-    """Place of each q-point in `commensurate_qpoints`, modulo reciprocal lattice vectors; -1 off the grid."""
+    """Place of each q-point in `commensurate_qpoints`, modulo reciprocal lattice vectors.
+
+    Parameters
+    ----------
+    qpoints : (n, 3) ndarray
+        Fractional coordinates in the reciprocal primitive basis.
+    dims : three int
+        The grid.
+    tolerance : float
+        Largest deviation from a point of the grid, in fractional coordinates.
+
+    Returns
+    -------
+    (n,) ndarray of int
+        -1 for a q-point off the grid.
+    """
     scaled = np.asarray(qpoints, dtype=float).reshape(-1, 3) * np.asarray(dims)
     rounded = np.rint(scaled)
     triplets = rounded.astype(int) % np.asarray(dims)
@@ -126,7 +141,20 @@ def grid_indices(qpoints: np.ndarray, dims: Sequence[int], tolerance: float = 1e
 
 
 def shortest_qpoints(qpoints: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Equivalent q-points (fractional) of least Cartesian length (one of them, on a tie)."""
+    """Equivalent q-points of least Cartesian length (one of them, on a tie).
+
+    Parameters
+    ----------
+    qpoints : (n, 3) ndarray
+        Fractional coordinates in the reciprocal basis of `cell`.
+    cell : (3, 3) ndarray
+        Lattice vectors as rows, Å.
+
+    Returns
+    -------
+    (n, 3) ndarray
+        Fractional coordinates.
+    """
     reciprocal = np.linalg.inv(cell).T
     images = (qpoints - np.rint(qpoints))[:, None, :] + (grid_triplets((5, 5, 5)) - 2)[None]
     lengths = np.round(np.linalg.norm(images @ reciprocal, axis=2), 8)
@@ -134,7 +162,20 @@ def shortest_qpoints(qpoints: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
 
 def build_supercell(primitive: Atoms, dims: Sequence[int]) -> Atoms:
-    """Diagonal supercell in phonopy's order, atom i at translation R lying at r_i + R (unwrapped)."""
+    """Diagonal supercell in phonopy's order, atom i at translation R lying at r_i + R (unwrapped).
+
+    Parameters
+    ----------
+    primitive : Atoms
+    dims : three int
+        Repetitions along the lattice vectors.
+
+    Returns
+    -------
+    Atoms
+        len(primitive)·prod(dims) atoms: for each primitive atom all its translations, first lattice index
+        fastest; masses are kept.
+    """
     cell = np.asarray(primitive.cell)
     shifts = grid_triplets(dims) @ cell
     positions = (primitive.positions[:, None, :] + shifts[None]).reshape(-1, 3)
@@ -152,6 +193,16 @@ def ase_to_phonopy(n_primitive: int, dims: Sequence[int]) -> np.ndarray:
     """Where the atoms of the phonopy-ordered supercell stand in ``primitive.repeat(dims)``.
 
     ``x_phonopy = x_ase[ase_to_phonopy(n, dims)]`` for any per-atom array.
+
+    Parameters
+    ----------
+    n_primitive : int
+        Atoms of the primitive cell.
+    dims : three int
+
+    Returns
+    -------
+    (n_primitive·prod(dims),) ndarray of int
     """
     m = grid_triplets(dims)
     cell_index = (m[:, 0] * dims[1] + m[:, 1]) * dims[2] + m[:, 2]
@@ -166,7 +217,23 @@ def difference_table(dims: Sequence[int]) -> np.ndarray:
 
 
 def replace_masses(primitive: Atoms, masses: dict[str, float] | Sequence[float] | np.ndarray) -> Atoms:
-    """Copy of `primitive` with masses (amu) set by element, or one for each atom."""
+    """Copy of a structure with other masses.
+
+    Parameters
+    ----------
+    primitive : Atoms
+    masses : dict or sequence of float
+        amu, by element (others stay as they are), or one for each atom.
+
+    Returns
+    -------
+    Atoms
+
+    Raises
+    ------
+    InputError
+        An element that is not there, a wrong number of masses, or one that is not positive.
+    """
     copy = primitive.copy()
     if isinstance(masses, dict):
         symbols = copy.get_chemical_symbols()

@@ -101,6 +101,10 @@ def load_model(
     device : optional
         Where to put the weights; CPU by default.
 
+    Returns
+    -------
+    Potential
+
     Raises
     ------
     InputError
