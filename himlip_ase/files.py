@@ -1,18 +1,25 @@
-"""Files that are either whole or absent: atomic writes, a folder lock, checksums."""
+"""Files, whole or absent: atomic writes, readers that refuse damage, a folder lock, checksums."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import logging
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from himlip_ase.errors import InputError
+from himlip_ase.errors import CalculationError, InputError
+
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+
+RESTORE = "restore it from a copy, or remove it and make it again"
 
 
 @contextlib.contextmanager
@@ -79,6 +86,193 @@ def write_json(path: str | os.PathLike, data: Any, overwrite: bool = False) -> N
     text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
     with atomic_write(path, overwrite=overwrite) as stream:
         stream.write(text + "\n")
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike, remedy: str = RESTORE) -> Iterator[Path]:
+    """Turn whatever a damaged file makes a reader raise into one `InputError`.
+
+    The readers of JSON, YAML, NumPy, HDF5, safetensors, ASE and phonopy raise some twenty kinds of errors on
+    files that were cut short or changed; which one is chance. Errors of the file system (no such file, no
+    permission) and those that are raised on purpose pass as they are.
+
+    Parameters
+    ----------
+    path : path-like
+        The file that is read inside the context.
+    remedy : str
+        What to do about it: the end of the message.
+
+    Yields
+    ------
+    Path
+
+    Raises
+    ------
+    InputError
+        Anything else went wrong; the cause is kept.
+    """
+    try:
+        yield Path(path)
+    except (InputError, CalculationError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(
+            f"{os.fspath(path)} is damaged, or not what its name says ({said}); {remedy}"
+        ) from error
+
+
+def read_text(path: str | os.PathLike, remedy: str = RESTORE) -> str:
+    """Text of a file in UTF-8.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.gz``, ``.xz`` and ``.bz2`` are decompressed.
+    remedy : str
+        See `reading`.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    InputError
+        The file is damaged, or no text.
+    """
+    with reading(path, remedy) as place:
+        opened = {".gz": "gzip", ".xz": "lzma", ".bz2": "bz2"}.get(place.suffix)
+        if opened is None:
+            return place.read_text(encoding="utf-8")
+        with importlib.import_module(opened).open(place, "rt", encoding="utf-8") as stream:
+            return str(stream.read())
+
+
+def read_json(path: str | os.PathLike, remedy: str = RESTORE) -> Any:
+    """Content of a JSON file.
+
+    Parameters
+    ----------
+    path : path-like
+    remedy : str
+        See `reading`.
+
+    Returns
+    -------
+    dict, list, str, float, int, bool or None
+
+    Raises
+    ------
+    InputError
+        The file is damaged.
+    """
+    with reading(path, remedy) as place:
+        return json.loads(place.read_text(encoding="utf-8"))
+
+
+def read_mapping(path: str | os.PathLike, remedy: str = RESTORE) -> dict[str, Any]:
+    """Content of a JSON file that holds a mapping.
+
+    Parameters
+    ----------
+    path : path-like
+    remedy : str
+        See `reading`.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    InputError
+        The file is damaged, or holds something else.
+    """
+    data = read_json(path, remedy)
+    if not isinstance(data, dict):
+        raise InputError(f"{os.fspath(path)} holds no mapping but {type(data).__name__}; {remedy}")
+    return data
+
+
+def read_yaml(path: str | os.PathLike, remedy: str = RESTORE) -> Any:
+    """Content of a YAML file without Python tags.
+
+    Parameters
+    ----------
+    path : path-like
+    remedy : str
+        See `reading`.
+
+    Returns
+    -------
+    dict, list, str, float, int, bool or None
+
+    Raises
+    ------
+    InputError
+        The file is damaged, no YAML, or holds tags.
+    """
+    import yaml
+
+    with reading(path, remedy) as place:
+        return yaml.safe_load(place.read_text(encoding="utf-8"))
+
+
+def read_arrays(path: str | os.PathLike, remedy: str = RESTORE) -> dict[str, np.ndarray]:
+    """Arrays of an ``.npz`` file, or that of an ``.npy`` file under the name "array", without pickles.
+
+    Parameters
+    ----------
+    path : path-like
+    remedy : str
+        See `reading`.
+
+    Returns
+    -------
+    dict of ndarray
+
+    Raises
+    ------
+    InputError
+        The file is damaged, or holds pickles.
+    """
+    import numpy as np
+
+    with reading(path, remedy) as place:
+        found = np.load(place, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return {"array": found}
+        with found:
+            return {name: found[name] for name in found.files}
+
+
+@contextlib.contextmanager
+def opened_hdf5(path: str | os.PathLike, remedy: str = RESTORE) -> Iterator[h5py.File]:
+    """An HDF5 file to read from; damage that shows while it is open is reported as by `reading`.
+
+    Parameters
+    ----------
+    path : path-like
+    remedy : str
+        See `reading`.
+
+    Yields
+    ------
+    h5py.File
+
+    Raises
+    ------
+    InputError
+        The file is damaged, or no HDF5.
+    """
+    import h5py
+
+    with reading(path, remedy) as place, h5py.File(place, "r") as file:
+        yield file
 
 
 def sha256_file(path: str | os.PathLike) -> str:

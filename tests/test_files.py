@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -9,12 +10,26 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from himlip_ase.errors import InputError
-from himlip_ase.files import FolderLock, atomic_write, sha256_file, write_json
+from himlip_ase.files import (
+    FolderLock,
+    atomic_write,
+    opened_hdf5,
+    read_arrays,
+    read_json,
+    read_mapping,
+    read_text,
+    read_yaml,
+    sha256_file,
+    write_json,
+)
 
 
 def test_kill_during_a_write_leaves_the_previous_file(tmp_path: Path) -> None:
@@ -94,3 +109,49 @@ def test_lock_excludes_and_vanishes_with_its_process(tmp_path: Path) -> None:
         except InputError:
             time.sleep(0.1)
     pytest.fail("the lock outlived its process")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "read"),
+    [
+        ("a.json", b'{"a": [1, 2', read_json),
+        ("a.json", b'{"a": "\xff\xfe"}', read_json),
+        ("a.json", b"[1, 2]", read_mapping),
+        ("a.yaml", b"a: [1, 2\nb: }", read_yaml),
+        ("a.yaml", b"a: !!python/object:os.system {}", read_yaml),
+        ("a.npz", b"PK\x03\x04 cut short", read_arrays),
+        ("a.npy", b"\x93NUMPY\x01\x00", read_arrays),
+        ("a.txt.gz", b"\x1f\x8b\x08\x00 cut short", read_text),
+        ("a.txt.xz", b"no xz", read_text),
+        ("a.txt", b"caf\xe9", read_text),
+    ],
+)
+def test_damage_is_one_message_with_the_way_on(
+    tmp_path: Path, name: str, data: bytes, read: Callable[..., object]
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"{name}.*; delete it and --resume"):
+        read(path, "delete it and --resume")
+
+
+def test_what_is_whole_is_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", energies=np.arange(3.0))
+    assert read_arrays(tmp_path / "a.npz")["energies"].tolist() == [0, 1, 2]
+    with gzip.open(tmp_path / "a.txt.gz", "wt", encoding="utf-8") as stream:
+        stream.write("λ = 2")
+    assert read_text(tmp_path / "a.txt.gz") == "λ = 2"
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "missing.json")
+
+
+def test_damage_that_shows_late_in_an_hdf5_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("forces", data=np.ones((100, 3)), fletcher32=True)
+        place = file["forces"].id.get_chunk_info(0).byte_offset
+    data = bytearray(path.read_bytes())
+    data[place + 5] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(InputError, match=r"a\.h5 is damaged"), opened_hdf5(path) as file:
+        file["forces"][:]

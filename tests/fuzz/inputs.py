@@ -1,0 +1,373 @@
+"""Small valid inputs of every kind that a user may bring, or a run leaves, and how each is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+ROOT = Path(__file__).resolve().parents[2]
+LABELS = ROOT / "examples" / "h3s" / "labels"
+
+Named = Callable[[str], Any]
+"""Finds what a dotted name inside the package leads to."""
+
+
+def current(name: str) -> Any:
+    """What ``room.module.thing`` leads to in the package that is imported."""
+    module, _, thing = name.rpartition(".")
+    return getattr(importlib.import_module(f"himlip_ase.{module}"), thing)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of input.
+
+    Attributes
+    ----------
+    name : str
+    make : callable
+        Writes a valid input into a folder.
+    files : tuple of str
+        Patterns of the files that are damaged in turn.
+    read : callable
+        Reads it: ``read(named, folder)``; `named` finds things of the package by their dotted name.
+    sealed : bool
+        A checksum covers the values, so that no change may pass.
+    """
+
+    name: str
+    make: Callable[[Path], None]
+    files: tuple[str, ...]
+    read: Callable[[Named, Path], Any]
+    sealed: bool = False
+
+
+def content(value: Any) -> Iterator[Any]:
+    """Numbers, arrays and strings inside a value, in order."""
+    if isinstance(value, Atoms):
+        yield from (value.numbers, value.positions, np.asarray(value.cell), value.get_masses(), value.pbc)
+    elif isinstance(value, np.ndarray):
+        yield value
+    elif hasattr(value, "detach"):
+        yield value.detach().cpu().numpy()
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for item in dataclasses.fields(value):
+            yield from content(getattr(value, item.name))
+    elif isinstance(value, dict):
+        for key in sorted(value, key=str):
+            yield str(key)
+            yield from content(value[key])
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield len(value)
+        for item in value:
+            yield from content(item)
+    elif isinstance(value, bool | int | float | complex | str | None | np.generic):
+        yield value
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two values hold the same numbers and words, numbers to 1e-12 of the largest."""
+    one, two = list(content(first)), list(content(second))
+    if len(one) != len(two):
+        return False
+    for a, b in zip(one, two, strict=True):
+        if isinstance(a, str) or a is None or isinstance(b, str) or b is None:
+            if a != b:
+                return False
+            continue
+        a, b = np.asarray(a), np.asarray(b)
+        if a.shape != b.shape or a.dtype.kind != b.dtype.kind:
+            return False
+        if a.dtype.kind not in "fc":
+            if not np.array_equal(a, b):
+                return False
+        elif not np.allclose(a, b, rtol=1e-12, atol=1e-12 * np.abs(a).max(initial=0.0), equal_nan=True):
+            return False
+    return True
+
+
+# -- what is read --------------------------------------------------------------------------------------------
+
+
+def _frames(named: Named, path: Path) -> Any:
+    found = named("labels.readers.read_labels")(path)
+    return [[f.atoms, f.energy, f.forces, f.stress, f.hessian, getattr(f, "products", None)] for f in found]
+
+
+def _model(named: Named, path: Path) -> Any:
+    model = named("potential.checkpoint.load_model")(path)
+    return [dict(model.state_dict()), model.cutoff, list(model.elements)]
+
+
+def _config(named: Named, path: Path) -> Any:
+    return named("pipeline.config.load_config")(path).resolved()
+
+
+def _elph(named: Named, folder: Path) -> Any:
+    read = named("superconductivity.elph_matrices.read_elph")
+    dm = named("phonons.qe.read_dyn")(folder / "dyn")
+    return read(folder / "elph_dir", dm.primitive)
+
+
+# -- how it is made ------------------------------------------------------------------------------------------
+
+
+def _copy(*names: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        for name in names:
+            for source in sorted(LABELS.glob(name)):
+                target = folder / source.relative_to(LABELS / "harmonic")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
+
+    return make
+
+
+def _pw(folder: Path) -> None:
+    shutil.copy(ROOT / "tests" / "dft" / "data" / "al2.out", folder / "pw.out")
+
+
+def _dft_run(folder: Path) -> None:
+    run = folder / "000"
+    run.mkdir()
+    data = ROOT / "tests" / "dft" / "data"
+    shutil.copy(data / "al2.in", run / "pw.in")
+    shutil.copy(data / "al2.out", run / "pw.out")
+    (run / "notes.json").write_text(json.dumps({"index": 0, "set": "al"}))
+
+
+def _q2r(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["  1    1   1   5.0000000  0.0000000  0.0000000  0.0000000  0.0000000  0.0000000"]
+    lines += ["           1  'Al '    24590.7656", "    1    1      0.0 0.0 0.0", " F", "   2   2   2"]
+    for i in range(3):
+        for j in range(3):
+            lines.append(f"   {i + 1}   {j + 1}   1   1")
+            for k, m in enumerate(np.ndindex(2, 2, 2)):
+                lines.append("   {}   {}   {}  {: .11E}".format(*(np.array(m[::-1]) + 1), rng.normal() + k))
+    (folder / "q2r.fc").write_text("\n".join(lines) + "\n")
+
+
+def _phonopy(folder: Path) -> None:
+    import phonopy
+    from ase.build import bulk
+    from phonopy.file_IO import write_FORCE_CONSTANTS, write_force_constants_to_hdf5, write_FORCE_SETS
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    from tests.hint.toy import toy_labels
+
+    cube = bulk("NaCl", "rocksalt", a=5.2, cubic=True)
+    cell = PhonopyAtoms(symbols=cube.get_chemical_symbols(), cell=cube.cell, positions=cube.positions)
+    phonon = phonopy.Phonopy(cell, [2, 1, 1], primitive_matrix="P")
+    phonon.generate_displacements(distance=0.01)
+    phonon.forces = [
+        toy_labels(Atoms(c.symbols, positions=c.positions, cell=c.cell, pbc=True))[1]
+        for c in phonon.supercells_with_displacements
+    ]
+    phonon.produce_force_constants()
+    phonon.symmetrize_force_constants()
+    phonon.save(folder / "phonopy_disp.yaml", settings={"force_sets": False, "force_constants": False})
+    write_FORCE_SETS(phonon.dataset, filename=folder / "FORCE_SETS")
+    write_FORCE_CONSTANTS(phonon.force_constants, filename=folder / "FORCE_CONSTANTS")
+    write_force_constants_to_hdf5(phonon.force_constants, filename=folder / "force_constants.hdf5")
+    phonon.save(folder / "phonopy_params.yaml", settings={"force_constants": True})
+
+
+def _toy_frames() -> list[Any]:
+    from ase.build import bulk
+
+    from tests.hint.toy import rattled, toy_frame, toy_label
+
+    cube = bulk("NaCl", "rocksalt", a=5.2, cubic=True)
+    frames = [toy_frame(atoms) for atoms in rattled(cube, 3, 0.05)]
+    return [dataclasses.replace(f, hessian=toy_label(f.atoms)) for f in frames]
+
+
+def _extxyz(folder: Path) -> None:
+    from ase.io import write
+
+    images = []
+    for frame in _toy_frames():
+        atoms = frame.atoms.copy()
+        atoms.info["REF_energy"], atoms.arrays["REF_forces"] = frame.energy, frame.forces
+        atoms.info["REF_stress"] = frame.stress
+        images.append(atoms)
+    write(folder / "labels.extxyz", images)
+
+
+def _store(folder: Path) -> None:
+    current("labels.store.write_labels")(folder / "labels.h5", _toy_frames())
+
+
+def _hessian(name: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        from tests.hint.toy import toy_hessian
+
+        stored = current("labels.hessian_file.StoredHessian")
+        atoms = _toy_frames()[0].atoms
+        found = stored(atoms, toy_hessian(atoms), np.arange(len(atoms)), "toy")
+        current("labels.hessian_file.write_hessian")(folder / name, found)
+
+    return make
+
+
+def _small_model(folder: Path) -> None:
+    config = current("potential.network.HiMLIPConfig")(elements=("H", "S"), channels=4, layers=1)
+    model = current("potential.network.HiMLIP")(config)
+    current("potential.checkpoint.save_model")(model, folder / "small.safetensors", {"licence": "MIT"})
+
+
+def _yaml(folder: Path) -> None:
+    shutil.copy(ROOT / "examples" / "h3s" / "h3s.yaml", folder / "crystal.yaml")
+
+
+def _training_yaml(folder: Path) -> None:
+    (folder / "base.yaml").write_text(
+        "training: {epochs: 200, learning_rate: 0.01, optimizer: soap}\nnetwork: {channels: 8, cutoff: 4.0}\n"
+    )
+
+
+def _curve(folder: Path) -> None:
+    omega = np.linspace(0, 60, 121)
+    alpha2f = np.exp(-(((omega - 30) / 8) ** 2)) * (omega / 30) ** 2 * (1 - omega / 60)
+    lines = ["# E(THz)  alpha2F"] + [f"{w:12.6f} {a:14.8f}" for w, a in zip(omega, alpha2f, strict=True)]
+    (folder / "alpha2F.dat").write_text("\n".join(lines) + "\n")
+
+
+def _dos(folder: Path) -> None:
+    energy = np.linspace(-10, 10, 201)
+    dos = 1 + 0.1 * np.cos(energy)
+    rows = [
+        f"{e:8.3f} {d:11.4E} {i:11.4E}" for e, d, i in zip(energy, dos, np.cumsum(dos) * 0.1, strict=True)
+    ]
+    (folder / "dos.dat").write_text(
+        "#  E (eV)   dos(E)     Int dos(E) EFermi =    1.000 eV\n" + "\n".join(rows) + "\n"
+    )
+
+
+def _distribution() -> Any:
+    from tests.sscha.toy import BondCrystal, cscl
+
+    shells = [(6.0, -20.0, 120.0, -0.02), (2.0, -5.0, 40.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
+    crystal = BondCrystal(cscl(c=2.9), (2, 1, 1), shells)
+    start = current("sscha.run.initial.positive_definite_start")(crystal.harmonic())[0]
+    return crystal, current("sscha.ensembles.sampling.HarmonicDistribution")(start, 250.0)
+
+
+def _ensemble() -> Any:
+    crystal, distribution = _distribution()
+    stream = current("sscha.ensembles.draws.stream")
+    return distribution, current("sscha.ensembles.ensemble.draw_ensemble")(
+        distribution, 8, stream(0, 1), crystal
+    )
+
+
+def _python_sscha(text: bool) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        current("sscha.exchange.python_sscha.write_python_sscha")(folder, *_ensemble(), text=text)
+
+    return make
+
+
+def _sscha_run(folder: Path) -> None:
+    crystal, _ = _distribution()
+    settings = current("sscha.SschaSettings")(
+        n_configurations=40, n_hessian_configurations=40, n_blocks=4, max_populations=1
+    )
+    current("sscha.run_sscha")(crystal.harmonic(), crystal, settings, folder / "run")
+
+
+def _results(folder: Path) -> None:
+    run = current("pipeline.runfolder.RunFolder")(folder / "run")
+    run.write_config({"name": "toy"})
+    figure = current("pipeline.runfolder.Figure")
+    record = current("pipeline.runfolder.StageRecord")
+    run.write_record(record("phonons", "0" * 64, {}, {"rmse": figure(0.4, "cm-1", 0.1, "toy")}, [], 1.0, 1.0))
+    run.write_results("toy", ["phonons"])
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind("pw.x output", _pw, ("pw.out",), lambda n, d: _frames(n, d / "pw.out")),
+    Kind("DFT run folder", _dft_run, ("000/*",), lambda n, d: n("dft.espresso.runs.read_runs")(d)),
+    Kind("dyn files", _copy("harmonic/dyn*"), ("dyn*",), lambda n, d: n("phonons.qe.read_dyn")(d / "dyn")),
+    Kind("q2r.x force constants", _q2r, ("q2r.fc",), lambda n, d: n("phonons.qe.read_q2r")(d / "q2r.fc")),
+    *(
+        Kind(
+            f"phonopy {name}",
+            _phonopy,
+            (name,),
+            lambda n, d, name=name: n("phonons.phonopy_files.read_force_constants")(d / name),
+        )
+        for name in ("FORCE_CONSTANTS", "force_constants.hdf5", "phonopy_params.yaml", "phonopy_disp.yaml")
+    ),
+    Kind(
+        "phonopy FORCE_SETS",
+        _phonopy,
+        ("FORCE_SETS", "phonopy_disp.yaml"),
+        lambda n, d: n("phonons.phonopy_files.read_displaced_supercells")(d / "FORCE_SETS"),
+    ),
+    Kind("extxyz labels", _extxyz, ("labels.extxyz",), lambda n, d: _frames(n, d / "labels.extxyz")),
+    Kind("HDF5 label store", _store, ("labels.h5",), lambda n, d: _frames(n, d / "labels.h5")),
+    *(
+        Kind(
+            f"Hessian {suffix}",
+            _hessian(f"hessian{suffix}"),
+            (f"hessian{suffix}",),
+            lambda n, d, suffix=suffix: n("labels.hessian_file.read_hessian")(d / f"hessian{suffix}"),
+            sealed=suffix == ".npz",
+        )
+        for suffix in (".npz", ".h5")
+    ),
+    Kind("model", _small_model, ("*",), lambda n, d: _model(n, d / "small.safetensors"), sealed=True),
+    Kind("run YAML", _yaml, ("crystal.yaml",), lambda n, d: _config(n, d / "crystal.yaml")),
+    Kind(
+        "training YAML",
+        _training_yaml,
+        ("base.yaml",),
+        lambda n, d: n("hint.training.config.read_training_config")(d / "base.yaml"),
+    ),
+    Kind(
+        "α²F curve",
+        _curve,
+        ("alpha2F.dat",),
+        lambda n, d: n("superconductivity.qe_outputs.read_alpha2f")(d / "alpha2F.dat", "THz"),
+    ),
+    Kind(
+        "electronic DOS",
+        _dos,
+        ("dos.dat",),
+        lambda n, d: n("superconductivity.electronic_dos.read_electronic_dos")(d / "dos.dat"),
+    ),
+    Kind("electron-phonon files", _copy("harmonic/dyn*", "harmonic/elph_dir/*"), ("elph_dir/*",), _elph),
+    *(
+        Kind(
+            f"python-sscha ensemble, {form}",
+            _python_sscha(form == "text"),
+            ("*",),
+            lambda n, d: n("sscha.exchange.python_sscha.read_python_sscha")(d),
+        )
+        for form in ("binary", "text")
+    ),
+    Kind("SSCHA result", _sscha_run, ("run/result.*",), lambda n, d: n("sscha.load_result")(d / "run")),
+    Kind(
+        "results.json of a run",
+        _results,
+        ("run/results.json",),
+        lambda n, d: n("pipeline.runfolder.RunFolder").existing(d / "run").read_results(),
+    ),
+    Kind(
+        "record of a stage",
+        _results,
+        ("run/state/phonons.json",),
+        lambda n, d: n("pipeline.runfolder.RunFolder").existing(d / "run").read_record("phonons"),
+    ),
+)

@@ -1,0 +1,63 @@
+"""What a reader makes of a damaged input: refused, the same value, changed silently, or a traceback."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from himlip_ase.errors import CalculationError, InputError
+
+from .damage import DAMAGES
+from .inputs import Kind, Named, current, same
+
+REFUSED, SAME, CHANGED, TRACEBACK = "refused", "same value", "changed silently", "traceback"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One damaged input."""
+
+    kind: str
+    file: str
+    damage: str
+    number: int
+    outcome: str
+    message: str = ""
+
+
+def trials(
+    kind: Kind, source: Path, count: int, named: Named = current, damages: tuple[str, ...] = tuple(DAMAGES)
+) -> Iterator[Trial]:
+    """Damage the files of an input `count` times in each way, and read it.
+
+    The damage of a trial depends on the names of kind, file and way, and on its number, on nothing else.
+    """
+    right = kind.read(named, source)
+    files = sorted({path for pattern in kind.files for path in source.glob(pattern) if path.is_file()})
+    for damage in damages:
+        for number in range(count):
+            path = files[number % len(files)]
+            inside = path.relative_to(source)
+            seed = zlib.crc32(f"{kind.name}/{inside}/{damage}/{number}".encode())
+            data = path.read_bytes()
+            damaged = DAMAGES[damage](data, np.random.default_rng(seed))
+            if damaged == data:
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder) / "copy"
+                shutil.copytree(source, copy)
+                (copy / inside).write_bytes(damaged)
+                outcome, message = TRACEBACK, ""
+                try:
+                    outcome = SAME if same(right, kind.read(named, copy)) else CHANGED
+                except (InputError, CalculationError) as error:
+                    outcome, message = REFUSED, str(error)
+                except Exception as error:
+                    message = f"{type(error).__name__}: {error}"
+            yield Trial(kind.name, str(inside), damage, number, outcome, message)
