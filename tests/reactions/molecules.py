@@ -1,0 +1,38 @@
+"""Small reactions for the tests."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+
+
+def hydrogen_cyanide() -> Atoms:
+    """HCN, atoms H, C, N."""
+    return Atoms("HCN", [[-1.065, 0, 0], [0, 0, 0], [1.156, 0, 0]])
+
+
+def hydrogen_isocyanide() -> Atoms:
+    """HNC in the order of `hydrogen_cyanide`."""
+    return Atoms("HCN", [[2.18, 0, 0], [0, 0, 0], [1.172, 0, 0]])
+
+
+def bent_guess() -> Atoms:
+    """Near the saddle between the two."""
+    return Atoms("HCN", [[0.3, 1.2, 0.0], [0, 0, 0], [1.18, 0, 0]])
+
+
+def vinyl_alcohol() -> Atoms:
+    """CH2=CHOH, atoms O, C, H, C, H, H, H; the first of the last three is on the oxygen."""
+    return Atoms(
+        "OCHCH3",
+        [
+            [1.19, -0.36, 0.0], [0.04, 0.36, 0.0], [0.21, 1.43, 0.0], [-1.18, -0.18, 0.0],
+            [0.95, -1.28, 0.0], [-1.3, -1.26, 0.0], [-2.06, 0.45, 0.0],
+        ],
+    )  # fmt: skip
+
+
+def rotation(seed: int) -> np.ndarray:
+    """A proper rotation."""
+    matrix = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
+    return matrix * np.sign(np.linalg.det(matrix))
