@@ -76,6 +76,10 @@ def bond_graph(atoms: Atoms, factor: float = BOND_FACTOR) -> BondGraph:
         Periodic directions: the nearest image of each pair counts.
     factor : float
         Of the sum of the covalent radii.
+
+    Returns
+    -------
+    BondGraph
     """
     distances = atoms.get_all_distances(mic=bool(atoms.pbc.any()))
     radii = covalent_radii[atoms.numbers]

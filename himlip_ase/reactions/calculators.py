@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from himlip_ase.errors import InputError
+from himlip_ase.registry import Registry, did_you_mean
 
 
 def _gfn2() -> Any:
@@ -23,11 +24,28 @@ def _wb97x() -> Any:
     return WB97X()
 
 
-CALCULATORS: dict[str, tuple[str, Callable[[], Any]]] = {
-    "gfn2": ("GFN2-xTB by tblite", _gfn2),
-    "wb97x": ("ωB97X/6-31G(d) by PySCF", _wb97x),
-}
-"""Name → description and factory; models of the package and ``module:factory`` come beside."""
+@dataclass(frozen=True)
+class NamedCalculator:
+    """A calculator that has a name of its own.
+
+    Attributes
+    ----------
+    name, summary : str
+    make : callable
+        Without arguments; returns what a `Surface` takes.
+    """
+
+    name: str
+    summary: str
+    make: Callable[[], Any]
+
+
+CALCULATORS = Registry(
+    "calculator",
+    NamedCalculator("gfn2", "GFN2-xTB by tblite", _gfn2),
+    NamedCalculator("wb97x", "ωB97X/6-31G(d) by PySCF", _wb97x),
+)
+"""Models of the package and ``module:factory`` come beside."""
 
 
 def calculator_by_name(name: str) -> Any:
@@ -45,7 +63,7 @@ def calculator_by_name(name: str) -> Any:
         Nothing of that name, or a factory that cannot be imported or called.
     """
     if name in CALCULATORS:
-        return CALCULATORS[name][1]()
+        return CALCULATORS[name].make()
     if ":" in name and not name.startswith("mace:"):
         return _from_factory(name)
     from himlip_ase.calculator import HiMLIPCalculator
@@ -53,11 +71,10 @@ def calculator_by_name(name: str) -> Any:
 
     if name.endswith(".safetensors") or name.startswith("mace:") or name in bundled_models():
         return HiMLIPCalculator(name)
-    known = [*CALCULATORS, *bundled_models()]
-    near = difflib.get_close_matches(name, known, 1)
+    known = [*CALCULATORS.names(), *bundled_models()]
     raise InputError(
-        f"no calculator {name!r}{f'; did you mean {near[0]}?' if near else ''}. Give --calculator "
-        f"{', '.join(known)}, a .safetensors file, mace:PATH, or module:factory"
+        f"no calculator {name!r}; {did_you_mean(name, known)}. Give --calculator {', '.join(known)}, a "
+        ".safetensors file, mace:PATH, or module:factory"
     )
 
 

@@ -47,6 +47,10 @@ def driven_product(
     fmax : float
         eV/Å; largest force on an atom of the product.
 
+    Returns
+    -------
+    Minimum
+
     Raises
     ------
     InputError

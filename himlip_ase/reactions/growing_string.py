@@ -60,8 +60,7 @@ class StringSettings:
     interpolation: str = "geodesic"
 
     def __post_init__(self) -> None:
-        if self.interpolation not in INTERPOLATIONS:
-            raise InputError(f"no interpolation {self.interpolation!r}; choose {', '.join(INTERPOLATIONS)}")
+        INTERPOLATIONS[self.interpolation]  # an unknown name is refused here
         if self.nodes < 3 or self.growth_steps < 1 or self.max_gradients < 2 * self.nodes:
             raise InputError(
                 f"nodes {self.nodes}, growth_steps {self.growth_steps}, max_gradients {self.max_gradients}: "

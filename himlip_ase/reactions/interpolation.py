@@ -7,6 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
@@ -17,6 +18,7 @@ from scipy.optimize import minimize
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.reactions.alignment import aligned
 from himlip_ase.reactions.free_directions import held_atoms
+from himlip_ase.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +50,10 @@ def interpolate(reactant: Atoms, product: Atoms, n_images: int, method: str = "g
     CalculationError
         Images with colliding atoms that could not be mended.
     """
-    if method not in INTERPOLATIONS:
-        raise InputError(f"no interpolation {method!r}; choose {', '.join(INTERPOLATIONS)}")
+    interpolation = INTERPOLATIONS[method]
     if n_images < 3:
         raise InputError(f"a path needs at least 3 images, got {n_images}")
-    found = INTERPOLATIONS[method](reactant, product, n_images)
-    images = _as_images(reactant, found)
+    images = _as_images(reactant, interpolation.positions(reactant, product, n_images))
     colliding = collisions(images)
     if colliding and method != "geodesic":
         logger.info("%s interpolation: %s; taking the geodesic instead", method, colliding[0])
@@ -191,12 +191,28 @@ class _ScaledDistances:
         return q, slope, vectors / lengths[:, :, None]
 
 
-INTERPOLATIONS: dict[str, Callable[[Atoms, Atoms, int], np.ndarray]] = {
-    "geodesic": geodesic,
-    "idpp": idpp,
-    "linear": linear,
-}
-"""Name → function of both ends and the number of images, which gives positions (n_images, N, 3)."""
+@dataclass(frozen=True)
+class Interpolation:
+    """A way to put images between two structures.
+
+    Attributes
+    ----------
+    name, summary : str
+    positions : callable
+        Reactant, product, number of images → (n_images, N, 3).
+    """
+
+    name: str
+    summary: str
+    positions: Callable[[Atoms, Atoms, int], np.ndarray]
+
+
+INTERPOLATIONS = Registry(
+    "interpolation",
+    Interpolation("geodesic", "shortest path in scaled distances of all pairs", geodesic),
+    Interpolation("idpp", "image-dependent pair potential, by ASE", idpp),
+    Interpolation("linear", "straight lines", linear),
+)
 
 
 def _nudge(path: np.ndarray) -> np.ndarray:

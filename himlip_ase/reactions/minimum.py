@@ -25,13 +25,17 @@ class Landscape(Protocol):
     atoms: Atoms
 
     @property
-    def counts(self) -> Counts: ...
+    def counts(self) -> Counts:
+        """What has been asked for so far."""
 
-    def at(self, positions: np.ndarray) -> Atoms: ...
+    def at(self, positions: np.ndarray) -> Atoms:
+        """The atoms at other positions."""
 
-    def evaluate(self, positions: np.ndarray) -> tuple[float, np.ndarray]: ...
+    def evaluate(self, positions: np.ndarray) -> tuple[float, np.ndarray]:
+        """Energy in eV and gradient (3N,) in eV/Å."""
 
-    def hessian(self, positions: np.ndarray) -> np.ndarray: ...
+    def hessian(self, positions: np.ndarray) -> np.ndarray:
+        """Hessian (3N, 3N) in eV/Å²."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +90,10 @@ def find_minimum(
         Å; length of the first step of all atoms together.
     max_is_enough : bool
         Return what there is after `max_steps`.
+
+    Returns
+    -------
+    Minimum
 
     Raises
     ------

@@ -8,9 +8,12 @@ in the eigenbasis of the Hessian.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
+
+from himlip_ase.registry import Registry
 
 StepOfAlpha = Callable[[float], np.ndarray]
 SaddleStep = Callable[[np.ndarray, np.ndarray, int, float], np.ndarray]
@@ -65,8 +68,27 @@ def image_step(values: np.ndarray, gradient: np.ndarray, mode: int, radius: floa
     return minimising_step(signs * values, signs * gradient, radius)
 
 
-SADDLE_STEPS: dict[str, SaddleStep] = {"rs-p-rfo": partitioned_step, "rs-i-rfo": image_step}
-"""Name → step of a saddle search."""
+@dataclass(frozen=True)
+class SaddleStepRule:
+    """A rule for the step of a saddle search.
+
+    Attributes
+    ----------
+    name, summary : str
+    step : callable
+        Eigenvalues, gradient along the eigenvectors, index of the climbed one, trust radius → step.
+    """
+
+    name: str
+    summary: str
+    step: SaddleStep
+
+
+SADDLE_STEPS = Registry(
+    "saddle step",
+    SaddleStepRule("rs-p-rfo", "up and down with shifts of their own", partitioned_step),
+    SaddleStepRule("rs-i-rfo", "down on the image surface, one shift", image_step),
+)
 
 
 def _lowest_root_step(values: np.ndarray, gradient: np.ndarray, alpha: float) -> np.ndarray:

@@ -57,8 +57,7 @@ class SaddleSettings:
     large_system: int = 600
 
     def __post_init__(self) -> None:
-        if self.step not in SADDLE_STEPS:
-            raise InputError(f"no saddle step {self.step!r}; choose {', '.join(SADDLE_STEPS)}")
+        SADDLE_STEPS[self.step]  # an unknown name is refused here
         if not (self.fmax > 0 and self.max_steps >= 1 and self.hessian_every >= 0):
             raise InputError(
                 f"fmax {self.fmax}, max_steps {self.max_steps}, hessian_every {self.hessian_every}: want a "
@@ -179,7 +178,7 @@ class _Search:
             if largest <= settings.fmax or steps + rejected >= settings.max_steps:
                 converged = largest <= settings.fmax
                 break
-            reduced = SADDLE_STEPS[settings.step](values, slopes, mode, radius)
+            reduced = SADDLE_STEPS[settings.step].step(values, slopes, mode, radius)
             step = basis @ (vectors @ reduced)
             try:
                 new_energy, new_gradient = self.surface.evaluate(where + step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -145,9 +146,11 @@ class Surface:
         """
         where = np.array(positions, dtype=float).ravel()
         if hasattr(self.calculator, "hessian_vector_product"):
-            from himlip_ase.potential.recorded_products import repeated_products
-
-            exact = repeated_products(self.calculator, self.at(where))
+            subject = self.at(where)
+            if hasattr(self.calculator, "recorded_products"):
+                exact = self.calculator.recorded_products(subject)
+            else:
+                exact = partial(self.calculator.hessian_vector_product, subject)
 
             def multiply(vectors: np.ndarray) -> np.ndarray:
                 self._products += vectors.shape[1]

@@ -124,6 +124,10 @@ def judge_reaction(saddle: Saddle, irc: Irc | None, reactant: Atoms, product: At
         None where there is no coordinate to follow; the verdict then rests on the modes.
     reactant, product : Atoms
         Relaxed with the same calculator.
+
+    Returns
+    -------
+    Judgement
     """
     imaginary = tuple(float(value) for value in saddle.imaginary)
     if not saddle.converged:

@@ -14,21 +14,21 @@ from himlip_ase.reactions.model_hessian import model_hessian
 from himlip_ase.reactions.rational_steps import SADDLE_STEPS, minimising_step
 
 
-@pytest.mark.parametrize("name", SADDLE_STEPS)
+@pytest.mark.parametrize("name", SADDLE_STEPS.names())
 def test_saddle_steps_converge_on_a_quadratic_saddle_and_keep_to_the_radius(name: str) -> None:
     values = np.array([-2.0, 0.5, 3.0, 9.0])
     where = np.array([0.7, -0.5, 0.4, 0.3])
     for _ in range(30):
-        step = SADDLE_STEPS[name](values, values * where, 0, 0.2)
+        step = SADDLE_STEPS[name].step(values, values * where, 0, 0.2)
         assert np.linalg.norm(step) <= 0.2 + 1e-9
         where = where + step
     assert np.abs(where).max() < 1e-6
 
 
-@pytest.mark.parametrize("name", SADDLE_STEPS)
+@pytest.mark.parametrize("name", SADDLE_STEPS.names())
 def test_a_mode_of_positive_curvature_is_climbed(name: str) -> None:
     values, gradient = np.array([0.4, 1.0]), np.array([0.1, 0.3])
-    step = SADDLE_STEPS[name](values, gradient, 0, 0.3)
+    step = SADDLE_STEPS[name].step(values, gradient, 0, 0.3)
     assert step[0] > 0 > step[1]  # up along the first, down along the second
 
 

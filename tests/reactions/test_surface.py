@@ -58,7 +58,7 @@ def test_constraints_do_not_touch_gradients() -> None:
 
 def test_calculators_by_name() -> None:
     assert isinstance(calculator_by_name("ase.calculators.emt:EMT"), EMT)
-    with pytest.raises(InputError, match="did you mean gfn2"):
+    with pytest.raises(InputError, match="did you mean 'gfn2'"):
         calculator_by_name("gfn22")
     with pytest.raises(InputError, match="module:factory"):
         calculator_by_name("no.such.module:make")
