@@ -130,7 +130,15 @@ def relative(deviation: Any, *scales: Any) -> float:
 
 
 def same_physics(context: Context, first: Atoms, second: Atoms, order: Iterable[int] | None = None) -> float:
-    """Largest relative deviation in energy and forces between two descriptions of one structure."""
+    """Largest relative deviation in energy and forces between two descriptions of one structure.
+
+    Parameters
+    ----------
+    context : Context
+    first, second : Atoms
+    order : ndarray, optional
+        Where the atoms of the second stand in the first.
+    """
     e_first, f_first = context.energy(first), context.forces(first)
     e_second, f_second = context.energy(second), context.forces(second)
     if order is not None:

@@ -18,7 +18,14 @@ FLOOR = 1e-3
 
 
 def difference(function: Callable[[float], np.ndarray | float], step: float) -> np.ndarray:
-    """Central difference of fourth order: error step⁴ f⁽⁵⁾/30."""
+    """Central difference of fourth order: error step⁴ f⁽⁵⁾/30.
+
+    Parameters
+    ----------
+    function : callable
+        Of one number; f below.
+    step : float
+    """
     near = np.asarray(function(step)) - np.asarray(function(-step))
     far = np.asarray(function(2 * step)) - np.asarray(function(-2 * step))
     return (8 * near - far) / (12 * step)
@@ -132,7 +139,13 @@ def dimers(context: Context) -> tuple[float, str]:
 
 
 def pairs(elements: list[str], limit: int = 6) -> list[tuple[str, str]]:
-    """Pairs of elements, at most `limit`."""
+    """Pairs of elements, at most `limit`.
+
+    Parameters
+    ----------
+    elements : sequence of str
+    limit : int
+    """
     found = [(a, b) for index, a in enumerate(elements) for b in elements[index:]]
     return found[:limit]
 

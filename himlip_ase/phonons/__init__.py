@@ -1,5 +1,109 @@
-"""Force constants, dynamical matrices, their converters, bands and densities of states."""
+"""Force constants, dynamical matrices, their converters, bands and densities of states.
 
-from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants
+Names are imported when they are first used.
+"""
 
-__all__ = ["DynamicalMatrices", "ForceConstants"]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from himlip_ase.phonons.bands import (
+        BandPath,
+        BandStructure,
+        DensityOfStates,
+        band_path,
+        band_structure,
+        dos,
+    )
+    from himlip_ase.phonons.cellconstructor import from_cellconstructor, to_cellconstructor
+    from himlip_ase.phonons.exact import exact_force_constants, fill_phonopy
+    from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants, acoustic
+    from himlip_ase.phonons.harmonic import harmonic_force_constants
+    from himlip_ase.phonons.phono3py_io import to_phono3py, write_fc2, write_for_phono3py
+    from himlip_ase.phonons.phonopy_files import read_displaced_supercells, read_force_constants
+    from himlip_ase.phonons.phonopy_io import from_phonopy, write_phonopy_params
+    from himlip_ase.phonons.plots import (
+        bands_and_dos_figure,
+        plot_bands,
+        plot_dos,
+        write_bands_and_dos,
+        write_phonons,
+    )
+    from himlip_ase.phonons.qe import read_dyn, read_q2r, write_dyn
+    from himlip_ase.phonons.third_order import ThirdOrder, third_order_force_constants
+
+_HOMES = {
+    "BandPath": "bands",
+    "BandStructure": "bands",
+    "DensityOfStates": "bands",
+    "DynamicalMatrices": "force_constants",
+    "ForceConstants": "force_constants",
+    "ThirdOrder": "third_order",
+    "acoustic": "force_constants",
+    "band_path": "bands",
+    "band_structure": "bands",
+    "bands_and_dos_figure": "plots",
+    "dos": "bands",
+    "exact_force_constants": "exact",
+    "fill_phonopy": "exact",
+    "from_cellconstructor": "cellconstructor",
+    "from_phonopy": "phonopy_io",
+    "harmonic_force_constants": "harmonic",
+    "plot_bands": "plots",
+    "plot_dos": "plots",
+    "read_displaced_supercells": "phonopy_files",
+    "read_dyn": "qe",
+    "read_force_constants": "phonopy_files",
+    "read_q2r": "qe",
+    "third_order_force_constants": "third_order",
+    "to_cellconstructor": "cellconstructor",
+    "to_phono3py": "phono3py_io",
+    "write_bands_and_dos": "plots",
+    "write_dyn": "qe",
+    "write_fc2": "phono3py_io",
+    "write_for_phono3py": "phono3py_io",
+    "write_phonons": "plots",
+    "write_phonopy_params": "phonopy_io",
+}
+__all__ = [
+    "BandPath",
+    "BandStructure",
+    "DensityOfStates",
+    "DynamicalMatrices",
+    "ForceConstants",
+    "ThirdOrder",
+    "acoustic",
+    "band_path",
+    "band_structure",
+    "bands_and_dos_figure",
+    "dos",
+    "exact_force_constants",
+    "fill_phonopy",
+    "from_cellconstructor",
+    "from_phonopy",
+    "harmonic_force_constants",
+    "plot_bands",
+    "plot_dos",
+    "read_displaced_supercells",
+    "read_dyn",
+    "read_force_constants",
+    "read_q2r",
+    "third_order_force_constants",
+    "to_cellconstructor",
+    "to_phono3py",
+    "write_bands_and_dos",
+    "write_dyn",
+    "write_fc2",
+    "write_for_phono3py",
+    "write_phonons",
+    "write_phonopy_params",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

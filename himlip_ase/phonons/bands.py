@@ -69,7 +69,14 @@ class BandStructure:
         return float(values.min()), qpoints[int(values.argmin())]
 
     def write(self, path: str | os.PathLike, overwrite: bool = False) -> Path:
-        """Write a text table: distance (Å⁻¹), q (fractional), frequencies (cm⁻¹), segment by segment."""
+        """Write a text table: distance (Å⁻¹), q (fractional), frequencies (cm⁻¹), segment by segment.
+
+        Parameters
+        ----------
+        path : path-like
+        overwrite : bool
+            Whether an existing file may be replaced (`InputError` otherwise).
+        """
         with atomic_write(path, overwrite=overwrite) as stream:
             stream.write("# distance (1/Å), q (fractional), frequencies (1/cm; imaginary negative)\n")
             for labels, q, d, f in zip(
@@ -107,7 +114,14 @@ class DensityOfStates:
     sigma: float
 
     def write(self, path: str | os.PathLike, overwrite: bool = False) -> Path:
-        """Write a text table: frequency (cm⁻¹), total and partial densities (states/cm⁻¹/cell)."""
+        """Write a text table: frequency (cm⁻¹), total and partial densities (states/cm⁻¹/cell).
+
+        Parameters
+        ----------
+        path : path-like
+        overwrite : bool
+            Whether an existing file may be replaced (`InputError` otherwise).
+        """
         with atomic_write(path, overwrite=overwrite) as stream:
             stream.write(
                 f"# mesh {self.mesh}, sigma {self.sigma:.3f} /cm; "

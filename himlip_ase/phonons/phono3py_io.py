@@ -56,7 +56,15 @@ def to_phono3py(fc: ForceConstants, third: ThirdOrder) -> Phono3py:
 
 
 def write_fc2(fc: ForceConstants, path: str | os.PathLike, overwrite: bool = False) -> Path:
-    """Write phonopy's compact layout as phono3py's ``fc2.hdf5``."""
+    """Write phonopy's compact layout as phono3py's ``fc2.hdf5``.
+
+    Parameters
+    ----------
+    fc : ForceConstants
+    path : path-like
+    overwrite : bool
+        Whether an existing file may be replaced (`InputError` otherwise).
+    """
     with atomic_write(path, "wb", overwrite=overwrite) as stream, h5py.File(stream, "w") as file:
         file.create_dataset("force_constants", data=fc.compact, compression="gzip")
         file.create_dataset("p2s_map", data=np.arange(len(fc.primitive)) * int(np.prod(fc.dims)))
@@ -75,6 +83,18 @@ def write_for_phono3py(
 
     ``fc3.hdf5`` and ``fc2.hdf5``; where phono3py is installed also ``phono3py_params.yaml``, which
     ``phono3py-load`` takes together with them.
+
+    Parameters
+    ----------
+    crystal : Atoms
+    calculator : HiMLIPCalculator
+    fc : ForceConstants
+        Second order.
+    dims : three integers
+        Supercell of the third order.
+    folder : path-like
+    overwrite : bool
+        Whether existing files may be replaced.
 
     Returns
     -------

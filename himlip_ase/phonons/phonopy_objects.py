@@ -28,7 +28,14 @@ def to_phonopy_atoms(atoms: Atoms) -> PhonopyAtoms:
 
 
 def from_phonopy_atoms(atoms: Any, length: float = 1.0) -> Atoms:
-    """ASE structure of a `PhonopyAtoms`, whose unit of length is `length` Å; amu."""
+    """ASE structure of a `PhonopyAtoms`, whose unit of length is `length` Å; amu.
+
+    Parameters
+    ----------
+    atoms : PhonopyAtoms
+    length : float
+        Å in the unit of length of `atoms`.
+    """
     return Atoms(
         atoms.symbols,
         cell=np.asarray(atoms.cell) * length,
@@ -48,7 +55,17 @@ def physical_units(ph: Phonopy) -> Any:
 def setup_phonopy(
     primitive: Atoms, dims: Sequence[int], symmetry: bool = True, symprec: float = 1e-5
 ) -> Phonopy:
-    """A `phonopy.Phonopy` object of a primitive cell and a diagonal supercell, without force constants."""
+    """A `phonopy.Phonopy` object of a primitive cell and a diagonal supercell, without force constants.
+
+    Parameters
+    ----------
+    primitive : Atoms
+    dims : three integers
+    symmetry : bool
+        Whether phonopy searches the space group.
+    symprec : float
+        Tolerance of that search, Å.
+    """
     from phonopy import Phonopy
 
     return Phonopy(
@@ -93,7 +110,23 @@ def to_phonopy(
 
 
 def match_sites(supercell: Atoms, scaled: np.ndarray) -> np.ndarray:
-    """Indices into `scaled` of the sites of `supercell`, modulo its lattice."""
+    """Indices into `scaled` of the sites of `supercell`, modulo its lattice.
+
+    Parameters
+    ----------
+    supercell : Atoms
+    scaled : ndarray (N, 3)
+        Fractional coordinates in the lattice of `supercell`.
+
+    Returns
+    -------
+    ndarray (N,)
+
+    Raises
+    ------
+    InputError
+        A site without a counterpart within 1e-3 Å, or two with one.
+    """
     wanted = supercell.get_scaled_positions(wrap=False)
     cell = np.asarray(supercell.cell)
     order = np.empty(len(wanted), dtype=int)

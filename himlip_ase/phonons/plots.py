@@ -159,7 +159,20 @@ def plot_dos(
 def bands_and_dos_figure(
     bands: Sequence[BandStructure], densities: Sequence[DensityOfStates], labels: Sequence[str] | None = None
 ) -> Figure:
-    """One figure: bands at the left, densities of states at the right, on one frequency axis."""
+    """One figure: bands at the left, densities of states at the right, on one frequency axis.
+
+    Parameters
+    ----------
+    bands : sequence of BandStructure
+        On one path.
+    densities : sequence of DensityOfStates
+    labels : sequence of str
+        One for each set.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
@@ -172,7 +185,22 @@ def bands_and_dos_figure(
 def save_figure(
     figure: Figure, path: str | os.PathLike, formats: Sequence[str] = ("png", "pdf"), overwrite: bool = False
 ) -> list[Path]:
-    """Save a figure under `path` with the suffix of each format; `InputError` if one exists already."""
+    """Save a figure under `path` with the suffix of each format; `InputError` if one exists already.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : path-like
+        Without suffix.
+    formats : sequence of str
+        "png", "pdf", …
+    overwrite : bool
+        Whether existing files may be replaced.
+
+    Returns
+    -------
+    list of Path
+    """
     base = Path(path)
     base = base.with_suffix("") if base.suffix.lstrip(".") in {"png", "pdf", "svg"} else base
     written = []
@@ -256,6 +284,20 @@ def write_phonons(
     overwrite: bool = False,
 ) -> list[str]:
     """Figures and data of `write_bands_and_dos`, with a ``phonopy_params.yaml`` and perhaps dyn files.
+
+    Parameters
+    ----------
+    sets : dict of str to ForceConstants
+        By name.
+    folder : path-like
+    npoints : int
+        Points on the longest segment of the path.
+    mesh : three integers
+        Of the density of states.
+    write_dyn_files : bool
+        Whether to write dyn files of Quantum ESPRESSO too.
+    overwrite : bool
+        Whether existing files may be replaced.
 
     Returns
     -------

@@ -150,7 +150,14 @@ def _assemble(
 
 
 def stars(dm: DynamicalMatrices, symprec: float = 1e-4) -> list[list[int]]:
-    """Indices of the q-points of `dm`, grouped by crystal symmetry and time reversal; Γ comes first."""
+    """Indices of the q-points of `dm`, grouped by crystal symmetry and time reversal; Γ comes first.
+
+    Parameters
+    ----------
+    dm : DynamicalMatrices
+    symprec : float
+        Å, of the search for the space group.
+    """
     import spglib
 
     cell: Any = (np.asarray(dm.primitive.cell), dm.primitive.get_scaled_positions(), dm.primitive.numbers)

@@ -62,7 +62,15 @@ class LineReader:
         return InputError(f"{self.path}, line {self.number}: expected {expected}, found {line!r}")
 
     def next(self, expected: str, skip_blank: bool = False) -> str:
-        """The next line."""
+        """The next line.
+
+        Parameters
+        ----------
+        expected : str
+            What should stand there, for the error.
+        skip_blank : bool
+            Whether blank lines are passed over.
+        """
         while True:
             self.number += 1
             if self.number > len(self.lines):
@@ -79,7 +87,16 @@ class LineReader:
         return None
 
     def numbers(self, count: int, expected: str, skip_blank: bool = False) -> np.ndarray:
-        """`count` finite numbers on the next line."""
+        """`count` finite numbers on the next line.
+
+        Parameters
+        ----------
+        count : int
+        expected : str
+            What should stand there, for the error.
+        skip_blank : bool
+            Whether blank lines are passed over.
+        """
         line = self.next(expected, skip_blank)
         try:
             values = np.array(
@@ -92,7 +109,16 @@ class LineReader:
         return values
 
     def integers(self, count: int, expected: str, skip_blank: bool = False) -> tuple[int, ...]:
-        """`count` integers on the next line."""
+        """`count` integers on the next line.
+
+        Parameters
+        ----------
+        count : int
+        expected : str
+            What should stand there, for the error.
+        skip_blank : bool
+            Whether blank lines are passed over.
+        """
         values = self.numbers(count, expected, skip_blank)
         if not np.array_equal(values, np.rint(values)):
             raise self.fail(expected)
@@ -158,7 +184,14 @@ def read_header(reader: LineReader, basis_title: bool) -> Header:
 
 
 def element_of(label: str, reader: LineReader) -> str:
-    """Element of a QE species label such as ``H1``, ``Fe_up``."""
+    """Element of a QE species label such as ``H1``, ``Fe_up``.
+
+    Parameters
+    ----------
+    label : str
+    reader : LineReader
+        Names file and line in the error.
+    """
     from ase.data import atomic_numbers
 
     for length in (2, 1):
@@ -179,7 +212,14 @@ class DynFile:
 
 
 def read_blocks(reader: LineReader, n_atoms: int) -> np.ndarray:
-    """The 3×3 blocks of one Cartesian matrix, as (3n, 3n) complex, in the file's units."""
+    """The 3×3 blocks of one Cartesian matrix, as (3n, 3n) complex, in the file's units.
+
+    Parameters
+    ----------
+    reader : LineReader
+        Before the first pair of atoms.
+    n_atoms : int
+    """
     matrix = np.empty((n_atoms, 3, n_atoms, 3), dtype=complex)
     for a in range(n_atoms):
         for b in range(n_atoms):

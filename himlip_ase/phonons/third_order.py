@@ -92,6 +92,12 @@ class ThirdOrder:
         """Write phonopy's compact layout as phono3py's ``fc3.hdf5`` (datasets fc3 and p2s_map).
 
         phono3py has to be set up with the same cell and ``primitive_matrix="P"`` (``--pa P``).
+
+        Parameters
+        ----------
+        path : path-like
+        overwrite : bool
+            Whether an existing file may be replaced (`InputError` otherwise).
         """
         with atomic_write(path, "wb", overwrite=overwrite) as stream, h5py.File(stream, "w") as file:
             file.create_dataset("fc3", data=np.ascontiguousarray(self.compact), compression="gzip")
@@ -142,7 +148,20 @@ def third_order_force_constants(
 
 
 def symmetric_pairs(products: PairProducts, operations: Operations) -> tuple[np.ndarray, int]:
-    """Compact third-order constants (n, N, N, 3, 3, 3), and the number of products they took."""
+    """Compact third-order constants (n, N, N, 3, 3, 3), and the number of products they took.
+
+    Parameters
+    ----------
+    products : callable
+        Third derivatives of the supercell along pairs of vectors, (K, N, 3), (K, N, 3) → (K, N, 3), eV/Å³.
+    operations : Operations
+        Of the supercell.
+
+    Raises
+    ------
+    CalculationError
+        A non-finite derivative.
+    """
     n_atoms, cells = operations.n_atoms, operations.cells
     compact = np.empty((n_atoms // cells, n_atoms, n_atoms, 3, 3, 3))
     taken = 0
@@ -183,7 +202,13 @@ class PairImage:
     exchanged: bool
 
     def pairs(self, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-        """Images (K, 9) of pairs of directions, as products of their components."""
+        """Images (K, 9) of pairs of directions, as products of their components.
+
+        Parameters
+        ----------
+        one, two : ndarray (K, 3)
+            Directions of the first and of the second atom.
+        """
         first, second = one @ self.rotation.T, two @ self.rotation.T
         if self.exchanged:
             first, second = second, first

@@ -53,7 +53,14 @@ class Graph:
     volumes: torch.Tensor
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Graph:
-        """The same graph on another device or in another floating-point type."""
+        """The same graph on another device or in another floating-point type.
+
+        Parameters
+        ----------
+        device : torch.device or str, optional
+        dtype : torch.dtype, optional
+            Both as they are by default.
+        """
 
         def move(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
@@ -112,7 +119,14 @@ def concatenate(graphs: Sequence[Graph]) -> Graph:
 
 
 def widened(graph: Graph, width: int) -> Graph:
-    """The same graph with more padding."""
+    """The same graph with more padding.
+
+    Parameters
+    ----------
+    graph : Graph
+    width : int
+        Neighbours of an atom that there shall be room for.
+    """
     n_atoms, old = graph.neighbours.shape
     if old == width:
         return graph
@@ -189,7 +203,14 @@ def _element_lookup(elements: tuple[str, ...]) -> np.ndarray:
 
 
 def check_atoms(atoms: Atoms, elements: Sequence[str]) -> None:
-    """Refuse a structure that a model of these elements cannot take; for the errors see `build_graph`."""
+    """Refuse a structure that a model of these elements cannot take; for the errors see `build_graph`.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    elements : sequence of str
+        That the model knows.
+    """
     if len(atoms) == 0:
         raise InputError("the structure has no atoms")
     if not np.isfinite(atoms.positions).all():

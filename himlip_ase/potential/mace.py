@@ -134,7 +134,13 @@ class MACEPotential(Potential):
         return {"architecture": "MACE", "origin": origin, "licence": known["licence"]}
 
     def forward(self, graph: Graph, strain: Tensor | None = None) -> Tensor:
-        """Energy of each structure, (B,) in eV; see `Potential.forward`."""
+        """Energy of each structure, (B,) in eV; see `Potential.forward`.
+
+        Parameters
+        ----------
+        graph : Graph
+        strain : Tensor (B, 3, 3), optional
+        """
         first, slot = graph.mask.nonzero(as_tuple=True)
         shifts, positions = graph.offsets[first, :, slot], graph.positions
         if strain is not None:

@@ -67,6 +67,13 @@ def build_mace(arguments: dict[str, Any], scripted: bool = False) -> nn.Module:
     generated code stays Python: TorchScript rounds its first calls differently from later ones, so that a
     continued training would not be the unbroken one, and takes longer.
 
+    Parameters
+    ----------
+    arguments : dict
+        Of the constructor.
+    scripted : bool
+        Whether e3nn compiles its generated code.
+
     Raises
     ------
     InputError

@@ -30,7 +30,14 @@ def available_bytes(device: torch.device) -> int:
 
 
 def budget_bytes(memory_gb: float | None, device: torch.device) -> int:
-    """The limit that was asked for, or `DEFAULT_SHARE` of what is free."""
+    """The limit that was asked for, or `DEFAULT_SHARE` of what is free.
+
+    Parameters
+    ----------
+    memory_gb : float or None
+        GiB that were asked for.
+    device : torch.device
+    """
     return int(memory_gb * 1024**3) if memory_gb else int(DEFAULT_SHARE * available_bytes(device))
 
 

@@ -109,7 +109,15 @@ def read_records(
 
 
 def tensors_of(record: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers of a recorded module and its submodules, under their names in a state_dict."""
+    """Parameters and buffers of a recorded module and its submodules, under their names in a state_dict.
+
+    Parameters
+    ----------
+    record : object
+        A module as the file records it.
+    prefix : str
+        Put before each name.
+    """
     attributes = getattr(record, "__dict__", {})
     passing = attributes.get("_non_persistent_buffers_set") or ()
     for place in ("_parameters", "_buffers"):

@@ -63,7 +63,14 @@ class NeighbourTable:
 
 
 def find_pairs(atoms: Atoms, reach: float) -> PairList:
-    """Pairs within `reach` Å, whatever the periodicity, the cell and the images of the atoms."""
+    """Pairs within `reach` Å, whatever the periodicity, the cell and the images of the atoms.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    reach : float
+        Å.
+    """
     periodic = np.asarray(atoms.pbc)
     cell = atoms.cell.array if periodic.all() else atoms.cell.complete().array
     # A left-handed cell is listed through its mirror order of vectors, then shifts are put back.
@@ -131,6 +138,14 @@ class VerletList:
 
 def neighbour_table(frames: Sequence[Atoms], lists: Sequence[PairList], cutoff: float) -> NeighbourTable:
     """Table of the pairs of a batch that lie within the cutoff.
+
+    Parameters
+    ----------
+    frames : sequence of Atoms
+    lists : sequence of PairList
+        One for each frame, reaching at least as far as `cutoff`.
+    cutoff : float
+        Å.
 
     Raises
     ------

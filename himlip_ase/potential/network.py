@@ -172,14 +172,28 @@ class ScalarNetwork(nn.Module):
         self.species = nn.Parameter(torch.randn(len(config.elements), config.hidden, dtype=torch.float64))
 
     def forward(self, inputs: Tensor, species: Tensor) -> Tensor:
-        """(N, n_input) → (N, hidden)."""
+        """(N, n_input) → (N, hidden).
+
+        Parameters
+        ----------
+        inputs : Tensor (N, n_input)
+        species : Tensor (N,)
+            Index of the element of each atom.
+        """
         standard = arsinh((inputs - self.centre[species]) / self.spread[species])
         hidden = self.first(standard) + self.species[species]
         return hidden + self.second(nn.functional.silu(hidden))
 
     @torch.no_grad()
     def standardise(self, inputs: Tensor, species: Tensor) -> None:
-        """Take centre and spread of the inputs of each element from data."""
+        """Take centre and spread of the inputs of each element from data.
+
+        Parameters
+        ----------
+        inputs : Tensor (N, n_input)
+        species : Tensor (N,)
+            Index of the element of each atom.
+        """
         for index in species.unique():
             chosen = inputs[species == index]
             spread = chosen.std(dim=0, correction=0)
@@ -212,7 +226,19 @@ class BondFeatures(nn.Module):
         self.register_buffer("parity", parity[:, None, None], persistent=False)
 
     def forward(self, density: Tensor, scalars: Tensor, harmonics: Tensor, reverse: Tensor) -> Tensor:
-        """Features of the bonds, (N, edge_features, M), from densities and scalars of the atoms."""
+        """Features of the bonds, (N, edge_features, M), from densities and scalars of the atoms.
+
+        Parameters
+        ----------
+        density : Tensor
+            Densities of the atoms.
+        scalars : Tensor
+            Invariants of the atoms.
+        harmonics : Tensor
+            Spherical harmonics of the bonds.
+        reverse : Tensor
+            Place of each bond seen from its other end.
+        """
         features = self.mix.out_features
         by_degree = self.mix.weight.reshape(features, features, -1).permute(2, 1, 0)
         unseen = by_degree.new_zeros(L_MAX + 1 - len(by_degree), features, features)
@@ -315,7 +341,15 @@ class HiMLIP(Potential):
     def atomic_energies(
         self, graph: Graph, strain: Tensor | None = None, standardise: bool = False
     ) -> Tensor:
-        """Energy of each atom in eV, (N,); `standardise` sets the input statistics from this batch."""
+        """Energy of each atom in eV, (N,); `standardise` sets the input statistics from this batch.
+
+        Parameters
+        ----------
+        graph : Graph
+        strain : Tensor (B, 3, 3), optional
+        standardise : bool
+            Whether the statistics of the inputs are taken from this batch first.
+        """
         vectors = graph.displacements(graph.positions, strain)
         squared = (vectors * vectors).sum(1)
         inverse = torch.rsqrt(squared)

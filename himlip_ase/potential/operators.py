@@ -84,7 +84,14 @@ class _SeenFromTheOtherEnd(Function):
 
 
 def seen_from_the_other_end(values: Tensor, reverse: Tensor) -> Tensor:
-    """Values (N, C, M) of the pairs (i, j), exchanged for those of the pairs (j, i)."""
+    """Values (N, C, M) of the pairs (i, j), exchanged for those of the pairs (j, i).
+
+    Parameters
+    ----------
+    values : Tensor (N, C, M)
+    reverse : Tensor
+        Place of each pair seen from its other end.
+    """
     return _SeenFromTheOtherEnd.apply(values, reverse)
 
 

@@ -19,7 +19,15 @@ HIGHEST_ORDER = 3
 
 
 def envelope(distances: Tensor, cutoff: float | Tensor) -> Tensor:
-    """Smooth cutoff (1 − (r/r_c)²)⁴ inside r_c, zero outside: even in r, and C³ at r_c."""
+    """Smooth cutoff (1 − (r/r_c)²)⁴ inside r_c, zero outside: even in r, and C³ at r_c.
+
+    Parameters
+    ----------
+    distances : Tensor
+        Å.
+    cutoff : float
+        r_c in Å.
+    """
     scaled = distances / cutoff
     inside = (1 - scaled * scaled).clamp(min=0)
     squared = inside * inside

@@ -159,7 +159,14 @@ def direction_candidates(n_general: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def displacements(operations: Operations, found: list[Orbit]) -> np.ndarray:
-    """Displacement fields (K, N, 3) of the orbits, one after another."""
+    """Displacement fields (K, N, 3) of the orbits, one after another.
+
+    Parameters
+    ----------
+    operations : Operations
+    found : list of Orbit
+        From `orbits`.
+    """
     fields = []
     for orbit in found:
         for direction in orbit.directions:
@@ -170,7 +177,16 @@ def displacements(operations: Operations, found: list[Orbit]) -> np.ndarray:
 
 
 def expand(operations: Operations, found: list[Orbit], products: np.ndarray) -> np.ndarray:
-    """Blocks Φ(a, t) = ∂²E/∂u_a∂u_t (n, N, 3, 3) of the atoms of the first cell from `displacements`."""
+    """Blocks Φ(a, t) = ∂²E/∂u_a∂u_t (n, N, 3, 3) of the atoms of the first cell from `displacements`.
+
+    Parameters
+    ----------
+    operations : Operations
+    found : list of Orbit
+        From `orbits`.
+    products : ndarray (K, N, 3)
+        Hessian-vector products with `displacements`, eV/Å².
+    """
     cells, n_atoms = operations.cells, operations.n_atoms
     blocks = np.empty((n_atoms // cells, n_atoms, 3, 3))
     start = 0
@@ -254,7 +270,15 @@ def _without_symmetry(operations: Operations) -> Operations:
 
 
 def residuals(blocks: np.ndarray, operations: Operations) -> tuple[float, float]:
-    """Largest violations of the acoustic sum rule and of permutation symmetry, eV/Å²."""
+    """Largest violations of the acoustic sum rule and of permutation symmetry, eV/Å².
+
+    Parameters
+    ----------
+    blocks : ndarray (n, N, 3, 3)
+        eV/Å², rows of the atoms of the first cell.
+    operations : Operations
+        Of which the translations count.
+    """
     cells, targets = operations.cells, np.arange(operations.n_atoms)
     sum_rule = float(np.abs(blocks.sum(axis=1)).max())
     asymmetry = 0.0

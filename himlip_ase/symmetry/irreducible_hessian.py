@@ -11,7 +11,14 @@ from himlip_ase.symmetry.point_groups import point_group_operations
 
 
 def structure_operations(atoms: Atoms, symprec: float = SYMPREC) -> Operations:
-    """Space group of a crystal, point group of a molecule, the identity for slabs and wires."""
+    """Space group of a crystal, point group of a molecule, the identity for slabs and wires.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    symprec : float
+        Å.
+    """
     if atoms.pbc.all():
         return crystal_operations(atoms, (1, 1, 1), symprec)
     return point_group_operations(atoms, symprec)

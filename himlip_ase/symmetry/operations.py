@@ -79,13 +79,27 @@ class Operations:
 
 
 def identity_operation(n_atoms: int, dims: Sequence[int] = (1, 1, 1)) -> Operations:
-    """No symmetry but the translations of a supercell of `n_atoms` in all."""
+    """No symmetry but the translations of a supercell of `n_atoms` in all.
+
+    Parameters
+    ----------
+    n_atoms : int
+        Of the supercell.
+    dims : three integers
+    """
     translations = cell_translations(n_atoms // int(np.prod(dims)), dims)
     return Operations(np.eye(3)[None], np.arange(n_atoms)[None], translations, 0.0)
 
 
 def cell_translations(n_primitive: int, dims: Sequence[int]) -> np.ndarray:
-    """Permutations (C, N) of the supercell atoms by the translations that bring each cell to the first."""
+    """Permutations (C, N) of the supercell atoms by the translations that bring each cell to the first.
+
+    Parameters
+    ----------
+    n_primitive : int
+        Atoms of the primitive cell.
+    dims : three integers
+    """
     grid = grid_triplets(dims)
     moved = (grid[None] - grid[:, None]) % np.asarray(dims)
     cells = moved[..., 0] + dims[0] * (moved[..., 1] + dims[1] * moved[..., 2])

@@ -90,7 +90,14 @@ def point_group_operations(atoms: Atoms, tolerance: float = SYMPREC) -> Operatio
 
 
 def is_linear(atoms: Atoms, tolerance: float = 1e-4) -> bool:
-    """Whether all atoms lie within `tolerance` (Å) of one line; false for a single atom."""
+    """Whether all atoms lie within `tolerance` (Å) of one line; false for a single atom.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    tolerance : float
+        Å, from the line.
+    """
     positions = atoms.positions - atoms.positions.mean(axis=0)
     return len(atoms) > 1 and _axis(positions, tolerance) is not None
 

@@ -127,7 +127,16 @@ def lowest_modes(
 
 
 def mass_weighted(products: Products, vectors: np.ndarray, masses: np.ndarray) -> np.ndarray:
-    """Products (3N, k) of the mass-weighted Hessian, eV/Å²/amu, with the columns of `vectors` (3N, k)."""
+    """Products (3N, k) of the mass-weighted Hessian, eV/Å²/amu, with the columns of `vectors` (3N, k).
+
+    Parameters
+    ----------
+    products : callable
+        Hessian-vector products, (K, N, 3) → (K, N, 3) in eV/Å².
+    vectors : ndarray (3N, k)
+    masses : ndarray (3N,)
+        amu, one for each coordinate.
+    """
     roots = np.sqrt(masses)
     fields = (vectors / roots[:, None]).T.reshape(vectors.shape[1], -1, 3)
     return products(fields).reshape(vectors.shape[1], -1).T / roots[:, None]
