@@ -138,6 +138,10 @@ def same_physics(context: Context, first: Atoms, second: Atoms, order: Iterable[
     first, second : Atoms
     order : ndarray, optional
         Where the atoms of the second stand in the first.
+
+    Returns
+    -------
+    float
     """
     e_first, f_first = context.energy(first), context.forces(first)
     e_second, f_second = context.energy(second), context.forces(second)

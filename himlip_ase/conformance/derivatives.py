@@ -25,6 +25,10 @@ def difference(function: Callable[[float], np.ndarray | float], step: float) -> 
     function : callable
         Of one number; f below.
     step : float
+
+    Returns
+    -------
+    float
     """
     near = np.asarray(function(step)) - np.asarray(function(-step))
     far = np.asarray(function(2 * step)) - np.asarray(function(-2 * step))
@@ -145,6 +149,10 @@ def pairs(elements: list[str], limit: int = 6) -> list[tuple[str, str]]:
     ----------
     elements : sequence of str
     limit : int
+
+    Returns
+    -------
+    list of (str, str)
     """
     found = [(a, b) for index, a in enumerate(elements) for b in elements[index:]]
     return found[:limit]

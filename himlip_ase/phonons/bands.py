@@ -76,6 +76,10 @@ class BandStructure:
         path : path-like
         overwrite : bool
             Whether an existing file may be replaced (`InputError` otherwise).
+
+        Returns
+        -------
+        Path
         """
         with atomic_write(path, overwrite=overwrite) as stream:
             stream.write("# distance (1/Å), q (fractional), frequencies (1/cm; imaginary negative)\n")
@@ -121,6 +125,10 @@ class DensityOfStates:
         path : path-like
         overwrite : bool
             Whether an existing file may be replaced (`InputError` otherwise).
+
+        Returns
+        -------
+        Path
         """
         with atomic_write(path, overwrite=overwrite) as stream:
             stream.write(
@@ -145,6 +153,10 @@ def band_path(primitive: Atoms, npoints: int = 101, symprec: float = 1e-4) -> Ba
         Points on the longest segment; the others get as many as their length asks for, at least two.
     symprec : float
         Tolerance of the symmetry search, Å.
+
+    Returns
+    -------
+    BandPath
 
     Raises
     ------
@@ -193,6 +205,10 @@ def band_structure(fc: ForceConstants, npoints: int = 101, path: BandPath | None
         Points on the longest segment, where `path` is not given.
     path : BandPath, optional
         Follow this path, for example another set's ``bands.path``, so that both can be drawn into one figure.
+
+    Returns
+    -------
+    BandStructure
     """
     path = path if path is not None else band_path(fc.primitive, npoints)
     frequencies = fc.frequencies(np.concatenate(path.qpoints))
@@ -214,6 +230,10 @@ def dos(
     sigma : float, optional
         Width of the Gaussian smearing in cm⁻¹; by default 1/150 of the range of frequencies. 0 asks for the
         linear tetrahedron method, which is slower.
+
+    Returns
+    -------
+    DensityOfStates
     """
     mesh = check_dims(mesh)
     if npoints < 2 or (sigma is not None and not sigma >= 0):

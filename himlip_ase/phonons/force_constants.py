@@ -44,6 +44,10 @@ def mass_reduced(matrices: np.ndarray, masses: np.ndarray) -> np.ndarray:
         Φ(q) in eV/Å².
     masses : (n,) ndarray
         amu.
+
+    Returns
+    -------
+    ndarray (..., 3n, 3n), complex
     """
     inverse = 1 / np.sqrt(np.repeat(masses, 3))
     reduced = matrices * inverse[:, None] * inverse[None, :]

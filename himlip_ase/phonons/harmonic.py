@@ -42,6 +42,11 @@ def harmonic_force_constants(
     displacement : float
         Å, where differences are taken.
 
+    Returns
+    -------
+    ForceConstants
+        eV/Å²; masses are those of `primitive`.
+
     Raises
     ------
     CalculationError

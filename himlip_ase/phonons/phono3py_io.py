@@ -32,6 +32,10 @@ def to_phono3py(fc: ForceConstants, third: ThirdOrder) -> Phono3py:
         Its supercell may differ from that of `third`.
     third : ThirdOrder
 
+    Returns
+    -------
+    phono3py.Phono3py
+
     Raises
     ------
     InputError
@@ -64,6 +68,10 @@ def write_fc2(fc: ForceConstants, path: str | os.PathLike, overwrite: bool = Fal
     path : path-like
     overwrite : bool
         Whether an existing file may be replaced (`InputError` otherwise).
+
+    Returns
+    -------
+    Path
     """
     with atomic_write(path, "wb", overwrite=overwrite) as stream, h5py.File(stream, "w") as file:
         file.create_dataset("force_constants", data=fc.compact, compression="gzip")

@@ -125,6 +125,11 @@ def load_phonopy(
     produce : bool
         Fit force constants where there are displacements and forces.
 
+    Returns
+    -------
+    phonopy.Phonopy
+        In the units of the calculator that the file names.
+
     Raises
     ------
     InputError

@@ -68,6 +68,10 @@ def write_phonopy_params(fc: ForceConstants, path: str | os.PathLike, overwrite:
     path : path-like
     overwrite : bool
         Whether an existing file may be replaced (`InputError` otherwise).
+
+    Returns
+    -------
+    Path
     """
     path = Path(path)
     if path.exists() and not overwrite:

@@ -35,6 +35,11 @@ def from_phonopy_atoms(atoms: Any, length: float = 1.0) -> Atoms:
     atoms : PhonopyAtoms
     length : float
         Å in the unit of length of `atoms`.
+
+    Returns
+    -------
+    Atoms
+        Å, amu.
     """
     return Atoms(
         atoms.symbols,
@@ -65,6 +70,10 @@ def setup_phonopy(
         Whether phonopy searches the space group.
     symprec : float
         Tolerance of that search, Å.
+
+    Returns
+    -------
+    phonopy.Phonopy
     """
     from phonopy import Phonopy
 

@@ -157,6 +157,10 @@ def stars(dm: DynamicalMatrices, symprec: float = 1e-4) -> list[list[int]]:
     dm : DynamicalMatrices
     symprec : float
         Å, of the search for the space group.
+
+    Returns
+    -------
+    list of list of int
     """
     import spglib
 

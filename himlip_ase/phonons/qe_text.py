@@ -70,6 +70,10 @@ class LineReader:
             What should stand there, for the error.
         skip_blank : bool
             Whether blank lines are passed over.
+
+        Returns
+        -------
+        str
         """
         while True:
             self.number += 1
@@ -96,6 +100,10 @@ class LineReader:
             What should stand there, for the error.
         skip_blank : bool
             Whether blank lines are passed over.
+
+        Returns
+        -------
+        ndarray (count,)
         """
         line = self.next(expected, skip_blank)
         try:
@@ -118,6 +126,10 @@ class LineReader:
             What should stand there, for the error.
         skip_blank : bool
             Whether blank lines are passed over.
+
+        Returns
+        -------
+        tuple of int
         """
         values = self.numbers(count, expected, skip_blank)
         if not np.array_equal(values, np.rint(values)):
@@ -141,6 +153,10 @@ def read_header(reader: LineReader, basis_title: bool) -> Header:
     reader : LineReader
     basis_title : bool
         Whether a line "Basis vectors" stands above the cell of ibrav = 0 (dyn files; fc files have none).
+
+    Returns
+    -------
+    Header
     """
     first = reader.numbers(9, "'ntyp nat ibrav celldm(1:6)'")
     n_types, n_atoms, ibrav = (int(v) for v in first[:3])
@@ -191,6 +207,11 @@ def element_of(label: str, reader: LineReader) -> str:
     label : str
     reader : LineReader
         Names file and line in the error.
+
+    Returns
+    -------
+    str
+        Chemical symbol.
     """
     from ase.data import atomic_numbers
 
@@ -219,6 +240,11 @@ def read_blocks(reader: LineReader, n_atoms: int) -> np.ndarray:
     reader : LineReader
         Before the first pair of atoms.
     n_atoms : int
+
+    Returns
+    -------
+    ndarray (3n, 3n), complex
+        In the units of the file.
     """
     matrix = np.empty((n_atoms, 3, n_atoms, 3), dtype=complex)
     for a in range(n_atoms):

@@ -98,6 +98,10 @@ class ThirdOrder:
         path : path-like
         overwrite : bool
             Whether an existing file may be replaced (`InputError` otherwise).
+
+        Returns
+        -------
+        Path
         """
         with atomic_write(path, "wb", overwrite=overwrite) as stream, h5py.File(stream, "w") as file:
             file.create_dataset("fc3", data=np.ascontiguousarray(self.compact), compression="gzip")
@@ -129,6 +133,11 @@ def third_order_force_constants(
     symprec : float
         Å.
 
+    Returns
+    -------
+    ThirdOrder
+        eV/Å³.
+
     Raises
     ------
     InputError
@@ -156,6 +165,12 @@ def symmetric_pairs(products: PairProducts, operations: Operations) -> tuple[np.
         Third derivatives of the supercell along pairs of vectors, (K, N, 3), (K, N, 3) → (K, N, 3), eV/Å³.
     operations : Operations
         Of the supercell.
+
+    Returns
+    -------
+    compact : ndarray (n, N, N, 3, 3, 3)
+        eV/Å³.
+    products : int
 
     Raises
     ------
@@ -208,6 +223,10 @@ class PairImage:
         ----------
         one, two : ndarray (K, 3)
             Directions of the first and of the second atom.
+
+        Returns
+        -------
+        ndarray (K, 9)
         """
         first, second = one @ self.rotation.T, two @ self.rotation.T
         if self.exchanged:

@@ -53,6 +53,11 @@ def energy_forces_stress(
         Whether to differentiate with respect to strain.
     create_graph : bool
         Keep the results differentiable (for training).
+
+    Returns
+    -------
+    Derivatives
+        eV, eV/Å, eV/Å³.
     """
     positions = graph.positions.detach().requires_grad_(True)
     variables = [positions]

@@ -126,6 +126,10 @@ def widened(graph: Graph, width: int) -> Graph:
     graph : Graph
     width : int
         Neighbours of an atom that there shall be room for.
+
+    Returns
+    -------
+    Graph
     """
     n_atoms, old = graph.neighbours.shape
     if old == width:
@@ -164,6 +168,10 @@ def build_graph(
         Å.
     find : callable, optional
         Gives pairs of a structure, all that lie within the cutoff (see `VerletList`); found anew by default.
+
+    Returns
+    -------
+    Graph
 
     Raises
     ------

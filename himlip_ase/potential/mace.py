@@ -140,6 +140,11 @@ class MACEPotential(Potential):
         ----------
         graph : Graph
         strain : Tensor (B, 3, 3), optional
+
+        Returns
+        -------
+        Tensor (B,)
+            eV.
         """
         first, slot = graph.mask.nonzero(as_tuple=True)
         shifts, positions = graph.offsets[first, :, slot], graph.positions

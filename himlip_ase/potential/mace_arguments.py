@@ -74,6 +74,10 @@ def build_mace(arguments: dict[str, Any], scripted: bool = False) -> nn.Module:
     scripted : bool
         Whether e3nn compiles its generated code.
 
+    Returns
+    -------
+    torch.nn.Module
+
     Raises
     ------
     InputError

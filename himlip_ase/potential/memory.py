@@ -37,6 +37,11 @@ def budget_bytes(memory_gb: float | None, device: torch.device) -> int:
     memory_gb : float or None
         GiB that were asked for.
     device : torch.device
+
+    Returns
+    -------
+    int
+        Bytes.
     """
     return int(memory_gb * 1024**3) if memory_gb else int(DEFAULT_SHARE * available_bytes(device))
 

@@ -81,6 +81,10 @@ def read_records(
     plain : mapping of str to class or function, optional
         Those that are built after all, by name, because they only hold numbers; NumPy's scalars always are.
 
+    Returns
+    -------
+    Record
+
     Raises
     ------
     InputError
@@ -117,6 +121,10 @@ def tensors_of(record: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         A module as the file records it.
     prefix : str
         Put before each name.
+
+    Returns
+    -------
+    iterator of (str, Tensor)
     """
     attributes = getattr(record, "__dict__", {})
     passing = attributes.get("_non_persistent_buffers_set") or ()

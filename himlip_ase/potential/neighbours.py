@@ -70,6 +70,10 @@ def find_pairs(atoms: Atoms, reach: float) -> PairList:
     atoms : Atoms
     reach : float
         Å.
+
+    Returns
+    -------
+    PairList
     """
     periodic = np.asarray(atoms.pbc)
     cell = atoms.cell.array if periodic.all() else atoms.cell.complete().array
@@ -146,6 +150,10 @@ def neighbour_table(frames: Sequence[Atoms], lists: Sequence[PairList], cutoff: 
         One for each frame, reaching at least as far as `cutoff`.
     cutoff : float
         Å.
+
+    Returns
+    -------
+    NeighbourTable
 
     Raises
     ------

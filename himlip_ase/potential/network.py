@@ -179,6 +179,10 @@ class ScalarNetwork(nn.Module):
         inputs : Tensor (N, n_input)
         species : Tensor (N,)
             Index of the element of each atom.
+
+        Returns
+        -------
+        Tensor (N, hidden)
         """
         standard = arsinh((inputs - self.centre[species]) / self.spread[species])
         hidden = self.first(standard) + self.species[species]
@@ -238,6 +242,10 @@ class BondFeatures(nn.Module):
             Spherical harmonics of the bonds.
         reverse : Tensor
             Place of each bond seen from its other end.
+
+        Returns
+        -------
+        Tensor (N, edge_features, M)
         """
         features = self.mix.out_features
         by_degree = self.mix.weight.reshape(features, features, -1).permute(2, 1, 0)
@@ -349,6 +357,11 @@ class HiMLIP(Potential):
         strain : Tensor (B, 3, 3), optional
         standardise : bool
             Whether the statistics of the inputs are taken from this batch first.
+
+        Returns
+        -------
+        Tensor (N,)
+            eV.
         """
         vectors = graph.displacements(graph.positions, strain)
         squared = (vectors * vectors).sum(1)

@@ -91,6 +91,10 @@ def seen_from_the_other_end(values: Tensor, reverse: Tensor) -> Tensor:
     values : Tensor (N, C, M)
     reverse : Tensor
         Place of each pair seen from its other end.
+
+    Returns
+    -------
+    Tensor (N, C, M)
     """
     return _SeenFromTheOtherEnd.apply(values, reverse)
 

@@ -27,6 +27,11 @@ def envelope(distances: Tensor, cutoff: float | Tensor) -> Tensor:
         Å.
     cutoff : float
         r_c in Å.
+
+    Returns
+    -------
+    Tensor
+        Of the shape of `distances`, between 0 and 1.
     """
     scaled = distances / cutoff
     inside = (1 - scaled * scaled).clamp(min=0)

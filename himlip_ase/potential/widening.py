@@ -25,6 +25,10 @@ def widened(model: HiMLIP, extra: int) -> HiMLIP:
     model : HiMLIP
     extra : int
         0 gives a plain copy.
+
+    Returns
+    -------
+    HiMLIP
     """
     if extra == 0:
         return copy.deepcopy(model)
@@ -46,6 +50,10 @@ def restricted_to(model: HiMLIP, elements: Sequence[str]) -> HiMLIP:
     model : HiMLIP
     elements : sequence of str
         In the order that the copy shall have.
+
+    Returns
+    -------
+    HiMLIP
 
     Raises
     ------

@@ -166,6 +166,11 @@ def displacements(operations: Operations, found: list[Orbit]) -> np.ndarray:
     operations : Operations
     found : list of Orbit
         From `orbits`.
+
+    Returns
+    -------
+    ndarray (K, N, 3)
+        Of length 1.
     """
     fields = []
     for orbit in found:
@@ -186,6 +191,11 @@ def expand(operations: Operations, found: list[Orbit], products: np.ndarray) -> 
         From `orbits`.
     products : ndarray (K, N, 3)
         Hessian-vector products with `displacements`, eV/Å².
+
+    Returns
+    -------
+    ndarray (n, N, 3, 3)
+        eV/Å².
     """
     cells, n_atoms = operations.cells, operations.n_atoms
     blocks = np.empty((n_atoms // cells, n_atoms, 3, 3))
@@ -278,6 +288,11 @@ def residuals(blocks: np.ndarray, operations: Operations) -> tuple[float, float]
         eV/Å², rows of the atoms of the first cell.
     operations : Operations
         Of which the translations count.
+
+    Returns
+    -------
+    sum_rule, asymmetry : float
+        eV/Å².
     """
     cells, targets = operations.cells, np.arange(operations.n_atoms)
     sum_rule = float(np.abs(blocks.sum(axis=1)).max())

@@ -18,6 +18,10 @@ def structure_operations(atoms: Atoms, symprec: float = SYMPREC) -> Operations:
     atoms : Atoms
     symprec : float
         Å.
+
+    Returns
+    -------
+    Operations
     """
     if atoms.pbc.all():
         return crystal_operations(atoms, (1, 1, 1), symprec)

@@ -86,6 +86,10 @@ def identity_operation(n_atoms: int, dims: Sequence[int] = (1, 1, 1)) -> Operati
     n_atoms : int
         Of the supercell.
     dims : three integers
+
+    Returns
+    -------
+    Operations
     """
     translations = cell_translations(n_atoms // int(np.prod(dims)), dims)
     return Operations(np.eye(3)[None], np.arange(n_atoms)[None], translations, 0.0)
@@ -99,6 +103,10 @@ def cell_translations(n_primitive: int, dims: Sequence[int]) -> np.ndarray:
     n_primitive : int
         Atoms of the primitive cell.
     dims : three integers
+
+    Returns
+    -------
+    ndarray (C, N)
     """
     grid = grid_triplets(dims)
     moved = (grid[None] - grid[:, None]) % np.asarray(dims)
@@ -206,6 +214,15 @@ def supercell_with_operations(
         Use the space group, as far as the supercell has it; otherwise only the translations.
     symprec : float
         Å.
+
+    Returns
+    -------
+    primitive : Atoms
+        Bare.
+    dims : (int, int, int)
+    supercell : Atoms
+        In phonopy's order.
+    operations : Operations
 
     Raises
     ------

@@ -97,6 +97,10 @@ def is_linear(atoms: Atoms, tolerance: float = 1e-4) -> bool:
     atoms : Atoms
     tolerance : float
         Å, from the line.
+
+    Returns
+    -------
+    bool
     """
     positions = atoms.positions - atoms.positions.mean(axis=0)
     return len(atoms) > 1 and _axis(positions, tolerance) is not None
@@ -113,6 +117,10 @@ def rotational_symmetry_number(atoms: Atoms, tolerance: float = 1e-3) -> int:
     atoms : Atoms
     tolerance : float
         Å; wider than for derivatives, because a relaxed molecule is symmetric to its force tolerance only.
+
+    Returns
+    -------
+    int
     """
     masses = atoms.get_masses()
     operations = point_group_operations(atoms, tolerance)

@@ -68,6 +68,10 @@ def lowest_eigenpairs(
         Projection onto the space that is searched.
     max_products : int
         Ends the search, converged or not.
+
+    Returns
+    -------
+    Eigenpairs
     """
     width = start.shape[1]
     basis = _orthonormal(project(start), np.empty((len(start), 0)))

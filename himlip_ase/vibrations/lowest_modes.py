@@ -136,6 +136,11 @@ def mass_weighted(products: Products, vectors: np.ndarray, masses: np.ndarray) -
     vectors : ndarray (3N, k)
     masses : ndarray (3N,)
         amu, one for each coordinate.
+
+    Returns
+    -------
+    ndarray (3N, k)
+        eV/Å²/amu.
     """
     roots = np.sqrt(masses)
     fields = (vectors / roots[:, None]).T.reshape(vectors.shape[1], -1, 3)

@@ -56,6 +56,11 @@ def normal_modes(atoms: Atoms, hessian: np.ndarray) -> NormalModes:
     hessian : ndarray (N, 3, N, 3)
         eV/Å².
 
+    Returns
+    -------
+    NormalModes
+        Rigid motions left out.
+
     Raises
     ------
     InputError

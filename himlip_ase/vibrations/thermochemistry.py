@@ -103,6 +103,11 @@ def harmonic_limit(atoms: Atoms, calculator: Any, indices: Sequence[int] | None 
     atoms, calculator, indices
         As in `vibrations_data`.
 
+    Returns
+    -------
+    ase.thermochemistry.HarmonicThermo
+        Energies in eV.
+
     Raises
     ------
     InputError
