@@ -33,9 +33,10 @@ from himlip_ase.superconductivity.eliashberg import eliashberg_tc
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices, read_elph
 from himlip_ase.superconductivity.full_bandwidth import eliashberg_tc_full_bandwidth
 from himlip_ase.superconductivity.gap import gap_curve, tc_sensitivity
+from himlip_ase.superconductivity.methods import FORMULAS
 from himlip_ase.superconductivity.qe_outputs import read_lambda_table
 from himlip_ase.superconductivity.spectrum import Spectrum, spectrum_from_curve
-from himlip_ase.superconductivity.tc import METHODS, NoTc, Tc, critical_temperature
+from himlip_ase.superconductivity.tc import NoTc, Tc, critical_temperature
 
 ROOT = Path(__file__).parents[2]
 AL = Path("/usr/share/doc/quantum-espresso/examples/PHonon/Recover_example/reference_1")
@@ -205,7 +206,7 @@ def bootstrap() -> Iterator[Row]:
     blocks = np.array([rng.normal() * 0.02 * phonons.matrices for _ in range(20)])
     start = time.perf_counter()
     samples = resampled_phonons(phonons, blocks, 1000)
-    found = bootstrap_tc(elph, samples, (0.13,), METHODS, 0.03)
+    found = bootstrap_tc(elph, samples, (0.13,), FORMULAS.names(), 0.03)
     seconds = time.perf_counter() - start
     assert found.samples == 1000
     grid = "×".join(map(str, elph.dims))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,11 @@ import typer
 from himlip_ase.cli.masses import parse_masses
 
 if TYPE_CHECKING:
+    from himlip_ase.superconductivity.electron_bands import ElectronBands
+    from himlip_ase.superconductivity.electronic_dos import ElectronicDos
+    from himlip_ase.superconductivity.isotope import IsotopeEffect
+    from himlip_ase.superconductivity.options import TcOptions
+    from himlip_ase.superconductivity.tc import NoTc
     from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 
 SUM, MORE, OUTPUT = "α²F", "More", "Output"
@@ -38,6 +44,9 @@ def tc(
     mu_star: Annotated[
         list[float] | None, typer.Option(help="Coulomb pseudopotentials [0.10 0.13 0.16].")
     ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help=_methods_help(), show_default="all of them")
+    ] = None,
     more_mu_star: Annotated[list[float] | None, typer.Argument(hidden=True)] = None,
     mass: Annotated[list[str] | None, typer.Option(help="Mass of an element in amu, e.g. H=2.014.")] = None,
     sigma: Annotated[
@@ -61,6 +70,12 @@ def tc(
     coarser_elph: Annotated[
         list[Path] | None,
         typer.Option(help="elph_dir on a coarser q-grid, for the error of the q-grid.", rich_help_panel=SUM),
+    ] = None,
+    max_strain: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest strain between the cells of the phonons and of G(q) [0.01].", rich_help_panel=SUM
+        ),
     ] = None,
     accept_imaginary: Annotated[
         bool,
@@ -98,31 +113,35 @@ def tc(
 ) -> None:
     """α²F, λ and superconducting Tc; several μ* may follow --mu-star."""
     from himlip_ase.errors import InputError
+    from himlip_ase.superconductivity.options import TcOptions
     from himlip_ase.superconductivity.output_files import check_outputs, write_figures, write_results
     from himlip_ase.superconductivity.tables import format_isotopes, format_table
-    from himlip_ase.superconductivity.tc import DEFAULT_MU_STAR
 
-    values = tuple([*(mu_star or []), *(more_mu_star or [])]) or DEFAULT_MU_STAR
+    given: dict[str, Any] = {
+        "mu_star": tuple([*(mu_star or []), *(more_mu_star or [])]) or None,
+        "methods": method or None,
+        "sigma_ry": sigma,
+        "gamma_weight": gamma_weight,
+        "mesh": mesh,
+        "integration": integration,
+        "accept": ("imaginary",) if accept_imaginary else (),
+        "gap": gap,
+        "max_strain": max_strain,
+    }
+    options = TcOptions(**{name: value for name, value in given.items() if value is not None})
     check_outputs(json_file, figures, overwrite)
-    common: dict[str, Any] = {"mu_star": values, "gap": gap, "dos": dos}
     effects: list[Any] = []
     if alpha2f is not None:
         if dyn is not None or elph is not None or mass or isotopes:
             raise InputError(
                 "--alpha2f stands alone; --dyn, --elph, --mass and --isotopes belong to the other way to call"
             )
-        analyses = [_of_curve(alpha2f, alpha2f_unit, common)]
+        analyses = [_of_curve(alpha2f, alpha2f_unit, options, dos)]
     else:
         if dyn is None or elph is None:
             raise InputError("give --dyn PREFIX and --elph FOLDER, or --alpha2f FILE")
-        options = common | {
-            "masses": parse_masses(mass or []),
-            "gamma_weight": gamma_weight,
-            "mesh": mesh,
-            "integration": integration,
-            "accept": ("imaginary",) if accept_imaginary else (),
-        }
-        analyses, effects = _of_files(dyn, elph, harmonic_dyn, coarser_elph or [], sigma, options, isotopes)
+        files = _Files(dyn, elph, harmonic_dyn, coarser_elph or [], parse_masses(mass or []), dos)
+        analyses, effects = _of_files(files, options, isotopes)
     typer.echo(format_table(analyses) + format_isotopes(effects), nl=False)
     if json_file is not None:
         write_results(json_file, analyses, overwrite, effects)
@@ -130,48 +149,73 @@ def tc(
         write_figures(figures, analyses, overwrite)
 
 
-def _of_curve(path: Path, unit: str, options: dict[str, Any]) -> TcAnalysis:
-    from himlip_ase.superconductivity.analysis import analyse_curve
-    from himlip_ase.superconductivity.qe_outputs import read_alpha2f
+def _methods_help() -> str:
+    from himlip_ase.superconductivity.methods import FORMULAS
 
-    return analyse_curve(path.name, read_alpha2f(path, unit), **_with_dos(options))
+    return f"Formula, may be given several times: {FORMULAS.described()}."
 
 
-def _with_dos(options: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Files:
+    """What is joined: phonons, G(q), the phonons of its run, coarser G(q), masses, N(ε)."""
+
+    dyn: Path
+    elph: Path
+    harmonic_dyn: Path | None
+    coarser: list[Path]
+    masses: dict[str, float]
+    dos: Path | None
+
+
+def _read_dos(path: Path | None) -> ElectronicDos | ElectronBands | None:
     from himlip_ase.superconductivity.electron_bands import read_a2fsave
     from himlip_ase.superconductivity.electronic_dos import read_electronic_dos
 
-    path = options["dos"]
     if path is None:
-        return options
-    bands = "a2Fsave" in path.name
-    return options | {"dos": read_a2fsave(path) if bands else read_electronic_dos(path)}
+        return None
+    return read_a2fsave(path) if "a2Fsave" in path.name else read_electronic_dos(path)
+
+
+def _of_curve(path: Path, unit: str, options: TcOptions, dos: Path | None) -> TcAnalysis:
+    from himlip_ase.errors import InputError
+    from himlip_ase.superconductivity.analysis import analyse_curve
+    from himlip_ase.superconductivity.electronic_dos import ElectronicDos
+    from himlip_ase.superconductivity.qe_outputs import read_alpha2f
+
+    density = _read_dos(dos)
+    if density is not None and not isinstance(density, ElectronicDos):
+        raise InputError(
+            f"{dos} holds bands, which want the σ and Fermi level of --elph; give N(ε) with --dos"
+        )
+    return analyse_curve(path.name, read_alpha2f(path, unit), options, dos=density)
 
 
 def _of_files(
-    dyn: Path,
-    elph: Path,
-    harmonic_dyn: Path | None,
-    coarser: list[Path],
-    sigma: float | None,
-    options: dict[str, Any],
-    isotopes: bool,
-) -> tuple[list[TcAnalysis], list[Any]]:
+    files: _Files, options: TcOptions, isotopes: bool
+) -> tuple[list[TcAnalysis], list[IsotopeEffect | NoTc]]:
+    from dataclasses import replace
+
     from himlip_ase.phonons.qe import read_dyn
     from himlip_ase.superconductivity.analysis import analyse
     from himlip_ase.superconductivity.elph_matrices import read_elph
     from himlip_ase.superconductivity.isotope import isotope_effects
 
-    phonons = read_dyn(dyn)
-    harmonic = None if harmonic_dyn is None else read_dyn(harmonic_dyn)
-    matrices = read_elph(elph, (harmonic or phonons).primitive)
-    options = _with_dos(options)
-    options["coarser"] = [read_elph(folder, matrices.primitive) for folder in coarser]
+    phonons = read_dyn(files.dyn)
+    harmonic = None if files.harmonic_dyn is None else read_dyn(files.harmonic_dyn)
+    matrices = read_elph(files.elph, (harmonic or phonons).primitive)
+    common: dict[str, Any] = {
+        "masses": files.masses,
+        "coarser": [read_elph(folder, matrices.primitive) for folder in files.coarser],
+        "dos": _read_dos(files.dos),
+    }
     label = "phonons" if harmonic is None else "anharmonic"
-    analyses = [analyse(label, matrices, phonons, harmonic, sigma_ry=sigma, **options)]
-    effects = []
+    analyses = [analyse(label, matrices, phonons, harmonic, options, **common)]
+    effects: list[IsotopeEffect | NoTc] = []
     if isotopes:
-        effects = isotope_effects(matrices, phonons, harmonic, analyses[0], options["accept"])
+        effects = isotope_effects(matrices, phonons, harmonic, analyses[0], options)
     if harmonic is not None:  # at the broadening chosen for the phonons, so that the two can be compared
-        analyses.insert(0, analyse("harmonic", matrices, harmonic, harmonic, sigma_of=analyses[0], **options))
+        same = replace(options, sigma_ry=None)
+        analyses.insert(
+            0, analyse("harmonic", matrices, harmonic, harmonic, same, sigma_of=analyses[0], **common)
+        )
     return analyses, effects

@@ -18,9 +18,7 @@ from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.potential.network import HiMLIPConfig
 from himlip_ase.registry import did_you_mean
 from himlip_ase.sscha.run.settings import SschaSettings
-from himlip_ase.superconductivity.coupling import GammaWeight
-from himlip_ase.superconductivity.tc import METHODS, Method
-from himlip_ase.superconductivity.zone import Integration
+from himlip_ase.superconductivity.options import Mesh, TcOptions
 
 Grid = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
@@ -144,32 +142,29 @@ class Published(Section):
     source: str
 
 
-class TcSection(Section):
-    """From G(q) and phonons to Tc."""
+@dataclasses.dataclass(frozen=True)
+class TcSection(TcOptions):
+    """From G(q) and phonons to Tc: `TcOptions`, and where the files of a run lie.
 
-    mu_star: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.10, 0.13, 0.16], min_length=1)
-    methods: list[Method] = Field(default=list(METHODS), min_length=1)
-    electron_phonon: str | None = None
-    """Folder of the labels whose G(q) is used, e.g. ``harmonic444``; None: that of the finest q-grid."""
-    sigma_ry: float | None = Field(default=None, gt=0)
-    """Smearing of the double delta; None: the middle of the plateau of the anharmonic phonons, whose spread
-    enters the uncertainty. One σ serves all phonons of a run."""
-    gamma_weight: GammaWeight = "counted"
-    """Whether the q-sum counts Γ (divides by N_q) or leaves it out (divides by N_q − 1)."""
-    mesh: Grid | None = None
-    """q-mesh onto which D and G are Fourier-interpolated; None: the sum over the grid of G itself."""
-    integration: Integration = "sum"
-    """How α²F is made of the modes of the mesh; the two others want a dense one."""
-    meshes: list[Grid] = Field(default_factory=lambda: [(8, 8, 8)])
-    """Further meshes for the table of convergence."""
-    samples: int = Field(default=200, ge=2)
-    """SSCHA ensembles put together anew from the blocks of one, for the statistical error of Tc."""
-    electronic_dos: Path | None = None
-    """N(ε) (output of dos.x, or two columns): Migdal–Eliashberg with it, too."""
+    Parameters
+    ----------
+    gap : bool
+        As in `TcOptions`; a run solves for the gap unless told otherwise.
+    meshes : tuple of meshes
+        As in `TcOptions`.
+    electron_phonon : str or None
+        Folder of the labels whose G(q) is used, e.g. ``harmonic444``; None: that of the finest q-grid.
+    electronic_dos : Path or None
+        N(ε) (output of dos.x, or two columns): Migdal–Eliashberg with it, too.
+    published : tuple of Published
+        Values of others, shown beside those of the run.
+    """
+
     gap: bool = True
-    """Solve the non-linear equations at the first μ* for Δ(T) and 2Δ/kTc."""
-    published: list[Published] = Field(default_factory=list)
-    """Values of others, shown beside those of the run."""
+    meshes: tuple[Mesh, ...] = ((8, 8, 8),)
+    electron_phonon: str | None = None
+    electronic_dos: Path | None = None
+    published: tuple[Published, ...] = ()
 
 
 class RunConfig(Section):

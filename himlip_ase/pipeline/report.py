@@ -21,6 +21,7 @@ from himlip_ase.pipeline.labels import VALIDATION, LabelFolder, label_folder
 from himlip_ase.pipeline.phonons import HIMLIP_DYN, WELL
 from himlip_ase.pipeline.runfolder import Figure, RunFolder
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
+from himlip_ase.pipeline.tc_cases import TcResults
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +56,9 @@ def write_report(context: Context, extra: Outcome | None = None) -> Path:
     if extra is not None:
         quoted |= extra.figures
     document = Document(f"{context.config.name}: anharmonic phonons and Tc")
-    _headline(document, context.config, quoted, notes, tc_report.read_tables(context.of("tc")))
-    _pictures(document, context, labels, quoted)
+    results = TcResults.read(context.of("tc"))
+    _headline(document, context.config, quoted, notes, results)
+    _pictures(document, context, labels, quoted, results)
     _costs(document, labels, quoted)
     document.add(
         Heading("All figures"),
@@ -97,12 +99,11 @@ def _headline(
     config: RunConfig,
     quoted: dict[str, Figure],
     notes: list[str],
-    tables: dict[str, Any],
+    results: TcResults,
 ) -> None:
-    cell = partial(tc_report.cell, quoted)
-
-    if tables:
-        tc_report.headline(document, config, quoted, tables)
+    cell = partial(_cell, quoted)
+    if results.cases:
+        tc_report.headline(document, config, results)
     rows = [
         ["lowest optical mode at Γ, DFT harmonic", cell("gamma_optical_lowest.dft")],
         ["the same, Hi-MLIP harmonic", cell("gamma_optical_lowest.with_hessian")],
@@ -121,9 +122,27 @@ def _headline(
         document.add(Paragraph(note))
 
 
-def _pictures(document: Document, context: Context, labels: LabelFolder, quoted: dict[str, Figure]) -> None:
+def _cell(quoted: dict[str, Figure], name: str) -> str:
+    """A quoted figure for a table: value ± uncertainty and unit; "–" where it has no value, "" without it."""
+    figure = quoted.get(name)
+    if figure is None:
+        return ""
+    return (
+        f"{number(figure.value, figure.uncertainty)} {figure.unit}".strip()
+        if figure.value is not None
+        else "–"
+    )
+
+
+def _pictures(
+    document: Document,
+    context: Context,
+    labels: LabelFolder,
+    quoted: dict[str, Figure],
+    results: TcResults,
+) -> None:
     place = context.folder.figures
-    phonons, sscha, tc = context.of("phonons"), context.of("sscha"), context.of("tc")
+    phonons, sscha = context.of("phonons"), context.of("sscha")
     left: dict[str, DynamicalMatrices] = {"DFT harmonic": labels.harmonic}
     right: dict[str, DynamicalMatrices] = {}
     if (phonons / f"{HIMLIP_DYN}0").is_file():
@@ -161,8 +180,8 @@ def _pictures(document: Document, context: Context, labels: LabelFolder, quoted:
         for path, caption in zip(figures.sscha(place, result), captions, strict=False):
             document.add(Picture(path, caption))
     sscha_report.runs(document, context.config, quoted)
-    tc_report.pictures(document, tc, place)
-    tc_report.uncertainty(document, tc_report.read_tables(tc), quoted, place)
+    tc_report.pictures(document, results, place)
+    tc_report.uncertainty(document, results, quoted, place)
     pairs_path = context.of("finetune") / PAIRS
     if pairs_path.is_file():
         with np.load(pairs_path) as pairs:

@@ -43,12 +43,23 @@ class Figure:
         One standard deviation or half a spread in `unit`, as `how` says; None when it is exact or not known.
     how : str
         How it was obtained, in a sentence.
+    key : dict
+        What it is a figure of, for programs, which then need not take the name apart; may be empty. Those of
+        the ``tc`` stage: quantity, phonons, isotope, grid, method, mu_star.
     """
 
     value: Any
     unit: str
     uncertainty: float | None
     how: str
+    key: dict[str, Any] = field(default_factory=dict)
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain data for JSON; without a key that is empty."""
+        record = asdict(self)
+        if not record["key"]:
+            del record["key"]
+        return record
 
 
 @dataclass
@@ -162,7 +173,8 @@ class RunFolder:
 
     def write_record(self, record: StageRecord) -> None:
         """Mark a stage as finished, and bring ``results.json`` up to date."""
-        write_json(self._record_path(record.stage), asdict(record), overwrite=True)
+        figures = {name: figure.to_record() for name, figure in record.figures.items()}
+        write_json(self._record_path(record.stage), asdict(record) | {"figures": figures}, overwrite=True)
 
     def forget(self, stage: str) -> None:
         """Remove the mark of a finished stage (its files stay until it runs again)."""
@@ -195,7 +207,7 @@ class RunFolder:
             "schema": RESULTS_SCHEMA,
             "system": system,
             "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "figures": {name: asdict(f) for record in records for name, f in record.figures.items()},
+            "figures": {name: f.to_record() for record in records for name, f in record.figures.items()},
             "notes": [note for record in records for note in record.notes],
             "stages": {
                 record.stage: {

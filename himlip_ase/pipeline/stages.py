@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,17 @@ class Outcome:
     figures: dict[str, Figure] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, name: str, value: Any, unit: str, how: str, uncertainty: float | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        value: Any,
+        unit: str,
+        how: str,
+        uncertainty: float | None = None,
+        key: Mapping[str, Any] | None = None,
+    ) -> None:
         """Quote a number under `name`; see `Figure`."""
-        self.figures[name] = Figure(value, unit, uncertainty, how)
+        self.figures[name] = Figure(value, unit, uncertainty, how, dict(key or {}))
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,145 +11,217 @@ from himlip_ase.pipeline import figures
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.document import Document, Heading, Paragraph, Picture, Table, number
 from himlip_ase.pipeline.runfolder import Figure
-from himlip_ase.pipeline.tc import NAMES, SPECTRA, TABLES, name_of
-from himlip_ase.superconductivity.gap import GapCurve
-from himlip_ase.superconductivity.plateau import SigmaPlateau
-from himlip_ase.superconductivity.q_mesh import QMeshRow, row_from_dict
-from himlip_ase.superconductivity.spectrum import Problem, Spectrum
-from himlip_ase.superconductivity.tables import METHOD_NAMES, budget_rows, methods_of, mu_stars_of
-from himlip_ase.superconductivity.tc import NoTc, TcTable, table_from_dict
+from himlip_ase.pipeline.tc_cases import NAMES, CaseResult, Phonons, TcResults
+from himlip_ase.superconductivity.cell_strain import NOT_RECALCULATED
+from himlip_ase.superconductivity.methods import label_of
+from himlip_ase.superconductivity.q_mesh import QMeshRow
+from himlip_ase.superconductivity.tables import budget_rows
+from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable, mu_star_text
+from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 
 Quoted = Mapping[str, Figure]
+Row = tuple[str, Callable[[CaseResult], str]]
+"""A row of the table of λ and Tc: its label, and its cell for one set of phonons."""
 
 
-def read_tables(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the ``tc`` stage found, by the key of the phonons; empty if there is nothing."""
-    path = folder / TABLES
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _of_table(quantity: Callable[[TcTable], str]) -> Callable[[CaseResult], str]:
+    return lambda case: "–" if case.table is None else quantity(case.table)
 
 
-def read_spectra(folder: Path) -> dict[str, Spectrum]:
-    """Spectra that the ``tc`` stage left, by the key of their phonons."""
-    found = {}
-    if (folder / SPECTRA).is_file():
-        with np.load(folder / SPECTRA) as data:
-            for key, table in read_tables(folder).items():
-                problems = tuple(Problem("imaginary", text) for text in table["problems"])
-                energies, lambdas = data[f"{key}.energies_ev"], data[f"{key}.lambdas"]
-                if len(energies):
-                    found[key] = Spectrum(energies, lambdas, problems)
-    return found
+def _tc_cell(method: str, mu_star: float) -> Callable[[CaseResult], str]:
+    def cell(table: TcTable) -> str:
+        entry = table.get(method, mu_star)
+        return f"{number(entry.kelvin, entry.uncertainty_kelvin)} K" if isinstance(entry, Tc) else "no Tc"
+
+    return _of_table(cell)
 
 
-def variants(tables: Mapping[str, Any]) -> list[str]:
-    """Isotope labels: "" for the natural masses, then the isotopes and further grids."""
-    return list(dict.fromkeys(key.partition(".")[2] for key in tables))
+def _dos_cell(mu_star: float) -> Callable[[CaseResult], str]:
+    def cell(case: CaseResult) -> str:
+        if case.analysis is None or mu_star not in case.analysis.full_bandwidth:
+            return ""
+        value = case.analysis.full_bandwidth[mu_star]
+        return "no Tc" if case.refusal or isinstance(value, str) else f"{number(value)} K"
+
+    return cell
 
 
-def headline(document: Document, config: RunConfig, quoted: Quoted, tables: Mapping[str, Any]) -> None:
-    """λ, ω_log and Tc of each set of phonons; isotopes; published values; why some have no Tc."""
-    for variant in variants(tables):
-        keys = [k for k in (f"{kind}.{variant}".rstrip(".") for kind in NAMES) if f"lambda.{k}" in quoted]
-        rows = [["λ", *(cell(quoted, f"lambda.{key}") for key in keys)]]
-        rows.append(["ω_log", *(cell(quoted, f"omega_log.{key}") for key in keys)])
-        for method in config.tc.methods:
-            for mu in config.tc.mu_star:
-                label = f"Tc, {METHOD_NAMES[method]}, μ* = {mu:.2f}"
-                rows.append([label, *(cell(quoted, f"tc.{key}.{method}.mu{mu:.2f}") for key in keys)])
-        for mu in config.tc.mu_star:
-            name = f"eliashberg-dos.mu{mu:.2f}"
-            if any(f"tc.{key}.{name}" in quoted for key in keys):
-                label = f"Tc, Migdal–Eliashberg with N(ε), μ* = {mu:.2f}"
-                rows.append([label, *(cell(quoted, f"tc.{key}.{name}") for key in keys)])
-        rows.append(["2Δ/kTc", *(cell(quoted, f"two_delta_over_kTc.{key}") for key in keys)])
-        if not any(rows[-1][1:]):
-            rows.pop()
-        title = variant.replace("grid_", "SSCHA grid ").replace("x", "×") if variant else ""
-        document.add(
-            Table([title, *(NAMES[k.partition(".")[0]] for k in keys)], rows, range(1, 1 + len(keys)))
-        )
-    _isotope_rows(document, config, quoted)
+def _gap_cell(case: CaseResult) -> str:
+    gap = None if case.analysis is None else case.analysis.gap
+    return "" if gap is None or case.refusal else number(gap.ratio)
+
+
+def _strain_cell(case: CaseResult) -> str:
+    strain = None if case.analysis is None else case.analysis.strain
+    return "" if strain is None else f"{100 * strain.largest:.2f} % (volume {100 * strain.volume:+.2f} %)"
+
+
+def headline_rows(cases: Sequence[CaseResult]) -> list[Row]:
+    """Rows of the table of λ and Tc; a further quantity is one further row here.
+
+    Parameters
+    ----------
+    cases : sequence of CaseResult
+        The columns; their formulas and values of μ* decide the rows.
+
+    Returns
+    -------
+    list of (label, function of one case)
+        A row whose cells are all empty is left out.
+    """
+    tables = [case.table for case in cases if case.table is not None]
+    methods = dict.fromkeys(method for table in tables for method in table.methods)
+    values = dict.fromkeys(mu for table in tables for mu in table.mu_stars)
+    rows: list[Row] = [
+        ("λ", _of_table(lambda table: _quoted(table.lambda_total, table.lambda_uncertainty))),
+        ("ω_log", _of_table(lambda table: _quoted(table.omega_log_k, None, "K"))),
+    ]
+    for method in methods:
+        for mu in values:
+            rows.append((f"Tc, {label_of(method)}, μ* = {mu_star_text(mu)}", _tc_cell(method, mu)))
+    for mu in values:
+        rows.append((f"Tc, Migdal–Eliashberg with N(ε), μ* = {mu_star_text(mu)}", _dos_cell(mu)))
+    rows.append(("2Δ/kTc", _gap_cell))
+    rows.append(("strain of the cell against that of G(q)", _strain_cell))
+    return rows
+
+
+def _quoted(value: float, uncertainty: float | None, unit: str = "") -> str:
+    return f"{number(value, uncertainty)} {unit}".strip() if np.isfinite(value) else "–"
+
+
+def headline(document: Document, config: RunConfig, results: TcResults) -> None:
+    """λ, ω_log and Tc of each set of phonons; isotopes; published values; why some have no Tc.
+
+    Parameters
+    ----------
+    document : Document
+        Receives the tables.
+    config : RunConfig
+        For the published values.
+    results : TcResults
+    """
+    for isotope, grid in results.variants():
+        columns = {
+            NAMES[kind]: results.cases[phonons]
+            for kind in NAMES
+            if (phonons := Phonons(kind, isotope, grid)) in results.cases
+        }
+        rows = [
+            [label, *(cell(case) for case in columns.values())]
+            for label, cell in headline_rows(list(columns.values()))
+        ]
+        title = isotope if grid is None else f"SSCHA grid {'×'.join(map(str, grid))}"
+        rows = [row for row in rows if any(row[1:])]
+        document.add(Table([title, *columns], rows, range(1, 1 + len(columns))))
+    _isotope_rows(document, results)
     if config.tc.published:
         rows = [[item.what, item.value, item.source] for item in config.tc.published]
         document.add(Table(["published or measured", "", "source"], rows, [1]))
-    reasons = []
-    for name, figure in quoted.items():
-        if name.startswith("tc.") and figure.value is None:
-            key = name[3:].split(".mu")[0].rpartition(".")[0]
-            why = figure.how.partition("no Tc: ")[2] or figure.how
-            reasons.append(f"{name_of(key) if key in tables else 'all'}: {why}")
+    reasons = dict.fromkeys(
+        f"{phonons.label}: {reason}" for phonons, case in results.cases.items() for reason in _reasons(case)
+    )
     if reasons:
-        text = "; ".join(dict.fromkeys(reasons))
+        text = "; ".join(reasons)
         document.add(
             Paragraph(f"Where there is no Tc: {text}. λ and ω_log there are of the stable modes alone.")
         )
+    _strains(document, results)
 
 
-def _isotope_rows(document: Document, config: RunConfig, quoted: Quoted) -> None:
-    rows = []
-    for isotope in config.anharmonic.isotopes:
-        for kind in ("hessian", "auxiliary"):
-            for mu in config.tc.mu_star:
-                names = [f"isotope_coefficient.{isotope}.{kind}.{m}.mu{mu:.2f}" for m in config.tc.methods]
-                if any(name in quoted for name in names):
-                    label = f"{isotope}, {NAMES[kind]}, μ* = {mu:.2f}"
-                    rows.append([label, *(cell(quoted, name) for name in names)])
+def _reasons(case: CaseResult) -> list[str]:
+    """Why there is no Tc, where there is none."""
+    if case.analysis is None or case.table is None:
+        return [case.refusal]
+    found = [entry.reason for entry in case.table.results if isinstance(entry, NoTc)]
+    if not case.refusal:
+        found += [value for value in case.analysis.full_bandwidth.values() if isinstance(value, str)]
+    return found
+
+
+def _strains(document: Document, results: TcResults) -> None:
+    """How far the relaxed cells lie from that of G(q), and what was not recalculated for them."""
+    strained = {
+        phonons.label: case.analysis.strain
+        for phonons, case in results.cases.items()
+        if case.analysis is not None and case.analysis.strain is not None
+    }
+    if strained:
+        listed = "; ".join(f"{label}: {strain}" for label, strain in strained.items())
+        document.add(
+            Paragraph(
+                f"The SSCHA relaxed the cell. Its phonons were joined to G(q) by fractional coordinates. "
+                f"{listed}. "
+                f"Not recalculated in the relaxed cell: {', '.join(NOT_RECALCULATED)}. What the strain "
+                f"changes in "
+                "them is in no error bar; labels of the relaxed cell would tell."
+            )
+        )
+
+
+def _isotope_rows(document: Document, results: TcResults) -> None:
+    found = results.isotope_coefficients()
+    methods = dict.fromkeys(item.method for item in found)
+    cells = {(i.isotope, i.kind, i.mu_star, i.method): number(i.value, i.uncertainty) for i in found}
+    rows = [
+        [
+            f"{isotope}, {NAMES[kind]}, μ* = {mu_star_text(mu)}",
+            *(cells.get((isotope, kind, mu, method), "") for method in methods),
+        ]
+        for isotope, kind, mu in dict.fromkeys((i.isotope, i.kind, i.mu_star) for i in found)
+    ]
     if rows:
-        columns = ["isotope coefficient", *(METHOD_NAMES[m] for m in config.tc.methods)]
+        columns = ["isotope coefficient", *(label_of(method) for method in methods)]
         document.add(Table(columns, rows, range(1, len(columns))))
 
 
-def cell(quoted: Quoted, name: str) -> str:
-    """A quoted figure for a table: value ± uncertainty and unit; "no Tc" or "–" where it has no value."""
-    figure = quoted.get(name)
-    if figure is None:
-        return ""
-    if figure.value is None:
-        return "no Tc" if name.startswith("tc.") else "–"
-    return f"{number(figure.value, figure.uncertainty)} {figure.unit}".strip()
+def uncertainty(document: Document, results: TcResults, quoted: Quoted, place: Path) -> None:
+    """One table and one figure of what makes λ and Tc uncertain, for the phonons of interest.
 
-
-def uncertainty(document: Document, tables: Mapping[str, Any], quoted: Quoted, place: Path) -> None:
-    """One table and one figure of what makes λ and Tc uncertain, for the phonons of interest."""
-    key = next((k for k in ("hessian", "auxiliary", "harmonic") if _has_tc(tables.get(k))), None)
-    if key is None:
+    Parameters
+    ----------
+    document : Document
+        Receives them.
+    results : TcResults
+    quoted : mapping of str to Figure
+        Of all stages; the pressures are taken from it.
+    place : Path
+        Folder of the pictures.
+    """
+    chosen = results.of_interest()
+    if chosen is None:
         return
-    data = tables[key]
-    table = table_from_dict(data)
-    methods, values = methods_of(table), mu_stars_of(table)
-    middle = values[len(values) // 2]
+    case = results.cases[chosen]
+    found, table = case.analysis, case.table
+    assert found is not None and table is not None
+    middle = table.middle_mu_star
     rows = [
         [name, "" if size is None else number(size), *("" if k is None else number(k) for k in kelvins)]
         for name, size, kelvins in budget_rows(table)
     ]
-    columns = ["source", "λ", *(f"{METHOD_NAMES[m]} (K)" for m in methods)]
+    columns = ["source", "λ", *(f"{label_of(m)} (K)" for m in table.methods)]
     document.add(
-        Heading(f"What makes Tc uncertain ({name_of(key)}, μ* = {middle:g})"),
+        Heading(f"What makes Tc uncertain ({chosen.label}, μ* = {middle:g})"),
         Table(columns, rows, range(1, len(columns))),
     )
-    mesh = [row_from_dict(row) for row in data.get("q_mesh", [])]
-    if mesh:
-        columns = ["q-grid of G", "sum over", "λ", "ω_log (K)", f"Tc, Allen–Dynes, μ* = {middle:g} (K)"]
-        document.add(Table(columns, [_mesh_row(row) for row in mesh], range(2, 5)))
+    if found.q_mesh:
+        leading = "allen-dynes" if "allen-dynes" in table.methods else table.methods[0]
+        label = f"Tc, {label_of(leading)}, μ* = {middle:g} (K)"
+        columns = ["q-grid of G", "sum over", "λ", "ω_log (K)", label]
+        document.add(Table(columns, [_mesh_row(row) for row in found.q_mesh], range(2, 5)))
     plateaus = {
-        name_of(k): SigmaPlateau.from_dict(t["sigma_plateau"])
-        for k, t in tables.items()
-        if "." not in k and "sigma_plateau" in t
+        phonons.label: other.analysis.plateau
+        for phonons, other in results.cases.items()
+        if phonons.plain and other.analysis is not None and other.analysis.plateau is not None
     }
-    sigma = quoted.get("sigma")
-    chosen = None if sigma is None or sigma.value is None else float(sigma.value)
     document.add(
         Picture(
-            figures.tc_uncertainty(place, table, mesh, plateaus, chosen),
+            figures.tc_uncertainty(place, table, found.q_mesh, plateaus, found.sigma_ry),
             "Left: λ against the broadening for each set of phonons, its plateau thick; one σ serves all. "
             "Middle: λ against the q-mesh, for each q-grid of G. Right: sources of the uncertainty of Tc.",
         )
     )
-    document.add(Paragraph(limits(data, mesh, quoted)))
-
-
-def _has_tc(data: Mapping[str, Any] | None) -> bool:
-    return bool(data) and any(item["value"] is not None for item in data["tc"])  # type: ignore[index]
+    document.add(Paragraph(limits(found, quoted)))
 
 
 def _mesh_row(row: QMeshRow) -> list[str]:
@@ -161,11 +231,27 @@ def _mesh_row(row: QMeshRow) -> list[str]:
     return [grid, how, number(row.lambda_total), number(row.omega_log_k), tc]
 
 
-def limits(data: Mapping[str, Any], mesh: list[QMeshRow], quoted: Quoted) -> str:
-    """What the error bars do not hold, and what limits a comparison with measurements."""
+def limits(found: TcAnalysis, quoted: Quoted) -> str:
+    """What the error bars do not hold, and what limits a comparison with measurements.
+
+    Parameters
+    ----------
+    found : TcAnalysis
+        Of the phonons of interest.
+    quoted : mapping of str to Figure
+
+    Returns
+    -------
+    str
+    """
     pressures = [quoted[name] for name in ("pressure", "pressure_quantum") if name in quoted]
     pressure = "a static lattice pressure, which zero-point motion raises"
-    if len(pressures) == 2:
+    if found.strain is not None:
+        pressure = (
+            f"the strain of the relaxed cell ({100 * found.strain.largest:.2f} %), for which "
+            "G(q) and N(E_F) were not recalculated"
+        )
+    elif len(pressures) == 2:
         static, quantum = (number(p.value, p.uncertainty) for p in pressures)
         pressure = (
             f"a crystal of {static} GPa static pressure, which zero-point motion raises to {quantum} GPa"
@@ -175,45 +261,59 @@ def limits(data: Mapping[str, Any], mesh: list[QMeshRow], quoted: Quoted) -> str
         "interaction, which enters as a number μ* alone; the average over the Fermi surface (isotropic "
         f"equations); {pressure}; G(q) of the undisplaced crystal (linear coupling); and the functional. "
     )
-    if len({row.elph_dims for row in mesh}) > 1:
+    if len({row.elph_dims for row in found.q_mesh}) > 1:
         text += (
             "Half the change from the coarser to the finer q-grid stands for what is left beyond the finer. "
         )
     else:
         text += "There is a single q-grid, whose error is bounded from below only, by the weight of Γ. "
-    plateau = data.get("sigma_plateau")
-    if plateau is not None and not plateau["found"]:
+    if found.plateau is not None and not found.plateau.found:
         text += "There is no plateau in σ, so that the spread over the flattest window is a lower bound. "
     return text.strip()
 
 
-def pictures(document: Document, folder: Path, place: Path) -> None:
-    """α²F, Tc against μ*, Δ(T)."""
-    tables, spectra = read_tables(folder), read_spectra(folder)
+def pictures(document: Document, results: TcResults, place: Path) -> None:
+    """α²F, Tc against μ*, Δ(T).
+
+    Parameters
+    ----------
+    document : Document
+        Receives them.
+    results : TcResults
+    place : Path
+        Folder of the pictures.
+    """
+    found = {phonons: case.analysis for phonons, case in results.cases.items() if case.analysis is not None}
+    spectra = {
+        phonons: analysis.spectrum
+        for phonons, analysis in found.items()
+        if analysis.spectrum is not None and len(analysis.spectrum.energies_ev)
+    }
     if not spectra:
         return
     document.add(Heading("Electron-phonon coupling"))
-    for variant in variants(spectra):
-        mine = {name_of(k): s for k, s in spectra.items() if k.partition(".")[2] == variant}
-        name = "alpha2f" + (f"_{variant}" if variant else "")
-        caption = "α²F (filled) and λ summed up to ω (dashed)" + (f", {variant}." if variant else ".")
-        document.add(Picture(figures.alpha2f(place, mine, name), caption))
-    drawn: dict[str, TcTable] = {}
-    for key, data in tables.items():
-        table = table_from_dict(data)
-        if data["refusal"]:
-            refused = tuple(NoTc(e.method, e.mu_star, data["refusal"]) for e in table.results)
-            table = TcTable(table.lambda_total, table.omega_log_k, table.omega_2_k, refused, (), ())
-        drawn[key] = table
-    named = {name_of(k): t for k, t in drawn.items() if k.partition(".")[0] != "auxiliary"}
-    if any(not isinstance(entry, NoTc) for table in named.values() for entry in table.results):
+    for variant in dict.fromkeys(phonons.variant for phonons in spectra):
+        mine = {phonons: spectrum for phonons, spectrum in spectra.items() if phonons.variant == variant}
+        first = next(iter(mine))
+        name, caption = "alpha2f", "α²F (filled) and λ summed up to ω (dashed)"
+        if not first.plain:
+            name += "_" + first.name.partition(".")[2]
+            caption += f", {first.variant_label}"
+        drawn = {phonons.label: spectrum for phonons, spectrum in mine.items()}
+        document.add(Picture(figures.alpha2f(place, drawn, name), f"{caption}."))
+    named = {
+        phonons.label: case.table
+        for phonons, case in results.cases.items()
+        if phonons.kind != "auxiliary" and case.table is not None
+    }
+    if any(isinstance(entry, Tc) for table in named.values() for entry in table.results):
         document.add(
             Picture(figures.tc_mu_star(place, named), "Tc against μ*, which is meant at the highest phonon.")
         )
     gaps = {
-        name_of(key): GapCurve.from_dict(data["gap"])
-        for key, data in tables.items()
-        if "gap" in data and not data["refusal"] and not key.startswith("auxiliary")
+        phonons.label: analysis.gap
+        for phonons, analysis in found.items()
+        if analysis.gap is not None and not results.cases[phonons].refusal and phonons.kind != "auxiliary"
     }
     if gaps:
         caption = (

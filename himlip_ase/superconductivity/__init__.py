@@ -1,7 +1,13 @@
 """Superconductivity: electron-phonon matrices of ph.x with any phonons → α²F, λ, Tc."""
 
 from himlip_ase.superconductivity.analysis import analyse, analyse_curve
-from himlip_ase.superconductivity.bootstrap import bootstrap_tc, jackknife_deviations, resampled_phonons
+from himlip_ase.superconductivity.bootstrap import (
+    BootstrapTc,
+    bootstrap_tc,
+    jackknife_deviations,
+    resampled_phonons,
+)
+from himlip_ase.superconductivity.cell_strain import CellStrain, bring_to_cell
 from himlip_ase.superconductivity.coupling import (
     ImaginaryMode,
     ModeCoupling,
@@ -15,9 +21,12 @@ from himlip_ase.superconductivity.elph_matrices import ElphMatrices, read_elph
 from himlip_ase.superconductivity.full_bandwidth import eliashberg_tc_full_bandwidth, solve_full_bandwidth
 from himlip_ase.superconductivity.gap import GapCurve, gap_curve, solve_gap, tc_sensitivity
 from himlip_ase.superconductivity.isotope import IsotopeEffect, isotope_effect
+from himlip_ase.superconductivity.methods import FORMULAS, TcFormula
 from himlip_ase.superconductivity.onto_elph_grid import swap_onto_grid
-from himlip_ase.superconductivity.plateau import sigma_plateau
-from himlip_ase.superconductivity.q_mesh import q_mesh_convergence
+from himlip_ase.superconductivity.options import TcOptions
+from himlip_ase.superconductivity.output_files import read_results, write_results
+from himlip_ase.superconductivity.plateau import SigmaPlateau, sigma_plateau
+from himlip_ase.superconductivity.q_mesh import QMeshRow, q_mesh_convergence
 from himlip_ase.superconductivity.qe_outputs import read_alpha2f
 from himlip_ase.superconductivity.spectrum import Alpha2F, Problem, Spectrum, spectrum_from_curve
 from himlip_ase.superconductivity.tables import format_table
@@ -27,23 +36,31 @@ from himlip_ase.superconductivity.zone import ZoneIntegral, integrate_zone
 
 __all__ = [
     "Alpha2F",
+    "BootstrapTc",
+    "CellStrain",
     "ElectronBands",
     "ElectronicDos",
     "ElphMatrices",
+    "FORMULAS",
     "GapCurve",
     "ImaginaryMode",
     "IsotopeEffect",
     "ModeCoupling",
     "NoTc",
     "Problem",
+    "QMeshRow",
+    "SigmaPlateau",
     "Spectrum",
     "Tc",
     "TcAnalysis",
+    "TcFormula",
+    "TcOptions",
     "TcTable",
     "ZoneIntegral",
     "analyse",
     "analyse_curve",
     "bootstrap_tc",
+    "bring_to_cell",
     "critical_temperature",
     "eliashberg_tc",
     "eliashberg_tc_full_bandwidth",
@@ -59,6 +76,7 @@ __all__ = [
     "read_alpha2f",
     "read_electronic_dos",
     "read_elph",
+    "read_results",
     "resampled_phonons",
     "sigma_plateau",
     "solve_full_bandwidth",
@@ -67,4 +85,5 @@ __all__ = [
     "swap_onto_grid",
     "tc_sensitivity",
     "tc_table",
+    "write_results",
 ]

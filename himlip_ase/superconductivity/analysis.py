@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,33 +10,21 @@ import numpy as np
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.superconductivity.bootstrap import add_noise, bootstrap_tc, resampled_phonons
-from himlip_ase.superconductivity.coupling import (
-    GammaWeight,
-    ModeCoupling,
-    interpolated_coupling,
-    mode_coupling,
-)
+from himlip_ase.superconductivity.cell_strain import CellStrain, bring_to_cell
+from himlip_ase.superconductivity.coupling import ModeCoupling, interpolated_coupling, mode_coupling
 from himlip_ase.superconductivity.electron_bands import ElectronBands
 from himlip_ase.superconductivity.electronic_dos import ElectronicDos
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.full_bandwidth import eliashberg_tc_full_bandwidth
 from himlip_ase.superconductivity.gap import GapCurve, gap_curve
 from himlip_ase.superconductivity.onto_elph_grid import carry_deviations, swap_onto_grid
+from himlip_ase.superconductivity.options import TcOptions
 from himlip_ase.superconductivity.plateau import SigmaPlateau, sigma_plateau
 from himlip_ase.superconductivity.q_mesh import QMeshRow, at_grid, q_mesh_convergence
 from himlip_ase.superconductivity.spectrum import Spectrum
-from himlip_ase.superconductivity.tc import (
-    DEFAULT_MU_STAR,
-    METHODS,
-    Method,
-    Tc,
-    TcTable,
-    add_spread,
-    critical_temperature,
-    tc_table,
-)
+from himlip_ase.superconductivity.tc import Tc, TcTable, add_spread, critical_temperature, tc_table
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
-from himlip_ase.superconductivity.zone import Integration, integrate_zone
+from himlip_ase.superconductivity.zone import integrate_zone
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.force_constants import DynamicalMatrices
@@ -47,23 +35,13 @@ def analyse(
     elph: ElphMatrices,
     phonons: DynamicalMatrices,
     harmonic: DynamicalMatrices | None = None,
+    options: TcOptions | None = None,
     *,
-    mu_star: Sequence[float] = DEFAULT_MU_STAR,
-    methods: Sequence[Method] = METHODS,
-    masses: dict[str, float] | None = None,
-    sigma_ry: float | None = None,
+    masses: Mapping[str, float] | None = None,
     sigma_of: TcAnalysis | None = None,
-    gamma_weight: GammaWeight = "counted",
-    mesh: Sequence[int] | None = None,
-    integration: Integration = "sum",
     coarser: Sequence[ElphMatrices] = (),
-    meshes: Sequence[Sequence[int]] = (),
     deviations: np.ndarray | None = None,
-    samples: int = 200,
-    seed: int = 0,
     dos: ElectronicDos | ElectronBands | None = None,
-    accept: Sequence[str] = (),
-    gap: bool = False,
 ) -> TcAnalysis:
     """α²F, λ, ω_log, ω₂ and every Tc of G(q) with some phonons.
 
@@ -73,39 +51,25 @@ def analyse(
     elph : ElphMatrices
     phonons : DynamicalMatrices
         Harmonic, auxiliary, free-energy Hessian …; on the grid of `elph` or, with `harmonic`, on one that
-        divides it or that it divides.
+        divides it or that it divides. Their cell may be strained against that of `elph` by at most
+        ``options.max_strain``: both are joined by fractional coordinates.
     harmonic : DynamicalMatrices, optional
         The dyn files of the ph.x run that wrote G: they prove that G and phonons are of one crystal, and
         carry the phonons onto the grid of G. Without them `phonons` must themselves be those of the run, as
         far as ``elph.inp_lambda`` files allow to check it.
-    mu_star, methods, accept
-        As in `tc_table`.
-    masses : dict, optional
+    options : TcOptions, optional
+        μ*, formulas, σ, sums over q; the defaults for None.
+    masses : mapping, optional
         Element to amu, for isotopes. Anharmonic matrices keep the Φ that they were made with: at low
         temperature that of an isotope differs, and wants its own SSCHA run.
-    sigma_ry : float, optional
-        Broadening. None takes that of `sigma_of`, else the middle of the σ-plateau if there is one, else the
-        middle of the list.
     sigma_of : TcAnalysis, optional
         Another analysis whose σ and window of σ are used, so that the two can be compared.
-    gamma_weight
-        As in `mode_coupling`.
-    mesh : sequence of 3 int, optional
-        Fourier-interpolate D and G onto this mesh.
-    integration
-        As in `integrate_zone`; "sum" keeps the single modes.
     coarser : sequence of ElphMatrices
         G on coarser grids: half the change that the finer grid brings is a source of uncertainty.
-    meshes : sequence of three int
-        Further meshes for the table of convergence.
     deviations : ndarray, shape (blocks, nq, 3n, 3n), optional
         What each block of the SSCHA ensemble would change in `phonons`, on their grid (eV/Å²).
-    samples, seed : int
-        Ensembles put together anew from these blocks.
     dos : ElectronicDos or ElectronBands, optional
         Migdal–Eliashberg with this N(ε), too; of bands it is made with the σ and the Fermi level of G(q).
-    gap : bool
-        Solve the non-linear Eliashberg equations too, at the first μ*.
 
     Returns
     -------
@@ -114,63 +78,55 @@ def analyse(
     Raises
     ------
     InputError
-        Files of different crystals or runs; unknown σ, mass or option.
+        Files of different crystals or runs; a strain beyond the limit; unknown σ, mass or option.
     """
+    options = options or TcOptions()
+    phonons, strain = bring_to_cell(phonons, elph.primitive, options.max_strain)
     deviation = _check_run(elph, phonons, harmonic)
     if deviations is not None:
         deviations = carry_deviations(deviations, phonons, elph.dims)
     if harmonic is not None:
         phonons = swap_onto_grid(phonons, harmonic)
     if masses:
-        phonons = phonons.with_masses(masses)
+        phonons = phonons.with_masses(dict(masses))
     plateau = None
     if len(elph.sigma_ry) >= 3:
-        plateau = sigma_plateau(elph, phonons, mu_star[0], "allen-dynes", gamma_weight, accept=accept)
-    leading = plateau if sigma_of is None else sigma_of.plateau
-    sigma_ry, source = _choose_sigma(elph, sigma_ry, sigma_of, plateau)
-    coupling, spectrum = _spectrum(elph, phonons, sigma_ry, gamma_weight, mesh, integration)
-    caveats = spectrum.caveats
-    if np.isnan(deviation):
-        caveats += ("no elph.inp_lambda files: that G and phonons are of one crystal could not be checked",)
-    if plateau is not None and not plateau.found:
-        caveats += ("no plateau of λ in σ: the k-grids are too coarse or σ not small enough",)
-    spectrum = replace(spectrum, caveats=caveats)
-    table = tc_table(spectrum, mu_star, methods, accept)
-
-    if leading is not None:
-        low, high = leading.window
-        window = elph.sigma_ry[(elph.sigma_ry > low - 1e-9) & (elph.sigma_ry < high + 1e-9)]
-        others = [
-            tc_table(
-                _bare(_coupling(elph, phonons, float(value), gamma_weight, mesh)), mu_star, methods, accept
-            )
-            for value in window
-        ]
-        kind = "σ-plateau" if leading.found else "flattest σ window, no plateau:"
-        table = add_spread(
-            table, others, f"{kind} {low:g}–{high:g} Ry (half the spread)", among_others=integration != "sum"
+        plateau = sigma_plateau(
+            elph,
+            phonons,
+            options.mu_star[0],
+            "allen-dynes",
+            options.gamma_weight,
+            accept=options.accept,
         )
-    reference = mu_star[len(mu_star) // 2]
-    method = "allen-dynes" if "allen-dynes" in methods else methods[0]
+    sigma_ry, source = _choose_sigma(elph, options.sigma_ry, sigma_of, plateau)
+    coupling, spectrum = _spectrum(elph, phonons, sigma_ry, options)
+    spectrum = replace(spectrum, caveats=spectrum.caveats + _caveats(strain, deviation, plateau))
+    table = tc_table(spectrum, options.mu_star, options.methods, options.accept)
+    leading = plateau if sigma_of is None else sigma_of.plateau
+    if leading is not None:
+        table = _add_sigma(table, elph, phonons, leading, options)
     rows: tuple[QMeshRow, ...] = ()
-    if coarser or meshes:
-        every = dict.fromkeys(tuple(int(d) for d in m) for m in (*((mesh,) if mesh else ()), *meshes))
+    if coarser or options.meshes:
+        every = dict.fromkeys((*((options.mesh,) if options.mesh else ()), *options.meshes))
         rows = q_mesh_convergence(
             [*coarser, elph],
             phonons,
             tuple(every),
-            reference,
-            method,
+            options.middle_mu_star,
+            options.leading_method,
             coupling.sigma_ry,
-            gamma_weight,
-            accept,
+            options.gamma_weight,
+            options.accept,
         )
     if coarser:
-        table = _add_q_grid(table, coarser, phonons, coupling, mesh, gamma_weight, accept)
+        table = _add_q_grid(table, coarser, phonons, coupling, options)
     noise = None
     if deviations is not None and not spectrum.problems:
-        drawn = resampled_phonons(phonons, deviations, samples, seed)
-        noise = bootstrap_tc(elph, drawn, mu_star, methods, coupling.sigma_ry, gamma_weight)
+        drawn = resampled_phonons(phonons, deviations, options.samples, options.seed)
+        noise = bootstrap_tc(
+            elph, drawn, options.mu_star, options.methods, coupling.sigma_ry, options.gamma_weight
+        )
         table = add_noise(table, noise, f"SSCHA ensemble (bootstrap over {len(deviations)} blocks)")
     symbols = coupling.primitive.get_chemical_symbols()
     return TcAnalysis(
@@ -185,9 +141,19 @@ def analyse(
         coupling.atom_spectra(),
         rows,
         noise,
-        {} if dos is None else _full_bandwidth(spectrum, _dos_of(dos, elph, sigma_ry), mu_star, accept),
-        _gap(spectrum, mu_star[0], accept) if gap else None,
+        {} if dos is None else _full_bandwidth(spectrum, _dos_of(dos, elph, sigma_ry), options),
+        _gap(spectrum, options) if options.gap else None,
+        strain,
     )
+
+
+def _caveats(strain: CellStrain | None, deviation: float, plateau: SigmaPlateau | None) -> tuple[str, ...]:
+    caveats = [] if strain is None else [strain.caveat]
+    if np.isnan(deviation):
+        caveats.append("no elph.inp_lambda files: that G and phonons are of one crystal could not be checked")
+    if plateau is not None and not plateau.found:
+        caveats.append("no plateau of λ in σ: the k-grids are too coarse or σ not small enough")
+    return tuple(caveats)
 
 
 def _dos_of(dos: ElectronicDos | ElectronBands, elph: ElphMatrices, sigma_ry: float) -> ElectronicDos:
@@ -224,39 +190,54 @@ def _choose_sigma(
 
 
 def _spectrum(
-    elph: ElphMatrices,
-    phonons: DynamicalMatrices,
-    sigma_ry: float,
-    gamma_weight: GammaWeight,
-    mesh: Sequence[int] | None,
-    integration: Integration,
+    elph: ElphMatrices, phonons: DynamicalMatrices, sigma_ry: float, options: TcOptions
 ) -> tuple[ModeCoupling, Spectrum]:
-    coupling = _coupling(elph, phonons, sigma_ry, gamma_weight, mesh)
+    coupling = _coupling(elph, phonons, sigma_ry, options)
     spectrum = coupling.spectrum()
-    if mesh is not None:
-        plain = mode_coupling(elph, phonons, sigma_ry, gamma_weight).spectrum()
+    if options.mesh is not None:
+        plain = mode_coupling(elph, phonons, sigma_ry, options.gamma_weight).spectrum()
         name = "Fourier-interpolated against plain q-sum"
         spectrum = replace(spectrum, alternative=plain, alternative_name=name)
-    if integration != "sum":
-        zone = integrate_zone(coupling, integration).spectrum
+    if options.integration != "sum":
+        zone = integrate_zone(coupling, options.integration).spectrum
         spectrum = replace(zone, alternative=spectrum.alternative, alternative_name=spectrum.alternative_name)
     return coupling, spectrum
 
 
 def _coupling(
-    elph: ElphMatrices,
-    phonons: DynamicalMatrices,
-    sigma_ry: float,
-    gamma_weight: GammaWeight,
-    mesh: Sequence[int] | None,
+    elph: ElphMatrices, phonons: DynamicalMatrices, sigma_ry: float, options: TcOptions
 ) -> ModeCoupling:
-    if mesh is None:
-        return mode_coupling(elph, phonons, sigma_ry, gamma_weight)
-    return interpolated_coupling(elph, phonons, mesh, sigma_ry, gamma_weight)
+    if options.mesh is None:
+        return mode_coupling(elph, phonons, sigma_ry, options.gamma_weight)
+    return interpolated_coupling(elph, phonons, options.mesh, sigma_ry, options.gamma_weight)
 
 
 def _bare(coupling: ModeCoupling) -> Spectrum:
     return replace(coupling.spectrum(), alternative=None)
+
+
+def _add_sigma(
+    table: TcTable,
+    elph: ElphMatrices,
+    phonons: DynamicalMatrices,
+    leading: SigmaPlateau,
+    options: TcOptions,
+) -> TcTable:
+    """Half the spread over the broadenings of a plateau, or of the flattest window."""
+    low, high = leading.window
+    window = elph.sigma_ry[(elph.sigma_ry > low - 1e-9) & (elph.sigma_ry < high + 1e-9)]
+    others = [
+        tc_table(
+            _bare(_coupling(elph, phonons, float(value), options)),
+            options.mu_star,
+            options.methods,
+            options.accept,
+        )
+        for value in window
+    ]
+    kind = "σ-plateau" if leading.found else "flattest σ window, no plateau:"
+    name = f"{kind} {low:g}–{high:g} Ry (half the spread)"
+    return add_spread(table, others, "sigma", name, among_others=options.integration != "sum")
 
 
 def _add_q_grid(
@@ -264,27 +245,22 @@ def _add_q_grid(
     coarser: Sequence[ElphMatrices],
     phonons: DynamicalMatrices,
     fine: ModeCoupling,
-    mesh: Sequence[int] | None,
-    gamma_weight: GammaWeight,
-    accept: Sequence[str],
+    options: TcOptions,
 ) -> TcTable:
     """Half the change from the next coarser grid of G(q), in the same kind of sum."""
-    mu_star = tuple(dict.fromkeys(entry.mu_star for entry in table.results))
-    methods = tuple(dict.fromkeys(entry.method for entry in table.results))
     nearest = max(coarser, key=lambda item: int(np.prod(item.dims)))
-    here = at_grid(phonons, nearest) if mesh is None else phonons
-    other = _coupling(nearest, here, fine.sigma_ry, gamma_weight, mesh)
-    tables = [tc_table(_bare(c), mu_star, methods, (*accept, "coarse")) for c in (other, fine)]
+    here = at_grid(phonons, nearest) if options.mesh is None else phonons
+    other = _coupling(nearest, here, fine.sigma_ry, options)
+    accept = (*options.accept, "coarse")
+    tables = [tc_table(_bare(c), table.mu_stars, table.methods, accept) for c in (other, fine)]
     name = f"q-grid of G: {'×'.join(map(str, nearest.dims))} instead (half the change)"
-    return add_spread(table, tables, name, among_others=True)
+    return add_spread(table, tables, "q-grid", name, among_others=True)
 
 
-def _full_bandwidth(
-    spectrum: Spectrum, dos: ElectronicDos, mu_star: Sequence[float], accept: Sequence[str]
-) -> dict[float, float | str]:
+def _full_bandwidth(spectrum: Spectrum, dos: ElectronicDos, options: TcOptions) -> dict[float, float | str]:
     found: dict[float, float | str] = {}
-    for mu in mu_star:
-        entry = critical_temperature(spectrum, mu, "eliashberg", accept)
+    for mu in options.mu_star:
+        entry = critical_temperature(spectrum, mu, "eliashberg", options.accept)
         if isinstance(entry, Tc):
             try:
                 found[mu] = eliashberg_tc_full_bandwidth(spectrum, dos, mu)
@@ -295,25 +271,38 @@ def _full_bandwidth(
     return found
 
 
-def _gap(spectrum: Spectrum, mu_star: float, accept: Sequence[str]) -> GapCurve | None:
-    found = isinstance(critical_temperature(spectrum, mu_star, "eliashberg", accept), Tc)
-    return gap_curve(spectrum, mu_star) if found else None
+def _gap(spectrum: Spectrum, options: TcOptions) -> GapCurve | None:
+    first = critical_temperature(spectrum, options.mu_star[0], "eliashberg", options.accept)
+    return gap_curve(spectrum, options.mu_star[0]) if isinstance(first, Tc) else None
 
 
 def analyse_curve(
     label: str,
     spectrum: Spectrum,
+    options: TcOptions | None = None,
     *,
-    mu_star: Sequence[float] = DEFAULT_MU_STAR,
-    methods: Sequence[Method] = METHODS,
     dos: ElectronicDos | None = None,
-    gap: bool = False,
 ) -> TcAnalysis:
-    """Every Tc of a tabulated α²F (`read_alpha2f`)."""
+    """Every Tc of a tabulated α²F (`read_alpha2f`).
+
+    Parameters
+    ----------
+    label : str
+    spectrum : Spectrum
+    options : TcOptions, optional
+        Those of the sums over q and σ do not apply.
+    dos : ElectronicDos, optional
+        Migdal–Eliashberg with this N(ε), too.
+
+    Returns
+    -------
+    TcAnalysis
+    """
+    options = options or TcOptions()
     return TcAnalysis(
         label,
         spectrum,
-        tc_table(spectrum, mu_star, methods),
-        full_bandwidth={} if dos is None else _full_bandwidth(spectrum, dos, mu_star, ()),
-        gap=_gap(spectrum, mu_star[0], ()) if gap else None,
+        tc_table(spectrum, options.mu_star, options.methods, options.accept),
+        full_bandwidth={} if dos is None else _full_bandwidth(spectrum, dos, options),
+        gap=_gap(spectrum, options) if options.gap else None,
     )

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.force_constants import DynamicalMatrices
+from himlip_ase.superconductivity import codec
+from himlip_ase.superconductivity.codec import Record
 from himlip_ase.superconductivity.coupling import GammaWeight, mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
+from himlip_ase.superconductivity.methods import check_methods
 from himlip_ase.superconductivity.tc import (
     DEFAULT_MU_STAR,
-    METHODS,
-    Method,
     NoTc,
     Tc,
     TcTable,
     add_part,
     critical_temperature,
+    entry_from_record,
 )
+from himlip_ase.superconductivity.uncertainty import Part
 
 
 def resampled_phonons(
@@ -95,12 +99,35 @@ class BootstrapTc:
     refused: int
     kelvin: np.ndarray
 
+    def to_record(self) -> Record:
+        """Plain data for JSON."""
+        return {
+            "samples": self.samples,
+            "without_tc": self.refused,
+            "lambda_mean": codec.optional(self.lambda_mean),
+            "lambda_std": codec.optional(self.lambda_std),
+            "tc": [entry.to_record() for entry in self.results],
+            "kelvin": [codec.column(row) for row in self.kelvin],
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> BootstrapTc:
+        """What `to_record` wrote."""
+        return cls(
+            codec.number(record["lambda_mean"]),
+            codec.number(record["lambda_std"]),
+            tuple(entry_from_record(item) for item in record["tc"]),
+            record["samples"],
+            record["without_tc"],
+            np.array([codec.array(row) for row in record["kelvin"]]),
+        )
+
 
 def bootstrap_tc(
     elph: ElphMatrices,
     samples: Sequence[DynamicalMatrices],
     mu_star: Sequence[float] = DEFAULT_MU_STAR,
-    methods: Sequence[Method] = METHODS,
+    methods: Sequence[str] | None = None,
     sigma_ry: float | None = None,
     gamma_weight: GammaWeight = "counted",
     max_refused: float = 0.1,
@@ -125,7 +152,7 @@ def bootstrap_tc(
     """
     if len(samples) < 2:
         raise InputError(f"{len(samples)} samples; at least 2 are wanted for a spread")
-    combinations = [(mu, method) for mu in mu_star for method in methods]
+    combinations = [(mu, method) for mu in mu_star for method in check_methods(methods)]
     kelvin = np.full((len(samples), len(combinations)), np.nan)
     lambdas = np.full(len(samples), np.nan)
     reasons: list[dict[str, int]] = [{} for _ in combinations]
@@ -152,7 +179,7 @@ def bootstrap_tc(
             continue
         text = f"standard deviation over {len(good)} samples of the phonons"
         more = (f"{lost:.1%} of the samples had no Tc and were left out",) if lost else ()
-        part = (text, float(good.std(ddof=1)))
+        part = Part("samples", text, float(good.std(ddof=1)))
         results.append(Tc(method, mu, float(good.mean()), (part,), caveats + more))
     stable = lambdas[np.isfinite(lambdas)]
     return BootstrapTc(
@@ -168,7 +195,7 @@ def bootstrap_tc(
 def add_noise(table: TcTable, noise: BootstrapTc, name: str) -> TcTable:
     """Add the spread over the samples as a source of uncertainty; what they have no Tc for loses its Tc."""
     refused = {(r.method, r.mu_star): r for r in noise.results if isinstance(r, NoTc)}
-    spread = {(r.method, r.mu_star): r.parts[0][1] for r in noise.results if isinstance(r, Tc)}
-    table = add_part(table, name, noise.lambda_std, spread)
+    spread = {(r.method, r.mu_star): r.parts[0].size for r in noise.results if isinstance(r, Tc)}
+    table = add_part(table, "ensemble", name, noise.lambda_std, spread)
     kept = tuple(refused.get((e.method, e.mu_star), e) if isinstance(e, Tc) else e for e in table.results)
     return replace(table, results=kept)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from himlip_ase import units
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import check_dims, commensurate_qpoints, grid_indices
 from himlip_ase.phonons.force_constants import DynamicalMatrices, mass_reduced
-from himlip_ase.superconductivity.elph_matrices import ElphMatrices, check_same_crystal
+from himlip_ase.superconductivity.cell_strain import check_same_crystal
+from himlip_ase.superconductivity.codec import Record
+from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.spectrum import Problem, Spectrum
 
 if TYPE_CHECKING:
@@ -27,11 +29,31 @@ _IMAGINARY_CM = -0.5
 
 @dataclass(frozen=True)
 class ImaginaryMode:
-    """A mode with ω² < 0: fractional q, branch counted from 1, frequency in cm⁻¹ (negative)."""
+    """A mode with ω² < 0.
+
+    Attributes
+    ----------
+    qpoint : tuple of 3 float
+        Fractional.
+    branch : int
+        Counted from 1.
+    frequency_cm : float
+        Negative, cm⁻¹.
+    """
 
     qpoint: tuple[float, float, float]
     branch: int
     frequency_cm: float
+
+    def to_record(self) -> Record:
+        """Plain data for JSON."""
+        return {"q": list(self.qpoint), "branch": self.branch, "frequency_cm": self.frequency_cm}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> ImaginaryMode:
+        """What `to_record` wrote."""
+        first, second, third = (float(value) for value in record["q"])
+        return cls((first, second, third), int(record["branch"]), float(record["frequency_cm"]))
 
     def __str__(self) -> str:
         q = ", ".join(f"{v:g}" for v in self.qpoint)
@@ -207,19 +229,8 @@ def mode_coupling(
         Another crystal, another grid, a broadening that is not there, an unknown convention.
     """
     elph.check_crystal(phonons)
-    index = elph.sigma_index(sigma_ry)
-    return _couple(
-        phonons.primitive,
-        elph.dims,
-        phonons.qpoints,
-        phonons.matrices,
-        elph.matrices[index],
-        float(elph.sigma_ry[index]),
-        float(elph.dos_per_spin_per_ry[index]),
-        gamma_weight,
-        threshold_cm,
-        None,
-    )
+    one = elph.at(sigma_ry)
+    return _couple(one, phonons, phonons.matrices, one.matrices[0], gamma_weight, threshold_cm)
 
 
 def interpolated_coupling(
@@ -251,38 +262,27 @@ def interpolated_coupling(
     dims = check_dims(mesh)
     if any(m < d for m, d in zip(dims, elph.dims, strict=True)):
         raise InputError(f"mesh {dims} is coarser than the el-ph grid {elph.dims}; give a denser one")
-    index = elph.sigma_index(sigma_ry)
-    carrier = DynamicalMatrices(phonons.primitive, elph.dims, elph.qpoints, elph.matrices[index])
+    one = elph.at(sigma_ry)
+    carrier = DynamicalMatrices(phonons.primitive, one.dims, one.qpoints, one.matrices[0])
     qpoints = commensurate_qpoints(dims)
     g = carrier.force_constants().with_acoustic_sum_rule("onsite").matrices(qpoints)
     d = phonons.force_constants().with_acoustic_sum_rule("onsite").matrices(qpoints)
-    return _couple(
-        phonons.primitive,
-        dims,
-        qpoints,
-        d,
-        g,
-        float(elph.sigma_ry[index]),
-        float(elph.dos_per_spin_per_ry[index]),
-        gamma_weight,
-        threshold_cm,
-        elph.dims,
-    )
+    return _couple(one, phonons, d, g, gamma_weight, threshold_cm, dims)
 
 
 def _couple(
-    primitive: Atoms,
-    dims: tuple[int, int, int],
-    qpoints: np.ndarray,
+    elph: ElphMatrices,
+    phonons: DynamicalMatrices,
     matrices: np.ndarray,
     g: np.ndarray,
-    sigma_ry: float,
-    dos: float,
     gamma_weight: GammaWeight,
     threshold_cm: float,
-    interpolated_from: tuple[int, int, int] | None,
+    mesh: tuple[int, int, int] | None = None,
 ) -> ModeCoupling:
-    n = len(primitive)
+    """Couplings from Φ(q) and G(q) on the grid of G, or on `mesh` onto which both were interpolated."""
+    primitive, dims = phonons.primitive, mesh or elph.dims
+    qpoints, n = commensurate_qpoints(dims), len(primitive)
+    sigma_ry, dos = float(elph.sigma_ry[0]), float(elph.dos_per_spin_per_ry[0])
     masses = np.repeat(primitive.get_masses(), 3)
     # what is at −q is the conjugate of what is at q: half of the points are enough
     reverse = grid_indices(-qpoints, dims)
@@ -331,5 +331,5 @@ def _couple(
         dos,
         named,
         int(soft.sum()),
-        interpolated_from,
+        None if mesh is None else elph.dims,
     )

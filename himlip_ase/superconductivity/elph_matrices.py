@@ -11,7 +11,8 @@ import numpy as np
 
 from himlip_ase import units
 from himlip_ase.errors import InputError
-from himlip_ase.lattice import commensurate_qpoints, crystal_mismatch, grid_indices
+from himlip_ase.lattice import commensurate_qpoints, grid_indices
+from himlip_ase.superconductivity.cell_strain import check_same_crystal
 from himlip_ase.superconductivity.elph_checks import check_real_space, check_stars, check_symmetries
 from himlip_ase.superconductivity.elph_files import (
     LambdaInput,
@@ -74,6 +75,29 @@ class ElphMatrices:
             listed = ", ".join(f"{s:g}" for s in self.sigma_ry)
             raise InputError(f"no el-ph matrices for σ = {sigma_ry:g} Ry; the ph.x run has {listed} Ry")
         return index
+
+    def at(self, sigma_ry: float | None = None) -> ElphMatrices:
+        """The matrices of one broadening alone, with its N(E_F) and Fermi level.
+
+        Parameters
+        ----------
+        sigma_ry : float, optional
+            Ry; None takes the middle of the list.
+
+        Raises
+        ------
+        InputError
+            The run has no such broadening; the message lists them.
+        """
+        one = slice(index := self.sigma_index(sigma_ry), index + 1)
+        return replace(
+            self,
+            matrices=self.matrices[one],
+            sigma_ry=self.sigma_ry[one],
+            dos_per_spin_per_ry=self.dos_per_spin_per_ry[one],
+            fermi_energy_ev=self.fermi_energy_ev[one],
+            printed=(),
+        )
 
     def check_crystal(self, dm: DynamicalMatrices) -> None:
         """Refuse dynamical matrices of another crystal or on another grid.
@@ -142,16 +166,6 @@ class ElphMatrices:
                 "ph.x wrote beside this elph_dir"
             )
         return worst
-
-
-def check_same_crystal(first: Atoms, second: Atoms, name_first: str, name_second: str) -> None:
-    """InputError naming the first difference in number, species, cell (1e-3 Å) or positions (0.1 Å)."""
-    reason = crystal_mismatch(first, second)
-    if reason is not None:
-        raise InputError(
-            f"the {name_first} and the {name_second} are of different crystals or pressures: {reason}; give "
-            "files of one crystal, atoms in one order"
-        )
 
 
 def read_elph(

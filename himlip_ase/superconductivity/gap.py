@@ -12,6 +12,8 @@ from scipy.sparse.linalg import LinearOperator, gmres
 
 from himlip_ase import units
 from himlip_ase.errors import InputError, NotConvergedError
+from himlip_ase.superconductivity import codec
+from himlip_ase.superconductivity.codec import Record
 from himlip_ase.superconductivity.eliashberg import (
     DEFAULT_CUTOFF,
     MAX_FREQUENCIES,
@@ -168,37 +170,35 @@ class GapCurve:
     gap_edge_spread_ev: float
     ratio: float
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_record(self) -> Record:
         """Plain data for JSON."""
-        edges = [float(e) * 1e3 if np.isfinite(e) else None for e in self.gap_edge_ev]
         return {
-            "two_delta_over_kTc": self.ratio,
-            "edge_mev": float(self.gap_edge_ev[0] * 1e3),
-            "edge_uncertainty_mev": self.gap_edge_spread_ev * 1e3,
+            "two_delta_over_kTc": codec.optional(self.ratio),
+            "edge_mev": codec.optional(self.gap_edge_ev[0] * 1e3),
+            "edge_uncertainty_mev": codec.optional(self.gap_edge_spread_ev * 1e3),
             "kelvin": float(self.kelvin[0]),
             "tc_kelvin": self.tc_kelvin,
-            "vanishing_kelvin": self.vanishing_kelvin,
+            "vanishing_kelvin": codec.optional(self.vanishing_kelvin),
             "curve": {
-                "kelvin": self.kelvin.tolist(),
-                "delta0_mev": (self.delta0_ev * 1e3).tolist(),
-                "edge_mev": edges,
+                "kelvin": codec.column(self.kelvin),
+                "delta0_mev": codec.column(self.delta0_ev * 1e3),
+                "edge_mev": codec.column(self.gap_edge_ev * 1e3),
             },
             "how": "non-linear Migdal–Eliashberg equations, Padé; uncertainty: order of the approximant",
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> GapCurve:
-        """What `to_dict` wrote."""
-        curve = data["curve"]
-        edges = np.array([np.nan if e is None else e for e in curve["edge_mev"]], dtype=float)
+    def from_record(cls, record: Mapping[str, Any]) -> GapCurve:
+        """What `to_record` wrote, to the last but one digit (meV in the file, eV here)."""
+        curve = record["curve"]
         return cls(
-            data["tc_kelvin"],
-            data["vanishing_kelvin"],
-            np.array(curve["kelvin"]),
-            np.array(curve["delta0_mev"]) * 1e-3,
-            edges * 1e-3,
-            data["edge_uncertainty_mev"] * 1e-3,
-            data["two_delta_over_kTc"],
+            record["tc_kelvin"],
+            codec.number(record["vanishing_kelvin"]),
+            codec.array(curve["kelvin"]),
+            codec.array(curve["delta0_mev"]) * 1e-3,
+            codec.array(curve["edge_mev"]) * 1e-3,
+            codec.number(record["edge_uncertainty_mev"]) * 1e-3,
+            codec.number(record["two_delta_over_kTc"]),
         )
 
 

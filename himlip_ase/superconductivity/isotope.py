@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.superconductivity.cell_strain import bring_to_cell
+from himlip_ase.superconductivity.codec import Record
 from himlip_ase.superconductivity.coupling import GammaWeight, mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.onto_elph_grid import swap_onto_grid
-from himlip_ase.superconductivity.tables import methods_of, mu_stars_of
-from himlip_ase.superconductivity.tc import Method, NoTc, Tc, critical_temperature
+from himlip_ase.superconductivity.tc import NoTc, Tc, critical_temperature
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.force_constants import DynamicalMatrices
+    from himlip_ase.superconductivity.options import TcOptions
     from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 
 
@@ -34,12 +36,12 @@ class IsotopeEffect:
         All masses scaled together; ½ exactly, as λ does not change and ω_log, ω₂ go with M^(−½).
     """
 
-    method: Method
+    method: str
     mu_star: float
     elements: dict[str, float]
     total: float
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_record(self) -> Record:
         """Plain data for JSON."""
         return {
             "method": self.method,
@@ -49,12 +51,35 @@ class IsotopeEffect:
             "how": "−∂lnTc/∂lnM by central differences at fixed force constants",
         }
 
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> IsotopeEffect:
+        """What `to_record` wrote."""
+        elements = {symbol: float(value) for symbol, value in record["elements"].items()}
+        return cls(record["method"], float(record["mu_star"]), elements, float(record["total"]))
+
+
+def effect_record(effect: IsotopeEffect | NoTc) -> Record:
+    """Plain data for JSON: the coefficients, or a total of null and the reason."""
+    if isinstance(effect, NoTc):
+        return {
+            "method": effect.method,
+            "mu_star": effect.mu_star,
+            "total": None,
+            "reason": effect.reason,
+        }
+    return effect.to_record()
+
+
+def effect_from_record(record: Mapping[str, Any]) -> IsotopeEffect | NoTc:
+    """What `effect_record` wrote."""
+    return NoTc.from_record(record) if record["total"] is None else IsotopeEffect.from_record(record)
+
 
 def isotope_effect(
     elph: ElphMatrices,
     phonons: DynamicalMatrices,
     mu_star: float = 0.13,
-    method: Method = "allen-dynes",
+    method: str = "allen-dynes",
     sigma_ry: float | None = None,
     gamma_weight: GammaWeight = "counted",
     accept: Sequence[str] = (),
@@ -107,15 +132,33 @@ def isotope_effects(
     phonons: DynamicalMatrices,
     harmonic: DynamicalMatrices | None,
     analysis: TcAnalysis,
-    accept: Sequence[str] = (),
+    options: TcOptions,
 ) -> list[IsotopeEffect | NoTc]:
-    """Isotope coefficients by every formula at the middle μ* of an analysis, with its σ and masses."""
+    """Isotope coefficients by every formula at the middle μ* of an analysis, with its σ and masses.
+
+    Parameters
+    ----------
+    elph, phonons, harmonic, options
+        Those that `analysis` was made of, as in `analyse`.
+    analysis : TcAnalysis
+
+    Returns
+    -------
+    list of IsotopeEffect or NoTc
+    """
+    phonons, _ = bring_to_cell(phonons, elph.primitive, options.max_strain)
     if harmonic is not None:
         phonons = swap_onto_grid(phonons, harmonic)
-    table = analysis.table
-    mu_stars, methods = mu_stars_of(table), methods_of(table)
-    here = phonons.with_masses(analysis.masses_amu)
+    here, table = phonons.with_masses(analysis.masses_amu), analysis.table
     return [
-        isotope_effect(elph, here, mu_stars[len(mu_stars) // 2], method, analysis.sigma_ry, accept=accept)
-        for method in methods
+        isotope_effect(
+            elph,
+            here,
+            table.middle_mu_star,
+            method,
+            analysis.sigma_ry,
+            options.gamma_weight,
+            options.accept,
+        )
+        for method in table.methods
     ]

@@ -9,7 +9,7 @@ import numpy as np
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import check_dims, commensurate_qpoints
 from himlip_ase.phonons.force_constants import DynamicalMatrices
-from himlip_ase.superconductivity.elph_matrices import check_same_crystal
+from himlip_ase.superconductivity.cell_strain import check_same_crystal
 
 
 def swap_onto_grid(anharmonic: DynamicalMatrices, harmonic: DynamicalMatrices) -> DynamicalMatrices:

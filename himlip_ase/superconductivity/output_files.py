@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from himlip_ase.errors import InputError
-from himlip_ase.files import atomic_write, write_json
+from himlip_ase.files import atomic_write
 from himlip_ase.superconductivity import plots
-from himlip_ase.superconductivity.isotope import IsotopeEffect
+from himlip_ase.superconductivity.codec import read_document, write_document
+from himlip_ase.superconductivity.isotope import IsotopeEffect, effect_from_record, effect_record
 from himlip_ase.superconductivity.tables import format_table
 from himlip_ase.superconductivity.tc import NoTc, Tc
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 from himlip_ase.superconductivity.uncertainty_plots import plot_budget, plot_q_mesh
 
-SCHEMA = "himlip-tc/1"
 FIGURE_FILES = ("alpha2f.png", "tc_mu_star.png", "tc.txt")
 
 
@@ -37,16 +37,50 @@ def write_results(
     overwrite: bool = False,
     isotopes: Sequence[IsotopeEffect | NoTc] = (),
 ) -> None:
-    """Write every figure with value, unit, uncertainty and how it was obtained."""
-    data: dict[str, Any] = {"schema": SCHEMA, "analyses": [item.to_dict() for item in analyses]}
+    """Write every figure with value, unit, uncertainty and how it was obtained; `read_results` reads it back.
+
+    Parameters
+    ----------
+    path : Path
+    analyses : sequence of TcAnalysis
+    overwrite : bool
+    isotopes : sequence of IsotopeEffect or NoTc
+
+    Raises
+    ------
+    InputError
+        `path` exists and `overwrite` is False.
+    """
+    content: dict[str, Any] = {"analyses": [item.to_record() for item in analyses]}
     if isotopes:
-        data["isotope_coefficients"] = [
-            {"method": item.method, "mu_star": item.mu_star, "total": None, "reason": item.reason}
-            if isinstance(item, NoTc)
-            else item.to_dict()
-            for item in isotopes
-        ]
-    write_json(path, data, overwrite=overwrite)
+        content["isotope_coefficients"] = [effect_record(item) for item in isotopes]
+    write_document(path, content, overwrite)
+
+
+def read_results(path: str | Path) -> tuple[list[TcAnalysis], list[IsotopeEffect | NoTc]]:
+    """Read what ``himlip tc --json`` wrote, of this version or of version 1.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    (list of TcAnalysis, list of IsotopeEffect or NoTc)
+
+    Raises
+    ------
+    InputError
+        No such file, damaged, or of another kind.
+    """
+    data = read_document(path)
+    try:
+        analyses = [TcAnalysis.from_record(record) for record in data["analyses"]]
+        return analyses, [effect_from_record(record) for record in data.get("isotope_coefficients", [])]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} holds no analyses ({error!r}); give a file of `himlip tc --json`"
+        ) from error
 
 
 def write_figures(folder: Path, analyses: Sequence[TcAnalysis], overwrite: bool = False) -> list[Path]:
@@ -69,13 +103,13 @@ def write_figures(folder: Path, analyses: Sequence[TcAnalysis], overwrite: bool 
             stream.write(content)
         written.append(folder / name)
 
-    drawn = [item for item in analyses if len(item.spectrum.energies_ev)]
+    drawn = {a.label: a.spectrum for a in analyses if a.spectrum is not None and len(a.spectrum.energies_ev)}
     if drawn:
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-        plots.plot_alpha2f(figure.add_subplot(), [a.spectrum for a in drawn], [a.label for a in drawn])
+        plots.plot_alpha2f(figure.add_subplot(), list(drawn.values()), list(drawn))
         save(figure, "alpha2f.png")
-    for item in drawn:
-        text(f"alpha2f_{item.label}.dat", plots.curve_text(item.spectrum, item.label))
+    for label, spectrum in drawn.items():
+        text(f"alpha2f_{label}.dat", plots.curve_text(spectrum, label))
     figure = Figure(figsize=(6.0, 4.0), layout="constrained")
     plots.plot_tc_against_mu_star(
         figure.add_subplot(), [a.table for a in analyses], [a.label for a in analyses]

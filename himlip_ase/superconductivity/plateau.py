@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.superconductivity import codec
+from himlip_ase.superconductivity.codec import Record
 from himlip_ase.superconductivity.coupling import GammaWeight, mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
-from himlip_ase.superconductivity.tc import Method, NoTc, Tc, critical_temperature
+from himlip_ase.superconductivity.tc import NoTc, Tc, critical_temperature
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.force_constants import DynamicalMatrices
@@ -48,40 +50,36 @@ class SigmaPlateau:
     tc_spread_kelvin: float
     reasons: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_record(self) -> Record:
         """Plain data for JSON."""
         return {
             "found": self.found,
             "window_ry": list(self.window),
             "lambda_half_spread": self.lambda_spread,
-            "tc_half_spread_kelvin": self.tc_spread_kelvin if np.isfinite(self.tc_spread_kelvin) else None,
-            "sigma_ry": self.sigma_ry.tolist(),
-            "lambda": self.lambdas.tolist(),
-            "tc_kelvin": [float(v) if np.isfinite(v) else None for v in self.tc_kelvin],
-            "omega_log_kelvin": [float(v) if np.isfinite(v) else None for v in self.omega_log_k],
+            "tc_half_spread_kelvin": codec.optional(self.tc_spread_kelvin),
+            "sigma_ry": codec.column(self.sigma_ry),
+            "lambda": codec.column(self.lambdas),
+            "tc_kelvin": codec.column(self.tc_kelvin),
+            "omega_log_kelvin": codec.column(self.omega_log_k),
             "sigma_chosen_ry": self.sigma_chosen_ry,
             "reasons": list(self.reasons),
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> SigmaPlateau:
-        """What `to_dict` wrote."""
-
-        def column(name: str) -> np.ndarray:
-            return np.array([np.nan if value is None else value for value in data[name]], dtype=float)
-
-        spread = data["tc_half_spread_kelvin"]
+    def from_record(cls, record: Mapping[str, Any]) -> SigmaPlateau:
+        """What `to_record` wrote."""
+        low, high = record["window_ry"]
         return cls(
-            column("sigma_ry"),
-            column("lambda"),
-            column("omega_log_kelvin"),
-            column("tc_kelvin"),
-            data["found"],
-            (data["window_ry"][0], data["window_ry"][1]),
-            data["sigma_chosen_ry"],
-            data["lambda_half_spread"],
-            float("nan") if spread is None else spread,
-            tuple(data["reasons"]),
+            codec.array(record["sigma_ry"]),
+            codec.array(record["lambda"]),
+            codec.array(record["omega_log_kelvin"]),
+            codec.array(record["tc_kelvin"]),
+            record["found"],
+            (low, high),
+            record["sigma_chosen_ry"],
+            record["lambda_half_spread"],
+            codec.number(record["tc_half_spread_kelvin"]),
+            tuple(record["reasons"]),
         )
 
 
@@ -89,7 +87,7 @@ def sigma_plateau(
     elph: ElphMatrices,
     phonons: DynamicalMatrices,
     mu_star: float = 0.10,
-    method: Method = "allen-dynes",
+    method: str = "allen-dynes",
     gamma_weight: GammaWeight = "counted",
     tolerance: float = 0.05,
     accept: Sequence[str] = (),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.superconductivity.methods import label_of
 from himlip_ase.superconductivity.spectrum import Spectrum
-from himlip_ase.superconductivity.tables import METHOD_NAMES
 from himlip_ase.superconductivity.tc import Tc, TcTable
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def plot_tc_against_mu_star(ax: Axes, tables: Sequence[TcTable], labels: Sequenc
     drawn: list[str] = []
     for table, label in zip(tables, labels, strict=True):
         found = [e for e in table.results if isinstance(e, Tc)]
-        if any("imaginary" in problem for problem in table.problems):
+        if table.stable_modes_only:
             label = f"{label} (stable modes)"
         if not found:
             ax.plot([], [], ls="", label=f"{label}: no Tc")
@@ -103,7 +103,7 @@ def plot_tc_against_mu_star(ax: Axes, tables: Sequence[TcTable], labels: Sequenc
             )
         ax.plot([], [], color="0.2", ls=style, label=label)
     for place, method in enumerate(methods):
-        ax.plot([], [], color=COLOURS[place % len(COLOURS)], marker="o", ms=4, label=METHOD_NAMES[method])
+        ax.plot([], [], color=COLOURS[place % len(COLOURS)], marker="o", ms=4, label=label_of(method))
     ax.set(xlabel="μ*", ylabel="Tc (K)")
     ax.set_ylim(bottom=0)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize="small")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.superconductivity import codec
+from himlip_ase.superconductivity.codec import Record
 from himlip_ase.superconductivity.coupling import GammaWeight, interpolated_coupling, mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.onto_elph_grid import swap_onto_grid
-from himlip_ase.superconductivity.tc import Method, Tc, critical_temperature
+from himlip_ase.superconductivity.tc import Tc, critical_temperature
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.force_constants import DynamicalMatrices
@@ -45,32 +47,28 @@ class QMeshRow:
         """Whether G was Fourier-interpolated."""
         return self.elph_dims != self.mesh
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_record(self) -> Record:
         """Plain data for JSON."""
         return {
             "elph_grid": list(self.elph_dims),
             "mesh": list(self.mesh),
-            "lambda": _finite(self.lambda_total),
-            "omega_log_kelvin": _finite(self.omega_log_k),
-            "tc_kelvin": _finite(self.kelvin),
+            "lambda": codec.optional(self.lambda_total),
+            "omega_log_kelvin": codec.optional(self.omega_log_k),
+            "tc_kelvin": codec.optional(self.kelvin),
             "reason": self.reason,
         }
 
-
-def row_from_dict(data: Mapping[str, Any]) -> QMeshRow:
-    """The row that `QMeshRow.to_dict` wrote."""
-
-    def number(name: str) -> float:
-        return float("nan") if data[name] is None else float(data[name])
-
-    grid, mesh = ((d[0], d[1], d[2]) for d in (data["elph_grid"], data["mesh"]))
-    return QMeshRow(
-        grid, mesh, number("lambda"), number("omega_log_kelvin"), number("tc_kelvin"), data["reason"]
-    )
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> QMeshRow:
+        """What `to_record` wrote."""
+        return cls(
+            codec.dims_from(record["elph_grid"]),
+            codec.dims_from(record["mesh"]),
+            codec.number(record["lambda"]),
+            codec.number(record["omega_log_kelvin"]),
+            codec.number(record["tc_kelvin"]),
+            record["reason"],
+        )
 
 
 def q_mesh_convergence(
@@ -78,7 +76,7 @@ def q_mesh_convergence(
     phonons: DynamicalMatrices,
     meshes: Sequence[Sequence[int]] = (),
     mu_star: float = 0.13,
-    method: Method = "allen-dynes",
+    method: str = "allen-dynes",
     sigma_ry: float | None = None,
     gamma_weight: GammaWeight = "counted",
     accept: Sequence[str] = (),

@@ -5,20 +5,41 @@ A q-sum gives one weight for each mode; an α²F(ω) curve gives one for each of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from himlip_ase import units
 from himlip_ase.errors import InputError
+from himlip_ase.superconductivity import codec
+from himlip_ase.superconductivity.codec import Record
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A reason why a spectrum gives no Tc: `kind` is "imaginary", "coarse", "negative" or "empty"."""
+    """A reason why a spectrum gives no Tc.
+
+    Attributes
+    ----------
+    kind : {"imaginary", "coarse", "negative", "empty", "unknown"}
+        "unknown" only in files of version 1, whose sentence says no more.
+    text : str
+        The reason, in a sentence.
+    """
 
     kind: str
     text: str
+
+    def to_record(self) -> Record:
+        """Plain data for JSON."""
+        return {"kind": self.kind, "text": self.text}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Problem:
+        """What `to_record` wrote."""
+        return cls(record["kind"], record["text"])
 
 
 @dataclass(frozen=True)
@@ -110,6 +131,31 @@ class Spectrum:
     def omega_2_k(self) -> float:
         """ω₂ in K."""
         return self.omega_2_ev * units.EV_KELVIN
+
+    def to_record(self) -> Record:
+        """Plain data for JSON, exact."""
+        record: Record = {
+            "energies_ev": codec.column(self.energies_ev),
+            "lambdas": codec.column(self.lambdas),
+            "problems": [problem.to_record() for problem in self.problems],
+            "caveats": list(self.caveats),
+        }
+        if self.alternative is not None:
+            record["alternative"] = self.alternative.to_record() | {"name": self.alternative_name}
+        return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Spectrum:
+        """What `to_record` wrote."""
+        other = record.get("alternative")
+        return cls(
+            codec.array(record["energies_ev"]),
+            codec.array(record["lambdas"]),
+            tuple(Problem.from_record(item) for item in record["problems"]),
+            tuple(record["caveats"]),
+            None if other is None else cls.from_record(other),
+            "" if other is None else other["name"],
+        )
 
     def coarsened(self, bins: int = 300) -> Spectrum:
         """A shorter equivalent: modes gathered in logarithmic energy bins, λ and ω_log kept exactly."""

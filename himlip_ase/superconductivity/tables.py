@@ -7,29 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from himlip_ase.superconductivity.tc import Method, NoTc, Tc, TcTable
+from himlip_ase.superconductivity.methods import label_of
+from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable, mu_star_text
 
 if TYPE_CHECKING:
     from himlip_ase.superconductivity.isotope import IsotopeEffect
     from himlip_ase.superconductivity.tc_analysis import TcAnalysis
-
-METHOD_NAMES: dict[str, str] = {
-    "mcmillan": "McMillan",
-    "allen-dynes": "Allen–Dynes",
-    "sisso": "SISSO",
-    "eliashberg": "Migdal–Eliashberg",
-}
-"""How the formulas are called in tables and figures."""
-
-
-def methods_of(table: TcTable) -> tuple[Method, ...]:
-    """Formulas of a table, in order."""
-    return tuple(dict.fromkeys(entry.method for entry in table.results))
-
-
-def mu_stars_of(table: TcTable) -> tuple[float, ...]:
-    """Values of μ* of a table, in order."""
-    return tuple(dict.fromkeys(entry.mu_star for entry in table.results))
 
 
 def budget_rows(
@@ -45,16 +28,15 @@ def budget_rows(
 
     Returns
     -------
-    list of (source, size for λ, sizes in K for each of `methods_of`)
+    list of (source, size for λ, sizes in K for each of ``table.methods``)
         The last rows are all of them together (root of the summed squares), and half the range of Tc over the
         values of μ*, which is not part of that.
     """
-    values = mu_stars_of(table)
-    mu = values[len(values) // 2] if mu_star is None else mu_star
-    methods = methods_of(table)
+    values, methods = table.mu_stars, table.methods
+    mu = table.middle_mu_star if mu_star is None else mu_star
     entries = [table.get(method, mu) for method in methods]
-    of_lambda = dict(table.lambda_parts)
-    parts = [dict(entry.parts) if isinstance(entry, Tc) else {} for entry in entries]
+    of_lambda = {part.source: part.size for part in table.lambda_parts}
+    parts = [{p.source: p.size for p in entry.parts} if isinstance(entry, Tc) else {} for entry in entries]
     names = dict.fromkeys([*of_lambda, *(name for part in parts for name in part)])
     rows = [(name, of_lambda.get(name), [part.get(name) for part in parts]) for name in names]
     together = [entry.uncertainty_kelvin if isinstance(entry, Tc) else None for entry in entries]
@@ -91,9 +73,9 @@ def _head(item: TcAnalysis) -> list[str]:
 
 
 def _tc_lines(table: TcTable) -> list[str]:
-    methods, reasons = methods_of(table), list[str]()
+    methods, reasons = table.methods, list[str]()
     lines = ["  μ*     " + "".join(f"{name:>19}" for name in methods)]
-    for mu in mu_stars_of(table):
+    for mu in table.mu_stars:
         cells = []
         for name in methods:
             entry = table.get(name, mu)
@@ -103,7 +85,7 @@ def _tc_lines(table: TcTable) -> list[str]:
                 cells.append(f"{f'no Tc ({reasons.index(entry.reason) + 1})':>19}")
             else:
                 cells.append(f"{entry!s:>19}")
-        lines.append(f"  {mu:<7.3f}" + "".join(cells))
+        lines.append(f"  {mu_star_text(mu):<7}" + "".join(cells))
     return lines + [f"  ({number}) {reason}" for number, reason in enumerate(reasons, start=1)]
 
 
@@ -111,8 +93,7 @@ def _budget_lines(table: TcTable) -> list[str]:
     rows = budget_rows(table)
     if len(rows) < 2 or all(value is None for _, _, sizes in rows for value in sizes):
         return []
-    values = mu_stars_of(table)
-    lines = [f"  what is uncertain (μ* = {values[len(values) // 2]:g}): λ; then K by formula"]
+    lines = [f"  what is uncertain (μ* = {table.middle_mu_star:g}): λ; then K by formula"]
     for name, of_lambda, kelvins in rows:
         cells = "".join(f"{'' if k is None else f'{k:.2f}':>8}" for k in kelvins)
         lines.append(f"    {'' if of_lambda is None else f'{of_lambda:.3f}':>6}{cells}  {name}")
@@ -143,14 +124,14 @@ def _tail(item: TcAnalysis) -> list[str]:
         lines.append(
             f"  gap: Δ₀ = {g.gap_edge_ev[0] * 1e3:.2f} meV at {g.kelvin[0]:.1f} K, 2Δ₀/kTc = {g.ratio:.2f}"
         )
-    return lines + [f"  note: {text}" for text in item.spectrum.caveats]
+    return lines + [f"  note: {text}" for text in item.table.caveats]
 
 
 def format_isotopes(effects: Sequence[IsotopeEffect | NoTc]) -> str:
     """One line for each formula; empty without any."""
     lines = []
     for effect in effects:
-        name = METHOD_NAMES[effect.method]
+        name = label_of(effect.method)
         if isinstance(effect, NoTc):
             lines.append(f"isotope coefficient, {name}, μ* = {effect.mu_star:g}: none: {effect.reason}\n")
         else:

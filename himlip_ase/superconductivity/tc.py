@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.superconductivity import formulas
-from himlip_ase.superconductivity.eliashberg import DEFAULT_CUTOFF, eliashberg_tc
-from himlip_ase.superconductivity.spectrum import Spectrum
+from himlip_ase.superconductivity import codec
+from himlip_ase.superconductivity.codec import Record
+from himlip_ase.superconductivity.eliashberg import DEFAULT_CUTOFF
+from himlip_ase.superconductivity.formulas import threshold_exceeded
+from himlip_ase.superconductivity.methods import FORMULAS, check_methods
+from himlip_ase.superconductivity.spectrum import Problem, Spectrum
+from himlip_ase.superconductivity.uncertainty import Kind, Part, Parts, parts_from, quadrature, sources
 
-Method = Literal["mcmillan", "allen-dynes", "sisso", "eliashberg"]
-METHODS: tuple[Method, ...] = ("mcmillan", "allen-dynes", "sisso", "eliashberg")
 DEFAULT_MU_STAR = (0.10, 0.13, 0.16)
-Parts = tuple[tuple[str, float], ...]
+ACCEPTABLE = ("imaginary", "coarse")
+"""Kinds of problems that a user may accept: the Tc is then quoted, marked with the problem."""
 
 
-def quadrature(parts: Parts) -> float | None:
-    """Root of the summed squares; None if there are no parts."""
-    return float(np.sqrt(sum(value**2 for _, value in parts))) if parts else None
-
-
-def sources(parts: Parts) -> str:
-    """What was varied, in words."""
-    return "; ".join(name for name, _ in parts) if parts else "not determined"
+def mu_star_text(mu_star: float) -> str:
+    """A μ* as shown: at least two decimals, and as many as tell it from any other: 0.10, 0.125."""
+    two = f"{mu_star:.2f}"
+    return two if float(two) == mu_star else repr(float(mu_star))
 
 
 @dataclass(frozen=True)
@@ -35,18 +34,19 @@ class Tc:
 
     Attributes
     ----------
-    method : {"mcmillan", "allen-dynes", "sisso", "eliashberg"}
+    method : str
+        Name of a formula of `methods.FORMULAS`.
     mu_star : float
         In the sense of Allen and Dynes (cutoff at the highest phonon).
     kelvin : float
-    parts : tuple of (str, float)
-        What is uncertain, each with its size in K: half a spread or one standard deviation, as its name says.
+    parts : tuple of Part
+        What is uncertain, each with its size in K.
     caveats : tuple of str
     undetermined : tuple of str
         Sources whose size is unknown, because what should be compared has no Tc.
     """
 
-    method: Method
+    method: str
     mu_star: float
     kelvin: float
     parts: Parts = ()
@@ -69,23 +69,67 @@ class Tc:
         error = "" if self.uncertainty_kelvin is None else f" ± {self.uncertainty_kelvin:.1f}"
         return f"{self.kelvin:.2f}{error} K"
 
+    def to_record(self) -> Record:
+        """Plain data for JSON."""
+        how = f"{self.method}; uncertainty: {self.uncertainty_source}"
+        return {
+            "method": self.method,
+            "mu_star": self.mu_star,
+            **codec.figure(self.kelvin, "K", self.uncertainty_kelvin, how),
+            "uncertainty_parts": [part.to_record() for part in self.parts],
+            "uncertainty_undetermined": list(self.undetermined),
+            "caveats": list(self.caveats),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Tc:
+        """What `to_record` wrote."""
+        return cls(
+            record["method"],
+            float(record["mu_star"]),
+            float(record["value"]),
+            parts_from(record["uncertainty_parts"]),
+            tuple(record["caveats"]),
+            tuple(record["uncertainty_undetermined"]),
+        )
+
 
 @dataclass(frozen=True)
 class NoTc:
     """No critical temperature may be quoted, and why. It has no number to be used by accident."""
 
-    method: Method
+    method: str
     mu_star: float
     reason: str
 
     def __str__(self) -> str:
         return f"no Tc: {self.reason}"
 
+    def to_record(self) -> Record:
+        """Plain data for JSON: a value of null, and the reason."""
+        return {
+            "method": self.method,
+            "mu_star": self.mu_star,
+            "value": None,
+            "unit": "K",
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> NoTc:
+        """What `to_record` wrote."""
+        return cls(record["method"], float(record["mu_star"]), record["reason"])
+
+
+def entry_from_record(record: Mapping[str, Any]) -> Tc | NoTc:
+    """The `Tc` or the `NoTc` that a record holds."""
+    return NoTc.from_record(record) if record["value"] is None else Tc.from_record(record)
+
 
 def critical_temperature(
     spectrum: Spectrum,
     mu_star: float,
-    method: Method = "allen-dynes",
+    method: str = "allen-dynes",
     accept: Sequence[str] = (),
     cutoff: float = DEFAULT_CUTOFF,
     near_kelvin: float | None = None,
@@ -97,8 +141,8 @@ def critical_temperature(
     spectrum : Spectrum
     mu_star : float
         Coulomb pseudopotential in the sense of Allen and Dynes, 0 ≤ μ* < 1.
-    method : {"mcmillan", "allen-dynes", "sisso", "eliashberg"}
-        McMillan–Dynes; with f₁f₂; the SISSO form; the linearised isotropic Migdal–Eliashberg equations.
+    method : str
+        Name of a formula of `methods.FORMULAS`.
     accept : sequence of {"imaginary", "coarse"}
         Problems of the spectrum to be turned into caveats instead of refusals: with "imaginary" the Tc is
         that of the stable modes alone.
@@ -118,37 +162,40 @@ def critical_temperature(
     InputError
         μ*, the method or `accept` is not allowed.
     """
-    if method not in METHODS:
-        raise InputError(f"method {method!r} is unknown; say one of {', '.join(METHODS)}")
+    formula = FORMULAS[method]
     if not (np.isfinite(mu_star) and 0 <= mu_star < 1):
         raise InputError(f"μ* = {mu_star}; a number from 0 to 1 is wanted, 0.10 to 0.16 is usual")
-    if not set(accept) <= {"imaginary", "coarse"}:
-        raise InputError(f"accept = {sorted(accept)}; only 'imaginary' and 'coarse' can be accepted")
+    if not set(accept) <= set(ACCEPTABLE):
+        raise InputError(
+            f"accept = {sorted(accept)}; only {' and '.join(map(repr, ACCEPTABLE))} can be accepted"
+        )
     refused = [problem.text for problem in spectrum.problems if problem.kind not in accept]
     if refused:
         return NoTc(method, mu_star, "; ".join(refused))
     caveats = tuple(p.text for p in spectrum.problems) + spectrum.caveats
-    lam, log_k, two_k = spectrum.lambda_total, spectrum.omega_log_k, spectrum.omega_2_k
-    if not formulas.threshold_exceeded(lam, mu_star):
+    lam = spectrum.lambda_total
+    if not threshold_exceeded(lam, mu_star):
         bound = mu_star * (1 + 0.62 * lam)
         return NoTc(method, mu_star, f"λ = {lam:.3f} does not exceed μ*(1 + 0.62λ) = {bound:.3f}")
-    if method == "mcmillan":
-        kelvin = formulas.mcmillan(lam, log_k, mu_star)
-    elif method == "allen-dynes":
-        kelvin = formulas.allen_dynes(lam, log_k, two_k, mu_star)
-    elif method == "sisso":
-        reason = formulas.sisso_refusal(lam, log_k, two_k, mu_star)
+    inputs = {
+        "spectrum": spectrum,
+        "lambda_total": lam,
+        "omega_log_k": spectrum.omega_log_k,
+        "omega_2_k": spectrum.omega_2_k,
+        "mu_star": mu_star,
+        "cutoff": cutoff,
+        "near_kelvin": near_kelvin,
+    }
+    try:
+        reason = formula.why_not(**inputs)
         if reason:
             return NoTc(method, mu_star, reason)
-        kelvin = formulas.sisso(lam, log_k, two_k, mu_star)
-    else:
-        try:
-            kelvin = eliashberg_tc(spectrum, mu_star, cutoff, near_kelvin=near_kelvin)
-        except (CalculationError, InputError) as error:
-            return NoTc(method, mu_star, str(error))
+        kelvin = formula.kelvin(**inputs)
+    except (CalculationError, InputError) as error:
+        return NoTc(method, mu_star, str(error))
     if not (np.isfinite(kelvin) and kelvin > 0):
         return NoTc(method, mu_star, "no transition above the lowest temperature that can be resolved")
-    return Tc(method, mu_star, float(kelvin), caveats=caveats)
+    return Tc(method, mu_star, kelvin, caveats=caveats)
 
 
 @dataclass(frozen=True)
@@ -160,8 +207,9 @@ class TcTable:
     lambda_total, omega_log_k, omega_2_k : float
         Of the modes that were summed; nan when there are none.
     results : tuple of Tc or NoTc
-    problems, caveats : tuple of str
-    lambda_parts : tuple of (str, float)
+    problems : tuple of Problem
+    caveats : tuple of str
+    lambda_parts : tuple of Part
         What makes λ uncertain, as `Tc.parts`.
     """
 
@@ -169,7 +217,7 @@ class TcTable:
     omega_log_k: float
     omega_2_k: float
     results: tuple[Tc | NoTc, ...]
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
     caveats: tuple[str, ...]
     lambda_parts: Parts = ()
 
@@ -183,93 +231,102 @@ class TcTable:
         """Names of the parts of λ's uncertainty."""
         return sources(self.lambda_parts)
 
-    def get(self, method: Method, mu_star: float) -> Tc | NoTc:
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Formulas of the table, in order."""
+        return tuple(dict.fromkeys(entry.method for entry in self.results))
+
+    @property
+    def mu_stars(self) -> tuple[float, ...]:
+        """Values of μ* of the table, in order."""
+        return tuple(dict.fromkeys(entry.mu_star for entry in self.results))
+
+    @property
+    def middle_mu_star(self) -> float:
+        """The value of μ* at which sources of uncertainty are listed."""
+        return self.mu_stars[len(self.mu_stars) // 2]
+
+    @property
+    def stable_modes_only(self) -> bool:
+        """Whether imaginary modes were left out of the sums."""
+        return any(problem.kind == "imaginary" for problem in self.problems)
+
+    def get(self, method: str, mu_star: float) -> Tc | NoTc:
         """One entry; InputError if it was not computed."""
         for entry in self.results:
             if entry.method == method and abs(entry.mu_star - mu_star) < 1e-9:
                 return entry
         raise InputError(f"{method} at μ* = {mu_star} is not in this table")
 
-    def to_dict(self) -> dict[str, Any]:
+    def refused(self, reason: str) -> TcTable:
+        """The same λ and ω_log, and no Tc for `reason`."""
+        return replace(self, results=tuple(NoTc(e.method, e.mu_star, reason) for e in self.results))
+
+    def to_record(self) -> Record:
         """Plain data for JSON: each figure with value, unit, uncertainty and how it was obtained."""
-
-        def figure(value: float, unit: str, uncertainty: float | None, how: str) -> dict[str, Any]:
-            return {
-                "value": float(value) if np.isfinite(value) else None,
-                "unit": unit,
-                "uncertainty": uncertainty,
-                "how": how,
-            }
-
-        scope = "stable modes only" if any("imaginary" in p for p in self.problems) else "all modes"
-        entries = []
-        for entry in self.results:
-            item: dict[str, Any] = {"method": entry.method, "mu_star": entry.mu_star}
-            if isinstance(entry, Tc):
-                how = f"{entry.method}; uncertainty: {entry.uncertainty_source}"
-                item |= figure(entry.kelvin, "K", entry.uncertainty_kelvin, how)
-                item["uncertainty_parts"] = dict(entry.parts)
-                item["uncertainty_undetermined"] = list(entry.undetermined)
-                item["caveats"] = list(entry.caveats)
-            else:
-                item |= {"value": None, "unit": "K", "reason": entry.reason}
-            entries.append(item)
+        scope = "stable modes only" if self.stable_modes_only else "all modes"
         return {
-            "lambda": figure(self.lambda_total, "", self.lambda_uncertainty, f"2∫α²F/ω, {scope}")
-            | {"uncertainty_parts": dict(self.lambda_parts)},
-            "omega_log": figure(self.omega_log_k, "K", None, f"logarithmic mean, {scope}"),
-            "omega_2": figure(self.omega_2_k, "K", None, f"second moment, {scope}"),
-            "tc": entries,
-            "problems": list(self.problems),
+            "lambda": codec.figure(self.lambda_total, "", self.lambda_uncertainty, f"2∫α²F/ω, {scope}")
+            | {"uncertainty_parts": [part.to_record() for part in self.lambda_parts]},
+            "omega_log": codec.figure(self.omega_log_k, "K", None, f"logarithmic mean, {scope}"),
+            "omega_2": codec.figure(self.omega_2_k, "K", None, f"second moment, {scope}"),
+            "tc": [entry.to_record() for entry in self.results],
+            "problems": [problem.to_record() for problem in self.problems],
             "caveats": list(self.caveats),
         }
 
-
-def table_from_dict(data: Mapping[str, Any]) -> TcTable:
-    """The table that `TcTable.to_dict` wrote."""
-
-    def number(figure: Mapping[str, Any]) -> float:
-        return float("nan") if figure["value"] is None else float(figure["value"])
-
-    results: list[Tc | NoTc] = []
-    for item in data["tc"]:
-        if item["value"] is None:
-            results.append(NoTc(item["method"], item["mu_star"], item["reason"]))
-        else:
-            parts, caveats = tuple(item["uncertainty_parts"].items()), tuple(item["caveats"])
-            unknown = tuple(item["uncertainty_undetermined"])
-            results.append(Tc(item["method"], item["mu_star"], item["value"], parts, caveats, unknown))
-    return TcTable(
-        number(data["lambda"]),
-        number(data["omega_log"]),
-        number(data["omega_2"]),
-        tuple(results),
-        tuple(data["problems"]),
-        tuple(data["caveats"]),
-        tuple(data["lambda"]["uncertainty_parts"].items()),
-    )
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> TcTable:
+        """What `to_record` wrote."""
+        return cls(
+            codec.number(record["lambda"]["value"]),
+            codec.number(record["omega_log"]["value"]),
+            codec.number(record["omega_2"]["value"]),
+            tuple(entry_from_record(item) for item in record["tc"]),
+            tuple(Problem.from_record(item) for item in record["problems"]),
+            tuple(record["caveats"]),
+            parts_from(record["lambda"]["uncertainty_parts"]),
+        )
 
 
 def add_part(
     table: TcTable,
-    name: str,
+    kind: Kind,
+    source: str,
     lambda_value: float | None,
-    kelvin: Mapping[tuple[Method, float], float],
+    kelvin: Mapping[tuple[str, float], float],
 ) -> TcTable:
-    """Add a source of uncertainty: its size for λ, and in K for each (method, μ*) that has one."""
+    """Add a source of uncertainty.
+
+    Parameters
+    ----------
+    table : TcTable
+    kind, source : str
+        As in `uncertainty.Part`.
+    lambda_value : float or None
+        Its size for λ; None or nan where it has none.
+    kelvin : mapping of (method, μ*) to float
+        Its size in K; entries that are missing are left as they are.
+
+    Returns
+    -------
+    TcTable
+    """
     results = tuple(
-        replace(entry, parts=(*entry.parts, (name, float(kelvin[entry.method, entry.mu_star]))))
+        replace(entry, parts=(*entry.parts, Part(kind, source, float(kelvin[entry.method, entry.mu_star]))))
         if isinstance(entry, Tc) and (entry.method, entry.mu_star) in kelvin
         else entry
         for entry in table.results
     )
     parts = table.lambda_parts
     if lambda_value is not None and np.isfinite(lambda_value):
-        parts = (*parts, (name, float(lambda_value)))
+        parts = (*parts, Part(kind, source, float(lambda_value)))
     return replace(table, results=results, lambda_parts=parts)
 
 
-def add_spread(table: TcTable, others: Sequence[TcTable], source: str, among_others: bool = False) -> TcTable:
+def add_spread(
+    table: TcTable, others: Sequence[TcTable], kind: Kind, source: str, among_others: bool = False
+) -> TcTable:
     """Add half the spread of λ and of each Tc over `table` and `others` as a source of uncertainty.
 
     Parameters
@@ -277,16 +334,20 @@ def add_spread(table: TcTable, others: Sequence[TcTable], source: str, among_oth
     table : TcTable
     others : sequence of TcTable
         The same entries under choices that are equally good, for example the broadenings of a plateau.
-    source : str
-        What was varied.
+    kind, source : str
+        What was varied, as in `uncertainty.Part`.
     among_others : bool
         Take the spread among `others` only, where `table` itself was made in another way.
+
+    Returns
+    -------
+    TcTable
     """
 
     def half(values: list[float]) -> float:
         return (max(values) - min(values)) / 2 if values else 0.0
 
-    spreads: dict[tuple[Method, float], float] = {}
+    spreads: dict[tuple[str, float], float] = {}
     results: list[Tc | NoTc] = []
     for entry in table.results:
         if isinstance(entry, Tc):
@@ -299,13 +360,13 @@ def add_spread(table: TcTable, others: Sequence[TcTable], source: str, among_oth
                 spreads[entry.method, entry.mu_star] = half(every)
         results.append(entry)
     lambdas = [other.lambda_total for other in others] + ([] if among_others else [table.lambda_total])
-    return add_part(replace(table, results=tuple(results)), source, half(lambdas), spreads)
+    return add_part(replace(table, results=tuple(results)), kind, source, half(lambdas), spreads)
 
 
 def tc_table(
     spectrum: Spectrum,
     mu_star: Sequence[float] = DEFAULT_MU_STAR,
-    methods: Sequence[Method] = METHODS,
+    methods: Sequence[str] | None = None,
     accept: Sequence[str] = (),
 ) -> TcTable:
     """Every Tc of a spectrum; see `critical_temperature` for the parameters and refusals.
@@ -313,6 +374,7 @@ def tc_table(
     Where the spectrum has an alternative (the other convention for Γ, which matters until the q-grid is
     converged), half the change that it brings is the uncertainty of each Tc: a bound from below.
     """
+    methods = check_methods(methods)
     results = tuple(
         critical_temperature(spectrum, value, method, accept) for value in mu_star for method in methods
     )
@@ -321,11 +383,11 @@ def tc_table(
         spectrum.omega_log_k,
         spectrum.omega_2_k,
         results,
-        tuple(problem.text for problem in spectrum.problems),
+        spectrum.problems,
         spectrum.caveats,
     )
     other = spectrum.alternative
     if other is None:
         return table
     second = tc_table(replace(other, alternative=None), mu_star, methods, accept)
-    return add_spread(table, [second], f"{spectrum.alternative_name} (half the change)")
+    return add_spread(table, [second], "sum", f"{spectrum.alternative_name} (half the change)")

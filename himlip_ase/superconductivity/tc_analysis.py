@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from himlip_ase.superconductivity.bootstrap import BootstrapTc
+from himlip_ase.superconductivity.cell_strain import CellStrain
+from himlip_ase.superconductivity.codec import Record
 from himlip_ase.superconductivity.coupling import ImaginaryMode
 from himlip_ase.superconductivity.gap import GapCurve
 from himlip_ase.superconductivity.plateau import SigmaPlateau
@@ -24,7 +25,8 @@ class TcAnalysis:
     ----------
     label : str
         For example "harmonic".
-    spectrum : Spectrum
+    spectrum : Spectrum or None
+        None only where it was read from a file of version 1, which did not keep it.
     table : TcTable
         Each Tc with the sources of its uncertainty.
     imaginary : tuple of ImaginaryMode
@@ -48,10 +50,12 @@ class TcAnalysis:
         For each μ*, the Migdal–Eliashberg Tc (K) with the energy-dependent DOS, or why there is none.
     gap : GapCurve or None
         Δ(T) at the first μ*, when asked for and when there is a Tc.
+    strain : CellStrain or None
+        From the cell of G(q) to that of the phonons, where they differ.
     """
 
     label: str
-    spectrum: Spectrum
+    spectrum: Spectrum | None
     table: TcTable
     imaginary: tuple[ImaginaryMode, ...] = ()
     sigma_ry: float | None = None
@@ -63,39 +67,67 @@ class TcAnalysis:
     noise: BootstrapTc | None = None
     full_bandwidth: dict[float, float | str] = field(default_factory=dict)
     gap: GapCurve | None = None
+    strain: CellStrain | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        data: dict[str, Any] = {"label": self.label, **self.table.to_dict()}
-        data["imaginary_modes"] = [
-            {"q": list(m.qpoint), "branch": m.branch, "frequency_cm": m.frequency_cm} for m in self.imaginary
-        ]
-        data["sigma_ry"] = self.sigma_ry
-        data["sigma_source"] = self.sigma_source
-        data["masses_amu"] = self.masses_amu
-        data["lambda_by_element"] = {name: part.lambda_total for name, part in self.elements.items()}
-        if self.gap is not None:
-            data["gap"] = self.gap.to_dict()
-        if self.plateau is not None:
-            data["sigma_plateau"] = self.plateau.to_dict()
-        if self.q_mesh:
-            data["q_mesh"] = [row.to_dict() for row in self.q_mesh]
-        if self.noise is not None:
-            data["bootstrap"] = {
-                "samples": self.noise.samples,
-                "without_tc": self.noise.refused,
-                "lambda_mean": _finite(self.noise.lambda_mean),
-                "lambda_std": _finite(self.noise.lambda_std),
-            }
+    def to_record(self) -> Record:
+        """Plain data for JSON: every figure with value, unit, uncertainty and how it was obtained."""
+        record: Record = {
+            "label": self.label,
+            **self.table.to_record(),
+            "imaginary_modes": [mode.to_record() for mode in self.imaginary],
+            "sigma_ry": self.sigma_ry,
+            "sigma_source": self.sigma_source,
+            "masses_amu": self.masses_amu,
+            "lambda_by_element": {name: part.lambda_total for name, part in self.elements.items()},
+        }
         if self.full_bandwidth:
-            data["tc_energy_dependent_dos"] = [
+            record["tc_energy_dependent_dos"] = [
                 {"mu_star": mu, "value": value, "unit": "K"}
                 if isinstance(value, float)
                 else {"mu_star": mu, "value": None, "unit": "K", "reason": value}
                 for mu, value in self.full_bandwidth.items()
             ]
-        return data
+        if self.q_mesh:
+            record["q_mesh"] = [row.to_record() for row in self.q_mesh]
+        for name, part in self._parts().items():
+            if part is not None:
+                record[name] = part.to_record()
+        if self.elements:
+            record["elements"] = {name: part.to_record() for name, part in self.elements.items()}
+        return record
 
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "cell_strain": self.strain,
+            "gap": self.gap,
+            "sigma_plateau": self.plateau,
+            "bootstrap": self.noise,
+            "spectrum": self.spectrum,
+        }
 
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> TcAnalysis:
+        """What `to_record` wrote."""
+
+        def part(name: str, kind: Any) -> Any:
+            return kind.from_record(record[name]) if name in record else None
+
+        return cls(
+            record["label"],
+            part("spectrum", Spectrum),
+            TcTable.from_record(record),
+            tuple(ImaginaryMode.from_record(mode) for mode in record["imaginary_modes"]),
+            record["sigma_ry"],
+            part("sigma_plateau", SigmaPlateau),
+            record["sigma_source"],
+            dict(record["masses_amu"]),
+            {name: Spectrum.from_record(item) for name, item in record.get("elements", {}).items()},
+            tuple(QMeshRow.from_record(row) for row in record.get("q_mesh", [])),
+            part("bootstrap", BootstrapTc),
+            {
+                float(item["mu_star"]): item["reason"] if item["value"] is None else float(item["value"])
+                for item in record.get("tc_energy_dependent_dos", [])
+            },
+            part("gap", GapCurve),
+            part("cell_strain", CellStrain),
+        )

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.superconductivity.methods import label_of
 from himlip_ase.superconductivity.plots import COLOURS
-from himlip_ase.superconductivity.tables import METHOD_NAMES, budget_rows, methods_of, mu_stars_of
+from himlip_ase.superconductivity.tables import budget_rows
 from himlip_ase.superconductivity.tc import TcTable
 
 if TYPE_CHECKING:
@@ -72,14 +73,13 @@ def plot_q_mesh(ax: Axes, rows: Sequence[QMeshRow], quantity: str = "lambda") ->
 
 def plot_budget(ax: Axes, table: TcTable, mu_star: float | None = None) -> Axes:
     """Draw each source of the uncertainty of Tc (K) as bars, one for each formula."""
-    rows, methods = budget_rows(table, mu_star), methods_of(table)
-    values = mu_stars_of(table)
-    mu = values[len(values) // 2] if mu_star is None else mu_star
+    rows, methods = budget_rows(table, mu_star), table.methods
+    mu = table.middle_mu_star if mu_star is None else mu_star
     height = 0.8 / len(methods)
     for place, method in enumerate(methods):
         sizes = [kelvins[place] or 0.0 for _, _, kelvins in rows]
         where = np.arange(len(rows)) + (place - (len(methods) - 1) / 2) * height
-        ax.barh(where, sizes, height, color=COLOURS[place % len(COLOURS)], label=METHOD_NAMES[method])
+        ax.barh(where, sizes, height, color=COLOURS[place % len(COLOURS)], label=label_of(method))
     names = ["\n".join(textwrap.wrap(name, 34)) for name, _, _ in rows]
     ax.set_yticks(np.arange(len(rows)), names, fontsize="small")
     ax.invert_yaxis()

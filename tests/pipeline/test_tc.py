@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from himlip_ase.pipeline.labels import LabelFolder
 from himlip_ase.pipeline.runfolder import RunFolder
 from himlip_ase.pipeline.stages import Context, Outcome
 from himlip_ase.pipeline.tc import STAGE, electron_phonon
+from himlip_ase.pipeline.tc_cases import TcResults
 from himlip_ase.sscha.results.result import History, SschaResult
 from himlip_ase.sscha.results.sampling_noise import deviations_of, independent_deviations
 from himlip_ase.sscha.run.initial import positive_definite_start
@@ -102,21 +102,25 @@ def test_same_force_constants_give_an_isotope_coefficient_below_one_half(
 
 
 def test_one_sigma_is_chosen_on_the_phonons_of_interest(finished: tuple[Context, Outcome]) -> None:
-    tables = tc_report.read_tables(finished[0].of("tc"))
-    assert len({table["sigma_ry"] for table in tables.values()}) == 1
-    assert "plateau of these phonons" in tables["hessian"]["sigma_source"]
-    assert "that of 'free-energy Hessian'" in tables["harmonic"]["sigma_source"]
-    assert finished[1].figures["sigma"].value == tables["hessian"]["sigma_ry"]
-    assert tables["harmonic"]["sigma_plateau"]["lambda"] != tables["hessian"]["sigma_plateau"]["lambda"]
+    cases = TcResults.read(finished[0].of("tc")).cases
+    found = {phonons.name: case.analysis for phonons, case in cases.items()}
+    harmonic, hessian = found["harmonic"], found["hessian"]
+    assert harmonic is not None and hessian is not None
+    assert len({analysis.sigma_ry for analysis in found.values() if analysis is not None}) == 1
+    assert "plateau of these phonons" in hessian.sigma_source
+    assert "that of 'free-energy Hessian'" in harmonic.sigma_source
+    assert finished[1].figures["sigma"].value == hessian.sigma_ry
+    assert harmonic.plateau is not None and hessian.plateau is not None
+    assert list(harmonic.plateau.lambdas) != list(hessian.plateau.lambdas)
 
 
 def test_report_shows_tables_pictures_and_limits(finished: tuple[Context, Outcome]) -> None:
     context, outcome = finished
     document = Document("x")
-    tables = tc_report.read_tables(context.of("tc"))
-    tc_report.headline(document, context.config, outcome.figures, tables)
-    tc_report.pictures(document, context.of("tc"), context.folder.figures)
-    tc_report.uncertainty(document, tables, outcome.figures, context.folder.figures)
+    results = TcResults.read(context.of("tc"))
+    tc_report.headline(document, context.config, results)
+    tc_report.pictures(document, results, context.folder.figures)
+    tc_report.uncertainty(document, results, outcome.figures, context.folder.figures)
     text = document.markdown(context.folder.path)
     for wanted in (
         "Migdal–Eliashberg, μ* = 0.13",
@@ -131,7 +135,6 @@ def test_report_shows_tables_pictures_and_limits(finished: tuple[Context, Outcom
         assert wanted in text, wanted
     for name in ("alpha2f", "alpha2f_D3S", "tc_mu_star", "tc_uncertainty"):
         assert (context.folder.figures / f"{name}.png").stat().st_size > 5000
-    json.dumps(tables, allow_nan=False)
 
 
 def test_an_unconverged_sscha_gives_no_tc_but_its_reason(tmp_path: Path) -> None:
@@ -142,9 +145,9 @@ def test_an_unconverged_sscha_gives_no_tc_but_its_reason(tmp_path: Path) -> None
         if name.startswith("isotope_coefficient"):
             assert figure.value is None and "converge" in figure.how
     document = Document("x")
-    tables = tc_report.read_tables(context.of("tc"))
-    tc_report.pictures(document, context.of("tc"), context.folder.figures)
-    assert tables and not (context.folder.figures / "tc_mu_star.png").exists()
+    results = TcResults.read(context.of("tc"))
+    tc_report.pictures(document, results, context.folder.figures)
+    assert results.cases and not (context.folder.figures / "tc_mu_star.png").exists()
 
 
 def test_finest_grid_is_taken_and_the_coarser_bounds_its_error() -> None:

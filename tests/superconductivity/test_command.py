@@ -16,7 +16,7 @@ from himlip_ase.cli import tc as command
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import commensurate_qpoints
 from himlip_ase.phonons.force_constants import DynamicalMatrices
-from himlip_ase.superconductivity import analyse, format_table
+from himlip_ase.superconductivity import TcOptions, analyse, format_table
 from himlip_ase.superconductivity.elph_matrices import read_elph
 from himlip_ase.superconductivity.output_files import write_figures
 from himlip_ase.superconductivity.plateau import sigma_plateau
@@ -113,8 +113,8 @@ def test_harmonic_and_anharmonic_side_by_side() -> None:
         coarse_q,
         np.array([1.1 * harmonic.matrices[harmonic.index(q)] for q in coarse_q]),
     )
-    first = analyse("harmonic", elph, harmonic, harmonic, mu_star=(0.1,))
-    second = analyse("anharmonic", elph, stiffer, harmonic, mu_star=(0.1,))
+    first = analyse("harmonic", elph, harmonic, harmonic, TcOptions((0.1,)))
+    second = analyse("anharmonic", elph, stiffer, harmonic, TcOptions((0.1,)))
     assert second.table.lambda_total < first.table.lambda_total
     assert second.table.omega_log_k > first.table.omega_log_k
     text = format_table([first, second])
@@ -134,7 +134,7 @@ def test_sigma_plateau_of_al() -> None:
 
 @needs_al
 def test_uncertainty_holds_sigma_and_gamma() -> None:
-    result = analyse("Al", read_elph(AL, al_primitive()), al_phonons(), mu_star=(0.1,)).table.get(
+    result = analyse("Al", read_elph(AL, al_primitive()), al_phonons(), None, TcOptions((0.1,))).table.get(
         "mcmillan", 0.1
     )
     assert isinstance(result, Tc)
@@ -145,7 +145,7 @@ def test_uncertainty_holds_sigma_and_gamma() -> None:
 @needs_al
 def test_figures_of_a_refusal_are_still_written(tmp_path: Path) -> None:
     elph = read_elph(AL, al_primitive())
-    item = analyse("Al", elph, al_phonons(), mu_star=(0.35,))
+    item = analyse("Al", elph, al_phonons(), None, TcOptions((0.35,)))
     assert all(isinstance(entry, NoTc) for entry in item.table.results)
     paths = write_figures(tmp_path / "f", [item])
     assert all(p.stat().st_size > 0 for p in paths)
@@ -173,7 +173,7 @@ def test_dense_mesh_isotopes_and_all_outputs(al_folder: Path, tmp_path: Path) ->
     assert all(e["total"] == pytest.approx(0.5, abs=1e-3) for e in effects if e["total"] is not None)
     assert "isotope coefficient, McMillan" in result.output and "Gaussians of adaptive width" in result.output
     parts = data["analyses"][0]["tc"][0]["uncertainty_parts"]
-    assert any("interpolated against plain" in name for name in parts)
+    assert any("interpolated against plain" in part["source"] for part in parts)
     assert (figures / "uncertainty_phonons.png").stat().st_size > 5000
     wrong = call(*arguments, "--mesh", "6", "6", "6", "--integration", "simpson")
     assert isinstance(wrong.exception, InputError) and "tetrahedron" in str(wrong.exception)

@@ -16,8 +16,9 @@ from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.superconductivity.bootstrap import bootstrap_tc
 from himlip_ase.superconductivity.coupling import mode_coupling
 from himlip_ase.superconductivity.elph_matrices import read_elph
+from himlip_ase.superconductivity.methods import FORMULAS
 from himlip_ase.superconductivity.spectrum import Spectrum, spectrum_from_curve
-from himlip_ase.superconductivity.tc import METHODS, NoTc, Tc, critical_temperature, tc_table
+from himlip_ase.superconductivity.tc import NoTc, Tc, critical_temperature, tc_table
 from tests.superconductivity.material import AL, al_phonons, al_primitive, needs_al, toy
 
 
@@ -38,7 +39,7 @@ def test_imaginary_modes_are_named_and_never_summed() -> None:
     assert mode.qpoint == (0, 0, 0) and mode.branch == 1 and mode.frequency_cm < -100
     assert coupling.lambdas[0, 0] == 0 and not coupling.summed[0, 0]
     spectrum = coupling.spectrum()
-    for method in METHODS:
+    for method in FORMULAS.names():
         result = critical_temperature(spectrum, 0.1, method)
         assert isinstance(result, NoTc)
         assert "imaginary" in result.reason and "q = (0, 0, 0) branch 1" in result.reason
@@ -50,12 +51,12 @@ def test_no_tc_holds_no_number_and_survives_json() -> None:
     d, elph = unstable()
     table = tc_table(mode_coupling(elph, d, 0.02).spectrum())  # type: ignore[arg-type]
     assert all(isinstance(entry, NoTc) and not hasattr(entry, "kelvin") for entry in table.results)
-    data = json.loads(json.dumps(table.to_dict(), allow_nan=False))
+    data = json.loads(json.dumps(table.to_record(), allow_nan=False))
     assert all(entry["value"] is None and entry["reason"] for entry in data["tc"])
     assert "stable modes only" in data["lambda"]["how"]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FORMULAS.names())
 def test_coupling_below_the_threshold(method) -> None:
     result = critical_temperature(Spectrum(np.array([0.03]), np.array([0.12])), 0.13, method)
     assert isinstance(result, NoTc) and "0.62" in result.reason

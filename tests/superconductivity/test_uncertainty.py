@@ -13,10 +13,12 @@ from himlip_ase.superconductivity.bootstrap import bootstrap_tc, jackknife_devia
 from himlip_ase.superconductivity.coupling import mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices, read_elph
 from himlip_ase.superconductivity.isotope import IsotopeEffect, isotope_effect
+from himlip_ase.superconductivity.methods import FORMULAS
 from himlip_ase.superconductivity.onto_elph_grid import carry_deviations, swap_onto_grid
+from himlip_ase.superconductivity.options import TcOptions
 from himlip_ase.superconductivity.q_mesh import q_mesh_convergence
 from himlip_ase.superconductivity.tables import budget_rows, format_table
-from himlip_ase.superconductivity.tc import METHODS, NoTc, Tc, table_from_dict
+from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable
 from tests.superconductivity.material import AL, al_phonons, al_primitive, needs_al, toy
 
 
@@ -72,7 +74,7 @@ def test_jackknife_deviations_are_those_of_the_blocks() -> None:
 def test_noise_of_tc_is_that_of_linear_propagation() -> None:
     d, elph = toy((4, 4, 2))
     blocks = blocks_of(d, 20, 0.01)
-    result = analyse("x", elph, d, mu_star=(0.1,), sigma_ry=0.02, deviations=blocks, samples=300)
+    result = analyse("x", elph, d, options=TcOptions((0.1,), sigma_ry=0.02, samples=300), deviations=blocks)
     assert result.noise is not None and result.noise.refused == 0
     logs = []
     for sign in (-1, 1):
@@ -84,8 +86,8 @@ def test_noise_of_tc_is_that_of_linear_propagation() -> None:
     expected = slopes.std(ddof=1) / np.sqrt(20)
     assert result.noise.lambda_std == pytest.approx(expected, rel=0.15)
     entry = result.table.get("allen-dynes", 0.1)
-    assert isinstance(entry, Tc) and any(name.startswith("SSCHA") for name, _ in entry.parts)
-    assert entry.uncertainty_kelvin == pytest.approx(np.sqrt(sum(v**2 for _, v in entry.parts)))
+    assert isinstance(entry, Tc) and any(part.kind == "ensemble" for part in entry.parts)
+    assert entry.uncertainty_kelvin == pytest.approx(np.sqrt(sum(part.size**2 for part in entry.parts)))
 
 
 def test_deviations_are_carried_like_the_phonons() -> None:
@@ -112,7 +114,9 @@ def test_swap_reproduces_the_common_points_and_takes_a_finer_grid() -> None:
 
 def test_unstable_samples_take_the_tc_away() -> None:
     d, elph = toy()
-    result = analyse("x", elph, d, mu_star=(0.1,), sigma_ry=0.02, deviations=blocks_of(d, 8, 8.0), samples=50)
+    result = analyse(
+        "x", elph, d, options=TcOptions((0.1,), sigma_ry=0.02, samples=50), deviations=blocks_of(d, 8, 8.0)
+    )
     assert all(isinstance(entry, NoTc) and "samples" in entry.reason for entry in result.table.results)
 
 
@@ -120,7 +124,7 @@ def test_unstable_samples_take_the_tc_away() -> None:
 def test_q_grid_of_g_enters_the_uncertainty() -> None:
     elph, phonons = read_elph(AL, al_primitive()), al_phonons()
     half = coarse_elph(elph, (2, 2, 2))
-    result = analyse("Al", elph, phonons, mu_star=(0.1,), coarser=[half], meshes=[(8, 8, 8)])
+    result = analyse("Al", elph, phonons, None, TcOptions((0.1,), meshes=((8, 8, 8),)), coarser=[half])
     assert [(row.elph_dims, row.mesh) for row in result.q_mesh] == [
         ((2, 2, 2), (2, 2, 2)),
         ((2, 2, 2), (8, 8, 8)),
@@ -128,7 +132,7 @@ def test_q_grid_of_g_enters_the_uncertainty() -> None:
         ((4, 4, 4), (8, 8, 8)),
     ]
     lambdas = [row.lambda_total for row in result.q_mesh]
-    part = next(value for name, value in result.table.lambda_parts if name.startswith("q-grid"))
+    part = next(part.size for part in result.table.lambda_parts if part.kind == "q-grid")
     assert part == pytest.approx(abs(lambdas[2] - lambdas[0]) / 2)
     assert result.q_mesh[2].lambda_total == pytest.approx(result.table.lambda_total)
     text = format_table([result])
@@ -140,9 +144,9 @@ def test_q_grid_of_g_enters_the_uncertainty() -> None:
 @needs_al
 def test_two_sets_of_phonons_share_one_sigma() -> None:
     elph, harmonic = read_elph(AL, al_primitive()), al_phonons()
-    leading = analyse("a", elph, harmonic, mu_star=(0.1,))
+    leading = analyse("a", elph, harmonic, None, TcOptions((0.1,)))
     stiff = DynamicalMatrices(harmonic.primitive, harmonic.dims, harmonic.qpoints, 1.2 * harmonic.matrices)
-    other = analyse("b", elph, stiff, harmonic, mu_star=(0.1,), sigma_of=leading)
+    other = analyse("b", elph, stiff, harmonic, TcOptions((0.1,)), sigma_of=leading)
     assert other.sigma_ry == leading.sigma_ry == pytest.approx(0.035)
     assert other.sigma_source == "that of 'a'" and "plateau" in leading.sigma_source
     assert other.plateau is not None and leading.plateau is not None
@@ -151,19 +155,18 @@ def test_two_sets_of_phonons_share_one_sigma() -> None:
 
 @needs_al
 def test_a_table_survives_json_and_shows_its_budget() -> None:
-    result = analyse("Al", read_elph(AL, al_primitive()), al_phonons(), mu_star=(0.08, 0.1, 0.12))
-    data = result.to_dict()
-    again = table_from_dict(data)
+    result = analyse("Al", read_elph(AL, al_primitive()), al_phonons(), None, TcOptions((0.08, 0.1, 0.12)))
+    again = TcTable.from_record(result.to_record())
     assert again.results == result.table.results and again.lambda_parts == result.table.lambda_parts
     rows = budget_rows(result.table)
     names = [name for name, _, _ in rows]
     assert names[-2] == "together" and names[-1].startswith("μ*")
-    for place in range(len(METHODS)):
+    for place in range(len(FORMULAS)):
         parts = [kelvins[place] for _, _, kelvins in rows[:-2]]
         assert rows[-2][2][place] == pytest.approx(np.sqrt(np.sum(np.square(parts))))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FORMULAS.names())
 def test_isotope_coefficients(method) -> None:
     d, elph = toy()
     effect = isotope_effect(elph, d, 0.1, method, 0.02)
@@ -190,6 +193,6 @@ def test_an_uncertainty_that_cannot_be_compared_is_not_called_small() -> None:
 
     strong = tc_table(Spectrum(np.array([0.05]), np.array([1.5])), (0.1,), ("allen-dynes",))
     weak = tc_table(Spectrum(np.array([0.05]), np.array([0.1])), (0.1,), ("allen-dynes",))
-    entry = add_spread(strong, [weak], "another grid").get("allen-dynes", 0.1)
+    entry = add_spread(strong, [weak], "q-grid", "another grid").get("allen-dynes", 0.1)
     assert isinstance(entry, Tc) and entry.uncertainty_kelvin is None
     assert "no Tc to compare with for another grid" in entry.uncertainty_source
