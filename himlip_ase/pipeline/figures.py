@@ -25,7 +25,19 @@ if TYPE_CHECKING:
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Write ``name.png`` and ``name.pdf``; the path of the PNG."""
+    """Write ``name.png`` and ``name.pdf``; the path of the PNG.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    folder : Path
+    name : str
+        Without extension.
+
+    Returns
+    -------
+    Path
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
@@ -86,7 +98,18 @@ def bands(
 
 
 def double_well(folder: Path, wells: Mapping[str, Any]) -> Path:
-    """Energy along the softest mode at Γ: DFT points, potential with and without the Hessian in training."""
+    """Energy along the softest mode at Γ: DFT points, potential with and without the Hessian in training.
+
+    Parameters
+    ----------
+    folder : Path
+    wells : mapping of str to dict
+        Of the ``phonons`` stage.
+
+    Returns
+    -------
+    Path
+    """
     figure, axes = _figure(9.6, 3.8, 2)
     depth = 1e3 * max(float(well["depth_ev"]) for key, well in wells.items() if key != "pattern")
     styles = {
@@ -122,7 +145,20 @@ def _mirrored(well: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parity(folder: Path, pairs: Mapping[str, np.ndarray], name: str) -> Path:
-    """Forces on the set `name`: potential against DFT, with and without the Hessian in training."""
+    """Forces on the set `name`: potential against DFT, with and without the Hessian in training.
+
+    Parameters
+    ----------
+    folder : Path
+    pairs : mapping of str to ndarray
+        Of the ``finetune`` stage.
+    name : str
+        Label set.
+
+    Returns
+    -------
+    Path
+    """
     from himlip_ase.hint.evaluation.plots import plot_parity
 
     titles = {"with_hessian": "with Hessian", "without_hessian": "without Hessian"}
@@ -136,7 +172,19 @@ def parity(folder: Path, pairs: Mapping[str, np.ndarray], name: str) -> Path:
 
 
 def alpha2f(folder: Path, spectra: Mapping[str, Spectrum], name: str = "alpha2f") -> Path:
-    """α²F and cumulative λ of each set of phonons."""
+    """α²F and cumulative λ of each set of phonons.
+
+    Parameters
+    ----------
+    folder : Path
+    spectra : mapping of str to Spectrum
+    name : str
+        Of the picture.
+
+    Returns
+    -------
+    Path
+    """
     from himlip_ase.superconductivity.plots import curve_text, plot_alpha2f
 
     figure, (ax,) = _figure(6.4, 4.2)
@@ -149,7 +197,17 @@ def alpha2f(folder: Path, spectra: Mapping[str, Spectrum], name: str = "alpha2f"
 
 
 def tc_mu_star(folder: Path, tables: Mapping[str, TcTable]) -> Path:
-    """Tc against μ* by every formula, for each set of phonons."""
+    """Tc against μ* by every formula, for each set of phonons.
+
+    Parameters
+    ----------
+    folder : Path
+    tables : mapping of str to TcTable
+
+    Returns
+    -------
+    Path
+    """
     from himlip_ase.superconductivity.plots import plot_tc_against_mu_star
 
     figure, (ax,) = _figure(6.4, 5.0)
@@ -158,7 +216,17 @@ def tc_mu_star(folder: Path, tables: Mapping[str, TcTable]) -> Path:
 
 
 def gap(folder: Path, gaps: Mapping[str, GapCurve]) -> Path:
-    """Δ(T) of each set of phonons."""
+    """Δ(T) of each set of phonons.
+
+    Parameters
+    ----------
+    folder : Path
+    gaps : mapping of str to GapCurve
+
+    Returns
+    -------
+    Path
+    """
     from himlip_ase.superconductivity.plots import plot_gaps
 
     figure, (ax,) = _figure(6.0, 4.0)
@@ -173,7 +241,21 @@ def tc_uncertainty(
     plateaus: Mapping[str, SigmaPlateau],
     sigma_ry: float | None,
 ) -> Path:
-    """Broadening, q-mesh, and the sources of the uncertainty of Tc side by side."""
+    """Broadening, q-mesh, and the sources of the uncertainty of Tc side by side.
+
+    Parameters
+    ----------
+    folder : Path
+    table : TcTable
+    mesh : sequence of QMeshRow
+    plateaus : mapping of str to SigmaPlateau
+    sigma_ry : float or None
+        Broadening in use, Ry.
+
+    Returns
+    -------
+    Path
+    """
     from himlip_ase.superconductivity.uncertainty_plots import plot_budget, plot_plateaus, plot_q_mesh
 
     parts = 1 + bool(mesh) + bool(plateaus)
@@ -187,7 +269,17 @@ def tc_uncertainty(
 
 
 def sscha(folder: Path, result: SschaResult) -> list[Path]:
-    """Convergence of the SSCHA, and frequencies with error bars on the grid."""
+    """Convergence of the SSCHA, and frequencies with error bars on the grid.
+
+    Parameters
+    ----------
+    folder : Path
+    result : SschaResult
+
+    Returns
+    -------
+    list of Path
+    """
     from himlip_ase.sscha.results.plots import write_figures
 
     return [path for path in write_figures(result, folder, overwrite=True) if path.suffix == ".png"]

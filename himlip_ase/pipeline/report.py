@@ -40,6 +40,12 @@ def _run(context: Context, folder: Path) -> Outcome:
 def write_report(context: Context, extra: Outcome | None = None) -> Path:
     """Draw everything again and write ``report.md`` and ``report.html``.
 
+    Parameters
+    ----------
+    context : Context
+    extra : Outcome, optional
+        Of the stage that is not recorded yet.
+
     Returns
     -------
     Path

@@ -133,7 +133,17 @@ class RunFolder:
         return self.path / "figures"
 
     def stage_folder(self, stage: str, clean: bool = False) -> Path:
-        """Folder ``state/<stage>/``, emptied first when `clean`."""
+        """Folder ``state/<stage>/``, emptied first when `clean`.
+
+        Parameters
+        ----------
+        stage : str
+        clean : bool
+
+        Returns
+        -------
+        Path
+        """
         folder = self.state / stage
         if clean and folder.exists():
             shutil.rmtree(folder)
@@ -181,7 +191,18 @@ class RunFolder:
         self._record_path(stage).unlink(missing_ok=True)
 
     def is_current(self, stage: str, input_hash: str) -> bool:
-        """Whether `stage` is finished with these inputs and its files are still what it wrote."""
+        """Whether `stage` is finished with these inputs and its files are still what it wrote.
+
+        Parameters
+        ----------
+        stage : str
+        input_hash : str
+            Of `hash_inputs`.
+
+        Returns
+        -------
+        bool
+        """
         record = self.read_record(stage)
         if record is None or record.input_hash != input_hash:
             return False
@@ -201,7 +222,18 @@ class RunFolder:
     # --- results -------------------------------------------------------------------------------------------
 
     def write_results(self, system: str, stages: list[str]) -> dict[str, Any]:
-        """Gather the records of `stages` into ``results.json`` and return what was written."""
+        """Gather the records of `stages` into ``results.json`` and return what was written.
+
+        Parameters
+        ----------
+        system : str
+            Name of the run.
+        stages : list of str
+
+        Returns
+        -------
+        dict
+        """
         records = [record for stage in stages if (record := self.read_record(stage)) is not None]
         data = {
             "schema": RESULTS_SCHEMA,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from himlip_ase.errors import CalculationError
 from himlip_ase.files import write_json
@@ -60,6 +61,8 @@ def _run(context: Context, folder: Path) -> Outcome:
     outcome = Outcome()
     differences: dict[str, GridDifference] = {}
     with potential_forces(model, section.workers or _cores()) as forces:
+        if settings.pressure_gpa is not None and not (folder / "result.json").exists():
+            _check_reach(context, start, forces, settings.pressure_gpa)
         main = _one(
             folder,
             key,
@@ -84,6 +87,22 @@ def _run(context: Context, folder: Path) -> Outcome:
         data = {name: difference.as_dict() for name, difference in differences.items()}
         write_json(folder / GRIDS, data, overwrite=True)
     return outcome
+
+
+def _check_reach(context: Context, start: DynamicalMatrices, forces: Evaluate, pressure_gpa: float) -> None:
+    """Refuse before the SSCHA what the ``tc`` stage would refuse after it, where G(q) is wanted."""
+    from himlip_ase.calculator import HiMLIPCalculator
+    from himlip_ase.phonons.harmonic import harmonic_force_constants
+    from himlip_ase.pipeline.relaxed_cell import check_reach
+
+    if not label_folder(context).has_elph:
+        return
+    calculator = HiMLIPCalculator(load_trained(context))
+
+    def phonons(primitive: Atoms) -> DynamicalMatrices:
+        return harmonic_force_constants(primitive, calculator, start.dims).dynamical_matrices()
+
+    check_reach(start, forces, phonons, pressure_gpa, context.config.tc.max_strain)
 
 
 def _cores() -> int:

@@ -125,7 +125,20 @@ def electron_phonon(
 
 
 def electrons(labels: LabelFolder, run: str, path: Path | None) -> ElectronicDos | ElectronBands | None:
-    """N(ε) of a given file, else of the band energies beside G(q); None where there is neither."""
+    """N(ε) of a given file, else of the band energies beside G(q); None where there is neither.
+
+    Parameters
+    ----------
+    labels : LabelFolder
+    run : str
+        Folder of the ph.x run among the labels.
+    path : Path or None
+        A file of N(ε).
+
+    Returns
+    -------
+    ElectronicDos, ElectronBands or None
+    """
     from himlip_ase.superconductivity.electron_bands import read_a2fsave
     from himlip_ase.superconductivity.electronic_dos import read_electronic_dos
 

@@ -193,7 +193,20 @@ def bootstrap_tc(
 
 
 def add_noise(table: TcTable, noise: BootstrapTc, name: str) -> TcTable:
-    """Add the spread over the samples as a source of uncertainty; what they have no Tc for loses its Tc."""
+    """Add the spread over the samples as a source of uncertainty; what they have no Tc for loses its Tc.
+
+    Parameters
+    ----------
+    table : TcTable
+    noise : BootstrapTc
+        Of the same formulas and μ*.
+    name : str
+        How the source of uncertainty is called.
+
+    Returns
+    -------
+    TcTable
+    """
     refused = {(r.method, r.mu_star): r for r in noise.results if isinstance(r, NoTc)}
     spread = {(r.method, r.mu_star): r.parts[0].size for r in noise.results if isinstance(r, Tc)}
     table = add_part(table, "ensemble", name, noise.lambda_std, spread)

@@ -1,4 +1,4 @@
-"""Are two files of one crystal, and how far lies the cell of the phonons from that of G(q)?
+"""Whether two files are of one crystal, and how far the cell of the phonons lies from that of G(q).
 
 An SSCHA that relaxes the cell ends with phonons of another cell than that of the ph.x run. Both are joined by
 fractional coordinates: q is invariant when the cell is strained, Φ(q) is an array over atoms and directions
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.lattice import crystal_mismatch
 from himlip_ase.superconductivity import codec
 from himlip_ase.superconductivity.codec import Record
 
@@ -112,21 +113,11 @@ def strain_between(first: Atoms, second: Atoms, name_first: str, name_second: st
     InputError
         Other species, an atom on another site (0.1 Å, at the cell of `first`), or a rotated cell.
     """
-    symbols = first.get_chemical_symbols(), second.get_chemical_symbols()
-    if symbols[0] != symbols[1]:
+    reason = crystal_mismatch(first, second, np.inf, SAME_SITE_ANGSTROM)
+    if reason is not None:
         raise InputError(
-            f"the {name_first} are of {''.join(symbols[0])}, the {name_second} of {''.join(symbols[1])}: "
-            "give files of one crystal, atoms in one order"
-        )
-    shift = first.get_scaled_positions(wrap=False) - second.get_scaled_positions(wrap=False)
-    distance = np.linalg.norm((shift - np.round(shift)) @ first.cell.array, axis=1)
-    if distance.max() > SAME_SITE_ANGSTROM:
-        atom = int(distance.argmax())
-        raise InputError(
-            f"atom {atom} ({symbols[0][atom]}) of the {name_first} and of the {name_second} is "
-            f"{distance[atom]:.3f} Å apart (allowed {SAME_SITE_ANGSTROM:g}): give files of one crystal, "
-            f"atoms in "
-            "one order"
+            f"the {name_first} and the {name_second} are of different crystals: {reason}; give files of one "
+            "crystal, atoms in one order"
         )
     if np.abs(first.cell.array - second.cell.array).max() <= SAME_CELL_ANGSTROM:
         return None
@@ -141,25 +132,32 @@ def strain_between(first: Atoms, second: Atoms, name_first: str, name_second: st
         )
     low, middle, high = sorted(float(value) - 1 for value in stretches)
     volume = abs(float(np.linalg.det(deformation))) - 1
-    return CellStrain((low, middle, high), volume, float(distance.max()))
+    shift = first.get_scaled_positions(wrap=False) - second.get_scaled_positions(wrap=False)
+    moved = np.linalg.norm((shift - np.rint(shift)) @ first.cell.array, axis=1)
+    return CellStrain((low, middle, high), volume, float(moved.max()))
 
 
 def check_same_crystal(first: Atoms, second: Atoms, name_first: str, name_second: str) -> None:
     """Refuse two crystals that differ in species, cell (1e-3 Å) or positions (0.1 Å).
+
+    Parameters
+    ----------
+    first, second : ase.Atoms
+        Atoms in one order.
+    name_first, name_second : str
+        How the message calls them.
 
     Raises
     ------
     InputError
         The message names the first difference.
     """
-    strain = strain_between(first, second, name_first, name_second)
-    if strain is not None:
-        deviation = np.abs(first.cell.array - second.cell.array).max()
+    reason = crystal_mismatch(first, second, SAME_CELL_ANGSTROM, SAME_SITE_ANGSTROM)
+    if reason is not None:
         raise InputError(
-            f"the cells of the {name_first} and the {name_second} differ by {deviation:.4f} Å (allowed "
-            f"{SAME_CELL_ANGSTROM:g}): they are of different crystals or pressures. Phonons of a relaxed "
-            f"cell are "
-            "joined to G(q) by himlip_ase.superconductivity.analyse, or by bring_to_cell"
+            f"the {name_first} and the {name_second} are of different crystals or pressures: {reason}; give "
+            "files of one crystal, atoms in one order. Phonons of a relaxed cell are joined to G(q) by "
+            "himlip_ase.superconductivity.analyse, or by bring_to_cell"
         )
 
 
@@ -203,7 +201,18 @@ def bring_to_cell(
 
 
 def too_far(strain: CellStrain, max_strain: float) -> str:
-    """Why phonons of this cell are not joined to G(q), and what to do."""
+    """Why phonons of this cell are not joined to G(q), and what to do.
+
+    Parameters
+    ----------
+    strain : CellStrain
+    max_strain : float
+        The limit that it exceeds.
+
+    Returns
+    -------
+    str
+    """
     return (
         f"the cell of the phonons lies too far from that of G(q): {strain}; {100 * max_strain:g} % are "
         f"allowed. "

@@ -45,7 +45,18 @@ def array(values: Sequence[float | None]) -> np.ndarray:
 
 
 def figure(value: float | None, unit: str, uncertainty: float | None, how: str) -> Record:
-    """A quoted number: value (None where there is none), unit, uncertainty, and how it was obtained."""
+    """A quoted number: value (None where there is none), unit, uncertainty, and how it was obtained.
+
+    Parameters
+    ----------
+    value, uncertainty : float or None
+        In `unit`; nan counts as None.
+    unit, how : str
+
+    Returns
+    -------
+    dict
+    """
     return {
         "value": optional(value),
         "unit": unit,

@@ -188,7 +188,18 @@ def _at_gamma(qpoints: np.ndarray) -> np.ndarray:
 
 
 def gamma_weights(qpoints: np.ndarray, gamma_weight: GammaWeight) -> np.ndarray:
-    """Weights (nq,) of a full q-grid: 1/N_q each ("counted"), or 1/(N_q−1) and 0 at Γ ("excluded")."""
+    """Weights (nq,) of a full q-grid: 1/N_q each ("counted"), or 1/(N_q−1) and 0 at Γ ("excluded").
+
+    Parameters
+    ----------
+    qpoints : ndarray, shape (nq, 3)
+        Fractional, the whole grid.
+    gamma_weight : {"counted", "excluded"}
+
+    Returns
+    -------
+    ndarray, shape (nq,)
+    """
     if gamma_weight == "counted":
         return np.full(len(qpoints), 1 / len(qpoints))
     if gamma_weight == "excluded":

@@ -30,7 +30,19 @@ class ElectronBands:
     k_grid: tuple[int, int, int]
 
     def density(self, energies_ev: np.ndarray, sigma_ry: float) -> np.ndarray:
-        """N(ε) per spin and Ry, each state a Gaussian as ph.x takes them, exp(−(Δ/σ)²)/(σ√π)."""
+        """N(ε) per spin and Ry, each state a Gaussian as ph.x takes them, exp(−(Δ/σ)²)/(σ√π).
+
+        Parameters
+        ----------
+        energies_ev : ndarray, shape (n,)
+            On the scale of the bands.
+        sigma_ry : float
+            Ry.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+        """
         sigma = sigma_ry * units.RY_EV
         density = np.empty(len(energies_ev))
         for place, energy in enumerate(energies_ev):

@@ -52,7 +52,17 @@ class ElectronicDos:
 
     @classmethod
     def constant(cls, width_ev: float = 10.0, points: int = 401) -> ElectronicDos:
-        """N(ε) = N(E_F) from −`width_ev` to `width_ev`."""
+        """N(ε) = N(E_F) from −`width_ev` to `width_ev`.
+
+        Parameters
+        ----------
+        width_ev : float
+        points : int
+
+        Returns
+        -------
+        ElectronicDos
+        """
         return cls(np.linspace(-width_ev, width_ev, points), np.ones(points))
 
     def quadrature(self, finest_ev: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

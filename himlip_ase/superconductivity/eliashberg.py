@@ -27,7 +27,19 @@ _SPLINE_NODES = 600
 
 
 def coupling_at_matsubara(spectrum: Spectrum, kt_ev: float, count: int) -> np.ndarray:
-    """λ(l) = ∫ 2ωα²F(ω)/(ω² + (2πlkT)²) dω for l = 0 … count−1."""
+    """λ(l) = ∫ 2ωα²F(ω)/(ω² + (2πlkT)²) dω for l = 0 … count−1.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    kt_ev : float
+        kT, eV.
+    count : int
+
+    Returns
+    -------
+    ndarray, shape (count,)
+    """
     nu2 = (2 * np.pi * kt_ev * np.arange(count)) ** 2
     omega2 = spectrum.energies_ev**2
 
@@ -100,7 +112,18 @@ def largest_eigenvalue(spectrum: Spectrum, kt_ev: float, count: int, mu_star: fl
 
 
 def normal_state_z(lam: np.ndarray, count: int) -> np.ndarray:
-    """Z_n (count,) of the normal state, constant density of states, all Matsubara frequencies summed."""
+    """Z_n (count,) of the normal state, constant density of states, all Matsubara frequencies summed.
+
+    Parameters
+    ----------
+    lam : ndarray, shape (≥ count,)
+        λ(l) of `coupling_at_matsubara`.
+    count : int
+
+    Returns
+    -------
+    ndarray, shape (count,)
+    """
     sums = lam[0] + 2 * (np.cumsum(lam[:count]) - lam[0])
     return 1 + sums / (2 * np.arange(count) + 1)
 
@@ -148,7 +171,22 @@ def _reduced(
 
 
 def pairing_mode(spectrum: Spectrum, kt_ev: float, count: int, mu_star: float) -> tuple[float, np.ndarray]:
-    """Excess as in `largest_eigenvalue`, and the Δ_n (count,) that belongs to it, scaled to Δ_0 = 1."""
+    """Excess as in `largest_eigenvalue`, and the Δ_n (count,) that belongs to it, scaled to Δ_0 = 1.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    kt_ev : float
+        kT, eV.
+    count : int
+        Positive Matsubara frequencies.
+    mu_star : float
+        That of the cutoff 2πkT·count.
+
+    Returns
+    -------
+    (float, ndarray)
+    """
     lam = coupling_at_matsubara(spectrum, kt_ev, 2 * count)
     n = np.arange(count)
     nodes, hats = _nodes(count)
@@ -262,6 +300,20 @@ def eliashberg_tc(
 
 def refined(excess: Callable[[float, int], float], kt: float, count: int, precision: float = 1e-10) -> float:
     """Root of `excess` in log(kT) close to `kt` (eV), with `count` frequencies.
+
+    Parameters
+    ----------
+    excess : callable (log kT, count) -> float
+    kt : float
+        First estimate, eV.
+    count : int
+    precision : float
+        Relative.
+
+    Returns
+    -------
+    float
+        kT, eV.
 
     Raises
     ------

@@ -17,7 +17,15 @@ _TOLERANCE = 1e-3
 
 
 def check_symmetries(matrices: np.ndarray, dims: tuple[int, int, int], place: Path) -> None:
-    """InputError unless G(q) (nsigma, nq, 3n, 3n) is Hermitian and G(−q) = G(q)*, to 1e-3 of the largest."""
+    """InputError unless G(q) (nsigma, nq, 3n, 3n) is Hermitian and G(−q) = G(q)*, to 1e-3 of the largest.
+
+    Parameters
+    ----------
+    matrices : ndarray, shape (nsigma, nq, 3n, 3n)
+    dims : tuple of 3 int
+    place : Path
+        What the message names.
+    """
     scale = np.abs(matrices).max(axis=(1, 2, 3))
     asymmetry = np.abs(matrices - matrices.conj().swapaxes(2, 3)).max(axis=(1, 2, 3)) / scale
     partner = grid_indices(-commensurate_qpoints(dims), dims)
@@ -66,6 +74,17 @@ def check_real_space(
     place: Path,
 ) -> None:
     """Check ``a2Fmatdyn`` files of q2r.x that lie beside the ``a2Fq2r`` files, where there are any.
+
+    Parameters
+    ----------
+    matrices : ndarray, shape (nsigma, nq, 3n, 3n)
+    grid : ndarray, shape (nq, 3)
+        Fractional.
+    dims : tuple of 3 int
+    sigma_ry, dos : ndarray, shape (nsigma,)
+        Ry; states/spin/Ry.
+    place : Path
+        Folder of the ``a2Fq2r`` files.
 
     Raises
     ------

@@ -122,6 +122,12 @@ class ElphMatrices:
         Compared are the frequencies, and for each σ the linewidths summed over the branches (z†Gz of a single
         mode in a degenerate set depends on the choice of its eigenvectors).
 
+        Parameters
+        ----------
+        dm : DynamicalMatrices
+        tolerance_cm : float
+            cm⁻¹.
+
         Returns
         -------
         float
@@ -255,6 +261,16 @@ def read_elph(
 
 def grid_dimensions(qpoints: np.ndarray, max_denominator: int = 48) -> tuple[int, int, int]:
     """Dimensions of the Γ-centred grid that fractional `qpoints` (nq, 3), in any order, fill.
+
+    Parameters
+    ----------
+    qpoints : ndarray, shape (nq, 3)
+        Fractional.
+    max_denominator : int
+
+    Returns
+    -------
+    tuple of 3 int
 
     Raises
     ------

@@ -8,7 +8,16 @@ from himlip_ase.errors import InputError
 
 
 def threshold_exceeded(lambda_total: float, mu_star: float) -> bool:
-    """Whether λ > μ*(1 + 0.62λ), the condition for any Tc from McMillan's exponent."""
+    """Whether λ > μ*(1 + 0.62λ), the condition for any Tc from McMillan's exponent.
+
+    Parameters
+    ----------
+    lambda_total, mu_star : float
+
+    Returns
+    -------
+    bool
+    """
     return lambda_total > mu_star * (1 + 0.62 * lambda_total)
 
 
@@ -16,6 +25,18 @@ def mcmillan(lambda_total: float, omega_log_k: float, mu_star: float) -> float:
     """McMillan–Dynes: Tc = (ω_log/1.2) exp[−1.04(1+λ)/(λ − μ*(1+0.62λ))] (Allen, Dynes, PRB 12, 905, eq. 2).
 
     Returns nan when λ ≤ μ*(1 + 0.62λ).
+
+    Parameters
+    ----------
+    lambda_total : float
+    omega_log_k : float
+        K.
+    mu_star : float
+
+    Returns
+    -------
+    float
+        K.
     """
     if not threshold_exceeded(lambda_total, mu_star):
         return float("nan")
@@ -26,7 +47,19 @@ def mcmillan(lambda_total: float, omega_log_k: float, mu_star: float) -> float:
 def allen_dynes_factors(
     lambda_total: float, omega_log_k: float, omega_2_k: float, mu_star: float
 ) -> tuple[float, float]:
-    """f₁ and f₂ of Allen and Dynes (PRB 12, 905, eqs. 34–38): strong coupling and shape."""
+    """f₁ and f₂ of Allen and Dynes (PRB 12, 905, eqs. 34–38): strong coupling and shape.
+
+    Parameters
+    ----------
+    lambda_total : float
+    omega_log_k, omega_2_k : float
+        K.
+    mu_star : float
+
+    Returns
+    -------
+    (float, float)
+    """
     ratio = omega_2_k / omega_log_k
     scale_1 = 2.46 * (1 + 3.8 * mu_star)
     scale_2 = 1.82 * (1 + 6.3 * mu_star) * ratio
@@ -36,7 +69,20 @@ def allen_dynes_factors(
 
 
 def allen_dynes(lambda_total: float, omega_log_k: float, omega_2_k: float, mu_star: float) -> float:
-    """Allen–Dynes: McMillan–Dynes times f₁f₂; nan when λ ≤ μ*(1 + 0.62λ)."""
+    """Allen–Dynes: McMillan–Dynes times f₁f₂; nan when λ ≤ μ*(1 + 0.62λ).
+
+    Parameters
+    ----------
+    lambda_total : float
+    omega_log_k, omega_2_k : float
+        K.
+    mu_star : float
+
+    Returns
+    -------
+    float
+        K.
+    """
     f1, f2 = allen_dynes_factors(lambda_total, omega_log_k, omega_2_k, mu_star)
     return f1 * f2 * mcmillan(lambda_total, omega_log_k, mu_star)
 
@@ -44,7 +90,19 @@ def allen_dynes(lambda_total: float, omega_log_k: float, omega_2_k: float, mu_st
 def sisso_factors(
     lambda_total: float, omega_log_k: float, omega_2_k: float, mu_star: float
 ) -> tuple[float, float]:
-    """f_ω and f_μ of the machine-learnt form (Xie et al., npj Comput. Mater. 8, 14 (2022); as in EPW)."""
+    """f_ω and f_μ of the machine-learnt form (Xie et al., npj Comput. Mater. 8, 14 (2022); as in EPW).
+
+    Parameters
+    ----------
+    lambda_total : float
+    omega_log_k, omega_2_k : float
+        K.
+    mu_star : float
+
+    Returns
+    -------
+    (float, float)
+    """
     ratio = omega_log_k / omega_2_k
     f_omega = (
         1.92 * (lambda_total + ratio - np.cbrt(mu_star)) / (np.sqrt(lambda_total) * np.exp(ratio)) - 0.08
@@ -59,6 +117,17 @@ def sisso_refusal(lambda_total: float, omega_log_k: float, omega_2_k: float, mu_
 
     f_μ has a pole at 1/λ = μ* + ω_log/ω₂, which means nothing: near it, where f_μ differs from 1 by more than
     2 % and 1/λ from the pole by less than 0.1, a small change of λ makes Tc anything.
+
+    Parameters
+    ----------
+    lambda_total : float
+    omega_log_k, omega_2_k : float
+        K.
+    mu_star : float
+
+    Returns
+    -------
+    str
     """
     f_omega, f_mu = sisso_factors(lambda_total, omega_log_k, omega_2_k, mu_star)
     if not (0.3 < f_omega < 3 and 0.3 < f_mu < 3):
@@ -72,7 +141,20 @@ def sisso_refusal(lambda_total: float, omega_log_k: float, omega_2_k: float, mu_
 
 
 def sisso(lambda_total: float, omega_log_k: float, omega_2_k: float, mu_star: float) -> float:
-    """McMillan–Dynes times f_ω f_μ; nan when λ ≤ μ*(1 + 0.62λ)."""
+    """McMillan–Dynes times f_ω f_μ; nan when λ ≤ μ*(1 + 0.62λ).
+
+    Parameters
+    ----------
+    lambda_total : float
+    omega_log_k, omega_2_k : float
+        K.
+    mu_star : float
+
+    Returns
+    -------
+    float
+        K.
+    """
     f_omega, f_mu = sisso_factors(lambda_total, omega_log_k, omega_2_k, mu_star)
     return f_omega * f_mu * mcmillan(lambda_total, omega_log_k, mu_star)
 
@@ -105,12 +187,36 @@ def mu_star_at_cutoff(mu_star: float, omega_from: float, omega_to: float) -> flo
 
 
 def mu_star_from_mu(mu: float, electronic_energy: float, omega: float) -> float:
-    """Morel–Anderson: μ* = μ/(1 + μ ln(ε_el/ω)); InputError unless μ ≥ 0 and ε_el > ω > 0."""
+    """Morel–Anderson: μ* = μ/(1 + μ ln(ε_el/ω)); InputError unless μ ≥ 0 and ε_el > ω > 0.
+
+    Parameters
+    ----------
+    mu : float
+        Dimensionless, N(E_F)·V.
+    electronic_energy, omega : float
+        Any common unit.
+
+    Returns
+    -------
+    float
+    """
     if not (mu >= 0 and electronic_energy > omega > 0):
         raise InputError(f"μ = {mu}, ε_el = {electronic_energy}, ω = {omega}: want μ ≥ 0 and ε_el > ω > 0")
     return float(mu / (1 + mu * np.log(electronic_energy / omega)))
 
 
 def isotope_coefficient(tc_light: float, tc_heavy: float, mass_light: float, mass_heavy: float) -> float:
-    """α = −ln(Tc_heavy/Tc_light)/ln(M_heavy/M_light); ½ for harmonic phonons and fixed μ*."""
+    """α = −ln(Tc_heavy/Tc_light)/ln(M_heavy/M_light); ½ for harmonic phonons and fixed μ*.
+
+    Parameters
+    ----------
+    tc_light, tc_heavy : float
+        K.
+    mass_light, mass_heavy : float
+        Any common unit.
+
+    Returns
+    -------
+    float
+    """
     return float(-np.log(tc_heavy / tc_light) / np.log(mass_heavy / mass_light))

@@ -210,6 +210,18 @@ def gap_curve(
 ) -> GapCurve:
     """Δ(T) at fractions `reduced` of Tc, ascending; see `solve_gap` for the rest.
 
+    Parameters
+    ----------
+    spectrum : Spectrum
+    mu_star, cutoff : float
+        As in `solve_gap`.
+    reduced : sequence of float
+        T/Tc.
+
+    Returns
+    -------
+    GapCurve
+
     Raises
     ------
     InputError
@@ -239,6 +251,15 @@ def pade(points: np.ndarray, values: np.ndarray, where: np.ndarray) -> np.ndarra
     """Continued-fraction interpolant through (points, values) at `where`, complex, extended precision.
 
     Vidberg and Serene, J. Low Temp. Phys. 29, 179 (1977).
+
+    Parameters
+    ----------
+    points, values : ndarray, shape (n,), complex
+    where : ndarray, shape (m,), complex
+
+    Returns
+    -------
+    ndarray, shape (m,), complex
     """
     z, w = points.astype(np.clongdouble), where.astype(np.clongdouble)
     table = values.astype(np.clongdouble)
@@ -256,6 +277,12 @@ def pade_gap_edge(
     solution: GapSolution, orders: Sequence[int] = (8, 10, 12, 14, 16, 20, 24)
 ) -> tuple[float, float]:
     """Gap edge on the real axis, the solution of Re Δ(ω) = ω, and its spread over Padé orders (eV).
+
+    Parameters
+    ----------
+    solution : GapSolution
+    orders : sequence of int
+        Points of each approximant.
 
     Returns
     -------

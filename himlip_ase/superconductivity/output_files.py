@@ -21,7 +21,13 @@ FIGURE_FILES = ("alpha2f.png", "tc_mu_star.png", "tc.txt")
 
 
 def check_outputs(json_file: Path | None, figures: Path | None, overwrite: bool = False) -> None:
-    """InputError if a file that would be written exists and may not be replaced; called before any work."""
+    """InputError if a file that would be written exists and may not be replaced; called before any work.
+
+    Parameters
+    ----------
+    json_file, figures : Path or None
+    overwrite : bool
+    """
     if overwrite:
         return
     wanted = [] if json_file is None else [json_file]
@@ -84,7 +90,19 @@ def read_results(path: str | Path) -> tuple[list[TcAnalysis], list[IsotopeEffect
 
 
 def write_figures(folder: Path, analyses: Sequence[TcAnalysis], overwrite: bool = False) -> list[Path]:
-    """Write α²F, Tc(μ*) and λ(σ) figures, the α²F data and the text table into `folder`."""
+    """Write α²F, Tc(μ*) and λ(σ) figures, the α²F data and the text table into `folder`.
+
+    Parameters
+    ----------
+    folder : Path
+    analyses : sequence of TcAnalysis
+    overwrite : bool
+
+    Returns
+    -------
+    list of Path
+        What was written.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

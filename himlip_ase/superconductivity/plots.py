@@ -73,7 +73,18 @@ def plot_alpha2f(
 
 
 def plot_tc_against_mu_star(ax: Axes, tables: Sequence[TcTable], labels: Sequence[str]) -> Axes:
-    """Draw Tc against μ*: a colour for each formula, a line style for each table; refusals leave a gap."""
+    """Draw Tc against μ*: a colour for each formula, a line style for each table; refusals leave a gap.
+
+    Parameters
+    ----------
+    ax : Axes
+    tables : sequence of TcTable
+    labels : sequence of str
+
+    Returns
+    -------
+    Axes
+    """
     styles = ["-", "--", ":", "-."]
     every = sorted({entry.mu_star for table in tables for entry in table.results})
     methods = list(dict.fromkeys(entry.method for table in tables for entry in table.results))
@@ -111,7 +122,18 @@ def plot_tc_against_mu_star(ax: Axes, tables: Sequence[TcTable], labels: Sequenc
 
 
 def plot_sigma(ax: Axes, plateau: SigmaPlateau, label: str = "λ") -> Axes:
-    """Draw λ (left) and Tc (right) against the broadening, with the plateau shaded."""
+    """Draw λ (left) and Tc (right) against the broadening, with the plateau shaded.
+
+    Parameters
+    ----------
+    ax : Axes
+    plateau : SigmaPlateau
+    label : str
+
+    Returns
+    -------
+    Axes
+    """
     ax.plot(plateau.sigma_ry, plateau.lambdas, color=COLOURS[2], marker="o", ms=4, label=label)
     ax.set(xlabel="σ (Ry)", ylabel="λ")
     ax.set_ylim(bottom=0)
@@ -127,7 +149,17 @@ def plot_sigma(ax: Axes, plateau: SigmaPlateau, label: str = "λ") -> Axes:
 
 
 def plot_gaps(ax: Axes, gaps: Mapping[str, GapCurve]) -> Axes:
-    """Draw the gap edge (meV) against T with its closing at Tc, Δ(iω₀) dotted, and tanh(1.74 √(Tc/T − 1))."""
+    """Draw the gap edge (meV) against T with its closing at Tc, Δ(iω₀) dotted, and tanh(1.74 √(Tc/T − 1)).
+
+    Parameters
+    ----------
+    ax : Axes
+    gaps : mapping of str to GapCurve
+
+    Returns
+    -------
+    Axes
+    """
     smooth = np.linspace(1e-3, 1, 300)
     for number, (label, gap) in enumerate(gaps.items(), start=1):
         colour = COLOURS[number % len(COLOURS)]
@@ -148,7 +180,19 @@ def plot_gaps(ax: Axes, gaps: Mapping[str, GapCurve]) -> Axes:
 
 
 def curve_text(spectrum: Spectrum, label: str, width_cm: float | None = None) -> str:
-    """The data behind `plot_alpha2f` as text: ω (cm⁻¹), α²F and λ(ω); `read_alpha2f` reads it back."""
+    """The data behind `plot_alpha2f` as text: ω (cm⁻¹), α²F and λ(ω); `read_alpha2f` reads it back.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    label : str
+    width_cm : float, optional
+        As in `plot_alpha2f`.
+
+    Returns
+    -------
+    str
+    """
     curve = spectrum.broadened(width_cm)
     columns = zip(curve.omega_cm, curve.alpha2f, curve.cumulative_lambda, strict=True)
     rows = [f"{w:12.4f} {a:14.7e} {c:14.7e}" for w, a, c in columns]

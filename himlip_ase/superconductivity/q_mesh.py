@@ -127,7 +127,18 @@ def q_mesh_convergence(
 
 
 def at_grid(phonons: DynamicalMatrices, elph: ElphMatrices) -> DynamicalMatrices:
-    """The phonons at the q-points of a coarser grid."""
+    """The phonons at the q-points of a coarser grid.
+
+    Parameters
+    ----------
+    phonons : DynamicalMatrices
+        On a multiple of the grid of `elph`.
+    elph : ElphMatrices
+
+    Returns
+    -------
+    DynamicalMatrices
+    """
     from himlip_ase.phonons.force_constants import DynamicalMatrices
 
     if any(fine % coarse for fine, coarse in zip(phonons.dims, elph.dims, strict=True)):

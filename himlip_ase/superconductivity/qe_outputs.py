@@ -33,7 +33,18 @@ class A2FMatdyn:
 
 
 def read_a2fmatdyn(path: str | Path, n_atoms: int) -> A2FMatdyn:
-    """Read an ``a2Fmatdyn`` file (plain or gz); InputError when truncated or of another number of atoms."""
+    """Read an ``a2Fmatdyn`` file (plain or gz); InputError when truncated or of another number of atoms.
+
+    Parameters
+    ----------
+    path : path-like
+    n_atoms : int
+        Atoms of the primitive cell.
+
+    Returns
+    -------
+    A2FMatdyn
+    """
     path = Path(path)
     words = read_text(path).replace("D", "E").split()
     try:

@@ -252,7 +252,17 @@ class TcTable:
         return any(problem.kind == "imaginary" for problem in self.problems)
 
     def get(self, method: str, mu_star: float) -> Tc | NoTc:
-        """One entry; InputError if it was not computed."""
+        """One entry; InputError if it was not computed.
+
+        Parameters
+        ----------
+        method : str
+        mu_star : float
+
+        Returns
+        -------
+        Tc or NoTc
+        """
         for entry in self.results:
             if entry.method == method and abs(entry.mu_star - mu_star) < 1e-9:
                 return entry
@@ -373,6 +383,18 @@ def tc_table(
 
     Where the spectrum has an alternative (the other convention for Γ, which matters until the q-grid is
     converged), half the change that it brings is the uncertainty of each Tc: a bound from below.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    mu_star : sequence of float
+    methods : sequence of str, optional
+        Names of `methods.FORMULAS`; None: all of them.
+    accept : sequence of str
+
+    Returns
+    -------
+    TcTable
     """
     methods = check_methods(methods)
     results = tuple(

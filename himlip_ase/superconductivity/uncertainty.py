@@ -55,7 +55,17 @@ def sources(parts: Parts) -> str:
 
 
 def size_of(parts: Parts, kind: Kind) -> float:
-    """Sizes of one kind in quadrature; 0 without any."""
+    """Sizes of one kind in quadrature; 0 without any.
+
+    Parameters
+    ----------
+    parts : tuple of Part
+    kind : str
+
+    Returns
+    -------
+    float
+    """
     return quadrature(tuple(part for part in parts if part.kind == kind)) or 0.0
 
 

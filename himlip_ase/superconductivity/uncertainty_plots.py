@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 
 
 def plot_plateaus(ax: Axes, plateaus: Mapping[str, SigmaPlateau], chosen_ry: float | None = None) -> Axes:
-    """Draw λ(σ) of several sets of phonons, each with its own plateau drawn thick, and the σ in use."""
+    """Draw λ(σ) of several sets of phonons, each with its own plateau drawn thick, and the σ in use.
+
+    Parameters
+    ----------
+    ax : Axes
+    plateaus : mapping of str to SigmaPlateau
+    chosen_ry : float, optional
+        Broadening in use, Ry.
+
+    Returns
+    -------
+    Axes
+    """
     for number, (label, plateau) in enumerate(plateaus.items()):
         colour = COLOURS[number % len(COLOURS)]
         ax.plot(plateau.sigma_ry, plateau.lambdas, color=colour, marker="o", ms=3, lw=1, label=label)
@@ -72,7 +84,19 @@ def plot_q_mesh(ax: Axes, rows: Sequence[QMeshRow], quantity: str = "lambda") ->
 
 
 def plot_budget(ax: Axes, table: TcTable, mu_star: float | None = None) -> Axes:
-    """Draw each source of the uncertainty of Tc (K) as bars, one for each formula."""
+    """Draw each source of the uncertainty of Tc (K) as bars, one for each formula.
+
+    Parameters
+    ----------
+    ax : Axes
+    table : TcTable
+    mu_star : float, optional
+        None takes the middle of the table's.
+
+    Returns
+    -------
+    Axes
+    """
     rows, methods = budget_rows(table, mu_star), table.methods
     mu = table.middle_mu_star if mu_star is None else mu_star
     height = 0.8 / len(methods)

@@ -12,17 +12,19 @@ import pytest
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline import tc_report
 from himlip_ase.pipeline.config import load_config
-from himlip_ase.pipeline.document import Document
+from himlip_ase.pipeline.document import Document, number
 from himlip_ase.pipeline.labels import LabelFolder
 from himlip_ase.pipeline.runfolder import RunFolder
 from himlip_ase.pipeline.stages import Context, Outcome
 from himlip_ase.pipeline.tc import STAGE, electron_phonon
-from himlip_ase.pipeline.tc_cases import TcResults
+from himlip_ase.pipeline.tc_cases import Phonons, TcResults
 from himlip_ase.sscha.results.result import History, SschaResult
 from himlip_ase.sscha.results.sampling_noise import deviations_of, independent_deviations
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.run.settings import SschaSettings
 from himlip_ase.superconductivity.bootstrap import resampled_phonons
+from himlip_ase.superconductivity.tc import Tc
+from tests.superconductivity.material import strained_toy
 
 CONFIG = Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml"
 OPTIONS: dict[str, Any] = {
@@ -60,12 +62,14 @@ def sscha_like(phonons: DynamicalMatrices, hessian: DynamicalMatrices | None, co
     )
 
 
-def run(folder: Path, converged: bool = True, **options: Any) -> tuple[Context, Outcome]:
+def run(folder: Path, converged: bool = True, strain: float = 0.0, **options: Any) -> tuple[Context, Outcome]:
     config = load_config(CONFIG, OPTIONS | options)
     context = Context(config, RunFolder(folder))
     assert config.labels.folder is not None
     harmonic = LabelFolder(config.labels.folder).harmonic
     stable, _ = positive_definite_start(harmonic)
+    if strain:
+        stable = strained_toy(stable, strain)
     softer = DynamicalMatrices(stable.primitive, stable.dims, stable.qpoints, 0.9 * stable.matrices)
     for name, mass in (("", {}), ("D3S", {"H": 2.014})):
         result = sscha_like(stable.with_masses(mass), softer.with_masses(mass), converged)
@@ -173,3 +177,67 @@ def test_independent_noise_has_the_errors_it_is_made_from() -> None:
     blocks = np.zeros((5, *stable.matrices.shape), np.complex64)
     real = dataclasses.replace(result, auxiliary_blocks=blocks)
     assert deviations_of(real, "auxiliary").shape == blocks.shape  # type: ignore[union-attr]
+
+
+CLOSE = {"tc.mu_star": [0.12, 0.125, 0.13], "tc.methods": ["allen-dynes"], "anharmonic.isotopes": {}}
+
+
+def test_three_close_values_of_mu_star_are_three_rows_everywhere(tmp_path: Path) -> None:
+    context, outcome = run(tmp_path / "run", **CLOSE)
+    results = TcResults.read(context.of("tc"))
+    analysis = results.cases[Phonons("hessian")].analysis
+    assert analysis is not None
+    kelvins = {}
+    for mu in (0.12, 0.125, 0.13):
+        entry = analysis.table.get("allen-dynes", mu)
+        assert isinstance(entry, Tc)
+        kelvins[mu] = entry.kelvin
+    assert kelvins[0.12] > kelvins[0.125] > kelvins[0.13]
+    quoted = {
+        figure.key["mu_star"]: figure.value
+        for figure in outcome.figures.values()
+        if figure.key.get("quantity") == "tc"
+        and figure.key["phonons"] == "hessian"
+        and figure.key["method"] == "allen-dynes"
+    }
+    assert quoted == kelvins
+    assert outcome.figures["tc.hessian.allen-dynes.mu0.12"].value == kelvins[0.12]
+    assert outcome.figures["tc.hessian.allen-dynes.mu0.125"].value == kelvins[0.125]
+    document = Document("x")
+    tc_report.headline(document, context.config, results)
+    text = document.markdown(context.folder.path)
+    for label, mu in (("0.12", 0.12), ("0.125", 0.125), ("0.13", 0.13)):
+        (row,) = [line for line in text.splitlines() if f"Allen–Dynes, μ* = {label} |" in line]
+        assert number(kelvins[mu], analysis.table.get("allen-dynes", mu).uncertainty_kelvin) in row  # type: ignore[union-attr]
+
+
+def test_a_cell_that_the_sscha_relaxed_ends_with_a_tc(tmp_path: Path) -> None:
+    context, outcome = run(tmp_path / "run", strain=0.006, **CLOSE)
+    figure = outcome.figures["tc.hessian.allen-dynes.mu0.125"]
+    assert figure.value > 0 and figure.uncertainty > 0
+    strain = outcome.figures["cell_strain.hessian"]
+    assert strain.value == pytest.approx(0.6) and strain.unit == "%" and "+0.60" in strain.how
+    volume = outcome.figures["cell_volume_change.hessian"]
+    assert volume.value == pytest.approx(100 * (1.006**3 - 1)) and "N(E_F)" in volume.how
+    document = Document("x")
+    results = TcResults.read(context.of("tc"))
+    tc_report.headline(document, context.config, results)
+    tc_report.uncertainty(document, results, outcome.figures, context.folder.figures)
+    text = document.markdown(context.folder.path)
+    for words in (
+        "0.60 % (volume +1.81 %)",
+        "Not recalculated in the relaxed cell",
+        "the strain of the relaxed",
+    ):
+        assert words in text, words
+
+
+def test_a_cell_beyond_the_limit_has_no_tc_but_what_to_type(tmp_path: Path) -> None:
+    context, outcome = run(tmp_path / "run", strain=0.02, **CLOSE)
+    assert not any(name.startswith("tc.hessian") for name in outcome.figures)
+    assert outcome.figures["lambda.hessian"].value is None
+    assert any("tc.max_strain=0.021" in note for note in outcome.notes)
+    assert outcome.figures["lambda.harmonic"].value > 0
+    document = Document("x")
+    tc_report.headline(document, context.config, TcResults.read(context.of("tc")))
+    assert "too far from that of G(q)" in document.markdown(context.folder.path)

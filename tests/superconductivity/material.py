@@ -69,3 +69,14 @@ def toy(dims: tuple[int, int, int] = (2, 2, 2), seed: int = 0) -> tuple[Dynamica
         primitive, dims, grid, g, np.array([0.01, 0.02]), np.array([2.0, 2.5]), np.array([8.0, 8.1])
     )
     return d, elph
+
+
+def strained_toy(phonons: DynamicalMatrices, strain: float, axis: int | None = None) -> DynamicalMatrices:
+    """The same Φ(q) in a cell longer by `strain`, along all axes or along one."""
+    stretch = np.eye(3) * (1 + strain)
+    if axis is not None:
+        stretch = np.eye(3)
+        stretch[axis, axis] += strain
+    primitive = phonons.primitive.copy()
+    primitive.set_cell(primitive.cell.array @ stretch, scale_atoms=True)
+    return DynamicalMatrices(primitive, phonons.dims, phonons.qpoints, phonons.matrices)
