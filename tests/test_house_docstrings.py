@@ -23,7 +23,7 @@ FACES = sorted(
 GROUND = ("calculator", "evaluation", "files", "lattice", "relaxation", "structures", "testing", "units")
 
 
-LATER = ("superconductivity", "sscha")
+LATER = ("sscha",)
 
 
 def faces() -> set[str]:

@@ -145,6 +145,10 @@ def bootstrap_tc(
         Allowed fraction of samples without a Tc. Above it there is no Tc: leaving out the unstable samples
         would bias what is left.
 
+    Returns
+    -------
+    BootstrapTc
+
     Raises
     ------
     InputError

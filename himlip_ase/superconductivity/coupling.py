@@ -264,6 +264,10 @@ def interpolated_coupling(
     mesh : sequence of 3 int
         The denser mesh, at least as dense as the grid of G.
 
+    Returns
+    -------
+    ModeCoupling
+
     Raises
     ------
     InputError

@@ -62,6 +62,10 @@ class ElectronBands:
             N(E_F) per spin and Ry in the ``a2Fq2r`` files, to be compared with.
         step_ev : float
 
+        Returns
+        -------
+        ElectronicDos
+
         Raises
         ------
         InputError

@@ -92,6 +92,10 @@ def read_electronic_dos(path: str | Path, fermi_ev: float | None = None) -> Elec
     fermi_ev : float, optional
         Fermi energy on the scale of the file; None takes that of the header, or 0 if it has none.
 
+    Returns
+    -------
+    ElectronicDos
+
     Raises
     ------
     InputError

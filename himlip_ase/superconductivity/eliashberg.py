@@ -106,6 +106,10 @@ def largest_eigenvalue(spectrum: Spectrum, kt_ev: float, count: int, mu_star: fl
         Positive Matsubara frequencies kept.
     mu_star : float
         μ* that belongs to the cutoff 2πkT·count.
+
+    Returns
+    -------
+    float
     """
     lam = coupling_at_matsubara(spectrum, kt_ev, 2 * count)
     return pairing_excess(lam, normal_state_z(lam, count), 1 / (2.0 * np.arange(count) + 1), mu_star)
@@ -137,6 +141,10 @@ def pairing_excess(lam: np.ndarray, z: np.ndarray, weights: np.ndarray, mu_star:
     z, weights : ndarray, shape (count,)
         Normal-state Z_n, and w_m, which is 1/(2m+1) for a constant density of states.
     mu_star : float
+
+    Returns
+    -------
+    float
 
     Raises
     ------

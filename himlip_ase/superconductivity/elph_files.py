@@ -77,6 +77,10 @@ def read_a2fq2r(path: str | Path, n_atoms: int) -> A2FFile:
     n_atoms : int
         Atoms in the primitive cell.
 
+    Returns
+    -------
+    A2FFile
+
     Raises
     ------
     InputError

@@ -169,6 +169,10 @@ def mu_star_at_cutoff(mu_star: float, omega_from: float, omega_to: float) -> flo
     omega_from, omega_to : float
         Any common unit.
 
+    Returns
+    -------
+    float
+
     Raises
     ------
     InputError

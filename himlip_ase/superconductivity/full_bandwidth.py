@@ -241,6 +241,10 @@ def solve_full_bandwidth(
     tolerance : float
         Largest relative change of φ and Z at the end.
 
+    Returns
+    -------
+    FullBandwidthState
+
     Raises
     ------
     InputError

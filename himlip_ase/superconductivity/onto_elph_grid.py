@@ -27,6 +27,10 @@ def swap_onto_grid(anharmonic: DynamicalMatrices, harmonic: DynamicalMatrices) -
     harmonic : DynamicalMatrices
         On the grid wanted.
 
+    Returns
+    -------
+    DynamicalMatrices
+
     Raises
     ------
     InputError

@@ -107,6 +107,10 @@ def sigma_plateau(
     tolerance : float
         Relative.
 
+    Returns
+    -------
+    SigmaPlateau
+
     Raises
     ------
     InputError

@@ -96,6 +96,10 @@ def q_mesh_convergence(
     sigma_ry, gamma_weight
         As in `mode_coupling`.
 
+    Returns
+    -------
+    tuple[QMeshRow, ...]
+
     Raises
     ------
     InputError

@@ -180,6 +180,10 @@ def read_alpha2f(path: str | Path, unit: str, column: int = 2) -> Spectrum:
     column : int
         Counted from 1.
 
+    Returns
+    -------
+    Spectrum
+
     Raises
     ------
     InputError

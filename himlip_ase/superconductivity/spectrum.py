@@ -178,6 +178,10 @@ class Spectrum:
             Standard deviation; None takes 1/80 of the highest phonon.
         points : int
             Points from 0 to the highest phonon + 4 widths.
+
+        Returns
+        -------
+        Alpha2F
         """
         if not len(self.energies_ev):
             raise InputError("no mode contributes to λ: there is no α²F to draw")
@@ -243,6 +247,10 @@ def spectrum_from_curve(
         Unit of `omega`.
     caveats : tuple of str
         Carried along.
+
+    Returns
+    -------
+    Spectrum
 
     Raises
     ------

@@ -65,6 +65,10 @@ def plot_q_mesh(ax: Axes, rows: Sequence[QMeshRow], quantity: str = "lambda") ->
     ax : Axes
     rows : sequence of QMeshRow
     quantity : {"lambda", "tc"}
+
+    Returns
+    -------
+    Axes
     """
     if not rows or quantity not in ("lambda", "tc"):
         raise InputError(f"{len(rows)} rows, quantity {quantity!r}; want rows, and 'lambda' or 'tc'")

@@ -64,6 +64,10 @@ def integrate_zone(
         as matdyn.x does for its ``a2F.dos``; the two differ by the error of the mesh.
     broadening : float
 
+    Returns
+    -------
+    ZoneIntegral
+
     Raises
     ------
     InputError
