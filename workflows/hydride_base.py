@@ -12,8 +12,8 @@ from pathlib import Path
 from himlip_ase.cli.app import clean_errors, configure_logging
 from himlip_ase.hint.evaluation.error_tables import describe
 from himlip_ase.hint.evaluation.evaluate import evaluate_labels
-from himlip_ase.hint.evaluation.report import training_bar
 from himlip_ase.hint.training.config import read_training_config
+from himlip_ase.hint.training.display import training_bar
 from himlip_ase.hint.training.pretrain import pretrain
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.readers import read_hessian, read_labels

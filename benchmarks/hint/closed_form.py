@@ -32,7 +32,8 @@ from himlip_ase.hint.last_layer.closed_form import (
     calibrate,
     fit_closed_form,
 )
-from himlip_ase.hint.training.finetune import finetune, start_model
+from himlip_ase.hint.training.finetune import finetune
+from himlip_ase.hint.training.start import start_model
 from himlip_ase.labels.frames import LabelledFrame
 from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.potential.network import HiMLIP

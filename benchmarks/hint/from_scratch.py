@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 
 from benchmarks.h3s_training import h3s_network
-from himlip_ase.hint.training.finetune import start_model
 from himlip_ase.hint.training.input_statistics import InputStatistics
 from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.start import start_model
 from himlip_ase.hint.training.trainer import Trainer
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.products import HessianProducts

@@ -32,8 +32,8 @@ from himlip_ase.files import write_json
 from himlip_ase.hint.last_layer.calibration import EXPECTED, calibration, errors_and_deviations, phonon_errors
 from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings, fit_closed_form
 from himlip_ase.hint.last_layer.posterior import Posterior
-from himlip_ase.hint.training.finetune import start_model
 from himlip_ase.hint.training.folding import fold_hessian
+from himlip_ase.hint.training.start import start_model
 from himlip_ase.labels.frames import HessianLabel
 from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.phonons.qe import read_dyn

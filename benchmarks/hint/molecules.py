@@ -47,10 +47,10 @@ from himlip_ase.hint.evaluation.hessian_errors import HessianErrors, compare_hes
 from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings, fit_closed_form
 from himlip_ase.hint.last_layer.posterior import Noise
 from himlip_ase.hint.training.curriculum import Curriculum
-from himlip_ase.hint.training.finetune import start_model
 from himlip_ase.hint.training.input_statistics import InputStatistics
 from himlip_ase.hint.training.losses import LossWeights
 from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.start import start_model
 from himlip_ase.hint.training.trainer import Trainer
 from himlip_ase.labels.frames import LabelledFrame
 from himlip_ase.labels.molecules.gfn2 import GFN2

@@ -103,11 +103,11 @@ def finetune(
 ) -> None:
     """Train a potential on energies, forces, stresses and Hessians."""
     from himlip_ase.errors import InputError
-    from himlip_ase.hint.evaluation.report import training_bar, write_figures
     from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
     from himlip_ase.hint.last_layer.closed_form_run import finetune_closed_form
     from himlip_ase.hint.last_layer.posterior import Noise
     from himlip_ase.hint.training.config import read_training_config
+    from himlip_ase.hint.training.display import training_bar, write_figures
     from himlip_ase.hint.training.finetune import finetune as run
     from himlip_ase.labels.readers import open_labels, read_hessian, without_judges
 

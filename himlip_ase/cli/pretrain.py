@@ -46,8 +46,8 @@ def pretrain(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a base model from scratch on many different structures."""
-    from himlip_ase.hint.evaluation.report import training_bar
     from himlip_ase.hint.training.config import read_training_config
+    from himlip_ase.hint.training.display import training_bar
     from himlip_ase.hint.training.pretrain import pretrain as run
     from himlip_ase.labels.readers import open_labels, read_hessian
     from himlip_ase.labels.store import LabelStore, write_labels

@@ -23,12 +23,14 @@ class Survey:
         Of every frame: how many energies, forces, stresses, Hessians (0 or 1) and products of one.
     evaluated, hessians, products : list of int
         Frames with an energy, forces or a stress; with a Hessian; with products of one.
-    keys : dict of int to StructureKey
-        Of the frames `evaluated`.
+    keys : list of StructureKey
+        Of every frame.
     structures, digests : list of bytes
         Digests of every frame's structure, and of its structure and labels.
     hessian_digests, product_digests : dict of int to bytes
         Of the Hessians and products of the frames that have them.
+    hessian_structures, product_structures : dict of int to bytes
+        Of the structures that these belong to.
     """
 
     sets: list[str] = field(default_factory=list)
@@ -37,11 +39,13 @@ class Survey:
     evaluated: list[int] = field(default_factory=list)
     hessians: list[int] = field(default_factory=list)
     products: list[int] = field(default_factory=list)
-    keys: dict[int, StructureKey] = field(default_factory=dict)
+    keys: list[StructureKey] = field(default_factory=list)
     structures: list[bytes] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
     hessian_digests: dict[int, bytes] = field(default_factory=dict)
     product_digests: dict[int, bytes] = field(default_factory=dict)
+    hessian_structures: dict[int, bytes] = field(default_factory=dict)
+    product_structures: dict[int, bytes] = field(default_factory=dict)
 
     @classmethod
     def of(cls, frames: Sequence[LabelledFrame]) -> Survey:
@@ -67,15 +71,17 @@ class Survey:
         self.numbers.append((*(int(label is not None) for label in labels), vectors))
         self.structures.append(structure_digest(frame.atoms))
         self.digests.append(frame_digest(frame))
+        self.keys.append(StructureKey.of(frame))
         if frame.evaluated:
             self.evaluated.append(index)
-            self.keys[index] = StructureKey.of(frame)
         if frame.hessian is not None:
             self.hessians.append(index)
             self.hessian_digests[index] = hessian_digest(frame.hessian)
+            self.hessian_structures[index] = structure_digest(frame.hessian.atoms)
         if frame.products is not None:
             self.products.append(index)
             self.product_digests[index] = hessian_digest(frame.products)
+            self.product_structures[index] = structure_digest(frame.products.atoms)
 
     def counts(self, chosen: Sequence[int] | None = None) -> LabelCounts:
         """How many labels of each kind some frames have; all by default."""

@@ -157,3 +157,17 @@ class OnFrames(OnDemand[Any]):
 
     def _item(self, index: int) -> Any:
         return getattr(self.frames[self.indices[index]], self.kind)
+
+
+def sampled(items: Sequence[Any], most: int) -> Sequence[Any]:
+    """All items, or some of them chosen at random (always the same), in their order.
+
+    Parameters
+    ----------
+    items : sequence
+    most : int
+        How many there may be.
+    """
+    if len(items) <= most:
+        return items
+    return Chosen(items, sorted(np.random.default_rng(0).permutation(len(items))[:most].tolist()))

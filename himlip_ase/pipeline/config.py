@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from himlip_ase.dft.espresso.inputs import QESettings
 from himlip_ase.dft.espresso.runner import Launcher
 from himlip_ase.errors import InputError
-from himlip_ase.hint.training.refinement import PolishSettings
-from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.settings import PolishSettings, TrainingSettings
 from himlip_ase.potential.network import HiMLIPConfig
 from himlip_ase.registry import did_you_mean
 from himlip_ase.sscha.run.settings import SschaSettings

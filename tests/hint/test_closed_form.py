@@ -19,8 +19,8 @@ from himlip_ase.hint.last_layer.evidence import FLOOR, NormalEquations, maximise
 from himlip_ase.hint.last_layer.features import HeadFeatures
 from himlip_ase.hint.last_layer.posterior import Noise, Posterior
 from himlip_ase.hint.last_layer.uncertain_calculator import UncertainCalculator
-from himlip_ase.hint.training.finetune import start_model
 from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.start import start_model
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian
 from himlip_ase.potential.graph import build_graph

@@ -21,8 +21,7 @@ from himlip_ase.hint.evaluation.evaluate import evaluate_labels
 from himlip_ase.hint.last_layer.closed_form_run import finetune_closed_form
 from himlip_ase.hint.training.finetune import finetune
 from himlip_ase.hint.training.folding import fold_hessian
-from himlip_ase.hint.training.refinement import PolishSettings
-from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.settings import PolishSettings, TrainingSettings
 from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.potential.mace import MACEPotential
 from tests.hint.toy import rattled, toy_frame, toy_label

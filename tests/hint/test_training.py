@@ -310,7 +310,8 @@ def test_hessian_of_a_toy_crystal_is_learnt_with_its_frequencies() -> None:
 
 def test_report_and_card_are_plain_json(frames, label, tmp_path: Path) -> None:
     pytest.importorskip("himlip_ase.potential.checkpoint")
-    from himlip_ase.hint.evaluation.report import write_errors, write_figures
+    from himlip_ase.hint.evaluation.report import write_errors
+    from himlip_ase.hint.training.display import write_figures
     from himlip_ase.potential.checkpoint import load_model
 
     result = finetune(frames, [label], settings=FAST, folder=tmp_path, network=SMALL)

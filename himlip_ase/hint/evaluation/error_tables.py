@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from himlip_ase.hint.evaluation.evaluate import LabelErrors, SetErrors
 from himlip_ase.hint.evaluation.hessian_errors import HessianErrors
-from himlip_ase.hint.evaluation.peer_metrics import HormErrors, PhonopyErrors
+from himlip_ase.hint.evaluation.horm_metrics import HormErrors
+from himlip_ase.hint.evaluation.phonopy_metrics import PhonopyErrors
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 LISTED = 8

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from himlip_ase.evaluation import matrix_from_voigt
 from himlip_ase.hint.evaluation.error_summary import ErrorSummary, Mean, RunningErrors
 from himlip_ase.hint.evaluation.hessian_errors import HessianErrors, hessian_errors, means
-from himlip_ase.hint.evaluation.peer_metrics import HormErrors
-from himlip_ase.hint.training.batches import FrameStore, HessianItem
-from himlip_ase.hint.training.losses import LossWeights
+from himlip_ase.hint.evaluation.horm_metrics import HormErrors
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.products import HessianProducts
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
+from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.interface import Potential
 
 DRAWN = ("pairs", "elements")
 """Fields for parity plots, which are not written as JSON."""
+MOST_FRAMES = 4000
+"""Frames, chosen at random, whose errors a report gives."""
+MOST_HESSIANS = 50
+"""The same of Hessians; also how many it names."""
 
 
 @dataclass
@@ -184,12 +188,12 @@ def _add_frames(model: Potential, frames: Sequence[LabelledFrame], sets: dict[st
     if not frames:
         return
     device = next(model.parameters()).device
-    batch = FrameStore(frames, model, LossWeights(), device).batch(range(len(frames)))
+    graph = build_graph([frame.atoms for frame in frames], model.elements, model.cutoff, device=device)
+    graph = replace(graph, volumes=torch.nan_to_num(graph.volumes, nan=1.0))
     stressed = any(frame.stress is not None for frame in frames)
-    out = energy_forces_stress(model, batch.graph, stress=stressed)
+    out = energy_forces_stress(model, graph, stress=stressed)
     energies = out.energies.detach().cpu().numpy()
     forces = np.split(out.forces.detach().cpu().numpy(), np.cumsum([len(f.atoms) for f in frames])[:-1])
-    stresses = batch.stresses if out.stresses is None else out.stresses
     for k, frame in enumerate(frames):
         own = sets.setdefault(frame.set, _RunningSet())
         if frame.energy is not None:
@@ -199,14 +203,16 @@ def _add_frames(model: Potential, frames: Sequence[LabelledFrame], sets: dict[st
         if frame.forces is not None:
             own.add("forces", forces[k], frame.forces)
             own.force_means.append(float(np.abs(forces[k] - frame.forces).mean()))
-        if frame.stress is not None:
-            wanted = batch.stresses[k].detach().cpu().numpy()
-            own.add("stress", stresses[k].detach().cpu().numpy(), wanted)
+        if frame.stress is not None and out.stresses is not None:
+            own.add("stress", out.stresses[k].detach().cpu().numpy(), matrix_from_voigt(frame.stress))
 
 
 def _add_products(model: Potential, label: HessianProducts, own: _RunningSet) -> None:
-    item = HessianItem.of(label, model, next(model.parameters()).device)
-    assert item.vectors is not None and item.products is not None
-    lengths = torch.linalg.vector_norm(item.vectors, dim=(1, 2), keepdim=True)
-    predicted = hessian_vector_product(model, item.graph, item.vectors / lengths)
-    own.add("products", predicted.detach().cpu().numpy(), (item.products / lengths).cpu().numpy())
+    device = next(model.parameters()).device
+    graph = build_graph(label.atoms, model.elements, model.cutoff, device=device)
+    vectors, products = (
+        torch.as_tensor(np.asarray(x, dtype=float), device=device) for x in (label.vectors, label.products)
+    )
+    lengths = torch.linalg.vector_norm(vectors, dim=(1, 2), keepdim=True)
+    predicted = hessian_vector_product(model, graph, vectors / lengths)
+    own.add("products", predicted.detach().cpu().numpy(), (products / lengths).cpu().numpy())

@@ -15,7 +15,7 @@ from himlip_ase.hint.evaluation.mode_overlap import (
     internal_modes,
     mode_errors,
 )
-from himlip_ase.hint.evaluation.peer_metrics import PhonopyErrors, phonopy_errors
+from himlip_ase.hint.evaluation.phonopy_metrics import PhonopyErrors, phonopy_errors
 from himlip_ase.labels.frames import HessianLabel
 from himlip_ase.potential.derivatives import hessian
 from himlip_ase.potential.interface import Potential

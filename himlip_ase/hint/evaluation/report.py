@@ -1,61 +1,20 @@
-"""What a training run shows while it goes on and leaves when it is over."""
+"""Errors of a potential as files: JSON, parity figures and the pairs behind them."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, write_json
-from himlip_ase.hint.evaluation.evaluate import LabelErrors, evaluate_labels
-from himlip_ase.hint.evaluation.plots import parity_figure, plot_losses
-from himlip_ase.hint.training.checkpoints import read_history
-from himlip_ase.hint.training.progress import Progress
-from himlip_ase.hint.training.run_record import MOST_FRAMES, MOST_HESSIANS, sampled
-from himlip_ase.hint.training.settings import TrainingSettings
-from himlip_ase.labels.frames import HessianLabel, LabelledFrame
-from himlip_ase.potential.interface import Potential
+from himlip_ase.hint.evaluation.evaluate import LabelErrors
+from himlip_ase.hint.evaluation.plots import parity_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-@contextlib.contextmanager
-def training_bar(settings: TrainingSettings) -> Iterator[Callable[[Progress], None]]:
-    """Progress bar on standard error, redrawn at most twice a second.
-
-    Yields
-    ------
-    callable
-        To be passed to the training as `on_epoch`.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    total = float(settings.epochs) if settings.epochs is not None else 60 * float(settings.max_minutes or 1)
-    bar = Bar(
-        TextColumn("training"), BarColumn(), TextColumn("{task.fields[losses]}"), TimeElapsedColumn(),
-        TimeRemainingColumn(), console=Console(stderr=True), refresh_per_second=2,
-    )  # fmt: skip
-    task = bar.add_task("training", total=total, losses="")
-
-    def on_epoch(progress: Progress) -> None:
-        row: dict[str, Any] = progress.history[-1]
-        done = progress.epoch if settings.epochs is not None else row["seconds"]
-        parts = [f"epoch {progress.epoch}"]
-        for key, name, factor, unit in (("forces", "F", 1e3, "meV/Å"), ("hessian", "H", 1.0, "eV/Å²")):
-            if key in row:
-                parts.append(f"{name} {factor * row[key] ** 0.5:.3g} {unit}")
-        bar.update(task, completed=done, losses=", ".join(parts))
-
-    with bar:
-        yield on_epoch
 
 
 def save_figure(figure: Figure, path: Path, overwrite: bool = True) -> None:
@@ -63,29 +22,6 @@ def save_figure(figure: Figure, path: Path, overwrite: bool = True) -> None:
     for suffix in (".png", ".pdf"):
         with atomic_write(path.with_suffix(suffix), "wb", overwrite=overwrite) as stream:
             figure.savefig(stream, format=suffix[1:], dpi=150)
-
-
-def write_figures(
-    model: Potential,
-    frames: Sequence[LabelledFrame],
-    hessians: Sequence[HessianLabel],
-    folder: str | os.PathLike,
-    overwrite: bool = True,
-) -> None:
-    """Write ``figures/parity`` and ``figures/loss`` (PNG and PDF) of a training folder.
-
-    Of very many labels, some are drawn.
-    """
-    from matplotlib.figure import Figure
-
-    target = Path(folder)
-    errors = evaluate_labels(model, sampled(frames, MOST_FRAMES), hessians, most_hessians=MOST_HESSIANS)
-    save_figure(parity_figure(errors), target / "figures" / "parity", overwrite)
-    history = target / "history.csv"
-    if history.is_file():
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        plot_losses(figure.subplots(), read_history(history))
-        save_figure(figure, target / "figures" / "loss", overwrite)
 
 
 def write_errors(errors: LabelErrors, folder: str | os.PathLike, overwrite: bool = False) -> None:

@@ -19,9 +19,9 @@ from himlip_ase.hint.last_layer.closed_form import (
     fit_closed_form,
 )
 from himlip_ase.hint.last_layer.posterior import Posterior
-from himlip_ase.hint.training.finetune import start_model
 from himlip_ase.hint.training.run_record import check_folder, judge, run_record, save_run
 from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.start import start_training
 from himlip_ase.hint.training.training_labels import prepare_labels
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
@@ -95,7 +95,9 @@ def finetune_closed_form(
     training, held_out = prepared.training, prepared.held_out
     with FolderLock(path) if path is not None else nullcontext():
         check_folder(path, False, overwrite)
-        model, origin = start_model(training, prepared.hessians, base, network, settings)
+        own = prepared.hessians[: prepared.given[0]]
+        start = start_training(training, prepared.elements, own, base, network, settings)
+        model, origin = start.model, start.origin
         if not isinstance(model, HiMLIP):
             raise InputError(
                 "the closed form fits the head of a Hi-MLIP network, and this model has none; "

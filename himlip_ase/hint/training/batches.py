@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase import Atoms
 from torch import Tensor
 
 from himlip_ase.evaluation import matrix_from_voigt
 from himlip_ase.hint.training.losses import LossWeights
-from himlip_ase.hint.training.projections import ProbeKind, draw_probes, project
+from himlip_ase.hint.training.probes import PROBES
+from himlip_ase.hint.training.projections import draw_probes, project
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.products import HessianProducts
 from himlip_ase.potential.graph import Graph, build_graph, concatenate
@@ -43,12 +43,6 @@ class Batch:
     force_weights: Tensor
     stresses: Tensor
     stress_weights: Tensor
-
-
-def structure_key(atoms: Atoms) -> bytes:
-    """The same for structures that are equal to the bit, atoms in the same order."""
-    parts = (atoms.numbers, atoms.positions, atoms.cell.array, np.asarray(atoms.pbc))
-    return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
 
 
 CACHED_ATOMS = 200_000
@@ -81,6 +75,7 @@ class FrameStore:
         device: torch.device | str = "cpu",
     ) -> None:
         self.frames = frames
+        self.device = torch.device(device)
         self._make = partial(self._item, model=model, weights=weights, device=device)
         self._kept: dict[int, Batch] = {}
         self._room = CACHED_ATOMS
@@ -211,12 +206,13 @@ class HessianItem:
             return cls(graph, label.weight, label, vectors=vectors, products=products)
         return cls(graph, label.weight, label, matrix=tensor(label.matrix))
 
-    def draw(self, kind: ProbeKind, number: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def draw(self, kind: str, number: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Vectors to project on, and the label's products with them, (K, N, 3) each.
 
         Parameters
         ----------
-        kind : ProbeKind
+        kind : str
+            One of :data:`himlip_ase.hint.training.probes.PROBES`.
         number : int
         generator : torch.Generator or None
             None: one of seed 0.
@@ -231,9 +227,9 @@ class HessianItem:
             vectors = draw_probes(kind, n, number, generator, device=self.graph.positions.device)
             return vectors, project(self.matrix, vectors)
         assert self.vectors is not None and self.products is not None
-        if kind == "full" or number >= len(self.vectors):
+        if PROBES[kind].every or number >= len(self.vectors):
             return self.vectors, self.products
-        if kind == "fixed":
+        if PROBES[kind].fixed:
             return self.vectors[:number], self.products[:number]
         chosen = torch.randperm(len(self.vectors), generator=generator)[:number].to(self.vectors.device)
         return self.vectors[chosen], self.products[chosen]

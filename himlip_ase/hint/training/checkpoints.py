@@ -6,8 +6,9 @@ import csv
 import dataclasses
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -16,32 +17,64 @@ from torch import Tensor
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
+from himlip_ase.hint.training.progress import Progress
 from himlip_ase.hint.training.settings import TrainingSettings
-
-if TYPE_CHECKING:
-    from himlip_ase.hint.training.trainer import Trainer
 
 FORMAT = "himlip-training-1"
 MAY_CHANGE = ("max_minutes", "checkpoint_seconds", "device", "polish")
 """Settings that a continued run may change without being another run."""
 
 
-def write_state(path: Path, trainer: Trainer) -> None:
-    """Write weights, averages, optimiser, random state and history of a trainer."""
-    tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in trainer.model.state_dict().items()}
-    tensors |= {f"ema.{k}": v for k, v in trainer.ema.items()}
-    tensors |= {f"best.{k}": v for k, v in trainer.best.items()}
-    optimizer = trainer.optimizer.state_dict()
-    for index, entry in optimizer["state"].items():
+@dataclass
+class TrainingState:
+    """Everything that a training needs to go on as if it had never stopped.
+
+    Attributes
+    ----------
+    weights, averages, best : dict
+        {name: tensor}: the model's state, averaged parameters, those of the best epoch (empty before one).
+    optimizer : dict
+        {index of a parameter: {name: tensor}}, as torch's optimisers keep it.
+    generator : Tensor
+        State of the random numbers.
+    progress : Progress
+    settings : dict
+        Of `TrainingSettings`.
+    fingerprint : str
+        Of labels and model; see `himlip_ase.hint.training.fingerprint`.
+    """
+
+    weights: dict[str, Tensor]
+    averages: dict[str, Tensor]
+    best: dict[str, Tensor]
+    optimizer: dict[int, dict[str, Tensor]]
+    generator: Tensor
+    progress: Progress
+    settings: dict[str, Any]
+    fingerprint: str
+
+
+def write_state(path: Path, state: TrainingState) -> None:
+    """Write a checkpoint; what was there before is replaced only by a complete file.
+
+    Parameters
+    ----------
+    path : Path
+    state : TrainingState
+    """
+    tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in state.weights.items()}
+    tensors |= {f"ema.{k}": v for k, v in state.averages.items()}
+    tensors |= {f"best.{k}": v for k, v in state.best.items()}
+    for index, entry in state.optimizer.items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in entry.items()}
-    tensors["generator"] = trainer.generator.get_state()
+    tensors["generator"] = state.generator
     # JSON writes floats so that they are read back exactly; Infinity is Python's own extension, kept inside.
     header = {
         "format": FORMAT,
-        "fingerprint": trainer.fingerprint,
-        "settings": json.dumps(trainer.settings.to_dict()),
-        "progress": json.dumps(dataclasses.asdict(trainer.progress)),
-        "best": json.dumps(bool(trainer.best)),
+        "fingerprint": state.fingerprint,
+        "settings": json.dumps(state.settings),
+        "progress": json.dumps(dataclasses.asdict(state.progress)),
+        "best": json.dumps(bool(state.best)),
     }
     data = safetensors.torch.save(
         {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, header
@@ -50,16 +83,23 @@ def write_state(path: Path, trainer: Trainer) -> None:
         stream.write(data)
 
 
-def read_state(path: Path, trainer: Trainer) -> None:
-    """Put a trainer into the state of a checkpoint.
+def read_state(path: Path) -> TrainingState:
+    """Read what `write_state` wrote.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    TrainingState
+        On the CPU.
 
     Raises
     ------
     InputError
-        The file is damaged, or belongs to other labels, another model or other settings.
+        The file is damaged, or of another format.
     """
-    from himlip_ase.hint.training.progress import Progress
-
     try:
         with safetensors.safe_open(path, framework="pt") as stream:
             header = stream.metadata() or {}
@@ -70,34 +110,46 @@ def read_state(path: Path, trainer: Trainer) -> None:
         ) from error
     if header.get("format") != FORMAT:
         raise InputError(f"{path} has the format {header.get('format')!r}, expected {FORMAT!r}")
-    if header["fingerprint"] != trainer.fingerprint:
-        raise InputError(
-            f"{path} belongs to other labels or another model; resume with those, or use another folder"
-        )
-    _check_settings(path, json.loads(header["settings"]), trainer.settings.to_dict())
 
     def part(prefix: str) -> dict[str, Tensor]:
-        return {k[len(prefix) :]: v.to(trainer.device) for k, v in tensors.items() if k.startswith(prefix)}
+        return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
-    trainer.model.load_state_dict(part("model."))
-    trainer.ema = part("ema.")
-    trainer.ema = {k: trainer.ema[k] for k in trainer.parameters}
-    trainer.best = part("best.")
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = value
-    trainer.optimizer.load_state_dict(trainer.optimizer.state_dict() | {"state": state})
-    trainer.generator.set_state(tensors["generator"])
-    progress = Progress(**json.loads(header["progress"]))
-    minutes = trainer.settings.max_minutes
-    if progress.finished.endswith("minutes") and (minutes is None or 60 * minutes > progress.elapsed):
-        progress.finished = ""
-    trainer.progress = progress
+    optimizer: dict[int, dict[str, Tensor]] = {}
+    for key, value in part("optimizer.").items():
+        index, name = key.split(".", 1)
+        optimizer.setdefault(int(index), {})[name] = value
+    try:
+        return TrainingState(
+            part("model."),
+            part("ema."),
+            part("best."),
+            optimizer,
+            tensors["generator"],
+            Progress(**json.loads(header["progress"])),
+            json.loads(header["settings"]),
+            header["fingerprint"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is damaged ({type(error).__name__}: {error}); start again with --overwrite"
+        ) from error
 
 
-def _check_settings(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+def check_settings(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Refuse to go on with other settings than those of a checkpoint, `MAY_CHANGE` excepted.
+
+    Parameters
+    ----------
+    path : Path
+        For the message.
+    old, new : dict
+        Of `TrainingSettings.to_dict`.
+
+    Raises
+    ------
+    InputError
+        Naming each that changed.
+    """
     # A setting that the checkpoint does not know had the effect of its default.
     old = TrainingSettings().to_dict() | old
     changed = [k for k in new if k not in MAY_CHANGE and old.get(k) != new[k]]

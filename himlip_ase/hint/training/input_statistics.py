@@ -9,7 +9,7 @@ smaller (three seeds, benchmarks/hint/growing_network.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -34,25 +34,28 @@ def marks_passed(fraction: float) -> int:
     return sum(mark <= fraction for mark in MARKS)
 
 
-def typical_frames(frames: Sequence[LabelledFrame], seed: int) -> list[int]:
+def typical_frames(elements: Sequence[Collection[str]], seed: int, least: int = LEAST_FRAMES) -> list[int]:
     """Frames chosen at random, among which every element occurs often enough for statistics.
 
     Parameters
     ----------
-    frames : sequence of LabelledFrame
+    elements : sequence of collections of str
+        Chemical symbols of each frame.
     seed : int
+    least : int
+        How many frames, if there are as many.
 
     Returns
     -------
     list of int
-        Indices: at least `LEAST_FRAMES`, and `FRAMES_PER_ELEMENT` with each element, if there are as many.
+        Indices: at least `least`, and `FRAMES_PER_ELEMENT` with each element, if there are as many.
     """
     chosen: list[int] = []
     seen: dict[str, int] = {}
-    for index in np.random.default_rng(seed).permutation(len(frames)).tolist():
-        symbols = set(frames[index].atoms.symbols)
+    for index in np.random.default_rng(seed).permutation(len(elements)).tolist():
+        symbols = set(elements[index])
         rare = any(seen.get(symbol, 0) < FRAMES_PER_ELEMENT for symbol in symbols)
-        if rare or len(chosen) < LEAST_FRAMES:
+        if rare or len(chosen) < least:
             chosen.append(index)
             seen |= {symbol: seen.get(symbol, 0) + 1 for symbol in symbols}
     return chosen
@@ -68,11 +71,21 @@ class InputStatistics:
     frames : sequence of LabelledFrame
     seed : int
         Of the choice of frames.
+    elements : sequence of collections of str, optional
+        Chemical symbols of each frame, if they are known: then only the typical ones are read.
     """
 
-    def __init__(self, model: HiMLIP, frames: Sequence[LabelledFrame], seed: int) -> None:
+    def __init__(
+        self,
+        model: HiMLIP,
+        frames: Sequence[LabelledFrame],
+        seed: int,
+        elements: Sequence[Collection[str]] | None = None,
+    ) -> None:
         self.model = model
-        self.structures = [frames[k].atoms for k in typical_frames(frames, seed)]
+        if elements is None:
+            elements = [set(frame.atoms.symbols) for frame in frames]
+        self.structures = [frames[k].atoms for k in typical_frames(elements, seed)]
 
     def __call__(self) -> None:
         """Take the statistics of the model as it is now."""

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from himlip_ase.errors import InputError
-from himlip_ase.files import FolderLock
-from himlip_ase.hint.training.batches import FrameStore
-from himlip_ase.hint.training.distributed import Processes
-from himlip_ase.hint.training.finetune import FinetuneResult, fit_references, taught
-from himlip_ase.hint.training.input_statistics import InputStatistics
+from himlip_ase.hint.training.procedure import TrainingResult, train
 from himlip_ase.hint.training.progress import Progress
-from himlip_ase.hint.training.run_record import check_folder, judge, run_record, save_run, training_record
 from himlip_ase.hint.training.settings import TrainingSettings
-from himlip_ase.hint.training.trainer import Trainer
 from himlip_ase.hint.training.training_labels import prepare_labels
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
-from himlip_ase.potential.network import HiMLIP, HiMLIPConfig, element_union
+from himlip_ase.potential.network import HiMLIPConfig
 
 
 def pretrain(
@@ -33,7 +25,7 @@ def pretrain(
     resume: bool = False,
     overwrite: bool = False,
     on_epoch: Callable[[Progress], None] | None = None,
-) -> FinetuneResult:
+) -> TrainingResult:
     """Train a model from scratch on many different structures.
 
     Unlike :func:`himlip_ase.hint.training.finetune.finetune` it never holds all frames: `labels` may be a
@@ -44,7 +36,7 @@ def pretrain(
     Parameters
     ----------
     labels : sequence of LabelledFrame
-        Read one frame at a time, several times.
+        Each read once, and again when it is drawn if there is no room to keep it.
     hessians : sequence of HessianLabel
         Those on the frames are trained on as well.
     settings : TrainingSettings, optional
@@ -60,7 +52,7 @@ def pretrain(
 
     Returns
     -------
-    FinetuneResult
+    TrainingResult
 
     Raises
     ------
@@ -69,40 +61,10 @@ def pretrain(
     TrainingDiverged
         A non-finite loss; the last good checkpoint remains.
     """
-    settings = settings or TrainingSettings()
-    processes = Processes.of_environment()
-    path = None if folder is None else Path(folder)
     prepared = prepare_labels(labels, hessians, settings=settings)
     if not prepared.training:
         raise InputError("nothing to train on: no frame is left after holding out; lower validation_fraction")
-    with FolderLock(path) if path is not None and processes.first else nullcontext():
-        if processes.first:
-            check_folder(path, resume, overwrite)
-        processes.wait()
-        model = HiMLIP(
-            network or HiMLIPConfig(element_union([list(e) for e in prepared.elements])), seed=settings.seed
-        )
-        store = FrameStore(prepared.training, model, settings.loss)
-        statistics = InputStatistics(model, prepared.training, settings.seed)
-        statistics()
-        fit_references(model, store, scale=True)
-        fingerprint = f"pretraining on {prepared.counts}; held out {prepared.held_counts}"
-        trainer = Trainer(
-            model, prepared.training, taught(prepared, settings), settings, prepared.held_out, path,
-            fingerprint, on_epoch if processes.first else None, prepared.judges, processes=processes,
-            statistics=statistics,
-        )  # fmt: skip
-        if resume:
-            trainer.load()
-        progress = trainer.run()
-        report = {
-            **run_record(model, "from scratch", prepared),
-            "settings": settings.to_dict(),
-            "training": training_record(progress),
-            **judge(trainer.model, prepared),
-            **(card or {}),
-        }
-        if path is not None and processes.first:
-            save_run(path, trainer.model, report)
-        processes.wait()
-    return FinetuneResult(trainer.model, report, progress)
+    return train(
+        prepared, None, settings, folder, network, card=card,
+        resume=resume, overwrite=overwrite, on_epoch=on_epoch,
+    )  # fmt: skip

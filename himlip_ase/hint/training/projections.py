@@ -6,18 +6,16 @@ Every kind but "fixed" satisfies E[v vᵀ] ∝ 1, so that |ΔH v|²/|v|² is an 
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 
 from himlip_ase.errors import InputError
+from himlip_ase.hint.training.probes import PROBES
 
-ProbeKind = Literal["rademacher", "gaussian", "one-hot", "fixed", "full"]
 FIXED_SEED = 0
 
 
 def draw_probes(
-    kind: ProbeKind,
+    kind: str,
     n_atoms: int,
     number: int = 1,
     generator: torch.Generator | None = None,
@@ -28,16 +26,15 @@ def draw_probes(
 
     Parameters
     ----------
-    kind : {"rademacher", "gaussian", "one-hot", "fixed", "full"}
-        Independent signs ±1 (the paper's choice); a Gaussian direction of unit norm; distinct columns of the
-        unit matrix; signs that are the same whenever they are drawn; or all 3N columns (`number` is then
-        ignored).
+    kind : str
+        One of :data:`himlip_ase.hint.training.probes.PROBES`; "rademacher" is the paper's choice.
     n_atoms : int
     number : int
-        K, how many.
+        K, how many; ignored by "full".
     generator : torch.Generator, optional
         On the CPU, whatever `device`: the same seed gives the same vectors everywhere.
-    dtype, device
+    dtype : torch.dtype
+    device : torch.device or str
 
     Returns
     -------
@@ -48,25 +45,42 @@ def draw_probes(
     InputError
         Unknown kind or a number outside 1…3N.
     """
-    size = 3 * n_atoms
-    if number < 1 or (kind == "one-hot" and number > size):
-        raise InputError(f"{number} probes for {n_atoms} atoms; allowed: 1 to {size}")
-    if kind == "fixed":
-        generator = torch.Generator().manual_seed(FIXED_SEED)
-    if kind in ("rademacher", "fixed"):
-        vectors = 2.0 * torch.randint(0, 2, (number, size), generator=generator).to(dtype) - 1.0
-    elif kind == "gaussian":
-        vectors = torch.randn((number, size), generator=generator, dtype=dtype)
-        vectors = vectors / vectors.norm(dim=1, keepdim=True)
-    elif kind == "one-hot":
-        columns = torch.randperm(size, generator=generator)[:number]
-        vectors = torch.zeros((number, size), dtype=dtype)
-        vectors[torch.arange(number), columns] = 1.0
-    elif kind == "full":
-        vectors = torch.eye(size, dtype=dtype)
-    else:
-        raise InputError(f"unknown probe {kind!r}; allowed: {', '.join(get_args(ProbeKind))}")
+    choice = PROBES[kind]
+    if number < 1:
+        raise InputError(f"{number} probes for {n_atoms} atoms; allowed: 1 to {3 * n_atoms}")
+    vectors = choice.draw()(number, 3 * n_atoms, generator, dtype)
     return vectors.view(-1, n_atoms, 3).to(device)
+
+
+def rademacher(number: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> torch.Tensor:
+    """Independent signs ±1, (number, size)."""
+    return 2.0 * torch.randint(0, 2, (number, size), generator=generator).to(dtype) - 1.0
+
+
+def fixed(number: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> torch.Tensor:
+    """Signs that are the same whenever they are drawn, whatever the generator."""
+    return rademacher(number, size, torch.Generator().manual_seed(FIXED_SEED), dtype)
+
+
+def gaussian(number: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> torch.Tensor:
+    """Gaussian directions of unit norm, (number, size)."""
+    vectors = torch.randn((number, size), generator=generator, dtype=dtype)
+    return vectors / vectors.norm(dim=1, keepdim=True)
+
+
+def one_hot(number: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> torch.Tensor:
+    """Distinct columns of the unit matrix, (number, size)."""
+    if number > size:
+        raise InputError(f"{number} probes for {size // 3} atoms; allowed: 1 to {size}")
+    columns = torch.randperm(size, generator=generator)[:number]
+    vectors = torch.zeros((number, size), dtype=dtype)
+    vectors[torch.arange(number), columns] = 1.0
+    return vectors
+
+
+def full(number: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> torch.Tensor:
+    """All columns of the unit matrix, (size, size), whatever the number."""
+    return torch.eye(size, dtype=dtype)
 
 
 def project(matrix: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:

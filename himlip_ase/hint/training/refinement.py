@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,33 +34,6 @@ CHECKPOINT = "polish.safetensors"
 Drawn = tuple[torch.Tensor, torch.Tensor]
 BATCH_ATOMS = 64
 """Atoms evaluated at once, which bounds memory."""
-
-
-@dataclass(frozen=True)
-class PolishSettings:
-    """Settings of the quasi-Newton descent.
-
-    Parameters
-    ----------
-    rounds : int
-        Restarts with fresh projections; 0 leaves the descent out.
-    iterations : int
-        L-BFGS iterations of a round.
-    probes : int
-        Rademacher projections of each Hessian.
-    history : int
-        Steps that the approximate inverse Hessian of the loss remembers.
-    """
-
-    rounds: int = 0
-    iterations: int = 60
-    probes: int = 3
-    history: int = 60
-
-    def __post_init__(self) -> None:
-        for name, least in (("rounds", 0), ("iterations", 1), ("probes", 1), ("history", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"polish.{name} = {getattr(self, name)}; it must be at least {least}")
 
 
 def polish(
@@ -179,7 +152,7 @@ def _accumulate(trainer: Trainer, batches: list[Batch], probes: list[Drawn]) -> 
 def _save(path: Path, trainer: Trainer, done: int) -> None:
     header = {
         "round": str(done),
-        "fingerprint": trainer.fingerprint,
+        "fingerprint": trainer.fingerprint.value,
         "settings": json.dumps(asdict(trainer.settings.polish) | {"rounds": 0}),
         "history": json.dumps(trainer.progress.history[-done:]),
         "elapsed": json.dumps(trainer.progress.elapsed),
@@ -190,12 +163,17 @@ def _save(path: Path, trainer: Trainer, done: int) -> None:
 
 
 def _load(path: Path, trainer: Trainer) -> int:
-    with safetensors.safe_open(path, framework="pt") as stream:
-        header = stream.metadata() or {}
-        tensors = {key: stream.get_tensor(key) for key in stream.keys()}
-    same = header.get("settings") == json.dumps(asdict(trainer.settings.polish) | {"rounds": 0})
-    if header.get("fingerprint") != trainer.fingerprint or not same:
-        raise InputError(f"{path} belongs to other labels or settings; start again with --overwrite")
+    try:
+        with safetensors.safe_open(path, framework="pt") as stream:
+            header = stream.metadata() or {}
+            tensors = {key: stream.get_tensor(key) for key in stream.keys()}
+    except Exception as error:
+        raise InputError(
+            f"{path} is not a complete checkpoint ({error}); delete it to repeat the refinement"
+        ) from error
+    if header.get("settings") != json.dumps(asdict(trainer.settings.polish) | {"rounds": 0}):
+        raise InputError(f"{path} belongs to other settings; start again with --overwrite")
+    trainer.check_fingerprint(header.get("fingerprint", ""), path)
     with torch.no_grad():
         for key, parameter in trainer.parameters.items():
             parameter.copy_(tensors[key].to(trainer.device))

@@ -7,27 +7,22 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import write_json
 from himlip_ase.hint.evaluation.error_tables import describe
-from himlip_ase.hint.evaluation.evaluate import LabelErrors, evaluate_labels
+from himlip_ase.hint.evaluation.evaluate import MOST_FRAMES, MOST_HESSIANS, LabelErrors, evaluate_labels
 from himlip_ase.hint.training.progress import Progress
 from himlip_ase.hint.training.training_labels import TrainingLabels
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
-from himlip_ase.labels.views import Chosen
+from himlip_ase.labels.views import sampled
 from himlip_ase.potential.interface import Potential
 
 MODEL = "model.safetensors"
 REPORT = "report.json"
-MOST_FRAMES = 4000
-"""Frames, chosen at random, whose errors a report gives."""
-MOST_HESSIANS = 50
-"""The same of Hessians; also how many it names."""
 
 
 def run_record(model: Potential, origin: str, labels: TrainingLabels) -> dict[str, Any]:
@@ -75,10 +70,11 @@ def judge(model: Potential, labels: TrainingLabels, further: Sequence[HessianLab
         Hessians that judge, beside those on the frames held out.
     """
     own = sampled(labels.hessians, MOST_HESSIANS)
-    judges = [*further, *(h for h in labels.judges if isinstance(h, HessianLabel))]
+    held_out = (h for h in labels.judges if isinstance(h, HessianLabel))
+    judges = list(islice(chain(further, held_out), MOST_HESSIANS))
     errors = {
         "training": _errors(model, labels.training, own),
-        "held_out": _errors(model, labels.held_out, judges[:MOST_HESSIANS]),
+        "held_out": _errors(model, labels.held_out, judges),
     }
     return {
         "errors": {name: found.to_dict() for name, found in errors.items()},
@@ -93,13 +89,6 @@ def _errors(
     model: Potential, frames: Sequence[LabelledFrame], hessians: Sequence[HessianLabel]
 ) -> LabelErrors:
     return evaluate_labels(model, sampled(frames, MOST_FRAMES), hessians, most_hessians=len(hessians))
-
-
-def sampled(items: Sequence[Any], most: int) -> Sequence[Any]:
-    """All items, or `most` of them chosen at random (always the same), in their order."""
-    if len(items) <= most:
-        return items
-    return Chosen(items, sorted(np.random.default_rng(0).permutation(len(items))[:most].tolist()))
 
 
 def versions() -> dict[str, str]:

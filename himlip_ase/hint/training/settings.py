@@ -11,8 +11,35 @@ from typing import Any, Literal
 from himlip_ase.errors import InputError
 from himlip_ase.hint.training.curriculum import Curriculum
 from himlip_ase.hint.training.losses import LossWeights
-from himlip_ase.hint.training.projections import ProbeKind
-from himlip_ase.hint.training.refinement import PolishSettings
+from himlip_ase.hint.training.optimizers import OPTIMIZERS
+from himlip_ase.hint.training.probes import PROBES
+
+
+@dataclass(frozen=True)
+class PolishSettings:
+    """Settings of the quasi-Newton descent.
+
+    Parameters
+    ----------
+    rounds : int
+        Restarts with fresh projections; 0 leaves the descent out.
+    iterations : int
+        L-BFGS iterations of a round.
+    probes : int
+        Rademacher projections of each Hessian.
+    history : int
+        Steps that the approximate inverse Hessian of the loss remembers.
+    """
+
+    rounds: int = 0
+    iterations: int = 60
+    probes: int = 3
+    history: int = 60
+
+    def __post_init__(self) -> None:
+        for name, least in (("rounds", 0), ("iterations", 1), ("probes", 1), ("history", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"polish.{name} = {getattr(self, name)}; it must be at least {least}")
 
 
 @dataclass(frozen=True)
@@ -36,12 +63,14 @@ class TrainingSettings:
         How products with Hessians are differentiated by the weights: as differences of forces at displaced
         copies (:mod:`himlip_ase.hint.training.step`; agrees to 1e-8, at half the time and memory), or
         through a third derivative of the network.
-    probe, probes
-        Kind and number of projection vectors of a Hessian, drawn afresh each time.
+    probe, probes : str, int
+        Kind (one of :data:`himlip_ase.hint.training.probes.PROBES`) and number of projection vectors of a
+        Hessian, drawn afresh each time.
     fold_hessians : bool
         Train on the smallest cells that hold a crystal's q-points instead of the whole supercell: the same
         information, and cheaper products (:func:`himlip_ase.hint.training.folding.fold_hessian`).
-    optimizer : {"adam", "adamw", "soap"}
+    optimizer : str
+        One of :data:`himlip_ase.hint.training.optimizers.OPTIMIZERS`.
         :class:`~himlip_ase.hint.training.soap.SOAP` has Adam's steps in the eigenbases of the gradients: as
         fast a step, and far fewer of them.
     learning_rate, weight_decay : float
@@ -85,10 +114,10 @@ class TrainingSettings:
     hessian_every: int = 1
     hessian_batch: int = 1
     hessian_products: Literal["difference", "exact"] = "difference"
-    probe: ProbeKind = "rademacher"
+    probe: str = "rademacher"
     probes: int = 1
     fold_hessians: bool = True
-    optimizer: Literal["adam", "adamw", "soap"] = "adam"
+    optimizer: str = "adam"
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
     schedule: Literal["cosine", "plateau", "constant"] = "cosine"
@@ -135,13 +164,15 @@ class TrainingSettings:
                 f"ema = {self.ema}, validation_fraction = {self.validation_fraction}; both lie in [0, 1)"
             )
         for name, allowed in (
-            ("optimizer", ("adam", "adamw", "soap")),
             ("hessian_products", ("difference", "exact")),
             ("schedule", ("cosine", "plateau", "constant")),
             ("watch", ("score", "energy", "forces", "stress", "hessian")),
         ):
             if getattr(self, name) not in allowed:
                 raise InputError(f"unknown {name} {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+        PROBES[self.probe]
+        if self.weight_decay and "weight_decay" not in OPTIMIZERS[self.optimizer].settings:
+            raise InputError(f"optimizer {self.optimizer} takes no weight_decay; leave it out")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, for JSON and YAML."""

@@ -12,15 +12,23 @@ import torch
 from torch import Tensor
 
 from himlip_ase.errors import InputError
-from himlip_ase.hint.training.batches import Batch, FrameStore, HessianItem, HessianStore, structure_key
-from himlip_ase.hint.training.checkpoints import read_state, write_history, write_state
+from himlip_ase.hint.training.batches import Batch, FrameStore, HessianItem, HessianStore
+from himlip_ase.hint.training.checkpoints import (
+    TrainingState,
+    check_settings,
+    read_state,
+    write_history,
+    write_state,
+)
 from himlip_ase.hint.training.distributed import ALONE, Processes
+from himlip_ase.hint.training.fingerprint import COUNTED, Fingerprint
 from himlip_ase.hint.training.input_statistics import marks_passed
 from himlip_ase.hint.training.losses import projected_hessian_loss
+from himlip_ase.hint.training.optimizers import OPTIMIZERS
 from himlip_ase.hint.training.progress import Progress, SwappedWeights, TrainingDiverged, choose_device
 from himlip_ase.hint.training.settings import TrainingSettings
-from himlip_ase.hint.training.soap import SOAP
 from himlip_ase.hint.training.step import EVALUATE, FRAME_LOSSES, Probe, batch_losses, passes
+from himlip_ase.labels.digests import structure_digest
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.products import HessianProducts
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
@@ -34,7 +42,6 @@ MOST_JUDGES = 64
 LEAST_IMPROVEMENT = 1e-3
 """Relative fall of the validation score that counts as one, for patience and plateaus."""
 CHECKPOINT = "checkpoint.safetensors"
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "soap": SOAP}
 Drawn = tuple[HessianItem, int | None, Tensor, Tensor]
 """A Hessian of a step, the frame of the batch that it is at, vectors and products of the label."""
 
@@ -53,7 +60,7 @@ class Trainer:
     settings : TrainingSettings
     folder : Path, optional
         Where checkpoints (``state/``) and ``history.csv`` go. None: nothing is written.
-    fingerprint : str
+    fingerprint : Fingerprint
         Identifies model and labels; a checkpoint of another is refused.
     on_epoch : callable, optional
         Called with the Progress after each epoch.
@@ -67,6 +74,10 @@ class Trainer:
     statistics : callable, optional
         Takes the statistics of the inputs of a network that grows from scratch; called now and then. None: a
         base keeps those that it has.
+    store : FrameStore, optional
+        Of `training`, if it is there already.
+    items_at : dict of int to list of int, optional
+        Which of `hessians` belong to the structure of which frame of `training`; None: found by reading all.
     """
 
     def __init__(
@@ -77,12 +88,14 @@ class Trainer:
         settings: TrainingSettings,
         validation: Sequence[LabelledFrame] = (),
         folder: Path | None = None,
-        fingerprint: str = "",
+        fingerprint: Fingerprint | None = None,
         on_epoch: Callable[[Progress], None] | None = None,
         validation_hessians: Sequence[HessianLabel | HessianProducts] = (),
         replay: Sequence[LabelledFrame] = (),
         processes: Processes = ALONE,
         statistics: Callable[[], None] | None = None,
+        store: FrameStore | None = None,
+        items_at: dict[int, list[int]] | None = None,
     ) -> None:
         if processes.count > 1 and (settings.epochs is None or settings.max_minutes is not None):
             raise InputError(
@@ -95,19 +108,19 @@ class Trainer:
         self.model = model.to(self.device)
         self.folder = folder
         self.processes = processes
-        self.fingerprint = fingerprint
+        self.fingerprint = fingerprint or Fingerprint()
         self.on_epoch = on_epoch
         self.statistics = statistics
-        self.store = FrameStore(training, model, settings.loss, self.device)
+        if store is None or store.device != self.device:
+            store = FrameStore(training, model, settings.loss, self.device)
+        self.store = store
         self.validation = FrameStore(validation, model, settings.loss, self.device).batches(
             settings.batch_size
         )
         self.hessians = HessianStore(hessians, model, self.device)
-        self.items_at = self._items_at(training)
+        self.items_at = frames_of_hessians(training, hessians) if items_at is None else items_at
         self.parameters = {k: p for k, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = OPTIMIZERS[settings.optimizer](
-            self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
+        self.optimizer = OPTIMIZERS[settings.optimizer].build(self.parameters.values(), settings)
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.ema = {k: p.detach().clone() for k, p in self.parameters.items()}
         self.best: dict[str, Tensor] = {}
@@ -117,14 +130,6 @@ class Trainer:
         spread = range(0, len(judges), max(1, -(-len(judges) // MOST_JUDGES)))
         self.judges = [(judges[k], judges[k].draw("rademacher", VALIDATION_PROBES, fixed)) for k in spread]
         self.replay = FrameStore(replay, model, settings.loss, self.device) if len(replay) else None
-
-    def _items_at(self, frames: Sequence[LabelledFrame]) -> dict[int, list[int]]:
-        """Which Hessians belong to the structure of which frame."""
-        items: dict[bytes, list[int]] = {}
-        for place, label in enumerate(self.hessians.labels):
-            items.setdefault(structure_key(label.atoms), []).append(place)
-        keys = (structure_key(frame.atoms) for frame in frames) if items else ()
-        return {frame: items[key] for frame, key in enumerate(keys) if key in items}
 
     # -- schedules -------------------------------------------------------------------------------------------
 
@@ -408,7 +413,7 @@ class Trainer:
         if self.checkpoint is None or self.folder is None or not self.processes.first:
             return
         self.progress.elapsed, self._started = self._elapsed(), time.monotonic()
-        write_state(self.checkpoint, self)
+        write_state(self.checkpoint, self.state())
         write_history(self.folder / "history.csv", self.progress.history)
 
     def load(self) -> None:
@@ -421,7 +426,113 @@ class Trainer:
         """
         if self.checkpoint is None or not self.checkpoint.is_file():
             raise InputError(f"nothing to resume: no {self.checkpoint}; start without --resume")
-        read_state(self.checkpoint, self)
+        state = read_state(self.checkpoint)
+        self.check_fingerprint(state.fingerprint, self.checkpoint)
+        check_settings(self.checkpoint, state.settings, self.settings.to_dict())
+        self.restore(state)
         logger.info("continuing at epoch %d from %s", self.progress.epoch, self.checkpoint)
 
+    def check_fingerprint(self, found: str, path: Path) -> None:
+        """Refuse a file of other labels or of another model.
+
+        Parameters
+        ----------
+        found : str
+            Its fingerprint.
+        path : Path
+            For the message.
+
+        Raises
+        ------
+        InputError
+        """
+        if not self.fingerprint.matches(found):
+            raise InputError(
+                f"{path} belongs to other labels or another model; resume with those, or use another folder"
+            )
+        if found != self.fingerprint.value:
+            logger.info(
+                "%s has a fingerprint of an older release, which fits %s",
+                path,
+                "the number of labels; it holds no more"
+                if found.startswith(COUNTED)
+                else "these labels and this model",
+            )
+
+    def state(self) -> TrainingState:
+        """All that a checkpoint holds."""
+        return TrainingState(
+            self.model.state_dict(),
+            self.ema,
+            self.best,
+            self.optimizer.state_dict()["state"],
+            self.generator.get_state(),
+            self.progress,
+            self.settings.to_dict(),
+            self.fingerprint.value,
+        )
+
+    def restore(self, state: TrainingState) -> None:
+        """Go back to a state.
+
+        Parameters
+        ----------
+        state : TrainingState
+
+        Raises
+        ------
+        InputError
+            It is that of another network.
+        """
+
+        def moved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {key: value.to(self.device) for key, value in tensors.items()}
+
+        try:
+            self.model.load_state_dict(moved(state.weights))
+            averages = moved(state.averages)
+            self.ema = {key: averages[key] for key in self.parameters}
+        except (RuntimeError, KeyError) as error:
+            raise InputError(
+                f"{self.checkpoint} is of another network ({str(error).splitlines()[0]}); resume with that "
+                "one, or use another folder"
+            ) from error
+        self.best = moved(state.best)
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state.optimizer})
+        self.generator.set_state(state.generator)
+        self.progress = state.progress
+        minutes = self.settings.max_minutes
+        ended = self.progress.finished.endswith("minutes")
+        if ended and (minutes is None or 60 * minutes > self.progress.elapsed):
+            self.progress.finished = ""
+
     _started: float = time.monotonic()
+
+
+def frames_of_hessians(
+    frames: Sequence[LabelledFrame], hessians: Sequence[HessianLabel | HessianProducts]
+) -> dict[int, list[int]]:
+    """Which Hessians belong to the structure of which frame, by reading all of them."""
+    return hessians_at(
+        [structure_digest(frame.atoms) for frame in frames] if len(hessians) else [],
+        [structure_digest(label.atoms) for label in hessians],
+    )
+
+
+def hessians_at(frames: Sequence[bytes], hessians: Sequence[bytes]) -> dict[int, list[int]]:
+    """Which Hessians belong to which frame.
+
+    Parameters
+    ----------
+    frames, hessians : sequences of bytes
+        Digests of their structures.
+
+    Returns
+    -------
+    dict
+        {frame: Hessians}, both by their places.
+    """
+    items: dict[bytes, list[int]] = {}
+    for place, digest in enumerate(hessians):
+        items.setdefault(digest, []).append(place)
+    return {frame: items[digest] for frame, digest in enumerate(frames) if digest in items}

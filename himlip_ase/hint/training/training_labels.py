@@ -1,4 +1,4 @@
-"""From labels as they were read to what a training takes: checked, counted, parted, never read whole."""
+"""From labels as they were read to what a training takes: checked, counted, parted, each read once."""
 
 from __future__ import annotations
 
@@ -11,68 +11,17 @@ from typing import Any
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.hint.training.folding import fold_hessian
 from himlip_ase.hint.training.settings import TrainingSettings
-from himlip_ase.labels.checks import FrameChecks
+from himlip_ase.labels.digests import hessian_digest, structure_digest
 from himlip_ase.labels.duplicates import check_separate, find_duplicates
 from himlip_ase.labels.frames import HessianLabel, LabelCounts, LabelledFrame
 from himlip_ase.labels.hessian_checks import check_hessian
 from himlip_ase.labels.products import HessianProducts
-from himlip_ase.labels.views import Chosen, Joined, OnFrames
+from himlip_ase.labels.survey import Survey
+from himlip_ase.labels.views import Chosen, Joined, OnFrames, remembered
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Survey:
-    """What one reading of all frames tells.
-
-    Attributes
-    ----------
-    sets, elements : list
-        Of every frame: name of its set, its chemical symbols.
-    evaluated, hessians, products : list of int
-        Frames with an energy, forces or a stress; with a Hessian; with products of one.
-    numbers : list of tuple of int
-        Of every frame: how many energies, forces, stresses, Hessians (0 or 1) and products of one.
-    """
-
-    sets: list[str] = field(default_factory=list)
-    elements: list[tuple[str, ...]] = field(default_factory=list)
-    evaluated: list[int] = field(default_factory=list)
-    hessians: list[int] = field(default_factory=list)
-    products: list[int] = field(default_factory=list)
-    numbers: list[tuple[int, ...]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, frames: Sequence[LabelledFrame]) -> Survey:
-        """Read the frames one by one and check them.
-
-        Raises
-        ------
-        InputError
-            As :func:`himlip_ase.labels.checks.check_frames`.
-        """
-        found, checks = cls(), FrameChecks()
-        for index, frame in enumerate(frames):
-            checks.add(frame)
-            found.sets.append(frame.set)
-            found.elements.append(tuple(sorted({*frame.atoms.symbols})))
-            labels = (frame.energy, frame.forces, frame.stress, frame.hessian)
-            vectors = 0 if frame.products is None else len(frame.products.vectors)
-            found.numbers.append((*(int(label is not None) for label in labels), vectors))
-            if frame.evaluated:
-                found.evaluated.append(index)
-            if frame.hessian is not None:
-                found.hessians.append(index)
-            if frame.products is not None:
-                found.products.append(index)
-        checks.finish()
-        return found
-
-    def counts(self, chosen: Sequence[int] | None = None) -> LabelCounts:
-        """How many labels of each kind some frames have; all by default."""
-        rows = self.numbers if chosen is None else [self.numbers[k] for k in chosen]
-        return LabelCounts(len(rows), *(sum(row[kind] for row in rows) for kind in range(5)))
 
 
 @dataclass(frozen=True)
@@ -86,24 +35,37 @@ class TrainingLabels:
     hessians, products : sequences
         Hessians and parts of Hessians to learn from: those given, then those on the frames, but for the
         frames held out.
-    judges : list
+    judges : sequence
         Hessians and parts of them on the frames held out.
     counts, held_counts : LabelCounts
     sets : dict
         {set: number of frames to learn from}.
     elements : list of tuple of str
         Of every frame to learn from.
+    structures : list of bytes
+        Digests of the structures of the frames to learn from.
+    hessian_structures, product_structures : list of bytes
+        The same of the Hessians and parts of Hessians.
+    given : (int, int)
+        How many of `hessians` and `products` were given beside the frames.
+    digests : dict
+        {what labels are for: digests of their content}, which fingerprints are made from.
     """
 
     training: Sequence[LabelledFrame]
     held_out: Sequence[LabelledFrame]
     hessians: Sequence[HessianLabel]
     products: Sequence[HessianProducts]
-    judges: list[HessianLabel | HessianProducts]
+    judges: Sequence[HessianLabel | HessianProducts]
     counts: LabelCounts
     held_counts: LabelCounts
     sets: dict[str, int]
     elements: list[tuple[str, ...]]
+    structures: list[bytes] = field(default_factory=list)
+    hessian_structures: list[bytes] = field(default_factory=list)
+    product_structures: list[bytes] = field(default_factory=list)
+    given: tuple[int, int] = (0, 0)
+    digests: dict[str, list[bytes]] = field(default_factory=dict)
 
 
 def prepare_labels(
@@ -118,7 +80,8 @@ def prepare_labels(
     Parameters
     ----------
     labels : sequence of LabelledFrame
-        May be on disk (`LabelStore`): it is read one frame at a time, several times.
+        May be on disk (`LabelStore`): each frame is read once, and kept as long as there is room
+        (:class:`himlip_ase.labels.views.Remembered`).
     hessians, products : sequences
         Further ones, beside those on the frames.
     validation : sequence of LabelledFrame, optional
@@ -126,46 +89,63 @@ def prepare_labels(
     settings : TrainingSettings, optional
         Its `validation_fraction` of each set is held out, chosen by its `seed`.
 
+    Returns
+    -------
+    TrainingLabels
+
     Raises
     ------
     InputError
         Labels that fail the checks, no labels, or training and validation that share structures.
     """
     settings = settings or TrainingSettings()
+    labels = remembered(labels)
     for label in hessians:
         check_hessian(label.atoms, label.matrix, label.name)
-    all_of_them = Survey.of(labels)
-    logger.info("labels: %s", all_of_them.counts())
-    if not (all_of_them.sets or hessians or products):
+    survey = Survey.of(labels)
+    logger.info("labels: %s", survey.counts())
+    if not (survey.sets or hessians or products):
         raise InputError("no labels: neither energies, forces, stresses nor Hessians were given")
-    kept = _without_duplicates(labels, all_of_them.evaluated)
+    kept = _without_duplicates(labels, survey)
     if validation is not None:
-        held_survey = Survey.of(validation)
         train, held = kept, []
-        check_separate(Chosen(labels, train), validation)
-        held_out: Sequence[LabelledFrame] = Chosen(validation, held_survey.evaluated)
-        judges = [*OnFrames(validation, held_survey.hessians, "hessian")]
-        judges += [*OnFrames(validation, held_survey.products, "products")]
-        held_counts = held_survey.counts()
+        judging = remembered(validation)
+        judging_survey = Survey.of(judging)
+        held_places, judged = judging_survey.evaluated, [*range(len(judging))]
+        check_separate(
+            Chosen(labels, train), judging,
+            [survey.keys[k] for k in train], [judging_survey.keys[k] for k in judged],
+        )  # fmt: skip
+        held_counts = judging_survey.counts()
     else:
         places, gone = split_indices(
-            [all_of_them.sets[k] for k in kept], settings.validation_fraction, settings.seed
+            [survey.sets[k] for k in kept], settings.validation_fraction, settings.seed
         )
         train, held = [kept[k] for k in places], [kept[k] for k in gone]
-        held_out = Chosen(labels, held)
-        out = set(held)
-        judges = [*OnFrames(labels, [k for k in all_of_them.hessians if k in out], "hessian")]
-        judges += [*OnFrames(labels, [k for k in all_of_them.products if k in out], "products")]
-        held_counts = all_of_them.counts(held)
+        judging, judging_survey, held_places, judged = labels, survey, held, held
+        held_counts = survey.counts(held)
     out = set(held)
-    own = OnFrames(labels, [k for k in all_of_them.hessians if k not in out], "hessian")
-    parts = OnFrames(labels, [k for k in all_of_them.products if k not in out], "products")
-    training = Chosen(labels, train)
+    own = [k for k in survey.hessians if k not in out]
+    parts = [k for k in survey.products if k not in out]
+    judges = _judges(judging, judging_survey, set(judged))
     found = TrainingLabels(
-        training, held_out, _joined(hessians, own), _joined(products, parts), judges,
-        all_of_them.counts(train), held_counts,
-        dict(sorted(Counter(all_of_them.sets[k] for k in train).items())),
-        [all_of_them.elements[k] for k in train],
+        Chosen(labels, train), Chosen(judging, held_places),
+        _joined(hessians, OnFrames(labels, own, "hessian")),
+        _joined(products, OnFrames(labels, parts, "products")), judges[0],
+        survey.counts(train), held_counts,
+        dict(sorted(Counter(survey.sets[k] for k in train).items())),
+        [survey.elements[k] for k in train],
+        [survey.structures[k] for k in train],
+        [structure_digest(h.atoms) for h in hessians] + [survey.hessian_structures[k] for k in own],
+        [structure_digest(p.atoms) for p in products] + [survey.product_structures[k] for k in parts],
+        (len(hessians), len(products)),
+        {
+            "training": [survey.digests[k] for k in train],
+            "held out": [judging_survey.digests[k] for k in held_places],
+            "hessians": [hessian_digest(h) for h in hessians] + [survey.hessian_digests[k] for k in own],
+            "products": [hessian_digest(p) for p in products] + [survey.product_digests[k] for k in parts],
+            "judges": judges[1],
+        },
     )  # fmt: skip
     logger.info(
         "training on %s; %d Hessians and %d structures with parts of one",
@@ -175,10 +155,66 @@ def prepare_labels(
     return found
 
 
+@dataclass(frozen=True)
+class TaughtHessians:
+    """The Hessians that a training draws from.
+
+    Attributes
+    ----------
+    labels : sequence of HessianLabel or HessianProducts
+    structures : list of bytes
+        Digests of their structures.
+    """
+
+    labels: Sequence[HessianLabel | HessianProducts]
+    structures: list[bytes]
+
+
+def taught(labels: TrainingLabels, settings: TrainingSettings) -> TaughtHessians:
+    """Those given, of crystals folded into small cells, then those on the frames, then parts of others.
+
+    Parameters
+    ----------
+    labels : TrainingLabels
+    settings : TrainingSettings
+        Its `fold_hessians`.
+
+    Returns
+    -------
+    TaughtHessians
+    """
+    given = labels.given[0]
+    own: list[HessianLabel] = list(labels.hessians[:given])
+    structures = labels.hessian_structures[:given]
+    if settings.fold_hessians:
+        own = [part for label in own for part in fold_hessian(label)]
+        structures = [structure_digest(part.atoms) for part in own]
+    every: Sequence[Any] = own
+    if len(labels.hessians) > given or len(labels.products):
+        every = Joined([own, labels.hessians[given:], labels.products])
+    for part in every[:20]:
+        logger.info("Hessian of %d atoms: %s", len(part.atoms), part.name)
+    if len(every) > 20:
+        logger.info("and %d others", len(every) - 20)
+    return TaughtHessians(
+        every, [*structures, *labels.hessian_structures[given:], *labels.product_structures]
+    )
+
+
 def _joined(given: Sequence[Any], on_frames: OnFrames) -> Sequence[Any]:
     if not len(on_frames):
         return list(given)
     return Joined([given, on_frames]) if given else on_frames
+
+
+def _judges(
+    frames: Sequence[LabelledFrame], survey: Survey, chosen: set[int]
+) -> tuple[Sequence[Any], list[bytes]]:
+    """Hessians and products on the chosen frames, and the digests of their content."""
+    hessians = [k for k in survey.hessians if k in chosen]
+    products = [k for k in survey.products if k in chosen]
+    digests = [survey.hessian_digests[k] for k in hessians] + [survey.product_digests[k] for k in products]
+    return Joined([OnFrames(frames, hessians, "hessian"), OnFrames(frames, products, "products")]), digests
 
 
 def split_frames(
@@ -208,8 +244,9 @@ def split_indices(sets: Sequence[str], fraction: float, seed: int) -> tuple[list
     return [k for k in range(len(sets)) if k not in held], sorted(held)
 
 
-def _without_duplicates(frames: Sequence[LabelledFrame], chosen: list[int]) -> list[int]:
-    found = find_duplicates(Chosen(frames, chosen))
+def _without_duplicates(frames: Sequence[LabelledFrame], survey: Survey) -> list[int]:
+    chosen = survey.evaluated
+    found = find_duplicates(Chosen(frames, chosen), keys=[survey.keys[k] for k in chosen])
     if not found:
         return chosen
     dropped = {chosen[d.places[1]] for d in found}

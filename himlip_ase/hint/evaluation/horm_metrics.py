@@ -1,27 +1,20 @@
-"""Errors as other codes define them, so that figures can be set beside published ones.
+"""Errors as HORM defines them, so that figures can be set beside published ones.
 
 HORM (deepprinciple/HORM, ``eval.py``, at commit 687d1f3): of each molecule the mean absolute error of its
 total energy, its force components, the elements of its Hessian and the sorted eigenvalues of the Hessian
 without masses (rigid motions included), and the mean |H − Hᵀ|; then the mean over molecules, each counting
 alike. Its script prints eigenvalues in hartree/bohr².
-
-phonopy (4.8): frequencies of the dynamical matrices in THz, imaginary ones negative, and the drift of the
-force constants, which is their largest sum over all atoms (``show_drift_force_constants``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from himlip_ase.hint.evaluation.hessian_errors import HessianErrors
 from himlip_ase.units import BOHR_ANGSTROM, HARTREE_EV
-
-if TYPE_CHECKING:
-    from himlip_ase.hint.evaluation.hessian_errors import HessianErrors
-    from himlip_ase.phonons.force_constants import ForceConstants
 
 EV_PER_ANGSTROM2_HARTREE_PER_BOHR2 = BOHR_ANGSTROM**2 / HARTREE_EV
 
@@ -73,47 +66,3 @@ class HormErrors:
             max(len(energies), len(forces)),
             len(hessians),
         )
-
-
-@dataclass(frozen=True)
-class PhonopyErrors:
-    """What phonopy itself says of two sets of force constants.
-
-    Attributes
-    ----------
-    frequency_mae, frequency_rmse : float
-        THz, over the commensurate q-points.
-    drift, label_drift : float
-        Largest sum of the force constants over all atoms, eV/Å².
-    """
-
-    frequency_mae: float
-    frequency_rmse: float
-    drift: float
-    label_drift: float
-
-
-def phonopy_errors(predicted: ForceConstants, label: ForceConstants) -> PhonopyErrors:
-    """Frequencies and drifts by phonopy, of the same supercell."""
-    from himlip_ase.lattice import commensurate_qpoints
-
-    own, theirs = (constants.to_phonopy(symmetry=False) for constants in (predicted, label))
-    qpoints = commensurate_qpoints(label.dims)
-    difference = np.abs(_frequencies(own, qpoints) - _frequencies(theirs, qpoints))
-    return PhonopyErrors(
-        float(difference.mean()),
-        float(np.sqrt((difference**2).mean())),
-        _drift(own),
-        _drift(theirs),
-    )
-
-
-def _frequencies(phonon: Any, qpoints: np.ndarray) -> np.ndarray:
-    return np.asarray(phonon.run_qpoints(qpoints).frequencies)
-
-
-def _drift(phonon: Any) -> float:
-    from phonopy.harmonic.force_constants import get_drift_force_constants
-
-    first, second, _, _ = get_drift_force_constants(np.array(phonon.force_constants), phonon.primitive)
-    return float(max(abs(first), abs(second)))

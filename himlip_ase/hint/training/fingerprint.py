@@ -1,0 +1,100 @@
+"""What a training was told, in one line: a checkpoint goes on with the same labels and model only."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from himlip_ase.labels.frames import HessianLabel, LabelCounts, LabelledFrame
+from himlip_ase.labels.products import HessianProducts
+
+PREFIX = "content-1:"
+"""How fingerprints of contents begin; those without are older."""
+COUNTED = "pretraining on "
+"""How the older fingerprints of `pretrain` begin, which hold nothing but counts."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Identifies labels and starting model of a training.
+
+    Attributes
+    ----------
+    value : str
+        A hash of the content of every label, in their order.
+    older : callable
+        Tells whether a fingerprint of an older release is that of the same training.
+    """
+
+    value: str = ""
+    older: Callable[[str], bool] = field(default=lambda fingerprint: False, compare=False)
+
+    def matches(self, other: str) -> bool:
+        """Whether a checkpoint with the fingerprint `other` belongs to this training."""
+        return other == self.value or (not other.startswith(PREFIX) and self.older(other))
+
+
+def content_fingerprint(origin: str, parts: Mapping[str, Iterable[bytes]]) -> str:
+    """One hash of the digests of all labels.
+
+    Parameters
+    ----------
+    origin : str
+        Where the starting model came from.
+    parts : mapping of str to digests
+        What each kind of label is for ("training", "held out", ...), and the digests of
+        :mod:`himlip_ase.labels.digests`, in order.
+    """
+    digest = hashlib.sha256(origin.encode())
+    for name, members in parts.items():
+        digest.update(f"|{name}|".encode())
+        for member in members:
+            digest.update(member)
+    return PREFIX + digest.hexdigest()
+
+
+def older_fingerprints(
+    origin: str,
+    frames: Iterable[LabelledFrame],
+    hessians: Iterable[HessianLabel | HessianProducts],
+    counts: LabelCounts,
+    held_counts: LabelCounts,
+) -> Callable[[str], bool]:
+    """Test of fingerprints as they were made before contents had digests.
+
+    Parameters
+    ----------
+    origin : str
+    frames : iterable of LabelledFrame
+        Learnt from, replayed, held out.
+    hessians : iterable
+        Learnt from, judging, parts.
+    counts, held_counts : LabelCounts
+        All that the older `pretrain` remembered.
+    """
+    return partial(_is_older, origin=origin, frames=frames, hessians=hessians, counts=(counts, held_counts))
+
+
+def _is_older(
+    fingerprint: str,
+    origin: str,
+    frames: Iterable[LabelledFrame],
+    hessians: Iterable[HessianLabel | HessianProducts],
+    counts: tuple[LabelCounts, LabelCounts],
+) -> bool:
+    if fingerprint.startswith(COUNTED):
+        return fingerprint == f"{COUNTED}{counts[0]}; held out {counts[1]}"
+    digest = hashlib.sha256(origin.encode())
+    for frame in frames:
+        structure = (frame.atoms.numbers, frame.atoms.positions, frame.atoms.cell.array)
+        for value in (*structure, frame.energy, frame.forces, frame.stress, frame.weight):
+            digest.update(b"none" if value is None else np.ascontiguousarray(value).tobytes())
+    for item in hessians:
+        values = (item.matrix,) if isinstance(item, HessianLabel) else (item.vectors, item.products)
+        for value in (item.atoms.positions, *values):
+            digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest() == fingerprint

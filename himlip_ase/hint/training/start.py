@@ -1,0 +1,193 @@
+"""The model that a training starts from, with the energies of the elements fitted to its labels."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from himlip_ase.hint.training.batches import FrameStore
+from himlip_ase.hint.training.input_statistics import InputStatistics, typical_frames
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.potential.interface import Potential
+from himlip_ase.potential.network import HiMLIP, HiMLIPConfig, element_union
+
+logger = logging.getLogger(__name__)
+
+REFERENCE_FRAMES = 20_000
+"""Frames to which the energies of the elements are fitted; of more, so many are chosen at random."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training starts.
+
+    Attributes
+    ----------
+    model : Potential
+        In double precision, on the CPU.
+    origin : str
+        Where it came from.
+    store : FrameStore or None
+        The frames with their graphs; None if there are none.
+    statistics : InputStatistics or None
+        Of a network from scratch.
+    """
+
+    model: Potential
+    origin: str
+    store: FrameStore | None
+    statistics: InputStatistics | None
+
+
+def start_training(
+    frames: Sequence[LabelledFrame],
+    elements: Sequence[Collection[str]],
+    hessians: Sequence[HessianLabel],
+    base: Potential | str | os.PathLike | None,
+    network: HiMLIPConfig | None,
+    settings: TrainingSettings,
+) -> Start:
+    """Load or make the model, take its statistics, fit the energies of the elements.
+
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+        To learn from.
+    elements : sequence of collections of str
+        Chemical symbols of each of them.
+    hessians : sequence of HessianLabel
+        Those without a frame, whose elements count too.
+    base : Potential or name or path, or None
+        None: from scratch.
+    network : HiMLIPConfig or None
+        Shape of a model from scratch; None: the default for the elements.
+    settings : TrainingSettings
+
+    Returns
+    -------
+    Start
+    """
+    model, origin, fresh = _model(elements, hessians, base, network, settings)
+    if not len(frames):
+        return Start(model, origin, None, None)
+    store = FrameStore(frames, model, settings.loss)
+    statistics = None
+    if fresh is not None:
+        statistics = InputStatistics(fresh, frames, settings.seed, elements)
+        statistics()
+    chosen = None
+    if len(frames) > REFERENCE_FRAMES:
+        chosen = sorted(typical_frames(elements, settings.seed, REFERENCE_FRAMES))
+    fit_references(model, store, scale=fresh is not None, chosen=chosen)
+    return Start(model, origin, store, statistics)
+
+
+def start_model(
+    frames: Sequence[LabelledFrame],
+    hessians: Sequence[HessianLabel],
+    base: Potential | str | os.PathLike | None,
+    network: HiMLIPConfig | None,
+    settings: TrainingSettings,
+) -> tuple[Potential, str]:
+    """The model of `start_training` and where it came from, for labels that were not surveyed.
+
+    Parameters
+    ----------
+    frames, hessians, base, network, settings
+        As `start_training`.
+
+    Returns
+    -------
+    model : Potential
+    origin : str
+    """
+    elements = [set(frame.atoms.symbols) for frame in frames]
+    found = start_training(frames, elements, hessians, base, network, settings)
+    return found.model, found.origin
+
+
+def _model(
+    elements: Sequence[Collection[str]],
+    hessians: Sequence[HessianLabel],
+    base: Potential | str | os.PathLike | None,
+    network: HiMLIPConfig | None,
+    settings: TrainingSettings,
+) -> tuple[Potential, str, HiMLIP | None]:
+    """Model, origin, and the model once more if it is from scratch."""
+    model: Potential
+    fresh = None
+    if base is None:
+        if network is None:
+            kinds = {symbol for kind in elements for symbol in kind}
+            kinds |= {symbol for label in hessians for symbol in label.atoms.symbols}
+            network = HiMLIPConfig(elements=element_union([sorted(kinds)]))
+        model = fresh = HiMLIP(network, seed=settings.seed)
+        origin = "from scratch"
+    elif isinstance(base, torch.nn.Module):
+        model, origin = base, "a model in memory"
+    else:
+        from himlip_ase.potential.checkpoint import load_model
+
+        model = load_model(base)
+        origin = ", ".join([Path(base).name, *filter(None, [model.provenance.get("origin")])])
+    model = model.to(device="cpu", dtype=torch.float64)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return model, origin, fresh
+
+
+@torch.no_grad()
+def fit_references(
+    model: Potential,
+    store: FrameStore,
+    scale: bool = False,
+    ridge: float = 1e-8,
+    chosen: Sequence[int] | None = None,
+) -> None:
+    """Fit the energy that each element adds, by least squares on what the model misses.
+
+    One crystal alone fixes only the sum over its atoms: the solution of least norm shares it out.
+
+    Parameters
+    ----------
+    model : Potential
+        `energy_shift` is changed in place, and with `scale` also `energy_scale`.
+    store : FrameStore
+    scale : bool
+        Set the unit of the network's output to the spread of the remaining energies per atom.
+    ridge : float
+        Regularisation, relative to the counts.
+    chosen : sequence of int, optional
+        Frames that are fitted; all by default.
+    """
+    rows, missing, weights = [], [], []
+    for k in range(len(store)) if chosen is None else chosen:
+        batch = store.item(k)
+        if not bool(batch.energy_weights > 0):
+            continue
+        n = len(batch.graph.species)
+        counts = torch.bincount(batch.graph.species, minlength=len(model.elements)).to(torch.float64)
+        rows.append(counts / n)
+        missing.append((batch.energies - model(batch.graph)) / n)
+        weights.append(batch.energy_weights)
+    if not rows:
+        return
+    a, b, w = torch.stack(rows), torch.cat(missing), torch.cat(weights).sqrt()
+    lhs = (a * w[:, None]).T @ (a * w[:, None])
+    values, vectors = torch.linalg.eigh(lhs)
+    keep = values > ridge * values.max()
+    inverse = torch.where(keep, 1 / torch.where(keep, values, 1.0), 0.0)
+    shift = vectors @ (inverse * (vectors.T @ (a.T @ (w**2 * b))))
+    energies = model.get_buffer("energy_shift")
+    energies += shift.to(energies)
+    if scale:
+        rest = b - a @ shift
+        spread = ((w**2 * rest**2).sum() / (w**2).sum()).sqrt()
+        model.get_buffer("energy_scale").fill_(float(spread.clamp(0.05, 2.0)))
+    logger.info("energies of the elements: %s eV", dict(zip(model.elements, energies.tolist(), strict=True)))
