@@ -16,7 +16,9 @@ from himlip_ase.cli.training_options import (
     HessianOption,
     LabelsOption,
     MinutesOption,
+    OptimizerOption,
     OverwriteOption,
+    ProbeOption,
     RateOption,
     ResumeOption,
     SeedOption,
@@ -73,7 +75,8 @@ def finetune(
     batch_size: BatchOption = None,
     learning_rate: RateOption = None,
     probes: Annotated[int | None, typer.Option(help="Hessian projections a step.")] = None,
-    probe: Annotated[str | None, typer.Option(help="rademacher, gaussian, one-hot, fixed or full.")] = None,
+    probe: ProbeOption = None,
+    optimizer: OptimizerOption = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many validations without improvement.")
     ] = None,
@@ -121,7 +124,7 @@ def finetune(
         raise InputError(f"--closed-form is {closed_form!r}; choose {', '.join(CLOSED_FORM)}")
     flags = given(
         epochs, minutes, batch_size=batch_size, learning_rate=learning_rate, probes=probes, probe=probe,
-        patience=patience, seed=seed, device=device,
+        patience=patience, seed=seed, device=device, optimizer=optimizer,
     )  # fmt: skip
     settings, network = read_training_config(config, flags)
     widths = None if noise is None else Noise(*noise)

@@ -15,6 +15,7 @@ from himlip_ase.cli.training_options import (
     EpochsOption,
     HessianOption,
     MinutesOption,
+    OptimizerOption,
     OverwriteOption,
     RateOption,
     ResumeOption,
@@ -37,6 +38,7 @@ def pretrain(
     minutes: MinutesOption = None,
     batch_size: BatchOption = None,
     learning_rate: RateOption = None,
+    optimizer: OptimizerOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
     store: Annotated[
@@ -53,7 +55,13 @@ def pretrain(
     from himlip_ase.labels.store import LabelStore, write_labels
 
     flags = given(
-        epochs, minutes, batch_size=batch_size, learning_rate=learning_rate, seed=seed, device=device
+        epochs,
+        minutes,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        device=device,
+        optimizer=optimizer,
     )
     settings, network = read_training_config(config, flags)
     if store is None or not (resume and store.is_file()):

@@ -7,8 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-LABELS = "Files of labels: extxyz, .h5 of labels, pw.out, FORCE_SETS or YAML of phonopy; or folders of them."
-HESSIAN = "Prefix of QE dyn files; YAML, FORCE_SETS or FORCE_CONSTANTS of phonopy; .npz of himlip hessian."
+from himlip_ase.hint.training.optimizers import OPTIMIZERS
+from himlip_ase.hint.training.probes import PROBES
+from himlip_ase.labels.formats import FORMATS, HESSIAN_FORMATS
+
+LABELS = f"Files of labels, or folders of them: {'; '.join(entry.summary for entry in FORMATS)}."
+HESSIAN = f"A Hessian: {'; '.join(entry.summary for entry in HESSIAN_FORMATS)}."
 
 LabelsOption = Annotated[list[Path] | None, typer.Option("--labels", "-l", help=LABELS)]
 HessianOption = Annotated[list[Path] | None, typer.Option("--hessian", help=HESSIAN)]
@@ -25,7 +29,11 @@ MinutesOption = Annotated[
     typer.Option("--minutes", help="Wall time; without --epochs the schedule follows the clock."),
 ]
 BatchOption = Annotated[int | None, typer.Option("--batch-size", help="Frames a step.")]
-RateOption = Annotated[float | None, typer.Option("--learning-rate", help="Of Adam.")]
+RateOption = Annotated[float | None, typer.Option("--learning-rate", help="Of the optimizer.")]
+OptimizerOption = Annotated[str | None, typer.Option("--optimizer", help=f"{OPTIMIZERS.described()}.")]
+ProbeOption = Annotated[
+    str | None, typer.Option("--probe", help=f"Vectors that a Hessian is projected on: {PROBES.described()}.")
+]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Of everything random.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]

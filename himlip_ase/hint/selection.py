@@ -107,6 +107,10 @@ def local_sparsity(descriptors: np.ndarray, neighbours: int = 10) -> np.ndarray:
     descriptors : ndarray (N, D)
     neighbours : int
         k; as many as there are, if fewer.
+
+    Returns
+    -------
+    ndarray (N,)
     """
     k = min(neighbours, len(descriptors) - 1)
     if k < 1:
@@ -128,6 +132,10 @@ def weighted_local_density(
     neighbours : int
         k of the mean distance.
     seed : int
+
+    Returns
+    -------
+    Selection
 
     Raises
     ------
@@ -158,6 +166,10 @@ def by_energy(
     part : {"high", "low"}
         "high" holds transition regions, "low" the basins.
 
+    Returns
+    -------
+    Selection
+
     Raises
     ------
     InputError
@@ -186,6 +198,11 @@ def _check_count(count: int, available: int) -> None:
 
 def selection_figure(selection: Selection, descriptors: np.ndarray | None = None) -> object:
     """What was chosen: a map of the descriptors (two principal components) if there are any, and the scores.
+
+    Parameters
+    ----------
+    selection : Selection
+    descriptors : ndarray (N, D), optional
 
     Returns
     -------

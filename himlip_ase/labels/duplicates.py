@@ -73,7 +73,18 @@ class StructureKey:
         )
 
     def may_equal(self, other: StructureKey, tolerance: float) -> bool:
-        """Whether both can be the same structure."""
+        """Whether both can be the same structure.
+
+        Parameters
+        ----------
+        other : StructureKey
+        tolerance : float
+            Å.
+
+        Returns
+        -------
+        bool
+        """
         if self.formula != other.formula or _energies_differ(self.energy, other.energy, tolerance):
             return False
         pairs = ((self.mean, other.mean), (self.rms, other.rms), (self.largest, other.largest))

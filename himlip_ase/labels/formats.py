@@ -128,6 +128,16 @@ HESSIAN_FORMATS: Registry[FileFormat] = Registry(
 
 
 def format_of(path: Path, formats: Registry[FileFormat] = FORMATS) -> FileFormat:
-    """The format of a file, by its name: the first that takes it, those of last resort at the end."""
+    """The format of a file, by its name: the first that takes it, those of last resort at the end.
+
+    Parameters
+    ----------
+    path : Path
+    formats : Registry
+
+    Returns
+    -------
+    FileFormat
+    """
     ordered = sorted(formats, key=lambda entry: entry.fallback)
     return next(entry for entry in ordered if entry.takes(path))

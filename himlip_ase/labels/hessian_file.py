@@ -115,6 +115,13 @@ def write_modes(path: str | os.PathLike, atoms: Atoms, modes: LowestModes, overw
     Arrays frequencies and errors (cm⁻¹), modes (orthonormal, mass-weighted), residuals (eV/Å²/amu),
     products, converged, and positions (Å), cell (Å), pbc, numbers, masses (amu).
 
+    Parameters
+    ----------
+    path : path-like
+    atoms : Atoms
+    modes : LowestModes
+    overwrite : bool
+
     Raises
     ------
     InputError

@@ -105,6 +105,10 @@ def horm_frame(record: Any, set_name: str, source: str) -> LabelledFrame:
         See the top of this module; arrays or tensors.
     set_name, source : str
 
+    Returns
+    -------
+    LabelledFrame
+
     Raises
     ------
     InputError

@@ -246,14 +246,42 @@ def read_pw_output(path: Path) -> list[LabelledFrame]:
 
 
 def phonopy_hessian(path: Path, name: str, symmetrize: bool, weight: float) -> HessianLabel:
-    """The Hessian of phonopy's supercell."""
+    """The Hessian of phonopy's supercell.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        For messages.
+    symmetrize : bool
+        Impose index symmetry and the acoustic sum rule.
+    weight : float
+
+    Returns
+    -------
+    HessianLabel
+    """
     from himlip_ase.phonons.phonopy_files import read_force_constants
 
     return HessianLabel.from_force_constants(read_force_constants(path), name, symmetrize, weight)
 
 
 def dyn_hessian(path: Path, name: str, symmetrize: bool, weight: float) -> HessianLabel:
-    """The Hessian of the supercell that the q-grid of ph.x defines."""
+    """The Hessian of the supercell that the q-grid of ph.x defines.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        For messages.
+    symmetrize : bool
+        Impose index symmetry and the acoustic sum rule.
+    weight : float
+
+    Returns
+    -------
+    HessianLabel
+    """
     from himlip_ase.phonons.qe import read_dyn
 
     if path.is_dir():
@@ -269,7 +297,21 @@ def dyn_hessian(path: Path, name: str, symmetrize: bool, weight: float) -> Hessi
 
 
 def stored_hessian(path: Path, name: str, symmetrize: bool, weight: float) -> HessianLabel:
-    """What ``himlip hessian`` wrote, as it is: `symmetrize` belongs to the force constants of crystals."""
+    """What ``himlip hessian`` wrote, as it is: `symmetrize` belongs to the force constants of crystals.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        For messages.
+    symmetrize : bool
+        Impose index symmetry and the acoustic sum rule.
+    weight : float
+
+    Returns
+    -------
+    HessianLabel
+    """
     from himlip_ase.labels.hessian_file import read_hessian as read_stored
 
     stored = read_stored(path)

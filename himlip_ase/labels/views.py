@@ -167,6 +167,10 @@ def sampled(items: Sequence[Any], most: int) -> Sequence[Any]:
     items : sequence
     most : int
         How many there may be.
+
+    Returns
+    -------
+    sequence
     """
     if len(items) <= most:
         return items

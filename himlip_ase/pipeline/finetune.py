@@ -72,6 +72,7 @@ def copy_model(source: Path, target: Path) -> None:
 
 def _train(config: RunConfig, labels: LabelFolder, folder: Path) -> None:
     """Train with the Hessian and, for comparison, without; each continues from its own checkpoint."""
+    from himlip_ase.hint.training.display import training_bar
     from himlip_ase.hint.training.finetune import finetune
     from himlip_ase.labels.readers import read_hessian
     from himlip_ase.potential.network import HiMLIPConfig, element_union
@@ -104,7 +105,7 @@ def _train(config: RunConfig, labels: LabelFolder, folder: Path) -> None:
         place = folder / Path(name).stem
         logger.info("training on %s%s", ", ".join(chosen), " and the harmonic Hessian" if hessians else "")
         started = (place / "state").is_dir()
-        with training_progress(settings.epochs) as on_epoch:
+        with training_bar(settings) as on_epoch:
             finetune(
                 frames,
                 hessians,
@@ -163,25 +164,6 @@ def bootstrap_rmse(wanted: np.ndarray, got: np.ndarray, blocks: int, samples: in
     squared = ((got - wanted) ** 2).reshape(blocks, -1).mean(axis=1)
     picks = np.random.default_rng(0).integers(blocks, size=(samples, blocks))
     return float(np.sqrt(squared[picks].mean(axis=1)).std(ddof=1))
-
-
-class training_progress:
-    """A progress bar over the epochs of a training, as a context that gives the callback."""
-
-    def __init__(self, epochs: int | None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=1)
-        self._task = self._bar.add_task("training", total=epochs)
-
-    def __enter__(self) -> Any:
-        self._bar.start()
-        return lambda progress: self._bar.update(self._task, completed=progress.epoch)
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
 
 
 STAGE = Stage("finetune", _run, _inputs)

@@ -23,7 +23,12 @@ class ErrorSummary:
 
     @classmethod
     def of(cls, predicted: np.ndarray, labels: np.ndarray) -> ErrorSummary:
-        """Errors of `predicted` against `labels`, any equal shapes."""
+        """Errors of `predicted` against `labels`, any equal shapes.
+
+        Parameters
+        ----------
+        predicted, labels : ndarray
+        """
         running = RunningErrors()
         running.add(predicted, labels)
         return running.summary()
@@ -42,7 +47,12 @@ class RunningErrors:
     _stride: int = 1
 
     def add(self, predicted: np.ndarray, labels: np.ndarray) -> None:
-        """Add numbers, any equal shapes."""
+        """Add numbers, any equal shapes.
+
+        Parameters
+        ----------
+        predicted, labels : ndarray
+        """
         values, wanted = np.ravel(predicted), np.ravel(labels)
         if not wanted.size:
             return

@@ -20,6 +20,10 @@ def describe(errors: LabelErrors, peers: bool = False) -> list[str]:
     errors : LabelErrors
     peers : bool
         Add the same figures by HORM's and phonopy's definitions.
+
+    Returns
+    -------
+    list of str
     """
     lines = [_set_line(name, item) for name, item in errors.sets.items()]
     found = errors.hessians

@@ -136,7 +136,19 @@ def hessian_errors(model: Potential, label: HessianLabel) -> HessianErrors:
 
 
 def compare_hessians(predicted: np.ndarray, label: HessianLabel) -> HessianErrors:
-    """Errors of a Hessian (N, 3, N, 3), eV/Å², whatever made it."""
+    """Errors of a Hessian (N, 3, N, 3), eV/Å², whatever made it.
+
+    Parameters
+    ----------
+    predicted : ndarray (N, 3, N, 3)
+        eV/Å².
+    label : HessianLabel
+
+    Returns
+    -------
+    HessianErrors
+        Without `frequencies`, which need the force constants of a crystal.
+    """
     transposed = predicted.transpose(2, 3, 0, 1)
     wanted, got = _eigenvalues(label.matrix), _eigenvalues(predicted)
     inner = internal_eigenvalues(label.atoms, label.matrix), internal_eigenvalues(label.atoms, predicted)

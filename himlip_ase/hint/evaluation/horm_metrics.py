@@ -50,7 +50,16 @@ class HormErrors:
     def of(
         cls, energies: Sequence[float], forces: Sequence[float], hessians: Sequence[HessianErrors]
     ) -> HormErrors:
-        """From the absolute errors of total energies, the force MAE of each structure, and the Hessians."""
+        """From the absolute errors of total energies, the force MAE of each structure, and the Hessians.
+
+        Parameters
+        ----------
+        energies : sequence of float
+            |ΔE| of each structure, eV.
+        forces : sequence of float
+            Mean absolute error of the force components of each, eV/Å.
+        hessians : sequence of HessianErrors
+        """
 
         def mean(values: Sequence[float]) -> float | None:
             return float(np.mean(values)) if len(values) else None

@@ -69,14 +69,37 @@ def internal_modes(atoms: Atoms, matrix: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def internal_eigenvalues(atoms: Atoms, matrix: np.ndarray) -> np.ndarray:
-    """Eigenvalues of a Hessian (N, 3, N, 3) without masses, rigid motions projected out; ascending, eV/Å²."""
+    """Eigenvalues of a Hessian (N, 3, N, 3) without masses, rigid motions projected out; ascending, eV/Å².
+
+    Parameters
+    ----------
+    atoms : Atoms
+    matrix : ndarray (N, 3, N, 3)
+        eV/Å².
+
+    Returns
+    -------
+    ndarray (3N − 3 or fewer,)
+        eV/Å².
+    """
     weightless = atoms.copy()
     weightless.set_masses(np.ones(len(atoms)))
     return internal_modes(weightless, matrix)[0]
 
 
 def mode_errors(atoms: Atoms, predicted: np.ndarray, label: np.ndarray) -> ModeErrors | None:
-    """Compare two Hessians, (N, 3, N, 3) in eV/Å², of the same atoms; None if there is no internal motion."""
+    """Compare two Hessians, (N, 3, N, 3) in eV/Å², of the same atoms; None if there is no internal motion.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    predicted, label : ndarray (N, 3, N, 3)
+        eV/Å².
+
+    Returns
+    -------
+    ModeErrors or None
+    """
     from himlip_ase.units import signed_frequencies_cm
 
     wanted, modes = internal_modes(atoms, label)

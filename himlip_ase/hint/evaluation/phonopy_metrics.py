@@ -34,7 +34,16 @@ class PhonopyErrors:
 
 
 def phonopy_errors(predicted: ForceConstants, label: ForceConstants) -> PhonopyErrors:
-    """Frequencies and drifts by phonopy, of the same supercell."""
+    """Frequencies and drifts by phonopy, of the same supercell.
+
+    Parameters
+    ----------
+    predicted, label : ForceConstants
+
+    Returns
+    -------
+    PhonopyErrors
+    """
     from himlip_ase.lattice import commensurate_qpoints
 
     own, theirs = (constants.to_phonopy(symmetry=False) for constants in (predicted, label))

@@ -34,6 +34,10 @@ def plot_parity(
         For the axes.
     label : str
         For the legend.
+
+    Returns
+    -------
+    matplotlib Axes
     """
     rmse = float(np.sqrt(np.mean((np.ravel(predicted) - np.ravel(labels)) ** 2)))
     ax.plot(
@@ -103,6 +107,10 @@ def plot_losses(ax: Axes, history: Sequence[dict[str, float]]) -> Axes:
     ax : matplotlib Axes
     history : sequence of dict
         Rows of ``history.csv``.
+
+    Returns
+    -------
+    matplotlib Axes
     """
     units = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³", "hessian": "eV/Å²"}
     for colour, (key, unit) in enumerate(units.items()):

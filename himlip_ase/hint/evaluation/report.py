@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 
 def save_figure(figure: Figure, path: Path, overwrite: bool = True) -> None:
-    """Write a figure as PNG and PDF beside each other."""
+    """Write a figure as PNG and PDF beside each other.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure
+    path : Path
+        Its suffix is replaced.
+    overwrite : bool
+    """
     for suffix in (".png", ".pdf"):
         with atomic_write(path.with_suffix(suffix), "wb", overwrite=overwrite) as stream:
             figure.savefig(stream, format=suffix[1:], dpi=150)
@@ -26,6 +34,12 @@ def save_figure(figure: Figure, path: Path, overwrite: bool = True) -> None:
 
 def write_errors(errors: LabelErrors, folder: str | os.PathLike, overwrite: bool = False) -> None:
     """Write ``errors.json``, the parity figure and the pairs behind it (``parity.npz``).
+
+    Parameters
+    ----------
+    errors : LabelErrors
+    folder : path-like
+    overwrite : bool
 
     Raises
     ------

@@ -145,6 +145,10 @@ def phonon_errors(
         The label, e.g. of q-points that were not learnt.
     noise : bool
         As in `phonon_uncertainty`.
+
+    Returns
+    -------
+    PhononErrors
     """
     from himlip_ase.hint.last_layer.phonon_uncertainty import phonon_uncertainty
     from himlip_ase.phonons.force_constants import mass_reduced
@@ -178,13 +182,34 @@ def standardised_errors(
     frames: Sequence[LabelledFrame],
     hessians: Sequence[HessianLabel] = (),
 ) -> dict[str, np.ndarray]:
-    """Errors over predicted standard deviations, by kind of label."""
+    """Errors over predicted standard deviations, by kind of label.
+
+    Parameters
+    ----------
+    model, posterior
+        Of one fit.
+    frames, hessians : sequences of labels
+
+    Returns
+    -------
+    dict
+        {kind: flat array}; a standard normal distribution if the posterior is right.
+    """
     found = errors_and_deviations(model, posterior, frames, hessians)
     return {kind: error / width for kind, (error, width) in found.items()}
 
 
 def calibration(errors: np.ndarray, deviations: np.ndarray) -> Calibration:
-    """How well standard deviations (n,) describe errors (n,)."""
+    """How well standard deviations (n,) describe errors (n,).
+
+    Parameters
+    ----------
+    errors, deviations : ndarray (n,)
+
+    Returns
+    -------
+    Calibration
+    """
     from scipy.stats import spearmanr
 
     size = np.abs(errors)

@@ -59,6 +59,10 @@ def choose_floor(parts: Sequence[Sums], shared: Sums, iterations: int = 40) -> C
         Always learnt from (Hessians).
     iterations : int
         Of the evidence.
+
+    Returns
+    -------
+    Chosen
     """
     total = _sum([*parts, shared])
     judged = "forces" if total["forces"].count else "energy"

@@ -25,7 +25,14 @@ class NormalEquations:
 
     @classmethod
     def zeros(cls, size: int, device: torch.device) -> NormalEquations:
-        """Nothing summed yet."""
+        """Nothing summed yet.
+
+        Parameters
+        ----------
+        size : int
+            P, number of coefficients.
+        device : torch.device
+        """
         zeros = torch.zeros(size, size + 1, dtype=torch.float64, device=device)
         return cls(zeros[:, :size], zeros[:, size])
 
@@ -44,7 +51,14 @@ class NormalEquations:
         )  # fmt: skip
 
     def add(self, rows: Tensor, values: Tensor, weights: Tensor | float = 1.0) -> None:
-        """Add labels: rows (n, P), values (n,), and their weights (inverse relative variances)."""
+        """Add labels: rows (n, P), values (n,), and their weights (inverse relative variances).
+
+        Parameters
+        ----------
+        rows : Tensor (n, P)
+        values : Tensor (n,)
+        weights : Tensor (n,) or float
+        """
         w = torch.as_tensor(weights, dtype=rows.dtype, device=rows.device).expand(len(rows)).sqrt()
         x, y = rows * w[:, None], values * w
         self.gram += x.T @ x
@@ -99,6 +113,10 @@ def maximise_evidence(
         Ends when no precision changes by more than this share.
     floor : Noise
         Labels are not taken for more exact than this.
+
+    Returns
+    -------
+    Evidence
     """
     fixed = None if noise is None else {kind: getattr(noise, kind) ** -2 for kind in sums}
     largest = {kind: getattr(floor, kind) ** -2 for kind in sums}
@@ -127,7 +145,19 @@ def maximise_evidence(
 
 
 def ridge(state: Evidence, sums: dict[str, NormalEquations]) -> tuple[Tensor, Tensor]:
-    """Mean (P,) and covariance (P, P) that other sums give at the precisions of `state`."""
+    """Mean (P,) and covariance (P, P) that other sums give at the precisions of `state`.
+
+    Parameters
+    ----------
+    state : Evidence
+    sums : dict
+        {kind: normal equations}.
+
+    Returns
+    -------
+    mean : Tensor (P,)
+    covariance : Tensor (P, P)
+    """
     factor, moment = _system(state, sums)
     return torch.cholesky_solve(moment[:, None], factor)[:, 0], torch.cholesky_inverse(factor)
 

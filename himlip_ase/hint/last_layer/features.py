@@ -75,6 +75,16 @@ class HeadFeatures:
         """Features of each atom, (N, Q), differentiable with respect to positions and strain.
 
         Their unit is the model's `energy_scale`, so that coefficients add to the readouts as they are.
+
+        Parameters
+        ----------
+        graph : Graph
+        strain : Tensor (B, 3, 3), optional
+            Of each structure.
+
+        Returns
+        -------
+        Tensor (N, Q)
         """
         seen: list[Tensor] = []
 
@@ -178,7 +188,19 @@ class HeadFeatures:
         return -rows[: 3 * n].reshape(n, 3, self.size), rows[3 * n :] / graph.volumes[0]
 
     def hessian(self, graph: Graph, rows: Sequence[int] | None = None) -> Tensor:
-        """Rows of the Hessian of one structure, (n, 3, N, 3, P); large: for a few rows of small cells."""
+        """Rows of the Hessian of one structure, (n, 3, N, 3, P); large: for a few rows of small cells.
+
+        Parameters
+        ----------
+        graph : Graph
+        rows : sequence of int, optional
+            Atoms; all by default.
+
+        Returns
+        -------
+        Tensor (n, 3, N, 3, P)
+            eV/Å² per unit of a coefficient.
+        """
         n = len(graph.positions)
         chosen = list(range(n)) if rows is None else list(rows)
         unit = torch.eye(3 * n, dtype=graph.positions.dtype, device=graph.positions.device)

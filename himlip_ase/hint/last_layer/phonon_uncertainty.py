@@ -95,6 +95,18 @@ def frequency_deviations(eigenvalues: np.ndarray, deviations: np.ndarray) -> np.
     """Standard deviations of frequencies in cm⁻¹, of ω² and its standard deviations in eV/(Å² amu).
 
     δω = δ(ω²)/2ω; near ω = 0, where the first order means nothing, ω is taken to be √δ(ω²).
+
+    Parameters
+    ----------
+    eigenvalues : ndarray
+        ω², eV/(Å² amu).
+    deviations : ndarray
+        Of ω², the same shape and unit.
+
+    Returns
+    -------
+    ndarray
+        cm⁻¹.
     """
     floor = np.maximum(np.maximum(np.abs(eigenvalues), deviations), 1e-30)
     return signed_frequencies_cm(floor) * deviations / (2 * floor)

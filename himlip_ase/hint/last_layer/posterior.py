@@ -142,6 +142,10 @@ class Posterior:
         atoms : Atoms
         noise : bool
             Include what no head of this network can express; without it, what more labels could take away.
+
+        Returns
+        -------
+        Uncertainty
         """
         features, graph = self.features(model), _graph(model, atoms)
         forces, stress = features.forces_and_stress(graph)
@@ -164,6 +168,11 @@ class Posterior:
         atoms : Atoms
         rows : list of int, optional
             Atoms whose rows are wanted; all by default.
+
+        Returns
+        -------
+        ndarray (n, 3, N, 3)
+            eV/Å².
         """
         features, graph = self.features(model), _graph(model, atoms)
         noise = self.noise.hessian / (3 * len(atoms)) ** 0.5
@@ -232,6 +241,10 @@ class Posterior:
         model : HiMLIP
             The one that was fitted.
         count, seed : int
+
+        Returns
+        -------
+        list of HiMLIP
         """
         features = self.features(model)
         generator = torch.Generator().manual_seed(seed)
@@ -259,7 +272,13 @@ class Posterior:
     # -- files -----------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike, overwrite: bool = False) -> None:
-        """Write as safetensors; the covariance in single precision."""
+        """Write as safetensors; the covariance in single precision.
+
+        Parameters
+        ----------
+        path : path-like
+        overwrite : bool
+        """
         header = {
             "format": FORMAT,
             "noise": json.dumps(asdict(self.noise)),

@@ -62,15 +62,49 @@ class UncertainCalculator(HiMLIPCalculator):
         self.posterior.features(self.model)
 
     def uncertainty(self, atoms: Atoms, noise: bool = True) -> Uncertainty:
-        """Standard deviations of energy (eV), forces (eV/Å), stress (eV/Å³): see `Posterior.uncertainty`."""
+        """Standard deviations of energy (eV), forces (eV/Å), stress (eV/Å³): see `Posterior.uncertainty`.
+
+        Parameters
+        ----------
+        atoms : Atoms
+        noise : bool
+            Include what no head of this network can express.
+
+        Returns
+        -------
+        Uncertainty
+        """
         return self.posterior.uncertainty(self.model, atoms, noise)
 
     def hessian_uncertainty(self, atoms: Atoms, indices: list[int] | None = None) -> np.ndarray:
-        """Standard deviations of the Hessian's elements, (n, 3, N, 3) in eV/Å², rows of `indices`."""
+        """Standard deviations of the Hessian's elements, (n, 3, N, 3) in eV/Å², rows of `indices`.
+
+        Parameters
+        ----------
+        atoms : Atoms
+        indices : list of int, optional
+            Atoms whose rows are wanted; all by default.
+
+        Returns
+        -------
+        ndarray (n, 3, N, 3)
+            eV/Å².
+        """
         return self.posterior.hessian_uncertainty(self.model, atoms, indices)
 
     def product_uncertainty(self, atoms: Atoms, vectors: np.ndarray) -> np.ndarray:
-        """Standard deviations of products of the Hessian with vectors, (N, 3) or (K, N, 3), as they are."""
+        """Standard deviations of products of the Hessian with vectors, (N, 3) or (K, N, 3), as they are.
+
+        Parameters
+        ----------
+        atoms : Atoms
+        vectors : ndarray (N, 3) or (K, N, 3)
+
+        Returns
+        -------
+        ndarray
+            Shaped like `vectors`; eV/Å² times their unit.
+        """
         stack = np.asarray(vectors, dtype=float).reshape(-1, len(atoms), 3)
         return self.posterior.product_uncertainty(self.model, atoms, stack).reshape(np.shape(vectors))
 
@@ -100,13 +134,35 @@ class UncertainCalculator(HiMLIPCalculator):
         """Frequencies on a grid of q-points and their standard deviations.
 
         See :func:`himlip_ase.hint.last_layer.phonon_uncertainty.phonon_uncertainty`.
+
+        Parameters
+        ----------
+        primitive : Atoms
+        dims : three ints
+            The q-grid.
+        noise : bool
+            Include what no head of this network can express.
+
+        Returns
+        -------
+        PhononUncertainty
         """
         from himlip_ase.hint.last_layer.phonon_uncertainty import phonon_uncertainty
 
         return phonon_uncertainty(self.posterior, self.model, primitive, dims, noise)
 
     def sampled(self, count: int, seed: int = 0) -> list[HiMLIPCalculator]:
-        """Calculators whose heads are drawn from the posterior, with which to repeat any calculation."""
+        """Calculators whose heads are drawn from the posterior, with which to repeat any calculation.
+
+        Parameters
+        ----------
+        count : int
+        seed : int
+
+        Returns
+        -------
+        list of HiMLIPCalculator
+        """
         return [
             HiMLIPCalculator(model, device=self.device)
             for model in self.posterior.sample(self.model, count, seed)

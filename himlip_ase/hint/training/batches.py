@@ -195,7 +195,15 @@ class HessianItem:
     def of(
         cls, label: HessianLabel | HessianProducts, model: Potential, device: torch.device | str = "cpu"
     ) -> HessianItem:
-        """Build the graph of a label."""
+        """Build the graph of a label.
+
+        Parameters
+        ----------
+        label : HessianLabel or HessianProducts
+        model : Potential
+            Gives elements and cutoff.
+        device : torch.device or str
+        """
         graph = build_graph(label.atoms, model.elements, model.cutoff, device=device)
 
         def tensor(values: np.ndarray) -> Tensor:
@@ -216,6 +224,10 @@ class HessianItem:
         number : int
         generator : torch.Generator or None
             None: one of seed 0.
+
+        Returns
+        -------
+        vectors, products : Tensor (K, N, 3)
 
         Notes
         -----

@@ -161,7 +161,13 @@ def check_settings(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None
 
 
 def write_history(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Write one line per epoch as CSV; columns that an epoch lacks stay empty."""
+    """Write one line per epoch as CSV; columns that an epoch lacks stay empty.
+
+    Parameters
+    ----------
+    path : Path
+    rows : sequence of dict
+    """
     columns: list[str] = []
     for row in rows:
         columns += [key for key in row if key not in columns]

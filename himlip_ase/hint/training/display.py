@@ -62,6 +62,15 @@ def write_figures(
     """Write ``figures/parity`` and ``figures/loss`` (PNG and PDF) of a training folder.
 
     Of very many labels, some are drawn.
+
+    Parameters
+    ----------
+    model : Potential
+    frames : sequence of LabelledFrame
+    hessians : sequence of HessianLabel
+    folder : path-like
+        Of the training; ``history.csv`` in it gives the curves.
+    overwrite : bool
     """
     from matplotlib.figure import Figure
 

@@ -48,6 +48,11 @@ def content_fingerprint(origin: str, parts: Mapping[str, Iterable[bytes]]) -> st
     parts : mapping of str to digests
         What each kind of label is for ("training", "held out", ...), and the digests of
         :mod:`himlip_ase.labels.digests`, in order.
+
+    Returns
+    -------
+    str
+        `PREFIX` and 64 hexadecimal digits.
     """
     digest = hashlib.sha256(origin.encode())
     for name, members in parts.items():
@@ -75,6 +80,11 @@ def older_fingerprints(
         Learnt from, judging, parts.
     counts, held_counts : LabelCounts
         All that the older `pretrain` remembered.
+
+    Returns
+    -------
+    callable
+        Fingerprint → whether it is that of these labels; reads them only when it is called.
     """
     return partial(_is_older, origin=origin, frames=frames, hessians=hessians, counts=(counts, held_counts))
 

@@ -49,7 +49,18 @@ class LossWeights:
 
 
 def squared(error: torch.Tensor, huber: float | None = None) -> torch.Tensor:
-    """Squared error, continued linearly beyond `huber` (same value and slope there)."""
+    """Squared error, continued linearly beyond `huber` (same value and slope there).
+
+    Parameters
+    ----------
+    error : Tensor
+    huber : float or None
+        In the unit of `error`; None: squared throughout.
+
+    Returns
+    -------
+    Tensor
+    """
     if huber is None:
         return error * error
     size = error.abs()
@@ -59,19 +70,59 @@ def squared(error: torch.Tensor, huber: float | None = None) -> torch.Tensor:
 def energy_loss(
     energies: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
-    """Weighted mean of ((E − E_ref)/N)²; all arguments (B,), `weights` zero where there is no label."""
+    """Weighted mean of ((E − E_ref)/N)²; all arguments (B,), `weights` zero where there is no label.
+
+    Parameters
+    ----------
+    energies, labels : Tensor (B,)
+        eV.
+    counts : Tensor (B,)
+        Atoms.
+    weights : Tensor (B,)
+
+    Returns
+    -------
+    Tensor ()
+        (eV/atom)².
+    """
     return (weights * ((energies - labels) / counts) ** 2).sum() / len(energies)
 
 
 def forces_loss(
     forces: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, huber: float | None = None
 ) -> torch.Tensor:
-    """Weighted mean over atoms and directions of (F − F_ref)²; (N, 3), (N, 3), (N,)."""
+    """Weighted mean over atoms and directions of (F − F_ref)²; (N, 3), (N, 3), (N,).
+
+    Parameters
+    ----------
+    forces, labels : Tensor (N, 3)
+        eV/Å.
+    weights : Tensor (N,)
+    huber : float or None
+        eV/Å; see `squared`.
+
+    Returns
+    -------
+    Tensor ()
+        (eV/Å)².
+    """
     return (weights[:, None] * squared(forces - labels, huber)).mean()
 
 
 def stress_loss(stresses: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean over the nine components of (σ − σ_ref)²; (B, 3, 3), (B, 3, 3), (B,)."""
+    """Weighted mean over the nine components of (σ − σ_ref)²; (B, 3, 3), (B, 3, 3), (B,).
+
+    Parameters
+    ----------
+    stresses, labels : Tensor (B, 3, 3)
+        eV/Å³.
+    weights : Tensor (B,)
+
+    Returns
+    -------
+    Tensor ()
+        (eV/Å³)².
+    """
     return (weights[:, None, None] * (stresses - labels) ** 2).mean()
 
 

@@ -44,6 +44,10 @@ class OptimizerChoice:
         ----------
         parameters : iterable of Tensor
         settings : TrainingSettings
+
+        Returns
+        -------
+        torch.optim.Optimizer
         """
         factory: Any = self.factory
         if isinstance(factory, str):

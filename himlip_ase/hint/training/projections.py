@@ -53,23 +53,71 @@ def draw_probes(
 
 
 def rademacher(number: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> torch.Tensor:
-    """Independent signs ±1, (number, size)."""
+    """Independent signs ±1, (number, size).
+
+    Parameters
+    ----------
+    number, size : int
+        How many vectors of which length.
+    generator : torch.Generator or None
+    dtype : torch.dtype
+
+    Returns
+    -------
+    Tensor (number, size)
+    """
     return 2.0 * torch.randint(0, 2, (number, size), generator=generator).to(dtype) - 1.0
 
 
 def fixed(number: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> torch.Tensor:
-    """Signs that are the same whenever they are drawn, whatever the generator."""
+    """Signs that are the same whenever they are drawn, whatever the generator.
+
+    Parameters
+    ----------
+    number, size : int
+        How many vectors of which length.
+    generator : torch.Generator or None
+    dtype : torch.dtype
+
+    Returns
+    -------
+    Tensor (number, size)
+    """
     return rademacher(number, size, torch.Generator().manual_seed(FIXED_SEED), dtype)
 
 
 def gaussian(number: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> torch.Tensor:
-    """Gaussian directions of unit norm, (number, size)."""
+    """Gaussian directions of unit norm, (number, size).
+
+    Parameters
+    ----------
+    number, size : int
+        How many vectors of which length.
+    generator : torch.Generator or None
+    dtype : torch.dtype
+
+    Returns
+    -------
+    Tensor (number, size)
+    """
     vectors = torch.randn((number, size), generator=generator, dtype=dtype)
     return vectors / vectors.norm(dim=1, keepdim=True)
 
 
 def one_hot(number: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> torch.Tensor:
-    """Distinct columns of the unit matrix, (number, size)."""
+    """Distinct columns of the unit matrix, (number, size).
+
+    Parameters
+    ----------
+    number, size : int
+        How many vectors of which length.
+    generator : torch.Generator or None
+    dtype : torch.dtype
+
+    Returns
+    -------
+    Tensor (number, size)
+    """
     if number > size:
         raise InputError(f"{number} probes for {size // 3} atoms; allowed: 1 to {size}")
     columns = torch.randperm(size, generator=generator)[:number]
@@ -79,7 +127,19 @@ def one_hot(number: int, size: int, generator: torch.Generator | None, dtype: to
 
 
 def full(number: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> torch.Tensor:
-    """All columns of the unit matrix, (size, size), whatever the number."""
+    """All columns of the unit matrix, (size, size), whatever the number.
+
+    Parameters
+    ----------
+    number, size : int
+        How many vectors of which length.
+    generator : torch.Generator or None
+    dtype : torch.dtype
+
+    Returns
+    -------
+    Tensor (number, size)
+    """
     return torch.eye(size, dtype=dtype)
 
 

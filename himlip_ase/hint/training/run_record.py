@@ -26,7 +26,18 @@ REPORT = "report.json"
 
 
 def run_record(model: Potential, origin: str, labels: TrainingLabels) -> dict[str, Any]:
-    """The part of a report that every kind of training has: when, with what, from what, on which labels."""
+    """The part of a report that every kind of training has: when, with what, from what, on which labels.
+
+    Parameters
+    ----------
+    model : Potential
+    origin : str
+    labels : TrainingLabels
+
+    Returns
+    -------
+    dict
+    """
     return {
         "schema": 1,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -68,6 +79,11 @@ def judge(model: Potential, labels: TrainingLabels, further: Sequence[HessianLab
     labels : TrainingLabels
     further : sequence of HessianLabel
         Hessians that judge, beside those on the frames held out.
+
+    Returns
+    -------
+    dict
+        ``errors`` and ``summary``.
     """
     own = sampled(labels.hessians, MOST_HESSIANS)
     held_out = (h for h in labels.judges if isinstance(h, HessianLabel))
@@ -103,7 +119,13 @@ def versions() -> dict[str, str]:
 
 
 def check_folder(path: Path | None, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that holds another run, unless it is to be continued or replaced."""
+    """Refuse a folder that holds another run, unless it is to be continued or replaced.
+
+    Parameters
+    ----------
+    path : Path or None
+    resume, overwrite : bool
+    """
     if path is None:
         if resume:
             raise InputError("resume needs the folder of the run to continue (--out)")
@@ -120,7 +142,16 @@ def check_folder(path: Path | None, resume: bool, overwrite: bool) -> None:
 
 
 def save_run(path: Path, model: Potential, report: dict[str, Any]) -> None:
-    """Write the model with its card, and the report."""
+    """Write the model with its card, and the report.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the run.
+    model : Potential
+    report : dict
+        Also the model's card.
+    """
     from himlip_ase.potential.checkpoint import save_model
 
     report = json.loads(json.dumps(report, default=float).replace("Infinity", "null").replace("NaN", "null"))

@@ -170,8 +170,9 @@ class TrainingSettings:
         ):
             if getattr(self, name) not in allowed:
                 raise InputError(f"unknown {name} {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
-        PROBES[self.probe]
-        if self.weight_decay and "weight_decay" not in OPTIMIZERS[self.optimizer].settings:
+        PROBES[self.probe]  # refuses a name that is not there
+        optimizer = OPTIMIZERS[self.optimizer]
+        if self.weight_decay and "weight_decay" not in optimizer.settings:
             raise InputError(f"optimizer {self.optimizer} takes no weight_decay; leave it out")
 
     def to_dict(self) -> dict[str, Any]:
@@ -194,7 +195,20 @@ def _names(kind: Any) -> list[str]:
 
 
 def known_keys(names: Iterable[str], data: dict[str, Any], what: str) -> dict[str, Any]:
-    """Return `data` if all its keys are among `names`; else say which is not, and the nearest known one."""
+    """Return `data` if all its keys are among `names`; else say which is not, and the nearest known one.
+
+    Parameters
+    ----------
+    names : iterable of str
+    data : dict
+    what : str
+        What a key is, for the message.
+
+    Returns
+    -------
+    dict
+        `data`.
+    """
     names = list(names)
     for key in data:
         if key not in names:

@@ -73,21 +73,55 @@ class SOAP(torch.optim.Optimizer):
 
 
 def started(state: dict[str, Any], gradient: Tensor) -> dict[str, Any]:
-    """The state before the first step."""
+    """The state before the first step.
+
+    Parameters
+    ----------
+    state : dict
+        Filled in place.
+    gradient : Tensor
+
+    Returns
+    -------
+    dict
+        `state`.
+    """
     state["step"] = torch.zeros(())
     state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
     return state
 
 
 def set_bases(state: dict[str, Any], gradient: Tensor) -> None:
-    """Covariances of rows and columns after the first gradient, and their eigenvectors, largest first."""
+    """Covariances of rows and columns after the first gradient, and their eigenvectors, largest first.
+
+    Parameters
+    ----------
+    state : dict
+        Filled in place.
+    gradient : Tensor (..., m, n)
+    """
     for side, covariance in (("left", gradient @ gradient.mT), ("right", gradient.mT @ gradient)):
         state[side] = covariance
         state[f"{side}_basis"] = torch.linalg.eigh(covariance)[1].flip(-1).contiguous()
 
 
 def adam_step(state: dict[str, Any], gradient: Tensor, decay: float, mean: Tensor | None = None) -> Tensor:
-    """The change per unit of learning rate; `mean` where the running mean is kept in another basis."""
+    """The change per unit of learning rate; `mean` where the running mean is kept in another basis.
+
+    Parameters
+    ----------
+    state : dict
+        Changed in place.
+    gradient : Tensor
+    decay : float
+        Of the running means.
+    mean : Tensor, optional
+
+    Returns
+    -------
+    Tensor
+        Shaped like `gradient`.
+    """
     state["step"] += 1
     if mean is None:
         mean = state["mean"].lerp_(gradient, 1 - decay)
@@ -97,7 +131,23 @@ def adam_step(state: dict[str, Any], gradient: Tensor, decay: float, mean: Tenso
 
 
 def rotated_step(state: dict[str, Any], gradient: Tensor, decay: float, renewed_every: int) -> Tensor:
-    """The same in the eigenbases, which follow the gradients."""
+    """The same in the eigenbases, which follow the gradients.
+
+    Parameters
+    ----------
+    state : dict
+        Changed in place.
+    gradient : Tensor (..., m, n)
+    decay : float
+        Of the running means.
+    renewed_every : int
+        Steps between two renewals of the bases.
+
+    Returns
+    -------
+    Tensor (..., m, n)
+        Change per unit of learning rate.
+    """
     left, right = state["left_basis"], state["right_basis"]
     state["mean"].lerp_(gradient, 1 - decay)
     change = adam_step(state, left.mT @ gradient @ right, decay, left.mT @ state["mean"] @ right)

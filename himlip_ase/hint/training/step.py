@@ -91,6 +91,10 @@ def by_difference(
     probes : sequence of Probe
     stress : bool
         Whether the stress is wanted.
+
+    Returns
+    -------
+    StepValues
     """
     twins: dict[int, int] = {}
     for place, probe in enumerate(probes):
@@ -129,7 +133,17 @@ def by_difference(
 def by_differentiation(
     model: Potential, frames: Sequence[Graph], probes: Sequence[Probe], stress: bool = True
 ) -> StepValues:
-    """As `by_difference`, but one after the other, and products by automatic differentiation."""
+    """As `by_difference`, but one after the other, and products by automatic differentiation.
+
+    Parameters
+    ----------
+    model, frames, probes, stress
+        As `by_difference`.
+
+    Returns
+    -------
+    StepValues
+    """
     found = None
     if frames:
         found = energy_forces_stress(model, concatenate(frames), stress=stress, create_graph=True)
@@ -144,7 +158,20 @@ EVALUATE: dict[str, Evaluate] = {"difference": by_difference, "exact": by_differ
 
 
 def batch_losses(batch: Batch, values: Derivatives, huber: float | None = None) -> dict[str, Tensor]:
-    """Unweighted losses of a batch: energy (per atom), forces, and stress if it was calculated."""
+    """Unweighted losses of a batch: energy (per atom), forces, and stress if it was calculated.
+
+    Parameters
+    ----------
+    batch : Batch
+    values : Derivatives
+        What the model says of it.
+    huber : float or None
+        eV/Å; see `himlip_ase.hint.training.losses.squared`.
+
+    Returns
+    -------
+    dict of str to Tensor ()
+    """
     counts = batch.graph.atoms_per_frame()
     losses = {
         "energy": energy_loss(values.energies, batch.energies, counts, batch.energy_weights),

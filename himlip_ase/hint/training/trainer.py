@@ -155,7 +155,18 @@ class Trainer:
     # -- one step --------------------------------------------------------------------------------------------
 
     def frame_losses(self, batch: Batch, create_graph: bool = True) -> dict[str, Tensor]:
-        """Unweighted losses of a batch: energy (per atom), forces, stress."""
+        """Unweighted losses of a batch: energy (per atom), forces, stress.
+
+        Parameters
+        ----------
+        batch : Batch
+        create_graph : bool
+            Whether they will be differentiated.
+
+        Returns
+        -------
+        dict of str to Tensor ()
+        """
         stress = self._with_stress(batch)
         out = energy_forces_stress(self.model, batch.graph, stress=stress, create_graph=create_graph)
         return batch_losses(batch, out, self.settings.loss.huber)
@@ -166,7 +177,20 @@ class Trainer:
     def hessian_loss(
         self, item: HessianItem, drawn: tuple[Tensor, Tensor], create_graph: bool = True
     ) -> Tensor:
-        """Projected Hessian loss times 3N: the mean squared norm of a row's error, eV²/Å⁴."""
+        """Projected Hessian loss times 3N: the mean squared norm of a row's error, eV²/Å⁴.
+
+        Parameters
+        ----------
+        item : HessianItem
+        drawn : (Tensor, Tensor)
+            Vectors and the label's products with them, (K, N, 3) each.
+        create_graph : bool
+            Whether it will be differentiated; else the products are exact.
+
+        Returns
+        -------
+        Tensor ()
+        """
         vectors, reference = drawn
         if not create_graph:
             exact = hessian_vector_product(self.model, item.graph, vectors)
@@ -260,7 +284,14 @@ class Trainer:
         return parts, total
 
     def check_finite(self, value: float, parts: dict[str, float]) -> None:
-        """Raise TrainingDiverged, naming the parts of the loss, unless `value` is finite."""
+        """Raise TrainingDiverged, naming the parts of the loss, unless `value` is finite.
+
+        Parameters
+        ----------
+        value : float
+        parts : dict
+            {name: part of the loss}, for the message.
+        """
         if math.isfinite(value):
             return
         kept = f"; the last good checkpoint is {self.checkpoint}" if self.checkpoint else ""
@@ -512,7 +543,18 @@ class Trainer:
 def frames_of_hessians(
     frames: Sequence[LabelledFrame], hessians: Sequence[HessianLabel | HessianProducts]
 ) -> dict[int, list[int]]:
-    """Which Hessians belong to the structure of which frame, by reading all of them."""
+    """Which Hessians belong to the structure of which frame, by reading all of them.
+
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+    hessians : sequence of HessianLabel or HessianProducts
+
+    Returns
+    -------
+    dict
+        As `hessians_at`.
+    """
     return hessians_at(
         [structure_digest(frame.atoms) for frame in frames] if len(hessians) else [],
         [structure_digest(label.atoms) for label in hessians],

@@ -222,6 +222,13 @@ def split_frames(
 ) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
     """Hold out a share of each set, chosen by `seed`; sets of fewer than five frames are not split.
 
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+    fraction : float
+        Of each set, at least one frame.
+    seed : int
+
     Returns
     -------
     training, held_out : list of LabelledFrame
@@ -231,7 +238,18 @@ def split_frames(
 
 
 def split_indices(sets: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """As `split_frames`, of the names of the frames' sets: indices of the frames to train on and held out."""
+    """As `split_frames`, of the names of the frames' sets: indices of the frames to train on and held out.
+
+    Parameters
+    ----------
+    sets : sequence of str
+    fraction, seed
+        As `split_frames`.
+
+    Returns
+    -------
+    kept, held_out : list of int
+    """
     rng = np.random.default_rng(seed)
     members: dict[str, list[int]] = {}
     for k, name in enumerate(sets):
