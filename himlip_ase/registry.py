@@ -42,8 +42,14 @@ class Registry(Generic[T]):
         for entry in entries:
             self.add(entry)
 
-    def add(self, entry: T) -> T:
+    def add(self, entry: T, before: str | None = None) -> T:
         """Add an entry and return it.
+
+        Parameters
+        ----------
+        entry : Entry
+        before : str, optional
+            Name of the entry that it stands before; None: at the end.
 
         Raises
         ------
@@ -52,14 +58,18 @@ class Registry(Generic[T]):
         """
         if entry.name in self._entries:
             raise InputError(f"the {self.kind} {entry.name!r} is there already; choose another name")
+        following = self.names()[self.names().index(self[before].name) :] if before else []
+        moved = {name: self._entries.pop(name) for name in following}
         self._entries[entry.name] = entry
+        self._entries.update(moved)
         return entry
 
     @contextlib.contextmanager
-    def added(self, entry: T) -> Iterator[T]:
-        """An entry that is there while the context lasts."""
+    def added(self, entry: T, before: str | None = None) -> Iterator[T]:
+        """An entry that is there while the context lasts; see `add`."""
+        added = self.add(entry, before)
         try:
-            yield self.add(entry)
+            yield added
         finally:
             self._entries.pop(entry.name, None)
 

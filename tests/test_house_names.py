@@ -39,6 +39,9 @@ FOREIGN_OPTIONS = {
     "--pa": "phono3py",
     "--mesh": "phono3py",
     "--band": "phonopy",
+    "--nthreads": "dask worker",
+    "--exclusive": "sbatch",
+    "--pdeathsig": "setpriv",
 }
 EXAMPLES_OF_NO_KEY = {"section.key", "key"}
 
@@ -266,7 +269,7 @@ def imported(paths: list[Path]) -> set[str]:
 def test_dependencies_are_used_and_what_is_used_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    tools = {"dev", "docs", "cluster"}
+    tools = {"dev", "docs"}
 
     def modules(requirements: list[str]) -> set[str]:
         names = [re.split(r"[\[<>=~! ]", line)[0] for line in requirements]

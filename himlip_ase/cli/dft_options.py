@@ -1,10 +1,12 @@
-"""Options of every command that runs Quantum ESPRESSO, written once."""
+"""Options of every command that runs a DFT engine, written once."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -12,12 +14,28 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
+    from himlip_ase.dft.engine import Engine
     from himlip_ase.dft.espresso.inputs import QESettings
     from himlip_ase.dft.espresso.runner import Launcher
+    from himlip_ase.dft.executors import ExecutorChoice, JobExecutor
 
 Grid = tuple[int, int, int]
 ACCURACY, RUNNING = "Accuracy", "Running"
 SMEARINGS = ("mp", "mv", "gauss", "fd", "fixed")
+
+ESPRESSO_ONLY = {
+    "pseudo": "--pseudo",
+    "chosen": "--pseudopotential",
+    "ecutwfc": "--ecutwfc",
+    "ecutrho": "--ecutrho",
+    "k": "--k",
+    "smearing": "--smearing",
+    "degauss": "--degauss",
+    "conv_thr": "--conv-thr",
+    "prefix": "--prefix",
+    "threads": "--threads",
+}
+"""Options that another engine would leave unused, by field."""
 
 PseudoOption = Annotated[
     Path | None,
@@ -56,7 +74,15 @@ ThreadsOption = Annotated[
     int, typer.Option("--threads", help="OMP_NUM_THREADS of each run.", rich_help_panel=RUNNING)
 ]
 WorkersOption = Annotated[
-    int, typer.Option("--jobs", "-j", help="Runs side by side.", rich_help_panel=RUNNING)
+    int, typer.Option("--workers", "-j", help="Runs side by side.", rich_help_panel=RUNNING)
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Say what would run and show the script that would be submitted; run nothing.",
+        rich_help_panel=RUNNING,
+    ),
 ]
 ResumeOption = Annotated[
     bool,
@@ -66,8 +92,10 @@ ResumeOption = Annotated[
 
 @dataclass(frozen=True)
 class DFTOptions:
-    """Accuracy and running of pw.x and ph.x, as they were typed."""
+    """Engine, accuracy and running, as they were typed."""
 
+    engine: str = "espresso"
+    executor: str = "local"
     pseudo: PseudoOption = None
     chosen: ChosenOption = None
     ecutwfc: EcutOption = 60.0
@@ -78,6 +106,8 @@ class DFTOptions:
     conv_thr: ConvOption = 1e-10
     prefix: PrefixOption = ""
     threads: ThreadsOption = 1
+    workers: WorkersOption = 1
+    dry_run: DryRunOption = False
     resume: ResumeOption = False
 
     def settings(self) -> QESettings:
@@ -116,6 +146,115 @@ class DFTOptions:
 
         return Launcher(prefix=self.prefix, threads=self.threads)
 
+    def chosen_engine(self, calculator: str | None = None, **own: Any) -> Engine:
+        """The engine with its settings.
+
+        Parameters
+        ----------
+        calculator : str, optional
+            ``--calculator``: MODULE:FACTORY.
+        **own
+            Further keys of the engine; those that it does not have are left out.
+
+        Raises
+        ------
+        InputError
+            No such engine, or a setting it cannot take.
+        """
+        from himlip_ase.dft.engines import ENGINES
+        from himlip_ase.pipeline.choices import build_choice, own_keys
+
+        given = named(self.engine, "--engine")
+        if calculator is not None:
+            given["calculator"] = calculator
+        keys = own_keys(ENGINES[str(given["name"])])
+        engine = build_choice(ENGINES, {**{k: v for k, v in own.items() if k in keys}, **given})
+        if "qe" not in engine.sections:
+            self._refuse_espresso_options(engine.name)
+        sections = {"qe": self.settings, "launcher": self.launcher}
+        parts = {argument: sections[name]() for name, argument in engine.sections.items() if name in sections}
+        return dataclasses.replace(engine, **parts)
+
+    def _refuse_espresso_options(self, engine: str) -> None:
+        from himlip_ase.errors import InputError
+
+        for option in fields(self):
+            if option.name in ESPRESSO_ONLY and getattr(self, option.name) != option.default:
+                raise InputError(
+                    f"{ESPRESSO_ONLY[option.name]} is an option of the engine espresso; give {engine} its "
+                    f"own keys: --engine '{{name: {engine}, key: value}}'"
+                )
+
+    def chosen_executor(self) -> ExecutorChoice:
+        """Where jobs run.
+
+        Raises
+        ------
+        InputError
+            No such executor, or a setting it cannot take.
+        """
+        from himlip_ase.dft.executors import EXECUTORS
+        from himlip_ase.pipeline.choices import build_choice
+
+        return build_choice(EXECUTORS, named(self.executor, "--executor"))
+
+    @contextlib.contextmanager
+    def running(self, engine: Engine) -> Iterator[JobExecutor]:
+        """The executor, opened for the jobs of an engine."""
+        with self.chosen_executor().opened(self.workers, engine.abilities.programs) as executor:
+            yield executor
+
+    def announce(self, what: str) -> None:
+        """Say what would run and where, for ``--dry-run``."""
+        executor = self.chosen_executor()
+        typer.echo(f"would run {what}; executor: {executor.name}, workers: {self.workers}")
+        script = executor.job_script(self.workers)
+        if script is not None:
+            typer.echo(f"{self.workers} such jobs would be submitted:\n\n{script}")
+
+
+def named(text: str, option: str) -> dict[str, Any]:
+    """What ``--engine`` or ``--executor`` says: a name, a YAML mapping, or a YAML file that holds one.
+
+    Raises
+    ------
+    InputError
+        None of them.
+    """
+    import yaml
+
+    from himlip_ase.errors import InputError
+
+    path = Path(text)
+    try:
+        source = path.read_text(encoding="utf-8") if path.suffix in (".yaml", ".yml") else text
+        value = yaml.safe_load(source)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{option} {text}: {error}") from error
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict):
+        return value
+    raise InputError(f"{option} is {text!r}; give a name, {{name: ..., ...}}, or a YAML file with that")
+
+
+def choice_options() -> dict[str, Any]:
+    """The options whose help is made from the registries."""
+    from himlip_ase.dft.engines import ENGINES
+    from himlip_ase.dft.executors import EXECUTORS
+
+    form = "Also {name: ..., key: value} or a YAML file with that."
+    return {
+        "engine": Annotated[
+            str,
+            typer.Option("--engine", help=f"{ENGINES.described()}. {form}", rich_help_panel=ACCURACY),
+        ],
+        "executor": Annotated[
+            str,
+            typer.Option("--executor", help=f"{EXECUTORS.described()}. {form}", rich_help_panel=RUNNING),
+        ],
+    }
+
 
 def with_dft_options(**defaults: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Let a command that takes `dft`, a `DFTOptions`, show and read these options one by one.
@@ -125,7 +264,7 @@ def with_dft_options(**defaults: Any) -> Callable[[Callable[..., Any]], Callable
     **defaults
         Other defaults of some of them.
     """
-    hints = get_type_hints(DFTOptions, include_extras=True)
+    hints = {**get_type_hints(DFTOptions, include_extras=True), **choice_options()}
     options = [
         inspect.Parameter(
             f.name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(f.name, f.default),

@@ -1,72 +1,68 @@
-"""``himlip label``: DFT labels with Quantum ESPRESSO."""
+"""``himlip label``: labels with a DFT engine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from himlip_ase.cli.dft_options import (
-    ACCURACY,
-    DFTOptions,
-    Grid,
-    PseudoOption,
-    WorkersOption,
-    with_dft_options,
-)
+from himlip_ase.cli.dft_options import ACCURACY, DFTOptions, Grid, PseudoOption, with_dft_options
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from himlip_ase.dft.espresso.inputs import QESettings
-    from himlip_ase.dft.espresso.runner import Launcher
-
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 SetOption = Annotated[str, typer.Option("--set", help="Name of the set; default: the name of the folder.")]
 FolderOption = Annotated[Path, typer.Option("--out", help="Folder of the runs (000/, 001/, …).")]
+CalculatorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--calculator",
+        help="Of --engine ase: MODULE:FACTORY, a calculator class or a function that returns one.",
+        rich_help_panel=ACCURACY,
+    ),
+]
 
-label = typer.Typer(
-    help="Labels by Quantum ESPRESSO, and of molecules by GFN2-xTB and ωB97X.",
-    no_args_is_help=True,
-)
 
-
-@label.command()
-@with_dft_options()
 def relax(
     crystal: Annotated[Path, typer.Argument(help="Structure file that ASE reads.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the runs; crystal.extxyz is written there.")],
     pressure: Annotated[float, typer.Option("--pressure", help="Static pressure, GPa.")],
     tolerance: Annotated[float, typer.Option("--tolerance", help="Of each stress component, GPa.")] = 0.2,
-    max_runs: Annotated[int, typer.Option("--max-runs", help="Bound on the number of pw.x runs.")] = 12,
+    max_runs: Annotated[
+        int | None,
+        typer.Option("--max-runs", help="Bound on the number of runs.", show_default="12 of pw.x, 200"),
+    ] = None,
     overwrite: OverwriteOption = False,
+    calculator: CalculatorOption = None,
     *,
     dft: DFTOptions,
 ) -> None:
     """Relax cell and positions to a static pressure, keeping the symmetry."""
-    from himlip_ase.dft.espresso.relax import relax as relax_crystal
-
-    result = relax_crystal(
-        _read_one(crystal),
-        pressure,
-        dft.settings(),
-        out,
-        dft.launcher(),
-        pressure_tolerance_gpa=tolerance,
-        max_runs=max_runs,
-        resume=dft.resume,
-        overwrite=overwrite,
-    )
+    engine = dft.chosen_engine(calculator)
+    atoms = _read_one(crystal)
+    if dft.dry_run:
+        dft.announce(f"a relaxation of {atoms.get_chemical_formula()} to {pressure:g} GPa with {engine.name}")
+        return
+    with dft.running(engine) as executor:
+        result = engine.relax(
+            atoms,
+            pressure,
+            out,
+            executor,
+            pressure_tolerance_gpa=tolerance,
+            max_runs=max_runs,
+            resume=dft.resume,
+            overwrite=overwrite,
+        )
     typer.echo(
         f"{result.pressure_gpa:.2f} GPa, {result.atoms.get_volume():.4f} Å³, largest force "
         f"{result.max_force:.1e} eV/Å, {result.core_seconds / 60:.1f} core-minutes; wrote {result.crystal}"
     )
 
 
-@label.command()
-@with_dft_options()
 def harmonic(
     crystal: Annotated[Path, typer.Argument(help="Relaxed primitive cell, e.g. crystal.extxyz.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
@@ -80,30 +76,28 @@ def harmonic(
         bool, typer.Option("--electron-phonon/--no-electron-phonon", help="Electron-phonon matrices.")
     ] = True,
     keep_scratch: Annotated[bool, typer.Option("--keep-scratch", help="Keep out/ after success.")] = False,
+    calculator: CalculatorOption = None,
     *,
     dft: DFTOptions,
 ) -> None:
-    """Dynamical and electron-phonon matrices on a q-grid (scf on a dense grid, scf, ph.x)."""
-    from himlip_ase.dft.espresso.harmonic import harmonic as run_harmonic
+    """Dynamical matrices on a q-grid; with ph.x electron-phonon matrices as well."""
+    from dataclasses import replace
 
-    files = run_harmonic(
-        _read_one(crystal),
-        q,
-        dft.settings(),
-        out,
-        dft.launcher(),
-        k_grid_dense=k_dense,
-        sigma_ry=sigma,
-        n_sigma=n_sigma,
-        electron_phonon=electron_phonon,
-        resume=dft.resume,
-        keep_scratch=keep_scratch,
-    )
-    typer.echo(f"{len(files.dyn)} dyn files and {len(files.elph)} a2Fq2r files in {out}")
+    from himlip_ase.dft.espresso.engine import Espresso, Harmonic
+
+    engine = dft.chosen_engine(calculator, electron_phonon=electron_phonon, keep_scratch=keep_scratch)
+    if isinstance(engine, Espresso):
+        engine = replace(engine, harmonic_run=Harmonic(k_dense, sigma, n_sigma))
+    atoms = _read_one(crystal)
+    if dft.dry_run:
+        grid = "×".join(map(str, q))
+        dft.announce(f"harmonic matrices of {atoms.get_chemical_formula()} on {grid} with {engine.name}")
+        return
+    with dft.running(engine) as executor:
+        made = engine.harmonic(atoms, q, out, executor, resume=dft.resume)
+    typer.echo(f"{made} in {out}")
 
 
-@label.command()
-@with_dft_options()
 def rattle(
     crystal: Annotated[Path, typer.Argument(help="Relaxed primitive cell, e.g. crystal.extxyz.")],
     out: FolderOption,
@@ -114,7 +108,7 @@ def rattle(
     seed: Annotated[int, typer.Option("--seed", help="Of the random numbers.")] = 1,
     dims: Annotated[Grid, typer.Option("--dims", help="Supercell, e.g. --dims 2 1 1.")] = (1, 1, 1),
     mass_scaled: Annotated[bool, typer.Option("--mass-scaled", help="Heavy atoms move less.")] = False,
-    jobs: WorkersOption = 1,
+    calculator: CalculatorOption = None,
     *,
     dft: DFTOptions,
 ) -> None:
@@ -130,13 +124,10 @@ def rattle(
         "seed": seed,
         "mass_scaled": mass_scaled,
     }
-    settings = dft.settings()
     frames = displacements.rattle(base, count, stdev, seed, mass_scaled)
-    _run(frames, out, settings, primitive, generator, dft.launcher(), jobs, dft.resume)
+    _run(frames, out, dft, calculator, primitive=primitive, generator=generator)
 
 
-@label.command()
-@with_dft_options()
 def supercell(
     structures: Annotated[
         Path, typer.Argument(help="Structures to calculate: any file that ASE reads, all frames.")
@@ -153,34 +144,29 @@ def supercell(
         ),
     ] = None,
     symmetry: Annotated[bool, typer.Option("--symmetry", help="Let pw.x use symmetry.")] = False,
-    jobs: WorkersOption = 1,
+    calculator: CalculatorOption = None,
     *,
     dft: DFTOptions,
 ) -> None:
     """Single points of given cells, at the k-density of a primitive cell or at a given spacing."""
     from himlip_ase.errors import InputError
 
-    settings = dft.settings()
     generator = {"method": "given structures", "file": structures.name}
-    if (reference is None) == (k_spacing is None):
+    if dft.chosen_engine(calculator).abilities.k_points and (reference is None) == (k_spacing is None):
         raise InputError("say how dense the k-points are: --reference CELL with --k, or --k-spacing")
     primitive = None if reference is None else _read_one(reference)
     _run(
         _read_all(structures),
         out,
-        settings,
-        primitive,
-        generator,
-        dft.launcher(),
-        jobs,
-        dft.resume,
+        dft,
+        calculator,
+        primitive=primitive,
+        generator=generator,
         nosym=not symmetry,
         k_spacing=k_spacing,
     )
 
 
-@label.command()
-@with_dft_options()
 def doublewell(
     crystal: Annotated[Path, typer.Argument(help="Relaxed primitive cell, e.g. crystal.extxyz.")],
     out: FolderOption,
@@ -189,7 +175,7 @@ def doublewell(
         list[float] | None,
         typer.Option("--amplitude", help="Å, norm of all displacements; repeat. Default: 9 from 0 to 0.4."),
     ] = None,
-    jobs: WorkersOption = 1,
+    calculator: CalculatorOption = None,
     *,
     dft: DFTOptions,
 ) -> None:
@@ -205,14 +191,12 @@ def doublewell(
         "frequency_cm": round(frequency, 3),
         "mode": mode.tolist(),
     }
-    settings = dft.settings()
-    _run(frames, out, settings, primitive, generator, dft.launcher(), jobs, dft.resume, nosym=False)
+    _run(frames, out, dft, calculator, primitive=primitive, generator=generator, nosym=False)
 
 
-@label.command()
 def collect(
     folder: Annotated[
-        Path, typer.Argument(help="Folder whose subfolders hold pw.in and pw.out, or a harmonic run.")
+        Path, typer.Argument(help="Folder whose subfolders are single points, or a harmonic run.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Label folder to write into.")],
     set_name: SetOption = "",
@@ -226,7 +210,7 @@ def collect(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Publish finished runs as a set of labels (extxyz + provenance), refusing unfinished ones."""
-    from himlip_ase.dft.label_folder import collect as collect_labels
+    from himlip_ase.dft.publish import collect as collect_labels
 
     path = collect_labels(
         folder,
@@ -244,6 +228,12 @@ def register(app: typer.Typer) -> None:
     """Add ``himlip label`` to `app`."""
     from himlip_ase.cli import label_molecules
 
+    label = typer.Typer(
+        help="Labels by a DFT engine, and of molecules by GFN2-xTB and ωB97X.", no_args_is_help=True
+    )
+    for command in (relax, harmonic, rattle, supercell, doublewell):
+        label.command(command.__name__)(with_dft_options()(command))
+    label.command("collect")(collect)
     label_molecules.register(label)
     app.add_typer(label, name="label")
 
@@ -263,24 +253,17 @@ def _read_one(path: Path) -> Atoms:
     return images[0]
 
 
-def _run(
-    frames: Sequence[Atoms],
-    out: Path,
-    settings: QESettings,
-    primitive: Atoms | None,
-    generator: dict,
-    launcher: Launcher,
-    jobs: int,
-    resume: bool,
-    nosym: bool = True,
-    k_spacing: float | None = None,
-) -> None:
-    from himlip_ase.dft.espresso.single_points import run_single_points, single_points
+def _run(frames: Sequence[Atoms], out: Path, dft: DFTOptions, calculator: str | None, **options: Any) -> None:
+    """Single points of `frames`; `options` as `himlip_ase.dft.engine.Engine.single_points`."""
+    from himlip_ase.dft.single_points import run_jobs
 
-    points = single_points(
-        frames, out, settings, reference=primitive, k_spacing=k_spacing, nosym=nosym, generator=generator
-    )
-    outputs = run_single_points(points, launcher, workers=jobs, resume=resume, progress=True)
+    engine = dft.chosen_engine(calculator)
+    jobs = engine.single_points(frames, out, **options)
+    if dft.dry_run:
+        dft.announce(f"{len(jobs)} single points with {engine.name} in {out}")
+        return
+    with dft.running(engine) as executor:
+        outputs = run_jobs(jobs, executor=executor, resume=dft.resume, progress=True)
     minutes = sum(output.core_seconds for output in outputs) / 60
     typer.echo(
         f"{len(outputs)} runs finished in {out}, {minutes:.1f} core-minutes; next: himlip label collect {out}"

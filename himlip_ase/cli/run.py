@@ -25,29 +25,48 @@ def run(
     ] = False,
     pressure: Annotated[float | None, typer.Option("--pressure-gpa", help="Wins over pressure_gpa.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", help="DFT jobs side by side.")] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            "--executor", help="Where jobs run: local, dask, slurm, {name: ..., key: value} or a YAML file."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the file, show what would be submitted; run nothing.")
+    ] = False,
     assign: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any key: --set sscha.n_configurations=1000; may be repeated."),
     ] = None,
 ) -> None:
-    """Labels, training, phonons, SSCHA, Tc and report of one crystal.
-
-    The stages are labels, finetune, phonons, sscha, tc and report.
-    """
+    """Labels, training, phonons, SSCHA, Tc and report of one crystal."""
+    from himlip_ase.cli.dft_options import named
     from himlip_ase.pipeline.config import load_config, parse_assignments
+    from himlip_ase.pipeline.registry import STAGES
     from himlip_ase.pipeline.run import run_pipeline
 
     overrides: dict[str, Any] = parse_assignments(assign or [])
-    for key, value in (("pressure_gpa", pressure), ("workers", workers)):
+    where = None if executor is None else named(executor, "--executor")
+    for key, value in (("pressure_gpa", pressure), ("workers", workers), ("executor", where)):
         if value is not None:
             overrides[key] = value
     if retrain:
         overrides |= {"finetune.model": None, "finetune.model_without_hessian": None}
     settings = load_config(config, overrides)
+    if dry_run:
+        typer.echo(
+            f"would run {', '.join(STAGES.names())} with the engine {settings.engine.name}; executor: "
+            f"{settings.executor.name}, workers: {settings.workers}"
+        )
+        typer.echo(settings.executor.job_script(settings.workers) or "nothing would be submitted to a queue")
+        return
     written = run_pipeline(settings, folder or Path("runs") / settings.name, resume, start_from, until)
     typer.echo(f"wrote {written}")
 
 
 def register(app: typer.Typer) -> None:
     """Add ``himlip run`` to `app`."""
-    app.command("run")(run)
+    from himlip_ase.pipeline.registry import STAGES
+
+    stages = f"The stages are {', '.join(STAGES.names())}."
+    app.command("run", help=f"{run.__doc__}\n\n{stages}")(run)

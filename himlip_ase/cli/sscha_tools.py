@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from himlip_ase.cli.dft_options import DFTOptions, WorkersOption, with_dft_options
+from himlip_ase.cli.dft_options import DFTOptions, with_dft_options
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -50,7 +50,6 @@ def verify(
         typer.Option("--labels", help="What another code gave back for verify/images.extxyz (any order)."),
     ] = None,
     overwrite: OverwriteOption = False,
-    jobs: WorkersOption = 1,
     *,
     dft: DFTOptions,
 ) -> None:
@@ -88,7 +87,8 @@ def verify(
                 "each); then: himlip sscha verify ... --calculator qe --resume, with the same options"
             )
             return
-        reference, name = run_pw_jobs(points, dft.launcher(), jobs, dft.resume), "pw.x"
+        with dft.chosen_executor().opened(dft.workers) as executor:
+            reference, name = run_pw_jobs(points, dft.launcher(), executor, dft.resume), "pw.x"
     elif model is not None or calculator is not None:
         reference, name = _evaluated(model, calculator, images)
     else:

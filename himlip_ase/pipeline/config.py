@@ -5,15 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from himlip_ase.dft.engine import Engine
+from himlip_ase.dft.engines import ENGINES
+from himlip_ase.dft.espresso.engine import Espresso, Harmonic
 from himlip_ase.dft.espresso.inputs import QESettings
 from himlip_ase.dft.espresso.runner import Launcher
+from himlip_ase.dft.executors import EXECUTORS, Local
 from himlip_ase.errors import InputError
 from himlip_ase.hint.training.settings import PolishSettings, TrainingSettings
+from himlip_ase.pipeline.choices import choice
 from himlip_ase.potential.network import HiMLIPConfig
 from himlip_ase.registry import did_you_mean
 from himlip_ase.sscha.run.settings import SschaSettings
@@ -25,18 +31,28 @@ Mass = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """Common to all sections: unknown keys are refused, numbers must be finite."""
+    """Common to all sections: unknown keys are refused, numbers must be finite, defaults stay.
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+    Naming one key never drops another: what is given is laid over the default, at every depth. A list
+    replaces the default; null takes an entry away.
+    """
 
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True)
 
-class HarmonicSection(Section):
-    """ph.x: dynamical and electron-phonon matrices."""
-
-    dense_k_grid: Grid = (24, 24, 24)
-    """k-grid on which the double delta is summed; a multiple of ``qe.k_grid``."""
-    el_ph_sigma_ry: float = Field(default=0.005, gt=0)
-    el_ph_nsigma: int = Field(default=10, ge=1)
+    @model_validator(mode="before")
+    @classmethod
+    def _over_defaults(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        data = dict(data)
+        for name, field in cls.model_fields.items():
+            if field.annotation is Any or field.default_factory is None:
+                continue  # a choice has keys of its own
+            if isinstance(data.get(name), Mapping):
+                default = _plain(field.get_default(call_default_factory=True))
+                if isinstance(default, Mapping):
+                    data[name] = _laid_over(default, data[name])
+        return data
 
 
 class RattleSet(Section):
@@ -58,6 +74,18 @@ class QuantumSet(Section):
     seed: int = 1
 
 
+def _rattle_sets() -> dict[str, RattleSet | None]:
+    return {"rattle040": RattleSet()}
+
+
+def _quantum_sets() -> dict[str, QuantumSet | None]:
+    return {
+        "quantum111": QuantumSet(seed=10),
+        "quantum211": QuantumSet(supercell=(2, 1, 1), number=6, seed=11),
+        "quantum221": QuantumSet(supercell=(2, 2, 1), number=4, seed=12),
+    }
+
+
 class LabelsSection(Section):
     """The DFT labels: a folder of finished ones, or what to make."""
 
@@ -65,19 +93,25 @@ class LabelsSection(Section):
     """Finished labels (the layout of ``himlip label collect``). None: make them in the run folder."""
     relax: bool = True
     """Relax the crystal to ``pressure_gpa`` before anything else."""
-    rattle: dict[str, RattleSet] = Field(default_factory=lambda: {"rattle040": RattleSet()})
-    quantum: dict[str, QuantumSet] = Field(
-        default_factory=lambda: {
-            "quantum111": QuantumSet(seed=10),
-            "quantum211": QuantumSet(supercell=(2, 1, 1), number=6, seed=11),
-            "quantum221": QuantumSet(supercell=(2, 2, 1), number=4, seed=12),
-        }
-    )
-    """Cells as the SSCHA will visit them: the larger ones show how displacements of different q interact."""
+    rattle: dict[str, RattleSet | None] = Field(default_factory=_rattle_sets)
+    """Sets of rattled cells by name; null takes one of the defaults away."""
+    quantum: dict[str, QuantumSet | None] = Field(default_factory=_quantum_sets)
+    """Cells as the SSCHA will visit them: the larger ones show how displacements of different q interact;
+    null takes one of the defaults away."""
     validation: int = Field(default=8, ge=0)
     """Supercells of the q-grid, drawn from the harmonic distribution, labelled and never trained on."""
     double_well: int = Field(default=9, ge=0)
     """Single points along the softest mode at Γ."""
+
+    @property
+    def rattle_sets(self) -> dict[str, RattleSet]:
+        """The sets of rattled cells that are made."""
+        return {name: chosen for name, chosen in self.rattle.items() if chosen is not None}
+
+    @property
+    def quantum_sets(self) -> dict[str, QuantumSet]:
+        """The sets of quantum cells that are made."""
+        return {name: chosen for name, chosen in self.quantum.items() if chosen is not None}
 
 
 class FinetuneSection(Section):
@@ -180,8 +214,12 @@ class RunConfig(Section):
     """Folder of UPF files; None: the environment variable ESPRESSO_PSEUDO."""
     q_grid: Grid = (2, 2, 2)
     qe: QESettings = Field(default_factory=QESettings)
-    harmonic: HarmonicSection = Field(default_factory=HarmonicSection)
+    harmonic: Harmonic = Field(default_factory=Harmonic)
     launcher: Launcher = Field(default_factory=Launcher)
+    engine: Annotated[Any, *choice(ENGINES)] = Field(default_factory=Espresso)
+    """What calculates the labels: a name, or a name with its keys."""
+    executor: Annotated[Any, *choice(EXECUTORS)] = Field(default_factory=Local)
+    """Where jobs run: a name, or a name with its keys."""
     workers: int = Field(default=1, ge=1)
     """DFT jobs side by side."""
     labels: LabelsSection = Field(default_factory=LabelsSection)
@@ -201,9 +239,40 @@ class RunConfig(Section):
         """``qe`` with the folder of pseudopotentials filled in."""
         return dataclasses.replace(self.qe, pseudo_dir=self.pseudopotentials or self.qe.pseudo_dir)
 
+    @property
+    def dft(self) -> Engine:
+        """The engine with the sections that are its own."""
+        values = {"qe": self.qe_settings}
+        sections = {
+            argument: values.get(section, getattr(self, section))
+            for section, argument in self.engine.sections.items()
+        }
+        return dataclasses.replace(self.engine, **sections)
+
     def resolved(self) -> dict[str, Any]:
         """Plain values, as written to ``config.yaml``."""
         return self.model_dump(mode="json")
+
+
+def _plain(value: Any) -> Any:
+    """Sections, and dataclasses of settings, as mappings of plain values."""
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _laid_over(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` over `default`, at every depth where both are mappings."""
+    result = dict(default)
+    for key, value in given.items():
+        below = result.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result[key] = _laid_over(below, value) if both else value  # type: ignore[arg-type]
+    return result
 
 
 _PATHS = (
@@ -326,6 +395,8 @@ def _keys_at(location: tuple[Any, ...]) -> list[str]:
             kind = get_args(kind)[1]
         else:
             kind = _fields(kind).get(str(part))
+        if isinstance(kind, UnionType):
+            kind = next(member for member in get_args(kind) if member is not type(None))
     return list(_fields(kind))
 
 

@@ -1,10 +1,9 @@
-"""The ``labels`` stage: DFT labels that are there already, or made with Quantum ESPRESSO."""
+"""The ``labels`` stage: labels that are there already, or made with a DFT engine."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
+from himlip_ase.dft.espresso.engine import Espresso
+from himlip_ase.dft.single_points import run_jobs
 from himlip_ase.errors import InputError
+from himlip_ase.files import read_mapping
 from himlip_ase.labels.displacements import softest_gamma_mode
 from himlip_ase.labels.frames import JUDGES
 from himlip_ase.lattice import crystal_mismatch
@@ -91,6 +93,17 @@ class LabelFolder:
         """Whether there are electron-phonon matrices."""
         return bool(self.elph_runs())
 
+    @property
+    def why_no_elph(self) -> str:
+        """Why there are no electron-phonon matrices, and what would give some."""
+        path = self.path / "harmonic" / "provenance.json"
+        code = read_mapping(path).get("code", "") if path.is_file() else ""
+        made = f" (their harmonic matrices are from {code})" if code else ""
+        return (
+            f"no electron-phonon matrices among the labels{made}; ph.x computes them: `engine: espresso` in "
+            "the run file, or `himlip label harmonic`"
+        )
+
     def sets(self) -> list[str]:
         """Names of the sets of single points."""
         return sorted(path.stem for path in self.path.glob("*.extxyz") if path.stem != "crystal")
@@ -115,7 +128,7 @@ class LabelFolder:
         for name in (*(f"{run}/provenance" for run in self.harmonic_runs()), *self.sets()):
             path = self.path / f"{name}.json"
             if path.is_file():
-                data = json.loads(path.read_text(encoding="utf-8"))
+                data = read_mapping(path, "collect these labels again")
                 minutes[name.split("/")[0]] = float(data["core_seconds"]) / 60
         return minutes
 
@@ -142,7 +155,14 @@ def _inputs(context: Context) -> list[Any]:
     if not config.structure.is_file():
         raise InputError(f"structure: {config.structure} does not exist; give a file that ASE reads")
     plain = config.resolved()
-    return [config.structure, *(plain[key] for key in ("pressure_gpa", "q_grid", "qe", "harmonic", "labels"))]
+    engine = config.engine
+    sections = [section for section in engine.sections if section != "launcher"]
+    chosen = [] if engine == Espresso() else [plain["engine"]]
+    return [
+        config.structure,
+        *(plain[key] for key in ("pressure_gpa", "q_grid", *sections, "labels")),
+        *chosen,
+    ]
 
 
 def _run(context: Context, folder: Path) -> Outcome:
@@ -206,53 +226,64 @@ def make_labels(config: RunConfig, folder: Path) -> None:
 
     Finished DFT runs are never repeated: each is recognised by its input.
     """
-    from himlip_ase.dft.espresso.harmonic import harmonic
-    from himlip_ase.dft.espresso.relax import relax
-    from himlip_ase.dft.label_folder import collect
-    from himlip_ase.labels.displacements import displace_along, rattle
-    from himlip_ase.sscha.ensembles.sampling import draw_configurations
+    from himlip_ase.dft.publish import collect
 
     assert config.structure is not None
     atoms = read_structure(config.structure)
     _warn_if_not_primitive(atoms)
-    settings, launcher = config.qe_settings, config.launcher
-    runs, out = folder / "runs", folder / "collected"
-    if config.labels.relax:
-        logger.info("relaxing to %g GPa", config.pressure_gpa)
-        atoms = relax(
-            atoms, config.pressure_gpa, settings, runs / "relax", launcher, resume=True, overwrite=True
-        ).atoms
-    logger.info("harmonic and electron-phonon matrices")
-    harmonic(
-        atoms,
-        config.q_grid,
-        settings,
-        runs / "harmonic",
-        launcher,
-        k_grid_dense=config.harmonic.dense_k_grid,
-        sigma_ry=config.harmonic.el_ph_sigma_ry,
-        n_sigma=config.harmonic.el_ph_nsigma,
-        resume=True,
-    )
-    collect(runs / "harmonic", "harmonic", out, pseudo_dir=settings.pseudo_dir, overwrite=True)
-    matrices = read_dyn(out / "harmonic" / "dyn0")
-    for name in (*config.labels.rattle, *config.labels.quantum):
+    for name in (*config.labels.rattle_sets, *config.labels.quantum_sets):
         if name.startswith(JUDGES):
             raise InputError(f"labels: '{name}' is the name of a set for judging; choose another")
-    for name, drawn in config.labels.quantum.items():
-        frames = draw_configurations(
-            matrices.interpolated(drawn.supercell), drawn.number, 0.0, drawn.seed, flip_imaginary=True
+    engine = config.dft
+    runs, out = folder / "runs", folder / "collected"
+    with config.executor.opened(config.workers, engine.abilities.programs) as executor:
+        if config.labels.relax:
+            logger.info("relaxing to %g GPa", config.pressure_gpa)
+            atoms = engine.relax(
+                atoms, config.pressure_gpa, runs / "relax", executor, resume=True, overwrite=True
+            ).atoms
+        logger.info("harmonic matrices%s", " and G(q)" if engine.abilities.electron_phonon else "")
+        engine.harmonic(atoms, config.q_grid, runs / "harmonic", executor, resume=True)
+        collect(runs / "harmonic", "harmonic", out, pseudo_dir=config.qe_settings.pseudo_dir, overwrite=True)
+        for name, frames in label_sets(config, atoms, read_dyn(out / "harmonic" / "dyn0")):
+            logger.info("%s: %d single points of %d atoms", name, len(frames), len(frames[0]))
+            jobs = engine.single_points(frames, runs / name, primitive=atoms)
+            run_jobs(jobs, executor=executor, resume=True, progress=True)
+            collect(runs / name, name, out, pseudo_dir=config.qe_settings.pseudo_dir, overwrite=True)
+
+
+def label_sets(
+    config: RunConfig, atoms: Atoms, matrices: DynamicalMatrices
+) -> Iterator[tuple[str, list[Atoms]]]:
+    """Name and structures of each set of single points.
+
+    Parameters
+    ----------
+    config : RunConfig
+    atoms : Atoms
+        Relaxed primitive cell.
+    matrices : DynamicalMatrices
+        Its harmonic matrices on the q-grid.
+    """
+    from himlip_ase.labels.displacements import displace_along, rattle
+    from himlip_ase.sscha.ensembles.sampling import draw_configurations
+
+    for name, drawn in config.labels.quantum_sets.items():
+        yield (
+            name,
+            draw_configurations(
+                matrices.interpolated(drawn.supercell), drawn.number, 0.0, drawn.seed, flip_imaginary=True
+            ),
         )
-        _single_points(name, frames, atoms, config, runs, out)
-    for name, rattled in config.labels.rattle.items():
+    for name, rattled in config.labels.rattle_sets.items():
         base = atoms.repeat(rattled.supercell)
-        frames = rattle(base, rattled.number, rattled.amplitude_angstrom, rattled.seed, rattled.mass_scaled)
-        _single_points(name, frames, atoms, config, runs, out)
-    if config.labels.double_well:
-        mode, amplitudes = double_well_scan(matrices, config.labels.double_well)
-        _single_points(
-            DOUBLE_WELL, displace_along(atoms, mode, amplitudes.tolist()), atoms, config, runs, out
+        yield (
+            name,
+            rattle(base, rattled.number, rattled.amplitude_angstrom, rattled.seed, rattled.mass_scaled),
         )
+    if config.labels.double_well and len(atoms) > 1:
+        mode, amplitudes = double_well_scan(matrices, config.labels.double_well)
+        yield DOUBLE_WELL, displace_along(atoms, mode, amplitudes.tolist())
     if config.labels.validation:
         from himlip_ase.sscha.run.initial import positive_definite_start
 
@@ -263,7 +294,7 @@ def make_labels(config: RunConfig, folder: Path) -> None:
             temperature_k=config.sscha.temperature_k,
             seed=config.sscha.seed + 1000,
         )
-        _single_points(VALIDATION, frames, atoms, config, runs, out)
+        yield VALIDATION, frames
 
 
 def _warn_if_not_primitive(atoms: Atoms) -> None:
@@ -278,18 +309,6 @@ def _warn_if_not_primitive(atoms: Atoms) -> None:
             len(atoms),
             len(primitive[2]),
         )
-
-
-def _single_points(
-    name: str, frames: Sequence[Atoms], primitive: Atoms, config: RunConfig, runs: Path, out: Path
-) -> None:
-    from himlip_ase.dft.espresso.single_points import run_single_points, single_points
-    from himlip_ase.dft.label_folder import collect
-
-    logger.info("%s: %d single points of %d atoms", name, len(frames), len(frames[0]))
-    jobs = single_points(frames, runs / name, config.qe_settings, reference=primitive)
-    run_single_points(jobs, config.launcher, workers=config.workers, resume=True, progress=True)
-    collect(runs / name, name, out, pseudo_dir=config.qe_settings.pseudo_dir, overwrite=True)
 
 
 def double_well_scan(matrices: DynamicalMatrices, number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -119,9 +119,11 @@ def _run(context: Context, folder: Path) -> Outcome:
     labels = label_folder(context)
     dft = labels.harmonic
     outcome = Outcome()
-    pattern, lowest = softest_gamma_mode(dft)
-    outcome.add("gamma_optical_lowest.dft", lowest, "cm⁻¹", "ph.x, harmonic; imaginary shown negative")
     wells: dict[str, Any] = {}
+    pattern: np.ndarray | None = None
+    if len(dft.primitive) > 1:
+        pattern, lowest = softest_gamma_mode(dft)
+        outcome.add("gamma_optical_lowest.dft", lowest, "cm⁻¹", "DFT, harmonic; imaginary shown negative")
     reference = dft_well(labels)
     if reference is not None:
         pattern, well = reference
@@ -153,11 +155,15 @@ def _run(context: Context, folder: Path) -> Outcome:
         if not without:
             write_phonopy_params(constants, folder / "phonopy_params.yaml", overwrite=True)
         _compare(outcome, dft, matrices, key, words)
-        well = model_well(model, labels.crystal, pattern, largest)
-        wells[key] = well.to_dict()
-        _quote_well(outcome, well, key, words)
-    wells["pattern"] = pattern.tolist()
-    save_data(folder / WELL, wells)
+        if pattern is not None:
+            well = model_well(model, labels.crystal, pattern, largest)
+            wells[key] = well.to_dict()
+            _quote_well(outcome, well, key, words)
+    if pattern is not None:
+        wells["pattern"] = pattern.tolist()
+        save_data(folder / WELL, wells)
+    else:
+        outcome.notes.append("One atom in the primitive cell: no optical mode, no double well.")
     write_phonopy_params(dft.force_constants(), folder / "phonopy_params_dft.yaml", overwrite=True)
     return outcome
 
@@ -167,9 +173,11 @@ def _compare(
 ) -> None:
     difference = model.frequencies() - dft.with_acoustic_sum_rule().frequencies()
     dims = "×".join(map(str, dft.dims))
-    how = f"{words} against ph.x with the acoustic sum rule, all modes of the {dims} grid, in ascending order"
+    how = f"{words} against DFT with the acoustic sum rule, all modes of the {dims} grid, in ascending order"
     outcome.add(f"harmonic_rmse.{key}", float(np.sqrt(np.mean(difference**2))), "cm⁻¹", how)
     outcome.add(f"harmonic_largest_error.{key}", float(np.abs(difference).max()), "cm⁻¹", how)
+    if len(dft.primitive) == 1:
+        return
     _, lowest = softest_gamma_mode(model)
     outcome.add(f"gamma_optical_lowest.{key}", lowest, "cm⁻¹", f"{words}, harmonic; imaginary shown negative")
 

@@ -6,21 +6,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from himlip_ase.pipeline import finetune, labels, phonons, report, sscha, tc
 from himlip_ase.pipeline.config import RunConfig
+from himlip_ase.pipeline.registry import STAGES
 from himlip_ase.pipeline.runfolder import RunFolder
 from himlip_ase.pipeline.stages import Context, Stage, run_stages
 
 logger = logging.getLogger(__name__)
-
-STAGES = (
-    labels.STAGE,
-    finetune.STAGE,
-    phonons.STAGE,
-    sscha.STAGE,
-    tc.STAGE,
-    report.STAGE,
-)
 
 
 def run_pipeline(
@@ -29,9 +20,9 @@ def run_pipeline(
     resume: bool = False,
     start_from: str | None = None,
     until: str | None = None,
-    stages: Sequence[Stage] = STAGES,
+    stages: Sequence[Stage] | None = None,
 ) -> Path:
-    """Run labels → finetune → phonons → sscha → tc → report in a run folder.
+    """Run the stages in a run folder.
 
     Parameters
     ----------
@@ -44,8 +35,8 @@ def run_pipeline(
         Do this stage and all after it again (implies `resume`).
     until : str, optional
         Stop after this stage.
-    stages : sequence of Stage
-        In order.
+    stages : sequence of Stage, optional
+        In order; None: those of `himlip_ase.pipeline.registry.STAGES`.
 
     Returns
     -------
@@ -60,6 +51,8 @@ def run_pipeline(
         A stage failed; what is finished is kept.
     """
     context = Context(config, RunFolder(folder, resume=resume or start_from is not None))
+    if stages is None:
+        stages = [entry.load() for entry in STAGES]
     run_stages(context, stages, start_from=start_from, until=until)
     written = context.folder.path / "report.html"
     return written if until in (None, "report") else context.folder.path

@@ -60,7 +60,7 @@ def _run(context: Context, folder: Path) -> Outcome:
     watch = build_watch([label_folder(context).path])
     outcome = Outcome()
     differences: dict[str, GridDifference] = {}
-    with potential_forces(model, section.workers or _cores()) as forces:
+    with potential_forces(model, section.workers or _cores(), context.config.executor) as forces:
         if settings.pressure_gpa is not None and not (folder / "result.json").exists():
             _check_reach(context, start, forces, settings.pressure_gpa)
         main = _one(
@@ -218,18 +218,21 @@ def _quote(outcome: Outcome, result: SschaResult, suffix: str) -> None:
             f"pressure of the quantum crystal by the potential, static part included; {grid} supercell",
             float(result.stress_sigma[:3].mean() * EV_PER_ANGSTROM3_GPA),
         )
-    value, sigma = lowest_optical(result.auxiliary, result.auxiliary_sigma_cm)
-    how = f"SSCHA auxiliary, positive by construction; {grid} supercell"
-    outcome.add(f"gamma_optical_lowest.auxiliary{suffix}", value, "cm⁻¹", how, sigma)
+    optical = len(result.auxiliary.primitive) > 1
+    if optical:
+        value, sigma = lowest_optical(result.auxiliary, result.auxiliary_sigma_cm)
+        how = f"SSCHA auxiliary, positive by construction; {grid} supercell"
+        outcome.add(f"gamma_optical_lowest.auxiliary{suffix}", value, "cm⁻¹", how, sigma)
     if result.hessian is None or result.hessian_sigma_cm is None:
         return
-    value, sigma = lowest_optical(result.hessian, result.hessian_sigma_cm)
     order = {"third": "third-order term", "third+fourth": "third- and fourth-order terms"}
     how = (
         f"free-energy Hessian with the {order[settings.hessian_order]}, "
         f"{settings.n_hessian_configurations} configurations, {grid} supercell; imaginary shown negative"
     )
-    outcome.add(f"gamma_optical_lowest.hessian{suffix}", value, "cm⁻¹", how, sigma)
+    if optical:
+        value, sigma = lowest_optical(result.hessian, result.hessian_sigma_cm)
+        outcome.add(f"gamma_optical_lowest.hessian{suffix}", value, "cm⁻¹", how, sigma)
     frequencies = result.hessian.frequencies()
     least = np.unravel_index(_without_translations(result.hessian, frequencies).argmin(), frequencies.shape)
     q = [round(float(x), 4) for x in result.hessian.qpoints[least[0]]]

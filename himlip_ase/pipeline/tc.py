@@ -56,7 +56,7 @@ def _run(context: Context, folder: Path) -> Outcome:
     labels, config = label_folder(context), context.config.tc
     outcome, results = Outcome(), TcResults()
     if not labels.has_elph:
-        reason = "no electron-phonon matrices among the labels; `himlip label harmonic` writes them"
+        reason = labels.why_no_elph
         outcome.add("tc", None, "K", reason)
         outcome.notes.append(f"No Tc: {reason}.")
         results.write(folder)

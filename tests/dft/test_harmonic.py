@@ -13,8 +13,9 @@ from ase.build import bulk
 from himlip_ase.dft.espresso.harmonic import first_unfinished_q, harmonic
 from himlip_ase.dft.espresso.inputs import QESettings, ph_input, pw_input, read_pw_input
 from himlip_ase.dft.espresso.ph_files import check_ph_folder, check_ph_output, read_dyn0
+from himlip_ase.dft.espresso.publish import collect_harmonic
 from himlip_ase.dft.espresso.runner import Launcher
-from himlip_ase.dft.label_folder import collect, collect_harmonic
+from himlip_ase.dft.publish import collect
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.labels.displacements import softest_gamma_mode
 from himlip_ase.phonons.force_constants import DynamicalMatrices
@@ -105,7 +106,8 @@ def test_collected_harmonic_labels(finished, crystal, tmp_path, monkeypatch):
     (folder / "Al.pz-vbc.UPF").write_text('<PP_HEADER element="Al"/>')
     with pytest.raises(InputError, match="not the file"):
         collect_harmonic(finished, tmp_path / "labels", pseudo_dir=folder)
-    monkeypatch.setattr("himlip_ase.dft.label_folder.md5", lambda path: "69dcd8cd7cc1bedf536afd524f174f6a")
+    used = "69dcd8cd7cc1bedf536afd524f174f6a"
+    monkeypatch.setattr("himlip_ase.dft.espresso.publish.md5", lambda path: used)
     target = collect(finished, "harmonic", tmp_path / "labels", pseudo_dir=folder)
     assert read_dyn0(target / "dyn0") == ((2, 2, 2), 3)
     for name in ("a2Fq2r.51.1", "a2Fq2r.53.3"):

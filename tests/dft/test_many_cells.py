@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from himlip_ase.cli.app import app
 from himlip_ase.dft.espresso.inputs import k_grid_of_spacing
 from himlip_ase.dft.espresso.single_points import run_single_points, single_points
-from himlip_ase.dft.label_folder import collect
+from himlip_ase.dft.publish import collect
 from himlip_ase.errors import InputError
 
 HYDRIDES = Path(__file__).parents[2] / "examples" / "hydrides"

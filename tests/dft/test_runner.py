@@ -12,10 +12,11 @@ import time
 import pytest
 
 from himlip_ase.dft.espresso.inputs import pw_input
-from himlip_ase.dft.espresso.runner import RETRY_CHANGES, InterruptedRun, Launcher, run_pw, with_electrons
+from himlip_ase.dft.espresso.runner import RETRY_CHANGES, Launcher, run_pw, with_electrons
 from himlip_ase.dft.espresso.runs import read_run
 from himlip_ase.dft.espresso.single_points import run_single_points, single_points
-from himlip_ase.dft.label_folder import collect
+from himlip_ase.dft.programs import InterruptedRun
+from himlip_ase.dft.publish import collect
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.files import FolderLock
 from tests.dft.conftest import FAULTS, faulty

@@ -18,9 +18,8 @@ from ase.io import read
 from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
-from himlip_ase.dft.espresso.runs import read_runs
 from himlip_ase.dft.espresso.single_points import run_single_points, single_points
-from himlip_ase.dft.label_folder import collect
+from himlip_ase.dft.publish import collect, read_runs
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.labels.displacements import displace_along, rattle
 from tests.dft.conftest import faulty
@@ -110,7 +109,7 @@ def test_labels_of_two_pseudopotentials_do_not_mix(fake_pw, jobs, tmp_path):
 def test_partial_set_is_only_taken_when_asked_for(fake_pw, jobs, tmp_path):
     run_single_points(jobs, fake_pw.launcher)
     (jobs[0].folder / "pw.out").unlink()
-    assert [run.name for run in read_runs(tmp_path / "runs", partial=True)] == [
+    assert [run.name for run in read_runs(tmp_path / "runs", partial=True)[0]] == [
         "001",
         "002",
         "003",

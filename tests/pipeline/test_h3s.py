@@ -11,8 +11,9 @@ import pytest
 
 from himlip_ase.errors import InputError
 from himlip_ase.pipeline.config import RunConfig, load_config
+from himlip_ase.pipeline.registry import STAGES
 from himlip_ase.pipeline.report import report_again
-from himlip_ase.pipeline.run import STAGES, run_pipeline
+from himlip_ase.pipeline.run import run_pipeline
 
 CONFIG = Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml"
 SHORT: dict[str, Any] = {

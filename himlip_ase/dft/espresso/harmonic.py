@@ -23,13 +23,13 @@ from himlip_ase.dft.espresso.inputs import (
 from himlip_ase.dft.espresso.ph_files import PhFiles, check_a2fq2r, check_dyn, check_ph_folder, read_dyn0
 from himlip_ase.dft.espresso.runner import (
     Launcher,
-    RunLock,
     check_input_unchanged,
     finished_run,
     requested_input,
-    run_program,
     run_pw,
 )
+from himlip_ase.dft.executors import JobExecutor
+from himlip_ase.dft.programs import RunLock, run_program
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, write_json
 
@@ -52,6 +52,7 @@ def harmonic(
     electron_phonon: bool = True,
     resume: bool = False,
     keep_scratch: bool = False,
+    executor: JobExecutor | None = None,
 ) -> PhFiles:
     """Dynamical matrices on a q-grid, with the electron-phonon matrices G(q) at several broadenings.
 
@@ -76,6 +77,8 @@ def harmonic(
         Whether `folder` may hold an earlier run: finished scf runs and q-points are kept.
     keep_scratch : bool
         Keep out/ (wavefunctions, induced potentials) after success.
+    executor : JobExecutor, optional
+        Where the programs run, one worker for all of them; None: here.
 
     Returns
     -------
@@ -108,12 +111,26 @@ def harmonic(
         dense_settings = settings.with_k_grid(dense)
         texts = {"scf_dense": pw_input(atoms, dense_settings, overrides={"system": {"la2F": True}}), **texts}
     options: dict[str, Any] = {"sigma_ry": sigma_ry, "n_sigma": n_sigma, "electron_phonon": electron_phonon}
+    if any(requested_input(folder, stem) for stem in texts) and not resume:
+        raise InputError(
+            f"{folder} holds a harmonic run already; continue with --resume, or choose another folder"
+        )
+    if executor is None:
+        return _run(atoms, q_grid, folder.absolute(), launcher, texts, options, keep_scratch)
+    return executor.call(_run, atoms, q_grid, folder.absolute(), launcher, texts, options, keep_scratch)
+
+
+def _run(
+    atoms: Atoms,
+    q_grid: Sequence[int],
+    folder: Path,
+    launcher: Launcher,
+    texts: dict[str, str],
+    options: dict[str, Any],
+    keep_scratch: bool,
+) -> PhFiles:
+    """What is missing of the run in `folder`."""
     with RunLock(folder) as lock:
-        started = any(requested_input(folder, stem) for stem in texts)
-        if started and not resume:
-            raise InputError(
-                f"{folder} holds a harmonic run already; continue with --resume, or choose another folder"
-            )
         for stem, text in texts.items():
             check_input_unchanged(folder, text, stem)
         _check_ph_input(folder, ph_input(q_grid, **options))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import spglib
 from ase import Atoms
 
+from himlip_ase.dft.engine import RelaxResult
 from himlip_ase.dft.espresso.inputs import QESettings, check_crystal, pw_input
 from himlip_ase.dft.espresso.parse import PwOutput
 from himlip_ase.dft.espresso.runner import Launcher, requested_input, run_pw
-from himlip_ase.dft.espresso.runs import read_run
+from himlip_ase.dft.espresso.runs import finished_label, read_run
+from himlip_ase.dft.executors import JobExecutor
 from himlip_ase.dft.label_folder import write_crystal
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.files import FolderLock
@@ -24,38 +25,6 @@ from himlip_ase.units import BOHR_ANGSTROM, EV_PER_ANGSTROM3_GPA, RY_EV
 
 SYMPREC = 1e-4
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RelaxResult:
-    """A relaxed crystal.
-
-    Attributes
-    ----------
-    atoms : Atoms
-    pressure_gpa : float
-        Static pressure of a separate scf run on `atoms`, positive in compression.
-    stress_spread_gpa : float
-        Largest deviation of a stress component from −pressure times the unit matrix.
-    max_force : float
-        Largest force on an atom, eV/Å.
-    energy : float
-        eV per cell.
-    runs : int
-        pw.x runs, reused ones included.
-    core_seconds : float
-    crystal : Path
-        The file crystal.extxyz.
-    """
-
-    atoms: Atoms
-    pressure_gpa: float
-    stress_spread_gpa: float
-    max_force: float
-    energy: float
-    runs: int
-    core_seconds: float
-    crystal: Path
 
 
 def only_volume_is_free(atoms: Atoms, symprec: float = SYMPREC) -> bool:
@@ -96,6 +65,7 @@ def relax(
     max_runs: int = 12,
     resume: bool = False,
     overwrite: bool = False,
+    executor: JobExecutor | None = None,
 ) -> RelaxResult:
     """Relax cell and positions to a static pressure, until a separate scf run confirms it.
 
@@ -121,6 +91,8 @@ def relax(
         Whether `folder` may hold earlier runs; finished ones are reused.
     overwrite : bool
         Whether another crystal.extxyz may be replaced.
+    executor : JobExecutor, optional
+        Where pw.x runs; None: here.
 
     Raises
     ------
@@ -139,7 +111,7 @@ def relax(
     with FolderLock(folder):
         if not resume and any(requested_input(path, "pw") for path in sorted(folder.glob("[0-9][0-9]_*"))):
             raise InputError(f"{folder} holds runs already; continue with --resume, or choose another folder")
-        session = _Session(folder, settings, launcher, max_runs)
+        session = _Session(folder, settings, launcher, max_runs, executor)
         volume_only = only_volume_is_free(atoms)
         group = space_group(atoms)
         log.info("%s: %s", group, "scaling the volume" if volume_only else "variable-cell relaxation")
@@ -149,7 +121,7 @@ def relax(
             raise CalculationError(
                 f"the space group changed from {group} to {space_group(final)} in the relaxation"
             )
-        crystal = write_crystal(read_run(session.last), folder, overwrite)
+        crystal = write_crystal(finished_label(read_run(session.last)), folder, overwrite)
     assert output.forces is not None
     return RelaxResult(
         final,
@@ -166,8 +138,16 @@ def relax(
 class _Session:
     """Numbered pw.x runs of one relaxation."""
 
-    def __init__(self, folder: Path, settings: QESettings, launcher: Launcher, max_runs: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: QESettings,
+        launcher: Launcher,
+        max_runs: int,
+        executor: JobExecutor | None,
+    ) -> None:
         self.folder, self.settings, self.launcher, self.max_runs = folder, settings, launcher, max_runs
+        self.executor = executor
         self.runs, self.core_seconds, self.last = 0, 0.0, folder
 
     def run(self, atoms: Atoms, calculation: str = "scf", **overrides: dict) -> PwOutput:
@@ -178,7 +158,10 @@ class _Session:
             )
         self.last = self.folder / f"{self.runs:02d}_{calculation}"
         text = pw_input(atoms, self.settings, calculation=calculation, overrides=overrides)
-        output = run_pw(self.last, text, self.launcher)
+        if self.executor is None:
+            output = run_pw(self.last, text, self.launcher)
+        else:
+            output = self.executor.call(run_pw, self.last.absolute(), text, self.launcher)
         self.runs += 1
         self.core_seconds += output.core_seconds
         log.info("%s: V = %.4f Å³, P = %.3f GPa", self.last.name, atoms.get_volume(), output.pressure_gpa)

@@ -8,8 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,9 @@ from typing import Any
 from himlip_ase.dft.espresso.inputs import SCRATCH, comparable, read_pw_input
 from himlip_ase.dft.espresso.parse import PwOutput, check_same_crystal, program_error, read_pw_output
 from himlip_ase.dft.espresso.pseudopotentials import md5
+from himlip_ase.dft.programs import InterruptedRun, RunLock, run_program
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
-from himlip_ase.files import FolderLock, atomic_write, write_json
+from himlip_ase.files import atomic_write, write_json
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +34,6 @@ _HOPELESS = re.compile(
     re.IGNORECASE,
 )
 """Routines whose errors (wrong input, missing file, full disk) no change of the scf settings can mend."""
-
-_children: set[subprocess.Popen] = set()
-_children_guard = threading.Lock()
-
-
-class InterruptedRun(CalculationError):
-    """The program was stopped by a signal from outside; repeating it now would be wrong."""
 
 
 @dataclass(frozen=True)
@@ -92,73 +84,6 @@ class Launcher:
                 "sudo apt install quantum-espresso), or add the folder of your own build to PATH"
             )
         return [*words, os.path.abspath(path), "-in", input_name]
-
-
-class RunLock(FolderLock):
-    """A folder lock that the program inherits: it lasts as long as even an orphaned program writes there."""
-
-    def __enter__(self) -> RunLock:
-        super().__enter__()
-        return self
-
-    def fileno(self) -> int:
-        """Descriptor of the locked file."""
-        assert self._stream is not None, "the lock is not held"
-        return self._stream.fileno()
-
-
-def run_program(
-    command: list[str],
-    folder: str | os.PathLike,
-    output_name: str,
-    threads: int = 1,
-    lock: RunLock | None = None,
-) -> int:
-    """Run a command in a folder, its standard output and error going to a file, and return its exit status.
-
-    Raises
-    ------
-    InterruptedRun
-        The program died of a signal (interrupted, killed, out of memory).
-    """
-    folder = Path(folder)
-    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
-    with open(folder / output_name, "wb") as stream:
-        with _children_guard:
-            process = subprocess.Popen(
-                command,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                pass_fds=() if lock is None else (lock.fileno(),),
-            )
-            _children.add(process)
-        try:
-            status = process.wait()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-        finally:
-            with _children_guard:
-                _children.discard(process)
-    signal_number = -status if status < 0 else status - 128 if status in (130, 137, 143) else 0
-    if signal_number:
-        hint = " (out of memory?)" if signal_number == 9 else ""
-        raise InterruptedRun(
-            f"{Path(command[-3]).name} in {folder} was stopped by signal {signal_number}{hint}; "
-            "continue with --resume"
-        )
-    return status
-
-
-def terminate_children() -> None:
-    """Ask every running program of this process to stop."""
-    with _children_guard:
-        for process in _children:
-            process.terminate()
 
 
 def requested_input(folder: Path, stem: str) -> str | None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from himlip_ase.dft.engine import FinishedRun
 from himlip_ase.dft.espresso.inputs import PwInput, read_pw_input
 from himlip_ase.dft.espresso.parse import PwOutput, check_same_crystal, read_pw_output
-from himlip_ase.errors import CalculationError, InputError
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,54 +45,27 @@ def read_run(folder: str | os.PathLike, stem: str = "pw") -> Run:
     return Run(folder.name, folder, request, output, notes)
 
 
-def read_runs(folder: str | os.PathLike, partial: bool = False) -> list[Run]:
-    """All single points in the subfolders of a folder, sorted by name.
-
-    Parameters
-    ----------
-    folder : path-like
-        Its subfolders hold pw.in and pw.out.
-    partial : bool
-        Leave unfinished runs out instead of refusing the set.
-
-    Raises
-    ------
-    InputError
-        No subfolder holds a pw.in, or the runs of the set have different settings.
-    CalculationError
-        Some runs are unfinished: the message counts and names them.
-    """
-    folder = Path(folder)
-    places = sorted(path.parent for path in folder.glob("*/pw.in"))
-    if not places:
-        raise InputError(
-            f"no subfolder of {folder} holds a pw.in; give the folder of a set, such as runs/rattle040"
-        )
-    runs, failures = [], []
-    for place in places:
-        try:
-            runs.append(read_run(place))
-        except CalculationError as error:
-            failures.append((place.name, str(error)))
-    if failures and not (partial and runs):
-        shown = "\n".join(f"  {name}: {reason}" for name, reason in failures[:5])
-        more = f"\n  and {len(failures) - 5} more" if len(failures) > 5 else ""
-        raise CalculationError(
-            f"{len(failures)} of {len(places)} runs in {folder} cannot be labels:\n{shown}{more}\n"
-            "Finish them (himlip label … --resume), or leave them out with --partial"
-        )
-    if failures:
-        log.warning(
-            "left out %d of %d runs: %s", len(failures), len(places), ", ".join(name for name, _ in failures)
-        )
-    for run in runs[1:]:
-        if run.request.settings != runs[0].request.settings:
-            different = {
-                k: (v, run.request.settings[k])
-                for k, v in runs[0].request.settings.items()
-                if v != run.request.settings[k]
-            }
-            raise InputError(
-                f"{folder}: {runs[0].name} and {run.name} differ in {different}; a set has one accuracy"
-            )
-    return runs
+def finished_label(run: Run) -> FinishedRun:
+    """A run as every engine's is published."""
+    output = run.output
+    return FinishedRun(
+        name=run.name,
+        folder=run.folder,
+        atoms=run.request.atoms,
+        energy=output.energy,
+        forces=output.forces,
+        stress=output.stress,
+        core_seconds=output.core_seconds,
+        code=f"pw.x {output.version}",
+        settings=run.request.settings,
+        info={"k_grid": np.array(run.request.k_grid), "pw_accuracy_ry": output.accuracy_ry},
+        record={
+            "k_grid": list(run.request.k_grid),
+            "n_kpoints": output.n_kpoints,
+            "scf_iterations": output.iterations,
+            "core_seconds": round(output.core_seconds, 2),
+            "processes": output.n_processes,
+        },
+        notes=run.notes,
+        source=run,
+    )

@@ -1,19 +1,18 @@
-"""Forces of a trained potential from several processes, for machines with more than one core."""
+"""Forces of a trained potential from several processes, of this machine or of a cluster."""
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
 
-from himlip_ase.errors import InputError
+from himlip_ase.dft.executors import ExecutorChoice, Local, check_workers, processes
 from himlip_ase.evaluation import Evaluation
 from himlip_ase.sscha.ensembles.ensemble import Evaluate
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 PORTION = 8
 """Supercells of one job."""
 
-_model: Potential | None = None
+_models: dict[str, Potential] = {}
 
 
 def _load(model: str) -> None:
@@ -32,40 +31,46 @@ def _load(model: str) -> None:
 
     from himlip_ase.potential.checkpoint import load_model
 
-    global _model
-    torch.set_num_threads(1)
-    _model = load_model(model)
+    if model not in _models:
+        torch.set_num_threads(1)
+        _models.clear()
+        _models[model] = load_model(model)
 
 
-def _job(images: list[Atoms]) -> Evaluation:
+def _job(model: str, images: list[Atoms]) -> Evaluation:
     from himlip_ase.potential.evaluate import evaluate
 
-    assert _model is not None
-    return evaluate(_model, images)
+    _load(model)
+    return evaluate(_models[model], images)
 
 
 class _Portions:
-    """Force callable that splits its images among processes."""
+    """Force callable that splits its images among workers."""
 
-    def __init__(self, executor: ProcessPoolExecutor) -> None:
-        self.executor = executor
+    def __init__(self, executor: Executor, model: str) -> None:
+        self.executor, self.model = executor, model
 
     def __call__(self, images: list[Atoms], /) -> Evaluation:
         portions = [images[first : first + PORTION] for first in range(0, len(images), PORTION)]
-        parts = list(self.executor.map(_job, portions))
-        return Evaluation.concatenate(parts)
+        jobs = [self.executor.submit(_job, self.model, portion) for portion in portions]
+        return Evaluation.concatenate([job.result() for job in jobs])
 
 
 @contextlib.contextmanager
-def potential_forces(model: str | os.PathLike, workers: int = 1) -> Iterator[Evaluate]:
-    """Force callable of a trained potential, evaluated by `workers` processes while the context lasts.
+def potential_forces(
+    model: str | os.PathLike, workers: int = 1, executor: ExecutorChoice | None = None
+) -> Iterator[Evaluate]:
+    """Force callable of a trained potential, evaluated by `workers` workers while the context lasts.
 
     Parameters
     ----------
     model : str or path-like
-        Name or path, as :func:`~himlip_ase.potential.checkpoint.load_model` takes it.
+        Name or path, as :func:`~himlip_ase.potential.checkpoint.load_model` takes it; every worker sees it.
     workers : int
-        1: in this process, with as many threads as torch has.  More: that many processes of one thread.
+        On this machine, 1: in this process, with as many threads as torch has.  More: that many processes of
+        one thread.
+    executor : ExecutorChoice, optional
+        Where the workers are, see :mod:`himlip_ase.dft.executors`; None: on this machine.
 
     Raises
     ------
@@ -74,36 +79,18 @@ def potential_forces(model: str | os.PathLike, workers: int = 1) -> Iterator[Eva
     """
     from himlip_ase.potential.checkpoint import load_model
 
-    if workers < 1:
-        raise InputError(f"workers is {workers}; give a positive number of processes")
+    check_workers(workers)
     loaded: Any = load_model(str(model))
-    if workers == 1:
+    place = str(Path(model).resolve()) if Path(model).is_file() else str(model)
+    if executor is not None and not isinstance(executor, Local):
+        del loaded
+        with executor.opened(workers, programs=False) as remote:
+            yield _Portions(remote, place)
+    elif workers == 1:
         from himlip_ase.potential.evaluate import evaluate
 
         yield partial(evaluate, loaded)
-        return
-    del loaded
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_load, initargs=(str(model),)) as executor:
-        with _main_left_out():
-            for ready in [executor.submit(os.getpid) for _ in range(workers)]:
-                ready.result()
-        yield _Portions(executor)
-
-
-@contextlib.contextmanager
-def _main_left_out() -> Iterator[None]:
-    """Processes that start meanwhile do not import the script that is running.
-
-    They need nothing of it, and a script without ``if __name__ == "__main__"`` would run again in each.
-    """
-    main = sys.modules["__main__"]
-    kept = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
-    try:
-        if "__file__" in kept:
-            del main.__file__
-        main.__spec__ = None
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(main, name, value)
+    else:
+        del loaded
+        with processes(workers, _load, (place,)) as pool:
+            yield _Portions(pool, place)

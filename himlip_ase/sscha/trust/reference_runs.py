@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,12 +58,27 @@ def write_pw_inputs(jobs: Sequence[SinglePoint]) -> list[Path]:
 
 
 def run_pw_jobs(
-    jobs: Sequence[SinglePoint], launcher: Launcher, workers: int = 1, resume: bool = False
+    jobs: Sequence[SinglePoint], launcher: Launcher, executor: Executor | None = None, resume: bool = False
 ) -> Evaluation:
-    """Run what is missing, keep what is finished; see :mod:`himlip_ase.dft.espresso.single_points`."""
+    """Run what is missing, keep what is finished.
+
+    Parameters
+    ----------
+    jobs : sequence of SinglePoint
+    launcher : Launcher
+    executor : Executor, optional
+        Where pw.x runs; None: here, one after the other.
+    resume : bool
+        Whether some of them may have been run before.
+
+    Returns
+    -------
+    Evaluation
+        As `himlip_ase.dft.single_points.run_jobs` runs them, in the order of `jobs`.
+    """
     from himlip_ase.dft.espresso.single_points import run_single_points
 
-    return _arrays(run_single_points(jobs, launcher, workers=workers, resume=resume, progress=True))
+    return _arrays(run_single_points(jobs, launcher, executor=executor, resume=resume, progress=True))
 
 
 def _arrays(outputs: Sequence[PwOutput]) -> Evaluation:

@@ -1,0 +1,327 @@
+"""What a DFT engine is: single points, relaxation, harmonic matrices, and reading its own folders.
+
+An engine is a frozen dataclass of its settings with the methods of `Engine`. It enters the run file, the
+command line and the documentation by one line in `himlip_ase.dft.engines`. What is the same for every engine
+lies above it: the set of single points (`himlip_ase.dft.single_points`), the executors
+(`himlip_ase.dft.executors`) and the folder of labels (`himlip_ase.dft.label_folder`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.dft.executors import JobExecutor
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What an engine can do beyond energies and forces.
+
+    Attributes
+    ----------
+    electron_phonon : bool
+        Electron-phonon matrices G(q), without which there is no Tc.
+    k_points : bool
+        Whether the density of k-points is the engine's setting (and not the calculator's own).
+    programs : bool
+        Whether a single point starts a program of its own and only waits for it, so that threads suffice.
+    """
+
+    electron_phonon: bool
+    k_points: bool
+    programs: bool
+
+
+class Result(Protocol):
+    """Results of one single point."""
+
+    @property
+    def energy(self) -> float:
+        """eV per cell; of a metal the free energy E − TS, to which the forces belong."""
+
+    @property
+    def forces(self) -> np.ndarray | None:
+        """(N, 3) eV/Å, constraints not applied."""
+
+    @property
+    def stress(self) -> np.ndarray | None:
+        """(6,) eV/Å³, ASE's Voigt order, positive in tension."""
+
+    @property
+    def core_seconds(self) -> float:
+        """CPU seconds."""
+
+
+class Job(Protocol):
+    """One single point: a folder and what is to be calculated there. It can be sent to another process."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+
+    def started(self) -> bool:
+        """Whether the folder has been asked for this before.
+
+        Raises
+        ------
+        InputError
+            It has been asked for something else.
+        """
+
+    def finished(self) -> Result | None:
+        """Results that are there already and can be trusted."""
+
+    def run(self) -> Result:
+        """Calculate, unless it is finished.
+
+        Raises
+        ------
+        CalculationError
+            It failed; the message tells why.
+        """
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished single point, as it is published.
+
+    Attributes
+    ----------
+    name : str
+        Name of its folder.
+    folder : Path
+    atoms : Atoms
+        Structure with its masses.
+    energy, forces, stress
+        As `Result`.
+    core_seconds : float
+    code : str
+        Program and version: "pw.x 6.7MaX".
+    settings : mapping
+        What has to agree between the labels of one set.
+    info : mapping
+        Entries of `Atoms.info` of the label.
+    record : mapping
+        Row of the set's provenance.
+    notes : mapping
+        What its runner noted: retries, origin.
+    source : object
+        The engine's own record of the run.
+    """
+
+    name: str
+    folder: Path
+    atoms: Atoms
+    energy: float
+    forces: np.ndarray | None
+    stress: np.ndarray | None
+    core_seconds: float
+    code: str
+    settings: Mapping[str, Any]
+    info: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    source: Any = None
+
+
+@dataclass(frozen=True)
+class RelaxResult:
+    """A relaxed crystal.
+
+    Attributes
+    ----------
+    atoms : Atoms
+    pressure_gpa : float
+        Static pressure of a separate run on `atoms`, positive in compression.
+    stress_spread_gpa : float
+        Largest deviation of a stress component from −pressure times the unit matrix.
+    max_force : float
+        Largest force on an atom, eV/Å.
+    energy : float
+        eV per cell.
+    runs : int
+        Runs of the engine, reused ones included.
+    core_seconds : float
+    crystal : Path
+        The file crystal.extxyz.
+    """
+
+    atoms: Atoms
+    pressure_gpa: float
+    stress_spread_gpa: float
+    max_force: float
+    energy: float
+    runs: int
+    core_seconds: float
+    crystal: Path
+
+
+class Engine(Protocol):
+    """A way to calculate energies and their derivatives from first principles.
+
+    Attributes
+    ----------
+    name, summary : str
+        What a user types, and a line about it.
+    sections : dict
+        {section of the run file: argument} that it takes beside its own keys under ``engine``.
+    abilities : Abilities
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    sections: ClassVar[dict[str, str]]
+    abilities: ClassVar[Abilities]
+
+    def single_points(
+        self,
+        frames: Sequence[Atoms],
+        folder: Path,
+        *,
+        primitive: Atoms | None = None,
+        k_spacing: float | None = None,
+        nosym: bool = True,
+        generator: Mapping[str, Any] | None = None,
+    ) -> Sequence[Job]:
+        """Jobs in the subfolders 000, 001, …; nothing is written yet.
+
+        Parameters
+        ----------
+        frames : sequence of Atoms
+        folder : path-like
+        primitive : Atoms, optional
+            Cell to which the engine's density of k-points belongs.
+        k_spacing : float, optional
+            That density instead, Å⁻¹, 2π included.
+        nosym : bool
+            Do not look for symmetries.
+        generator : mapping, optional
+            How the frames were made, for provenance.
+
+        Raises
+        ------
+        InputError
+            A frame cannot be calculated, or there are none.
+        """
+
+    def relax(
+        self,
+        atoms: Atoms,
+        pressure_gpa: float,
+        folder: Path,
+        executor: JobExecutor,
+        *,
+        pressure_tolerance_gpa: float = 0.2,
+        max_runs: int | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> RelaxResult:
+        """Relax cell and positions to a static pressure, keeping the space group.
+
+        Parameters
+        ----------
+        atoms : Atoms
+        pressure_gpa : float
+            Positive in compression.
+        folder : path-like
+            The runs go into subfolders; the result is ``folder/crystal.extxyz``.
+        executor : JobExecutor
+        pressure_tolerance_gpa : float
+            For the pressure and for each component of the stress.
+        max_runs : int, optional
+            Bound on the number of runs; None: the engine's.
+        resume : bool
+            Whether `folder` may hold earlier runs; finished ones are reused.
+        overwrite : bool
+            Whether another crystal.extxyz may be replaced.
+
+        Raises
+        ------
+        InputError, NotConvergedError, CalculationError
+            As their names say; the message tells why.
+        """
+
+    def harmonic(
+        self,
+        atoms: Atoms,
+        q_grid: Sequence[int],
+        folder: Path,
+        executor: JobExecutor,
+        *,
+        resume: bool = False,
+    ) -> str:
+        """Dynamical matrices on a q-grid, and electron-phonon matrices where it can; returns what was made.
+
+        Parameters
+        ----------
+        atoms : Atoms
+            Relaxed primitive cell.
+        q_grid : three ints
+            Γ-centred.
+        folder : path-like
+        executor : JobExecutor
+        resume : bool
+            Whether `folder` may hold an earlier run.
+
+        Raises
+        ------
+        InputError, CalculationError
+            As their names say.
+        """
+
+    @classmethod
+    def holds(cls, folder: Path) -> bool:
+        """Whether a folder is that of a single point of this engine, finished or not."""
+
+    @classmethod
+    def read(cls, folder: Path) -> FinishedRun:
+        """The finished single point in a folder.
+
+        Raises
+        ------
+        InputError
+            What was asked for is not readable.
+        CalculationError
+            It is unfinished, or its results cannot be trusted.
+        """
+
+    @classmethod
+    def provenance(
+        cls, runs: Sequence[FinishedRun], out: Path, pseudo_dir: Path | None = None
+    ) -> dict[str, Any]:
+        """What the record of a set says beyond what every engine has; raises where runs do not mix.
+
+        Parameters
+        ----------
+        runs : sequence of FinishedRun
+        out : path-like
+            Label folder.
+        pseudo_dir : path-like, optional
+            Where the pseudopotentials are now.
+        """
+
+    @classmethod
+    def published_input(cls, run: FinishedRun) -> tuple[str, str]:
+        """Suffix and text of the file that says what was asked for, without places of this machine."""
+
+    @classmethod
+    def holds_harmonic(cls, folder: Path) -> bool:
+        """Whether a folder is that of `harmonic`."""
+
+    @classmethod
+    def publish_harmonic(
+        cls, folder: Path, out: Path, name: str, *, pseudo_dir: Path | None = None, overwrite: bool = False
+    ) -> Path:
+        """Publish a finished harmonic run as ``out/name`` and its crystal as ``out/crystal.extxyz``.
+
+        Raises
+        ------
+        InputError, CalculationError
+            It exists, is unfinished, or belongs to another crystal.
+        """
