@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ def _arguments(node: ast.FunctionDef) -> tuple[str, ...]:
 
 def _missing(node: ast.FunctionDef, owner: str) -> tuple[str, ...]:
     text = ast.get_docstring(node) or ""
+    if re.match(r"See `himlip_ase\.[\w.]+`|See `[A-Z]\w+\.\w+`", text):  # documented there
+        return ()
     missing = [] if "Parameters\n----------" in text else ["Parameters"]
     given = ast.unparse(node.returns) if node.returns is not None else "None"
     returns = given not in ("None", "Self", owner)  # a constructor's return needs no words

@@ -204,6 +204,10 @@ class Engine(Protocol):
         generator : mapping, optional
             How the frames were made, for provenance.
 
+        Returns
+        -------
+        sequence of Job
+
         Raises
         ------
         InputError
@@ -241,6 +245,10 @@ class Engine(Protocol):
         overwrite : bool
             Whether another crystal.extxyz may be replaced.
 
+        Returns
+        -------
+        RelaxResult
+
         Raises
         ------
         InputError, NotConvergedError, CalculationError
@@ -268,6 +276,11 @@ class Engine(Protocol):
         executor : JobExecutor
         resume : bool
             Whether `folder` may hold an earlier run.
+
+        Returns
+        -------
+        str
+            A few words: what was made.
 
         Raises
         ------
@@ -304,6 +317,11 @@ class Engine(Protocol):
             Label folder.
         pseudo_dir : path-like, optional
             Where the pseudopotentials are now.
+
+        Returns
+        -------
+        dict
+            Entries of the record.
         """
 
     @classmethod
@@ -319,6 +337,21 @@ class Engine(Protocol):
         cls, folder: Path, out: Path, name: str, *, pseudo_dir: Path | None = None, overwrite: bool = False
     ) -> Path:
         """Publish a finished harmonic run as ``out/name`` and its crystal as ``out/crystal.extxyz``.
+
+        Parameters
+        ----------
+        folder, out : path-like
+            Of the run; label folder.
+        name : str
+        pseudo_dir : path-like, optional
+            Where the pseudopotentials are now.
+        overwrite : bool
+            Replace what is there.
+
+        Returns
+        -------
+        Path
+            ``out/name``.
 
         Raises
         ------

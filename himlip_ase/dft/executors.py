@@ -44,6 +44,10 @@ class ExecutorChoice(Protocol):
             Jobs side by side.
         programs : bool
             Whether each job starts a program of its own and only waits for it.
+
+        Yields
+        ------
+        JobExecutor
         """
 
     def job_script(self, workers: int) -> str | None:
@@ -260,6 +264,10 @@ def processes(
     workers : int
     initializer, arguments : callable, tuple
         Called once in each process.
+
+    Yields
+    ------
+    ProcessPoolExecutor
     """
     check_workers(workers)
     context = multiprocessing.get_context("spawn")

@@ -48,6 +48,10 @@ def labelled_atoms(run: FinishedRun, set_name: str, stress_needed: bool = True) 
     stress_needed : bool
         Whether a run without stress is refused.
 
+    Returns
+    -------
+    Atoms
+
     Raises
     ------
     CalculationError
@@ -75,6 +79,12 @@ def labelled_atoms(run: FinishedRun, set_name: str, stress_needed: bool = True) 
 def check_one_accuracy(runs: Sequence[FinishedRun], folder: Path) -> None:
     """Refuse runs that differ in a setting.
 
+    Parameters
+    ----------
+    runs : sequence of FinishedRun
+    folder : Path
+        For messages.
+
     Raises
     ------
     InputError
@@ -89,7 +99,16 @@ def check_one_accuracy(runs: Sequence[FinishedRun], folder: Path) -> None:
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """{setting: (first, second)} of all that are not the same; one that is missing counts as None."""
+    """{setting: (first, second)} of all that are not the same; one that is missing counts as None.
+
+    Parameters
+    ----------
+    first, second : mapping
+
+    Returns
+    -------
+    dict
+    """
     names = [*first, *(name for name in second if name not in first)]
     pairs = {name: (first.get(name), second.get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -171,7 +190,15 @@ def write_set(
 
 
 def warn_of_other_accuracy(run: FinishedRun, out: Path, set_name: str) -> None:
-    """Log a warning if another set of the label folder was calculated with other settings."""
+    """Log a warning if another set of the label folder was calculated with other settings.
+
+    Parameters
+    ----------
+    run : FinishedRun
+    out : Path
+        Label folder.
+    set_name : str
+    """
     for path in sorted(out.glob("*.json")):
         settings = json.loads(path.read_text()).get("settings")
         if not settings or path.stem == set_name:
@@ -201,6 +228,11 @@ def write_crystal(run: FinishedRun, out: str | os.PathLike, overwrite: bool = Fa
         Folder.
     overwrite : bool
         Whether another crystal may be replaced.
+
+    Returns
+    -------
+    Path
+        ``out/crystal.extxyz``.
 
     Raises
     ------

@@ -42,6 +42,10 @@ def build_choice(registry: Registry[Any], value: Any) -> Any:
     value : str, mapping or entry
         ``ase``, or ``{name: ase, calculator: ...}``.
 
+    Returns
+    -------
+    entry of the registry
+
     Raises
     ------
     InputError

@@ -296,6 +296,10 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     overrides : mapping, optional
         Values that win over the file, by dotted key: ``{"sscha.configurations": 200}``.
 
+    Returns
+    -------
+    RunConfig
+
     Raises
     ------
     InputError
@@ -319,7 +323,21 @@ def parse_config(
     overrides: Mapping[str, Any] | None = None,
     name: str = "configuration",
 ) -> RunConfig:
-    """As `load_config`, from the text of the file; `folder` is where relative paths start."""
+    """As `load_config`, from the text of the file; `folder` is where relative paths start.
+
+    Parameters
+    ----------
+    text : str
+    folder : path-like
+    overrides : mapping, optional
+        As `load_config`.
+    name : str
+        For messages.
+
+    Returns
+    -------
+    RunConfig
+    """
     try:
         data = yaml.safe_load(text)
     except yaml.constructor.ConstructorError as error:
@@ -342,7 +360,18 @@ def parse_config(
 
 
 def build_config(data: Mapping[str, Any], name: str = "configuration") -> RunConfig:
-    """A checked `RunConfig` from plain values; `InputError` names each wrong key and the nearest one."""
+    """A checked `RunConfig` from plain values; `InputError` names each wrong key and the nearest one.
+
+    Parameters
+    ----------
+    data : mapping
+    name : str
+        For messages.
+
+    Returns
+    -------
+    RunConfig
+    """
     try:
         return RunConfig.model_validate(dict(data))
     except ValidationError as error:

@@ -187,6 +187,11 @@ def _run(context: Context, folder: Path) -> Outcome:
 def check_labels(labels: LabelFolder, config: RunConfig) -> None:
     """Refuse labels of another crystal, another grid or without anything to learn from.
 
+    Parameters
+    ----------
+    labels : LabelFolder
+    config : RunConfig
+
     Raises
     ------
     InputError
@@ -225,6 +230,12 @@ def make_labels(config: RunConfig, folder: Path) -> None:
     """Relax, then harmonic matrices, rattled cells, double well and validation supercells, collected.
 
     Finished DFT runs are never repeated: each is recognised by its input.
+
+    Parameters
+    ----------
+    config : RunConfig
+    folder : Path
+        Of the stage.
     """
     from himlip_ase.dft.publish import collect
 
@@ -264,6 +275,11 @@ def label_sets(
         Relaxed primitive cell.
     matrices : DynamicalMatrices
         Its harmonic matrices on the q-grid.
+
+    Yields
+    ------
+    name : str
+    frames : list of Atoms
     """
     from himlip_ase.labels.displacements import displace_along, rattle
     from himlip_ase.sscha.ensembles.sampling import draw_configurations
@@ -318,6 +334,12 @@ def double_well_scan(matrices: DynamicalMatrices, number: int) -> tuple[np.ndarr
     -------
     mode : ndarray (n, 3)
     amplitudes : ndarray (number,)
+
+    Parameters
+    ----------
+    matrices : DynamicalMatrices
+    number : int
+        Of amplitudes.
     """
     mode, frequency = softest_gamma_mode(matrices)
     mass = float((matrices.primitive.get_masses()[:, None] * mode**2).sum())

@@ -47,7 +47,19 @@ class Outcome:
         uncertainty: float | None = None,
         key: Mapping[str, Any] | None = None,
     ) -> None:
-        """Quote a number under `name`; see `Figure`."""
+        """Quote a number under `name`; see `Figure`.
+
+        Parameters
+        ----------
+        name : str
+        value : float, str, list or None
+        unit : str
+        how : str
+            How it was obtained.
+        uncertainty : float, optional
+        key : mapping, optional
+            What the number belongs to.
+        """
         self.figures[name] = Figure(value, unit, uncertainty, how, dict(key or {}))
 
 
@@ -176,5 +188,11 @@ def _cpu_seconds() -> float:
 
 
 def save_data(path: Path, data: dict[str, Any]) -> None:
-    """Write a stage's data as JSON, replacing what an interrupted run left."""
+    """Write a stage's data as JSON, replacing what an interrupted run left.
+
+    Parameters
+    ----------
+    path : Path
+    data : dict
+    """
     write_json(path, data, overwrite=True)

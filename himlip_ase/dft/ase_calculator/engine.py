@@ -136,7 +136,7 @@ class AseCalculator:
     def provenance(
         cls, runs: Sequence[FinishedRun], out: Path, pseudo_dir: Path | None = None
     ) -> dict[str, Any]:
-        """Nothing beyond what every engine has."""
+        """See `himlip_ase.dft.engine.Engine.provenance`; nothing beyond what every engine has."""
         return {}
 
     @classmethod

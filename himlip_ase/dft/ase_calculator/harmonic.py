@@ -40,6 +40,11 @@ def displaced_supercells(
         Diagonal supercell.
     displacement : float
         Å; both signs of each displacement are taken, so that residual forces cancel.
+
+    Returns
+    -------
+    Phonopy
+    list of Atoms
     """
     ph = setup_phonopy(primitive, dims)
     ph.generate_displacements(distance=displacement, is_plusminus=True)
@@ -139,6 +144,11 @@ def publish_harmonic(folder: Path, out: Path, name: str, overwrite: bool = False
         Subfolder of `out`.
     overwrite : bool
         Replace what is there.
+
+    Returns
+    -------
+    Path
+        ``out/name``.
 
     Raises
     ------

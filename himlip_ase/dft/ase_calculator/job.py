@@ -220,6 +220,16 @@ class AseJob:
 def read_result(folder: Path, n_atoms: int) -> AseResult:
     """The results in a folder.
 
+    Parameters
+    ----------
+    folder : path-like
+    n_atoms : int
+        Of the structure it was asked for.
+
+    Returns
+    -------
+    AseResult
+
     Raises
     ------
     CalculationError

@@ -54,7 +54,7 @@ class StepCalculator(Calculator):
         properties: Any = ("energy",),
         system_changes: Any = all_changes,
     ) -> None:
-        """One step."""
+        """See `himlip_ase.dft.engine.Job.run`; one step of the relaxation."""
         super().calculate(atoms, properties, system_changes)
         if self.steps >= self.max_runs:
             raise NotConvergedError(
@@ -92,6 +92,10 @@ def relax(
     atoms, pressure_gpa, folder, executor, pressure_tolerance_gpa, max_runs, resume, overwrite
         As `himlip_ase.dft.engine.Engine.relax`.
     spec : CalculatorSpec
+
+    Returns
+    -------
+    RelaxResult
 
     Raises
     ------

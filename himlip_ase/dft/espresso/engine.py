@@ -165,7 +165,7 @@ class Espresso:
     def provenance(
         cls, runs: Sequence[FinishedRun], out: Path, pseudo_dir: Path | None = None
     ) -> dict[str, Any]:
-        """The pseudopotentials, each checked, and the worst scf accuracy."""
+        """See `himlip_ase.dft.engine.Engine.provenance`: pseudopotentials, each checked, and scf accuracy."""
         sources = [run.source for run in runs]
         return {
             "pseudopotentials": record_pseudopotentials(sources, out, pseudo_dir),

@@ -231,7 +231,20 @@ def _run_ph(
 
 
 def first_unfinished_q(folder: str | os.PathLike, atoms: Atoms, options: Mapping[str, Any]) -> int:
-    """Number (from 1) of the first irreducible q-point whose files are incomplete; the last if none is."""
+    """Number (from 1) of the first irreducible q-point whose files are incomplete; the last if none is.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of ph.x.
+    atoms : Atoms
+    options : mapping
+        ``electron_phonon``, ``sigma_ry`` and ``n_sigma`` of `ph_input`.
+
+    Returns
+    -------
+    int
+    """
     folder = Path(folder)
     if not (folder / "dyn0").is_file():
         return 1

@@ -130,6 +130,10 @@ def pw_input(
     overrides : mapping, optional
         {namelist: {keyword: value}}, over `settings.extra`.
 
+    Returns
+    -------
+    str
+
     Raises
     ------
     InputError
@@ -205,6 +209,10 @@ def ph_input(
         Mixing of the first iterations; None leaves ph.x's 0.7.
     electron_phonon : bool
         Whether electron-phonon matrices are computed (`electron_phonon='interpolated'`).
+
+    Returns
+    -------
+    str
     """
     mantissa, exponent = f"{tr2_ph:.1e}".split("e")
     lines = [
@@ -239,6 +247,10 @@ def scale_k_grid(k_grid: Sequence[int], dims: Sequence[int]) -> tuple[int, int, 
         Grid of the primitive cell.
     dims : three ints
         Repetitions of the primitive cell; where they divide `k_grid` the two samplings are the same.
+
+    Returns
+    -------
+    three ints
     """
     return tuple(max(1, math.ceil(k / d)) for k, d in zip(k_grid, dims, strict=True))  # type: ignore[return-value]
 
@@ -248,6 +260,17 @@ def k_grid_like(reference: Atoms, k_grid: Sequence[int], atoms: Atoms) -> tuple[
 
     A diagonal supercell of the reference gets exactly `scale_k_grid`; any other cell gets the coarsest grid
     whose spacing along each reciprocal vector is at most the largest spacing of the reference.
+
+    Parameters
+    ----------
+    reference : Atoms
+    k_grid : three ints
+        Grid of `reference`.
+    atoms : Atoms
+
+    Returns
+    -------
+    three ints
     """
     dims = supercell_dims(reference, atoms)
     if dims is not None:
@@ -267,6 +290,10 @@ def k_grid_of_spacing(atoms: Atoms, spacing: float) -> tuple[int, int, int]:
     spacing : float
         Å⁻¹, 2π included: 0.24 is 12×12×12 for the primitive cell of H3S.
 
+    Returns
+    -------
+    three ints
+
     Raises
     ------
     InputError
@@ -279,7 +306,18 @@ def k_grid_of_spacing(atoms: Atoms, spacing: float) -> tuple[int, int, int]:
 
 
 def supercell_dims(reference: Atoms, atoms: Atoms, tolerance: float = 1e-4) -> tuple[int, int, int] | None:
-    """Repetitions of the cell of `reference` that make that of `atoms`; None if no diagonal ones do."""
+    """Repetitions of the cell of `reference` that make that of `atoms`; None if no diagonal ones do.
+
+    Parameters
+    ----------
+    reference, atoms : Atoms
+    tolerance : float
+        Of the matrix elements.
+
+    Returns
+    -------
+    three ints or None
+    """
     matrix = atoms.cell.array @ np.linalg.inv(reference.cell.array)
     rounded = np.rint(matrix)
     diagonal = np.diag(rounded)
@@ -299,7 +337,17 @@ def comparable(text: str) -> str:
 
 
 def relocated(text: str, pseudo_dir: str = "./pseudo") -> str:
-    """An input text that looks for its pseudopotentials in `pseudo_dir`, for publication."""
+    """An input text that looks for its pseudopotentials in `pseudo_dir`, for publication.
+
+    Parameters
+    ----------
+    text : str
+    pseudo_dir : str
+
+    Returns
+    -------
+    str
+    """
     return re.sub(r"(?m)^(\s*pseudo_dir\s*=\s*).*$", rf"\g<1>'{pseudo_dir}'", text)
 
 

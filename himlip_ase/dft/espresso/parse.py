@@ -99,6 +99,12 @@ def seconds(text: str) -> float:
 def check_finished(text: str, name: str) -> None:
     """Refuse the output of a pw.x run that did not reach its end or its convergence threshold.
 
+    Parameters
+    ----------
+    text : str
+    name : str
+        Of the file, for messages.
+
     Raises
     ------
     NotConvergedError
@@ -121,6 +127,16 @@ def check_finished(text: str, name: str) -> None:
 
 def parse_pw_output(text: str, name: str = "pw.out") -> PwOutput:
     """Results in the text of a pw.x output; of the last ionic step if there are several.
+
+    Parameters
+    ----------
+    text : str
+    name : str
+        Of the file, for messages.
+
+    Returns
+    -------
+    PwOutput
 
     Raises
     ------

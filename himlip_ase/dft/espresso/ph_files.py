@@ -47,6 +47,12 @@ class PhFiles:
 def check_ph_output(text: str, name: str = "ph.out") -> None:
     """Refuse the output of a ph.x run that did not finish or converge.
 
+    Parameters
+    ----------
+    text : str
+    name : str
+        Of the file, for messages.
+
     Raises
     ------
     NotConvergedError, CalculationError
@@ -74,6 +80,10 @@ def check_ph_folder(folder: str | os.PathLike, atoms: Atoms) -> PhFiles:
         Holds ph.in, ph.out, dyn*, elph_dir/.
     atoms : Atoms
         The crystal they must belong to.
+
+    Returns
+    -------
+    PhFiles
 
     Raises
     ------
@@ -130,7 +140,13 @@ def read_dyn0(path: str | os.PathLike) -> tuple[tuple[int, int, int], int]:
 
 
 def check_dyn(path: str | os.PathLike, atoms: Atoms) -> None:
-    """Refuse a dyn file that is missing, truncated, non-finite, or of another crystal than `atoms`."""
+    """Refuse a dyn file that is missing, truncated, non-finite, or of another crystal than `atoms`.
+
+    Parameters
+    ----------
+    path : path-like
+    atoms : Atoms
+    """
     path = Path(path)
     if not path.is_file():
         raise CalculationError(
@@ -166,7 +182,15 @@ def check_dyn(path: str | os.PathLike, atoms: Atoms) -> None:
 
 
 def check_a2fq2r(path: str | os.PathLike, n_atoms: int, sigma_ry: float) -> None:
-    """Refuse an a2Fq2r file that is missing, truncated, non-finite or of another broadening."""
+    """Refuse an a2Fq2r file that is missing, truncated, non-finite or of another broadening.
+
+    Parameters
+    ----------
+    path : path-like
+    n_atoms : int
+    sigma_ry : float
+        Width of the double-delta Gaussian, Ry.
+    """
     path = Path(path)
     if not path.is_file():
         raise CalculationError(f"{path} does not exist: ph.x has not finished its electron-phonon part")

@@ -115,7 +115,19 @@ def find_pseudopotentials(
 
 
 def checksums(files: Mapping[str, str], folder: str | os.PathLike | None = None) -> dict[str, dict[str, str]]:
-    """{element: {"file": name, "sha256": hexadecimal digest}} of pseudopotential files."""
+    """{element: {"file": name, "sha256": hexadecimal digest}} of pseudopotential files.
+
+    Parameters
+    ----------
+    files : mapping
+        {element: file name}.
+    folder : path-like, optional
+        As `pseudo_folder`.
+
+    Returns
+    -------
+    dict
+    """
     directory = pseudo_folder(folder)
     return {
         element: {"file": name, "sha256": sha256_file(directory / name)} for element, name in files.items()

@@ -31,6 +31,16 @@ def only_volume_is_free(atoms: Atoms, symprec: float = SYMPREC) -> bool:
     """Whether symmetry fixes everything but the volume: a cubic crystal with all positions on fixed points.
 
     An atom is fixed if the operations that leave it in place leave no direction in place.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    symprec : float
+        Å.
+
+    Returns
+    -------
+    bool
     """
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     dataset = spglib_search(spglib.get_symmetry_dataset, cell, symprec=symprec)
@@ -48,7 +58,18 @@ def only_volume_is_free(atoms: Atoms, symprec: float = SYMPREC) -> bool:
 
 
 def space_group(atoms: Atoms, symprec: float = SYMPREC) -> str:
-    """International symbol and number of the space group, as spglib writes them: ``Im-3m (229)``."""
+    """International symbol and number of the space group, as spglib writes them: ``Im-3m (229)``.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    symprec : float
+        Å.
+
+    Returns
+    -------
+    str
+    """
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     return str(spglib_search(spglib.get_spacegroup, cell, symprec=symprec))
 
@@ -93,6 +114,10 @@ def relax(
         Whether another crystal.extxyz may be replaced.
     executor : JobExecutor, optional
         Where pw.x runs; None: here.
+
+    Returns
+    -------
+    RelaxResult
 
     Raises
     ------
@@ -231,6 +256,10 @@ def last_structure(text: str, atoms: Atoms) -> Atoms:
         pw.x output.
     atoms : Atoms
         The input structure, for the species.
+
+    Returns
+    -------
+    Atoms
 
     Raises
     ------

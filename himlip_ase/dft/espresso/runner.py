@@ -67,6 +67,16 @@ class Launcher:
     def command(self, executable: str, input_name: str) -> list[str]:
         """Words of the command line.
 
+        Parameters
+        ----------
+        executable : str
+            On the PATH or with its path.
+        input_name : str
+
+        Returns
+        -------
+        list of str
+
         Raises
         ------
         InputError
@@ -87,7 +97,17 @@ class Launcher:
 
 
 def requested_input(folder: Path, stem: str) -> str | None:
-    """The input text a run in a folder was asked for (before any retry changed it), or None."""
+    """The input text a run in a folder was asked for (before any retry changed it), or None.
+
+    Parameters
+    ----------
+    folder : Path
+    stem : str
+
+    Returns
+    -------
+    str or None
+    """
     for name in (f"{stem}.requested.in", f"{stem}.in"):
         if (folder / name).is_file():
             return (folder / name).read_text(encoding="utf-8")
@@ -96,6 +116,17 @@ def requested_input(folder: Path, stem: str) -> str | None:
 
 def check_input_unchanged(folder: str | os.PathLike, text: str, stem: str = "pw") -> bool:
     """Whether a folder has been asked for this input already.
+
+    Parameters
+    ----------
+    folder : path-like
+    text : str
+        Input.
+    stem : str
+
+    Returns
+    -------
+    bool
 
     Raises
     ------
@@ -118,6 +149,17 @@ def check_input_unchanged(folder: str | os.PathLike, text: str, stem: str = "pw"
 
 def finished_run(folder: str | os.PathLike, text: str, stem: str = "pw") -> PwOutput | None:
     """Results of a valid run of this input in a folder, or None if it has to be run.
+
+    Parameters
+    ----------
+    folder : path-like
+    text : str
+        Input.
+    stem : str
+
+    Returns
+    -------
+    PwOutput or None
 
     Raises
     ------
@@ -179,6 +221,10 @@ def run_pw(
     lock : RunLock, optional
         The lock of `folder`, if the caller holds it.
 
+    Returns
+    -------
+    PwOutput
+
     Raises
     ------
     InputError
@@ -222,7 +268,18 @@ def run_pw(
 
 
 def with_electrons(text: str, changes: Mapping[str, Any]) -> str:
-    """An input text with keywords of &ELECTRONS set to other values."""
+    """An input text with keywords of &ELECTRONS set to other values.
+
+    Parameters
+    ----------
+    text : str
+    changes : mapping
+        {keyword: value}.
+
+    Returns
+    -------
+    str
+    """
     for key, value in changes.items():
         text = re.sub(rf"(?m)^\s*{key}\s*=.*\n", "", text)
         written = f"'{value}'" if isinstance(value, str) else str(value)

@@ -29,6 +29,15 @@ class Run:
 def read_run(folder: str | os.PathLike, stem: str = "pw") -> Run:
     """Read ``<stem>.in`` and ``<stem>.out`` of a folder.
 
+    Parameters
+    ----------
+    folder : path-like
+    stem : str
+
+    Returns
+    -------
+    Run
+
     Raises
     ------
     InputError

@@ -86,6 +86,10 @@ def single_points(
     launcher : Launcher, optional
         How pw.x is started.
 
+    Returns
+    -------
+    list of SinglePoint
+
     Raises
     ------
     InputError
@@ -119,6 +123,10 @@ def has_symmetry(atoms: Atoms, symprec: float = 1e-5) -> bool:
         Periodic in three directions.
     symprec : float
         Å.
+
+    Returns
+    -------
+    bool
     """
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     found = spglib_search(spglib.get_symmetry, cell, symprec=symprec)
