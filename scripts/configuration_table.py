@@ -15,6 +15,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 from himlip_ase.dft.engines import ENGINES
 from himlip_ase.dft.executors import EXECUTORS
@@ -29,9 +30,11 @@ BEGIN, END = "<!-- every key: made by scripts/configuration_table.py -->\n", "<!
 def attributes(kind: type) -> dict[str, str]:
     """{name: what it says} of the numpydoc section Attributes of a class."""
     text = inspect.getdoc(kind) or ""
-    part = re.search(r"Attributes\n-+\n(.*?)(?:\n\n\w+\n-+\n|\Z)", text, re.S)
+    part = re.search(r"(?:Attributes|Parameters)\n-+\n(.*?)(?:\n\n\w+\n-+\n|\Z)", text, re.S)
     found: dict[str, str] = {}
-    for names, body in re.findall(r"^(\S[^\n]*?) : [^\n]*\n((?:    [^\n]*\n?|\n)*)", (part[1] if part else "") + "\n", re.M):
+    for names, body in re.findall(
+        r"^(\S[^\n]*?) : [^\n]*\n((?:    [^\n]*\n?|\n)*)", (part[1] if part else "") + "\n", re.M
+    ):
         for name in names.split(","):
             found[name.strip()] = " ".join(body.split())
     return found
@@ -44,16 +47,25 @@ def keys(kind: Any, default: Any, prefix: str = "", meaning: str = "") -> Iterat
         kind = members[0] if len(members) == 1 else kind
     if get_origin(kind) is dict and _is_section(get_args(kind)[1]):
         yield prefix, ", ".join(f"`{name}`" for name in default) or "none", meaning
-        below = next((m for m in (get_args(get_args(kind)[1]) or (get_args(kind)[1],)) if m is not type(None)), None)
+        below = next(
+            (m for m in (get_args(get_args(kind)[1]) or (get_args(kind)[1],)) if m is not type(None)), None
+        )
         yield from keys(below, None, f"{prefix}.NAME")
     elif isinstance(kind, type) and issubclass(kind, BaseModel):
         for name, field in kind.model_fields.items():
-            value = getattr(default, name) if default is not None else field.get_default(call_default_factory=True)
+            if field.annotation is Any:
+                continue  # engine and executor have tables of their own
+            value = (
+                getattr(default, name)
+                if default is not None
+                else field.get_default(call_default_factory=True)
+            )
             yield from keys(field.annotation, value, _below(prefix, name), field.description or "")
     elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints, words = get_type_hints(kind), attributes(kind)
         for field in dataclasses.fields(kind):
-            value = getattr(default, field.name) if default is not None else None
+            plain = field.default if field.default is not dataclasses.MISSING else None
+            value = plain if default is None else getattr(default, field.name)
             yield from keys(hints[field.name], value, _below(prefix, field.name), words.get(field.name, ""))
     else:
         yield prefix, _shown(default), meaning
@@ -81,9 +93,8 @@ def choices(registry: Registry[Any], title: str) -> str:
 def page() -> str:
     """Everything between the marks."""
     config = RunConfig(structure=Path("crystal.cif"))
-    rows = [row for row in keys(RunConfig, config) if row[0] not in ("engine", "executor")]
     sections: dict[str, list[tuple[str, str, str]]] = {}
-    for row in rows:
+    for row in keys(RunConfig, config):
         sections.setdefault(row[0].partition(".")[0] if "." in row[0] else "", []).append(row)
     parts = ["### the run itself\n", table(sections.pop(""))]
     for name, found in sections.items():
@@ -94,7 +105,9 @@ def page() -> str:
 
 def _is_section(kind: Any) -> bool:
     members = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    return any(isinstance(m, type) and (issubclass(m, BaseModel) or dataclasses.is_dataclass(m)) for m in members)
+    return any(
+        isinstance(m, type) and (issubclass(m, BaseModel) or dataclasses.is_dataclass(m)) for m in members
+    )
 
 
 def _below(prefix: str, name: str) -> str:
@@ -112,6 +125,8 @@ def _default(field: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, Path):
         return "must be given" if value == Path("crystal.cif") else f"`{value}`"
+    if value is PydanticUndefined:
+        return "must be given"
     if isinstance(value, Mapping):
         value = dict(value)
     return f"`{json.dumps(value, ensure_ascii=False)}`"
