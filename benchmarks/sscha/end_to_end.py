@@ -30,7 +30,7 @@ from himlip_ase.sscha.results.grid_comparison import GridDifference, compare_gri
 from himlip_ase.sscha.results.result import SschaResult, load_result
 from himlip_ase.sscha.run.initial import kept_start
 from himlip_ase.sscha.run.loop import run_sscha
-from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 RESULTS = Path(__file__).parents[1] / "results"

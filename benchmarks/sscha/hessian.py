@@ -35,15 +35,15 @@ from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.harmonic import harmonic_force_constants
 from himlip_ase.pipeline.sscha import lowest_optical
 from himlip_ase.potential.checkpoint import load_model
+from himlip_ase.sscha.array_files import pack, unpack
 from himlip_ase.sscha.convergence.residual import Residual
 from himlip_ase.sscha.curvature.hessian import estimate_hessian
 from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.ensembles.workers import potential_forces
-from himlip_ase.sscha.run.checkpoints import pack, unpack
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.run.loop import run_sscha
-from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.symmetry import SpaceGroup
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -135,9 +135,9 @@ def measure(grid: str, kind: str, n: int, folder: Path) -> dict[str, Any]:
     begun = time.perf_counter()
     found: dict[str, Any] = {"grid": grid, "order": kind, "n": len(ensemble)}
     if kind == "peer":
-        from himlip_ase.sscha.minimisation import bridge
+        from himlip_ase.sscha.minimisation import python_sscha
 
-        hessian = bridge.free_energy_hessian(bridge.build_ensemble(auxiliary, ensemble, 0.0))
+        hessian = python_sscha.free_energy_hessian(python_sscha.build_ensemble(auxiliary, ensemble, 0.0))
         sigma = np.zeros(hessian.frequencies().shape)
     else:
         estimate = estimate_hessian(

@@ -26,7 +26,7 @@ from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation.engine import engine
 from himlip_ase.sscha.run.initial import positive_definite_start
-from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.symmetry import SpaceGroup
 from tests.sscha.toy import BondCrystal, cscl
 

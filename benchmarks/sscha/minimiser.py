@@ -34,7 +34,7 @@ from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation.engine import Minimisation, engine
 from himlip_ase.sscha.run.initial import positive_definite_start
-from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.symmetry import SpaceGroup
 
 LATTICE_ANGSTROM = 3.06484

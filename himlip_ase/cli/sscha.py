@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.sscha.settings import SschaSettings
 
 if TYPE_CHECKING:
     from himlip_ase.sscha.results.result import SschaResult
@@ -119,7 +119,7 @@ def sscha(
     from himlip_ase.phonons.qe import read_dyn
     from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.run.loop import run_sscha
-    from himlip_ase.sscha.trust.watch_inputs import build_watch
+    from himlip_ase.sscha.watch.watch_inputs import build_watch
 
     chosen: dict[str, Any] = {
         "n_configurations": n,
@@ -167,7 +167,7 @@ def from_run(
     from himlip_ase.cli.masses import parse_masses
     from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.run.continuation import continue_run
-    from himlip_ase.sscha.trust.watch_inputs import build_watch
+    from himlip_ase.sscha.watch.watch_inputs import build_watch
 
     with potential_forces(model, workers) as forces:
         result = continue_run(
@@ -209,7 +209,7 @@ def _report(result: SschaResult, out: Path) -> None:
     """Pictures, a summary, and status 1 for a run that did not converge."""
     from himlip_ase.sscha.results.plots import write_figures
     from himlip_ase.sscha.results.summary import describe, describe_watch
-    from himlip_ase.sscha.trust.watch import read_watch
+    from himlip_ase.sscha.watch.watch import read_watch
 
     write_figures(result, out / "figures", overwrite=True)
     for line in [*describe(result), *describe_watch(read_watch(out))]:

@@ -195,7 +195,7 @@ def watch(
 ) -> None:
     """Shortest distances and distance from the labels of the final ensemble of a run."""
     from himlip_ase.sscha.trust.verify_files import final_ensemble
-    from himlip_ase.sscha.trust.watch_inputs import build_watch
+    from himlip_ase.sscha.watch.watch_inputs import build_watch
 
     final = final_ensemble(run)
     record = build_watch(labels, committee)(

@@ -22,7 +22,7 @@ from himlip_ase.hint.training.settings import PolishSettings, TrainingSettings
 from himlip_ase.pipeline.choices import choice
 from himlip_ase.potential.network import HiMLIPConfig
 from himlip_ase.registry import did_you_mean
-from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.superconductivity.options import Mesh, TcOptions
 
 Grid = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]

@@ -36,7 +36,7 @@ from himlip_ase.sscha.ensembles.ensemble import Evaluate
 from himlip_ase.sscha.results.grid_comparison import GridDifference, compare_grids
 from himlip_ase.sscha.results.result import SschaResult
 from himlip_ase.sscha.run.checkpoints import MAY_CHANGE
-from himlip_ase.sscha.trust.watch import Watch
+from himlip_ase.sscha.watch.watch import Watch
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def _run(context: Context, folder: Path) -> Outcome:
     from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.run.continuation import continue_run
     from himlip_ase.sscha.run.loop import run_sscha
-    from himlip_ase.sscha.trust.watch_inputs import build_watch
+    from himlip_ase.sscha.watch.watch_inputs import build_watch
 
     model = context.of("finetune") / MODEL
     if load_trained(context) is None:
@@ -247,7 +247,7 @@ def _quote(outcome: Outcome, result: SschaResult, suffix: str) -> None:
 
 def _quote_watch(outcome: Outcome, folder: Path, suffix: str) -> None:
     """How far the last ensemble of a run went from what the potential was taught."""
-    from himlip_ase.sscha.trust.watch import read_watch
+    from himlip_ase.sscha.watch.watch import read_watch
 
     records = read_watch(folder)
     if not records or np.isnan(records[-1].outside).all():

@@ -2,7 +2,8 @@
 
 Forces enter as a callable on a list of configurations, so that a potential, an ASE calculator or
 an executor of DFT jobs can serve it.  The engine is this package's own
-(:mod:`himlip_ase.sscha.minimisation.native`) or python-sscha (:mod:`himlip_ase.sscha.minimisation.bridge`,
+(:mod:`himlip_ase.sscha.minimisation.native_engine`) or python-sscha
+(:mod:`himlip_ase.sscha.minimisation.python_sscha`,
 imported only when it is asked for).
 """
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from himlip_ase.sscha.results.result import SschaResult, load_result
     from himlip_ase.sscha.run.continuation import continue_run, temperature_series
     from himlip_ase.sscha.run.loop import run_sscha
-    from himlip_ase.sscha.run.settings import SschaSettings
+    from himlip_ase.sscha.settings import SschaSettings
 
 _HOMES = {
     "compare_grids": "results.grid_comparison",
@@ -27,7 +28,7 @@ _HOMES = {
     "temperature_series": "run.continuation",
     "HarmonicDistribution": "ensembles.sampling",
     "draw_configurations": "ensembles.sampling",
-    "SschaSettings": "run.settings",
+    "SschaSettings": "settings",
 }
 __all__ = [
     "HarmonicDistribution",

@@ -21,7 +21,7 @@ from himlip_ase.pipeline.tc_cases import Phonons, TcResults
 from himlip_ase.sscha.results.result import History, SschaResult
 from himlip_ase.sscha.results.sampling_noise import deviations_of, independent_deviations
 from himlip_ase.sscha.run.initial import positive_definite_start
-from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.superconductivity.bootstrap import resampled_phonons
 from himlip_ase.superconductivity.tc import Tc
 from tests.superconductivity.material import strained_toy

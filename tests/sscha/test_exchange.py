@@ -147,10 +147,10 @@ class TestPeer:
     def peer(self, tmp_path, monkeypatch):
         pytest.importorskip("sscha")
         monkeypatch.chdir(tmp_path)  # its save() writes dyn files into the working directory
-        from himlip_ase.sscha.minimisation import bridge
+        from himlip_ase.sscha.minimisation import python_sscha
 
-        self.bridge = bridge
-        with bridge._quiet():
+        self.python_sscha = python_sscha
+        with python_sscha._quiet():
             import cellconstructor.Phonons
             import sscha.Ensemble
 
@@ -168,7 +168,7 @@ class TestPeer:
         from himlip_ase.phonons.cellconstructor import from_cellconstructor
 
         paths = write_cellconstructor(distribution.dynamical, tmp_path / "dyn")
-        with self.bridge._quiet():
+        with self.python_sscha._quiet():
             dyn = self.phonons.Phonons(str(tmp_path / "dyn"), len(paths) - 1)
         same_matrices(from_cellconstructor(dyn), distribution.dynamical)
         dyn.save_qe(str(tmp_path / "back"))
@@ -177,7 +177,7 @@ class TestPeer:
     def loaded(self, folder, text, distribution):
         name = "dyn_start_population1_" if text else "dyn_gen_pop1_"
         count = len(list(folder.glob(f"{name}*"))) - 1
-        with self.bridge._quiet():
+        with self.python_sscha._quiet():
             dyn = self.phonons.Phonons(str(folder / name), count)
             found = self.ensembles.Ensemble(dyn, distribution.temperature_k, supercell=list(DIMS))
             if text:
@@ -190,18 +190,18 @@ class TestPeer:
     def test_it_reads_ours_with_the_same_free_energy(self, distribution, ensemble, text, tmp_path):
         write_python_sscha(tmp_path / "ours", distribution, ensemble, text=text)
         read = self.loaded(tmp_path / "ours", text, distribution)
-        built = self.bridge.build_ensemble(distribution.dynamical, ensemble, distribution.temperature_k)
+        built = self.python_sscha.build_ensemble(distribution.dynamical, ensemble, distribution.temperature_k)
         for name in ("u_disps", "energies", "forces", "stresses"):
             np.testing.assert_allclose(getattr(read, name), getattr(built, name), rtol=0, atol=1e-10)
-        value, error = self.bridge.free_energy(read)
-        expected, expected_error = self.bridge.free_energy(built)
+        value, error = self.python_sscha.free_energy(read)
+        expected, expected_error = self.python_sscha.free_energy(built)
         assert value == pytest.approx(expected, rel=1e-9) and error == pytest.approx(expected_error, rel=1e-6)
 
     @pytest.mark.parametrize("text", [False, True], ids=["binary", "text"])
     def test_we_read_what_it_wrote(self, distribution, ensemble, text, tmp_path):
-        built = self.bridge.build_ensemble(distribution.dynamical, ensemble, distribution.temperature_k)
+        built = self.python_sscha.build_ensemble(distribution.dynamical, ensemble, distribution.temperature_k)
         folder = tmp_path / "theirs"
-        with self.bridge._quiet():
+        with self.python_sscha._quiet():
             if text:
                 built.save(str(folder), 1)
             else:

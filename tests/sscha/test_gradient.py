@@ -8,11 +8,11 @@ import pytest
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.half_grid import HalfGrid
+from himlip_ase.sscha.ensembles.reweighting import TrialGaussian, Waves, weighted_mean
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation.basis import SymmetryBasis
 from himlip_ase.sscha.minimisation.gradient import TrialAverages, free_energy_gradient
-from himlip_ase.sscha.minimisation.native import NativeEngine
-from himlip_ase.sscha.minimisation.reweighting import TrialGaussian, Waves, weighted_mean
+from himlip_ase.sscha.minimisation.native_engine import NativeEngine
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.symmetry import SpaceGroup
 

@@ -228,11 +228,11 @@ def test_a_uniform_acceleration_changes_nothing():
 def test_third_and_fourth_order_equal_python_ssschas(case, temperature):
     pytest.importorskip("sscha")
     from himlip_ase.phonons.cellconstructor import from_cellconstructor
-    from himlip_ase.sscha.minimisation import bridge
+    from himlip_ase.sscha.minimisation import python_sscha
 
     distribution, ensemble, group = drawn(*case, temperature, 2000)
-    peer = bridge.build_ensemble(distribution.dynamical, ensemble, temperature)
-    with bridge._quiet():
+    peer = python_sscha.build_ensemble(distribution.dynamical, ensemble, temperature)
+    with python_sscha._quiet():
         theirs = peer.get_free_energy_hessian(include_v4=True, use_symmetries=True)
         theirs.Symmetrize()
     ours = free_energy_hessian(distribution, ensemble, group, subtract_response=False)

@@ -16,7 +16,7 @@ from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.sscha import SschaSettings, load_result, run_sscha
 from himlip_ase.sscha.convergence.verdict import FreshTest
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.minimisation.native import NativeEngine
+from himlip_ase.sscha.minimisation.native_engine import NativeEngine
 from himlip_ase.sscha.results.plots import write_figures
 from himlip_ase.sscha.results.summary import describe
 from himlip_ase.sscha.run import final_ensemble as final

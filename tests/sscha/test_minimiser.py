@@ -14,7 +14,7 @@ from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation.engine import MINIMISERS, engine
 from himlip_ase.sscha.run.initial import positive_definite_start
-from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.symmetry import SpaceGroup
 
 from .crystals import CRYSTALS, random_matrices

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from himlip_ase.errors import InputError
-from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.sscha.settings import SschaSettings
 
 
 def test_defaults_are_the_papers():

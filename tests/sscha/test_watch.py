@@ -12,15 +12,15 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.sscha import SschaSettings, run_sscha
+from himlip_ase.sscha.array_files import load_arrays, save_arrays
 from himlip_ase.sscha.ensembles.draws import stream
 from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution, draw_configurations
 from himlip_ase.sscha.results.summary import describe_watch
-from himlip_ase.sscha.run.checkpoints import load_arrays, save_arrays
 from himlip_ase.sscha.run.initial import positive_definite_start
-from himlip_ase.sscha.trust.environments import environments
-from himlip_ase.sscha.trust.trusted_region import TrustedRegion
-from himlip_ase.sscha.trust.watch import Watch, WatchRecord, keep_watch, read_watch
+from himlip_ase.sscha.watch.environments import environments
+from himlip_ase.sscha.watch.trusted_region import TrustedRegion
+from himlip_ase.sscha.watch.watch import Watch, WatchRecord, keep_watch, read_watch
 
 from .toy import DIMS, BondCrystal, cscl
 

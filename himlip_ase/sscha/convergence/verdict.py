@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from himlip_ase.sscha.convergence.residual import Residual
-from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.sscha.settings import SschaSettings
 
 NEGLIGIBLE_CM = 0.1
 """A change of a frequency below this (cm⁻¹) is never held against convergence."""

@@ -22,10 +22,10 @@ from ase import Atoms
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.evaluation import Evaluation
+from himlip_ase.sscha.ensembles.distances import shortest_distance
 from himlip_ase.sscha.ensembles.draws import Sampling, draw_displacements
 from himlip_ase.sscha.ensembles.evaluation import Evaluate, EvaluationLike, Unfinished, checked
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.trust.distances import shortest_distance
 
 __all__ = [
     "Ensemble",

@@ -64,7 +64,7 @@ def read_phonopy_dataset(path: str | os.PathLike, distribution: HarmonicDistribu
     """
     import phonopy
 
-    from himlip_ase.sscha.trust.distances import shortest_distance
+    from himlip_ase.sscha.ensembles.distances import shortest_distance
 
     ph = phonopy.load(path, primitive_matrix="P", produce_fc=False, log_level=0)
     dataset: dict[str, Any] = dict(ph.dataset or {})

@@ -24,9 +24,9 @@ from himlip_ase.evaluation import matrix_from_voigt, voigt_from_matrix
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn, write_dyn
+from himlip_ase.sscha.ensembles.distances import shortest_distance
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.trust.distances import shortest_distance
 from himlip_ase.units import AMU_RY, BOHR_ANGSTROM, RY_PER_BOHR2_EV_PER_ANGSTROM2
 
 BOHR_PER_ANGSTROM = 1.889725989

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from himlip_ase.sscha.ensembles.reweighting import TrialGaussian
 from himlip_ase.sscha.minimisation.basis import SymmetryBasis
-from himlip_ase.sscha.minimisation.reweighting import TrialGaussian
 
 
 class ForceConstantCoordinates:

@@ -1,7 +1,7 @@
 """What the SSCHA loop asks of a minimiser: the interface, and the two codes that serve it.
 
 ``native`` is this package's own, block-diagonal in q; ``python-sscha`` drives that code through
-:mod:`himlip_ase.sscha.minimisation.bridge`, which is imported only when it is asked for.
+:mod:`himlip_ase.sscha.minimisation.python_sscha`, which is imported only when it is asked for.
 
 An engine sees an ensemble, the Gaussian it was drawn from (`drawn`: matrices, centroids, masses and
 temperature) and the Gaussian it is asked about (`target`); where they differ, every average is reweighted by
@@ -30,7 +30,7 @@ with line search in the force constants or in their square root."""
 
 
 class MinimiserSettings(Protocol):
-    """The part of :class:`~himlip_ase.sscha.run.settings.SschaSettings` that a minimisation reads."""
+    """The part of :class:`~himlip_ase.sscha.settings.SschaSettings` that a minimisation reads."""
 
     @property
     def step(self) -> float:
@@ -185,11 +185,11 @@ def engine(name: str = "native", minimiser: str = "anderson") -> Engine:
     if minimiser not in MINIMISERS:
         raise InputError(f"minimiser is {minimiser!r}; give one of {', '.join(MINIMISERS)}")
     if name == "native":
-        from himlip_ase.sscha.minimisation.native import NativeEngine
+        from himlip_ase.sscha.minimisation.native_engine import NativeEngine
 
         return NativeEngine(minimiser)
     if name == "python-sscha":
-        from himlip_ase.sscha.minimisation.bridge import PythonSscha
+        from himlip_ase.sscha.minimisation.python_sscha import PythonSscha
 
         return PythonSscha()
     raise InputError(f"engine is {name!r}; give one of {', '.join(ENGINES)}")

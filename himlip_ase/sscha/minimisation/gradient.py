@@ -19,7 +19,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from himlip_ase.sscha.minimisation.reweighting import (
+from himlip_ase.sscha.ensembles.reweighting import (
     TrialGaussian,
     Waves,
     kong_liu_ratio,

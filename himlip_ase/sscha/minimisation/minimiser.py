@@ -18,8 +18,8 @@ from typing import Protocol
 
 import numpy as np
 
+from himlip_ase.sscha.ensembles.reweighting import TrialGaussian
 from himlip_ase.sscha.minimisation.engine import MinimiserSettings
-from himlip_ase.sscha.minimisation.reweighting import TrialGaussian
 
 GROWTH, SHRINKAGE, POOREST = 1.5, 0.87358046475, 0.9
 """Of the line search: step factor after success and after failure, Kong-Liu ratio kept by one direction."""

@@ -16,8 +16,8 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import write_dyn
-from himlip_ase.sscha.run.checkpoints import load_arrays, pack, save_arrays, unpack
-from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.sscha.array_files import load_arrays, pack, save_arrays, unpack
+from himlip_ase.sscha.settings import SschaSettings
 
 SCHEMA = 1
 

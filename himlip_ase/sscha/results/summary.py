@@ -11,7 +11,7 @@ from himlip_ase.sscha.curvature.stars import inequivalent
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.results.result import SschaResult
-from himlip_ase.sscha.trust.watch import WatchRecord
+from himlip_ase.sscha.watch.watch import WatchRecord
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 

@@ -10,94 +10,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
-import json
 import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 
-from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.errors import InputError
 from himlip_ase.files import FolderLock, atomic_write, write_json
-from himlip_ase.phonons.force_constants import DynamicalMatrices
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.sscha.array_files import damaged, load_arrays, load_json, pack, save_arrays, unpack
 from himlip_ase.sscha.ensembles.ensemble import Ensemble, Partial
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.sscha.settings import SschaSettings
 
 SCHEMA = 1
 MAY_CHANGE = ("max_populations", "n_hessian_configurations", "hessian_order")
 """Settings that a resumed run may change: they touch no population that is finished."""
-
-
-def pack(prefix: str, dynamical: DynamicalMatrices) -> dict[str, np.ndarray]:
-    """Arrays of dynamical matrices under names that begin with `prefix`, exact to the last bit."""
-    primitive = dynamical.primitive
-    return {
-        f"{prefix}_numbers": primitive.numbers,
-        f"{prefix}_positions": primitive.positions,
-        f"{prefix}_cell": primitive.cell.array,
-        f"{prefix}_masses": primitive.get_masses(),
-        f"{prefix}_dims": np.array(dynamical.dims),
-        f"{prefix}_qpoints": dynamical.qpoints,
-        f"{prefix}_matrices": dynamical.matrices,
-    }
-
-
-def unpack(prefix: str, arrays: dict[str, np.ndarray]) -> DynamicalMatrices:
-    """The inverse of :func:`pack`."""
-    primitive = Atoms(
-        numbers=arrays[f"{prefix}_numbers"],
-        positions=arrays[f"{prefix}_positions"],
-        cell=arrays[f"{prefix}_cell"],
-        masses=arrays[f"{prefix}_masses"],
-        pbc=True,
-    )
-    dims = tuple(int(d) for d in arrays[f"{prefix}_dims"])
-    return DynamicalMatrices(primitive, dims, arrays[f"{prefix}_qpoints"], arrays[f"{prefix}_matrices"])  # type: ignore[arg-type]
-
-
-def save_arrays(path: Path, arrays: dict[str, np.ndarray], overwrite: bool = False) -> None:
-    """Write arrays as one .npz, atomically."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    with atomic_write(path, "wb", overwrite=overwrite) as stream:
-        stream.write(buffer.getvalue())
-
-
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read an .npz without pickles.
-
-    Raises
-    ------
-    CalculationError
-        The file is missing, cut short or damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise _damaged(path, error) from error
-
-
-def _load_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict):
-            raise ValueError("no mapping")
-        return data
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> CalculationError:
-    what = "the whole folder" if path.name == "run.json" else f"{path.name.partition('.')[0]}*"
-    return CalculationError(
-        f"{path} is missing or damaged ({type(error).__name__}: {error}); restore it, or delete {what} in "
-        f"{path.parent} and --resume to compute it again"
-    )
 
 
 class State:
@@ -149,7 +79,7 @@ class State:
                 f"{self.folder.parent} holds an SSCHA run already; pass resume=True (--resume) to continue "
                 "it or choose another folder"
             )
-        old = _load_json(path)
+        old = load_json(path)
         if old.get("schema") != SCHEMA:
             raise InputError(f"{path} has schema {old.get('schema')!r}; this version reads {SCHEMA}")
         changed = [
@@ -192,7 +122,7 @@ class State:
                 field.name: arrays.get(field.name) for field in dataclasses.fields(Ensemble)
             }
         except KeyError as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
         values = {
             key: float(value) if value is not None and value.ndim == 0 else value
             for key, value in values.items()
@@ -221,7 +151,7 @@ class State:
         path = self.folder / f"{name}.json"
         if not path.exists():
             return None
-        return load_arrays(path.with_suffix(".npz")), _load_json(path)
+        return load_arrays(path.with_suffix(".npz")), load_json(path)
 
 
 def pack_run(folder: str | os.PathLike, path: str | os.PathLike) -> None:

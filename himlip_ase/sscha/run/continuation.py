@@ -29,8 +29,8 @@ from himlip_ase.sscha.run.evaluated_ensembles import Kept, Neighbour
 from himlip_ase.sscha.run.final_ensemble import final_name
 from himlip_ase.sscha.run.finished_population import stage_name
 from himlip_ase.sscha.run.loop import run_sscha
-from himlip_ase.sscha.run.settings import SschaSettings
-from himlip_ase.sscha.trust.watch import Watch
+from himlip_ase.sscha.settings import SschaSettings
+from himlip_ase.sscha.watch.watch import Watch
 
 log = logging.getLogger(__name__)
 

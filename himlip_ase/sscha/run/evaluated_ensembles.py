@@ -11,13 +11,13 @@ from himlip_ase.errors import InputError
 from himlip_ase.sscha.ensembles.draws import stream
 from himlip_ase.sscha.ensembles.ensemble import Ensemble, Evaluate, begin_ensemble, checked, evaluate_missing
 from himlip_ase.sscha.ensembles.half_grid import HalfGrid
+from himlip_ase.sscha.ensembles.reweighting import TrialGaussian, Waves, log_weights
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation.engine import Engine
-from himlip_ase.sscha.minimisation.reweighting import TrialGaussian, Waves, log_weights
 from himlip_ase.sscha.run.checkpoints import State
 from himlip_ase.sscha.run.progress import Progress
-from himlip_ase.sscha.run.settings import SschaSettings
-from himlip_ase.sscha.trust.watch import Watch, keep_watch
+from himlip_ase.sscha.settings import SschaSettings
+from himlip_ase.sscha.watch.watch import Watch, keep_watch
 
 SAME_FORCES = 1e-5
 """On resuming, forces recomputed for one old configuration may differ by this much, eV/Å."""

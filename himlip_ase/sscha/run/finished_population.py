@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from himlip_ase.phonons.force_constants import DynamicalMatrices
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.sscha.array_files import pack, unpack
 from himlip_ase.sscha.convergence.residual import Residual
 from himlip_ase.sscha.results.result import History, PopulationRecord
-from himlip_ase.sscha.run.checkpoints import State, pack, unpack
+from himlip_ase.sscha.run.checkpoints import State
 
 
 @dataclass(frozen=True)

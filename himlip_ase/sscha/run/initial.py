@@ -69,7 +69,7 @@ def kept_start(folder: Path, make: Callable[[], DynamicalMatrices]) -> Dynamical
     Harmonic matrices that are computed again differ by rounding, and a run is only continued from the very
     matrices that it was begun with.
     """
-    from himlip_ase.sscha.run.checkpoints import load_arrays, pack, save_arrays, unpack
+    from himlip_ase.sscha.array_files import load_arrays, pack, save_arrays, unpack
 
     path = folder / "start.npz"
     if path.exists():

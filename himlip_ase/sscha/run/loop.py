@@ -20,8 +20,8 @@ from himlip_ase.sscha.run.finished_population import Stage, load_stage, stage_na
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.run.population import run_population
 from himlip_ase.sscha.run.progress import Progress, log_file
-from himlip_ase.sscha.run.settings import SschaSettings
-from himlip_ase.sscha.trust.watch import Watch
+from himlip_ase.sscha.settings import SschaSettings
+from himlip_ase.sscha.watch.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def run_sscha(
         A finished run whose ensembles may serve again; see
         :func:`~himlip_ase.sscha.run.continuation.continue_run`.
     watch : Watch, optional
-        What looks at every ensemble, see :func:`~himlip_ase.sscha.trust.watch_inputs.build_watch`; by default
+        What looks at every ensemble, see :func:`~himlip_ase.sscha.watch.watch_inputs.build_watch`; by default
         only collapsed distances are seen.  The records lie in ``watch/`` of the run folder.
 
     Returns

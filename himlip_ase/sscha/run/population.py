@@ -24,7 +24,7 @@ from himlip_ase.sscha.results.result import History, PopulationRecord
 from himlip_ase.sscha.run.evaluated_ensembles import Kept, Work, take_ensemble
 from himlip_ase.sscha.run.extrapolation import leap
 from himlip_ase.sscha.run.finished_population import Stage, save_stage, stage_name
-from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.symmetry import SpaceGroup
 
 

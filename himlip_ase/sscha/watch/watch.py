@@ -22,11 +22,11 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.sscha.array_files import load_arrays, save_arrays
+from himlip_ase.sscha.ensembles.distances import Pair, pair_table
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.evaluation import Evaluate, checked
-from himlip_ase.sscha.run.checkpoints import load_arrays, save_arrays
-from himlip_ase.sscha.trust.distances import Pair, pair_table
-from himlip_ase.sscha.trust.trusted_region import TrustedRegion
+from himlip_ase.sscha.watch.trusted_region import TrustedRegion
 
 log = logging.getLogger(__name__)
 

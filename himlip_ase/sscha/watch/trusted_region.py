@@ -11,8 +11,8 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.sscha.trust.distances import Pair
-from himlip_ase.sscha.trust.environments import environments
+from himlip_ase.sscha.ensembles.distances import Pair
+from himlip_ase.sscha.watch.environments import environments
 
 if TYPE_CHECKING:
     import os
@@ -31,7 +31,7 @@ class TrustedRegion:
     Attributes
     ----------
     points : dict of str to ndarray, shape (m, d)
-        Environments of each element, see :func:`~himlip_ase.sscha.trust.environments.environments`.
+        Environments of each element, see :func:`~himlip_ase.sscha.watch.environments.environments`.
     scales : dict of str to float
         For each element, the `quantile` (Å rms) of the distances from an environment to the nearest one of
         another labelled frame: the unit in which a new environment's distance is quoted.

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from functools import partial
 
-from himlip_ase.sscha.trust.trusted_region import TrustedRegion
-from himlip_ase.sscha.trust.watch import Watch
+from himlip_ase.sscha.watch.trusted_region import TrustedRegion
+from himlip_ase.sscha.watch.watch import Watch
 
 
 def build_watch(

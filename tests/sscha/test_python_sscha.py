@@ -14,10 +14,10 @@ from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.curvature.third_order import hessian_with_bubble, third_order
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.minimisation import bridge
+from himlip_ase.sscha.minimisation import python_sscha
 from himlip_ase.sscha.minimisation.engine import engine
 from himlip_ase.sscha.run.initial import positive_definite_start
-from himlip_ase.sscha.run.settings import SschaSettings
+from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.units import KB_EV_PER_K, RY_EV
 
@@ -47,9 +47,9 @@ def ensemble(crystal, start):
 
 @pytest.mark.parametrize("temperature", [0.0, 600.0])
 def test_covariance_and_free_energy_equal_the_peers(start, temperature):
-    peer = bridge.engine()
+    peer = python_sscha.engine()
     cc_dyn = to_cellconstructor(start)
-    order = bridge.atom_order(start, cc_dyn)
+    order = python_sscha.atom_order(start, cc_dyn)
     distribution = HarmonicDistribution(start, temperature)
     roots = np.repeat(np.sqrt(distribution.supercell.get_masses()[order]), 3)
     ours = distribution.covariance().reshape(16, 3, 16, 3)[order][:, :, order].reshape(48, 48)
@@ -63,38 +63,38 @@ def test_covariance_and_free_energy_equal_the_peers(start, temperature):
 
 
 def test_filled_arrays_equal_the_peers_own_loop_over_an_ase_calculator(crystal, start, ensemble):
-    filled = bridge.build_ensemble(start, ensemble, 0.0)
-    looped = bridge.build_ensemble(start, ensemble, 0.0)
+    filled = python_sscha.build_ensemble(start, ensemble, 0.0)
+    looped = python_sscha.build_ensemble(start, ensemble, 0.0)
     looped.force_computed[:] = False
     looped.energies[:] = 0
     looped.forces[:] = 0
     looped.stresses[:] = 0
-    with bridge._quiet():
+    with python_sscha._quiet():
         looped.get_energy_forces(AsCalculator(crystal), compute_stress=True)
     np.testing.assert_allclose(filled.energies, looped.energies, rtol=0, atol=1e-12)
     np.testing.assert_allclose(filled.forces, looped.forces, rtol=0, atol=1e-12)
     np.testing.assert_allclose(filled.stresses, looped.stresses, rtol=0, atol=1e-14)
     assert np.abs(filled.stresses).max() > 1e-5
-    assert bridge.free_energy(filled) == pytest.approx(bridge.free_energy(looped), abs=1e-12)
+    assert python_sscha.free_energy(filled) == pytest.approx(python_sscha.free_energy(looped), abs=1e-12)
 
 
 def test_harmonic_crystal_has_its_exact_free_energy_and_no_gradient(start):
     temperature = 300.0
     distribution = HarmonicDistribution(start, temperature)
     ensemble = draw_ensemble(distribution, 40, np.random.SeedSequence(1), HarmonicCrystal(start, -16.0))
-    filled = bridge.build_ensemble(start, ensemble, temperature)
-    value, error = bridge.free_energy(filled)
+    filled = python_sscha.build_ensemble(start, ensemble, temperature)
+    value, error = python_sscha.free_energy(filled)
     assert value == pytest.approx(-2.0 + distribution.free_energy(), abs=2e-6)
     assert error < 1e-6
-    found = bridge.minimise(filled, SETTINGS, static_energy=-2.0, move_centroids=False)
+    found = python_sscha.minimise(filled, SETTINGS, static_energy=-2.0, move_centroids=False)
     assert found.ended == "gradient" and len(found.gradient) == 1
     np.testing.assert_allclose(found.auxiliary.frequencies(), start.frequencies(), atol=1e-2)
 
 
 def test_where_the_peer_stops_our_residual_vanishes(start, ensemble):
     """The end of python-sscha's minimisation solves the self-consistency equation written independently."""
-    filled = bridge.build_ensemble(start, ensemble, 0.0)
-    found = bridge.minimise(filled, SETTINGS, ensemble.static_energy / 8, move_centroids=False)
+    filled = python_sscha.build_ensemble(start, ensemble, 0.0)
+    found = python_sscha.minimise(filled, SETTINGS, ensemble.static_energy / 8, move_centroids=False)
     assert found.ended == "gradient"
     assert found.gradient[-1] < 1e-3 * found.gradient[0]
     group = SpaceGroup(start)
@@ -165,7 +165,7 @@ def test_stress_has_ases_sign_and_unit():
     crystal = BondCrystal(cscl(), DIMS, [(6.0, 0.0, 0.0, -0.3), (4.0, 0.0, 0.0, -0.3)])
     start, _ = positive_definite_start(crystal.harmonic())
     ensemble = draw_ensemble(HarmonicDistribution(start), 40, np.random.SeedSequence(5), crystal)
-    found = bridge.stress(bridge.build_ensemble(start, ensemble, 0.0))
+    found = python_sscha.stress(python_sscha.build_ensemble(start, ensemble, 0.0))
     assert found is not None
     static = crystal([crystal.ideal]).stresses[0]
     assert static[0] > 0.1
@@ -177,7 +177,7 @@ def test_free_energy_hessian_equals_the_peers(crystal, start, temperature):
     distribution, group = HarmonicDistribution(start, temperature), SpaceGroup(start)
     ensemble = draw_ensemble(distribution, 60, np.random.SeedSequence(3), crystal)
     ours = hessian_with_bubble(distribution, third_order(distribution, ensemble, group), group)
-    theirs = bridge.free_energy_hessian(bridge.build_ensemble(start, ensemble, temperature))
+    theirs = python_sscha.free_energy_hessian(python_sscha.build_ensemble(start, ensemble, temperature))
     bubble = theirs.matrices - start.matrices
     assert np.abs(bubble).max() > 1e-3
     assert np.abs(ours.matrices - theirs.matrices).max() < 2e-5 * np.abs(bubble).max()
@@ -192,7 +192,7 @@ def test_group_means_equal_the_peers(start):
     blocks = blocks + blocks.transpose(0, 2, 1)
     work = to_cellconstructor(DynamicalMatrices(start.primitive, start.dims, start.qpoints, blocks))
     fcq = np.array(work.dynmats, dtype=complex)
-    with bridge._quiet():
+    with python_sscha._quiet():
         symmetries.QE_Symmetry(work.structure).SymmetrizeFCQ(fcq, work.q_stars, asr="custom")
     for index, block in enumerate(fcq):
         work.dynmats[index] = block

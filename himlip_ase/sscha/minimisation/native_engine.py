@@ -10,13 +10,13 @@ from himlip_ase.errors import CalculationError
 from himlip_ase.evaluation import matrix_from_voigt, voigt_from_matrix
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.half_grid import HalfGrid
+from himlip_ase.sscha.ensembles.reweighting import NotPositive, TrialGaussian, Waves, weighted_mean
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation.basis import SymmetryBasis
 from himlip_ase.sscha.minimisation.coordinates import ForceConstantCoordinates, RootCoordinates
 from himlip_ase.sscha.minimisation.engine import Minimisation, MinimiserSettings
 from himlip_ase.sscha.minimisation.gradient import BlockMeans, TrialAverages
 from himlip_ase.sscha.minimisation.minimiser import METHODS, Point, Walk
-from himlip_ase.sscha.minimisation.reweighting import NotPositive, TrialGaussian, Waves, weighted_mean
 from himlip_ase.sscha.symmetry import SpaceGroup
 
 COORDINATES: dict[str, type[ForceConstantCoordinates] | type[RootCoordinates]] = {

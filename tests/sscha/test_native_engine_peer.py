@@ -20,11 +20,11 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from himlip_ase.lattice import grid_indices
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.ensembles.half_grid import HalfGrid
+from himlip_ase.sscha.ensembles.reweighting import TrialGaussian, Waves
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.minimisation import bridge
+from himlip_ase.sscha.minimisation import python_sscha
 from himlip_ase.sscha.minimisation.gradient import TrialAverages
-from himlip_ase.sscha.minimisation.native import NativeEngine
-from himlip_ase.sscha.minimisation.reweighting import TrialGaussian, Waves
+from himlip_ase.sscha.minimisation.native_engine import NativeEngine
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.units import KB_EV_PER_K, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
@@ -40,7 +40,7 @@ TIGHT = 1e-8
 
 def peers_eyes(dynamical: DynamicalMatrices):
     """CellConstructor's matrices with the masses that give our ħω in its units."""
-    return bridge.peer_matrices(dynamical.with_masses(dynamical.primitive.get_masses() * MASS_FACTOR))
+    return python_sscha.peer_matrices(dynamical.with_masses(dynamical.primitive.get_masses() * MASS_FACTOR))
 
 
 def shifted(dynamical: DynamicalMatrices, scale: float, seed: int, amplitude: float) -> DynamicalMatrices:
@@ -70,14 +70,14 @@ def both(request):
     ours = TrialAverages(Waves(ensemble, drawn, grid), TrialGaussian.of(target, grid))
 
     there = temperature * KB_EV_PER_K / UPSILON_EV_PER_K
-    peer = bridge.build_ensemble(
+    peer = python_sscha.build_ensemble(
         begun.with_masses(begun.primitive.get_masses() * MASS_FACTOR), ensemble, there
     )
-    order = bridge.atom_order(begun, peer.dyn_0)
+    order = python_sscha.atom_order(begun, peer.dyn_0)
     peer.energies = ensemble.energies / RY
     peer.forces[:] = ensemble.forces[:, order] / RY
     peer.stresses[:] = [-voigt_6_to_full_3x3_stress(s) * BOHR**3 / RY for s in ensemble.stresses]
-    with bridge._quiet():
+    with python_sscha._quiet():
         peer.update_weights(peers_eyes(target.dynamical), there)
     return SimpleNamespace(ours=ours, peer=peer, drawn=drawn, target=target, ensemble=ensemble, grid=grid)
 
@@ -93,7 +93,7 @@ def test_weights(both):
 def test_free_energy(both):
     value, _ = both.ours.free_energy()
     both.peer.current_T = both.target.temperature_k * KB_EV_PER_K / FREE_ENERGY_EV_PER_K
-    with bridge._quiet():
+    with python_sscha._quiet():
         theirs = float(both.peer.get_free_energy()) * RY / both.grid.cells
     assert value == pytest.approx(theirs, rel=TIGHT)
     engine = NativeEngine()
@@ -102,7 +102,7 @@ def test_free_energy(both):
 
 def test_gradient_of_the_force_constants(both):
     both.peer.current_T = both.target.temperature_k * KB_EV_PER_K / UPSILON_EV_PER_K
-    with bridge._quiet():
+    with python_sscha._quiet():
         found, _ = both.peer.get_preconditioned_gradient(True, True, preconditioned=1)
     found = (found + found.conj().transpose(0, 2, 1)) / 2 * RY / BOHR**2
     cell = np.asarray(both.peer.current_dyn.structure.unit_cell)
@@ -123,7 +123,7 @@ def test_gradient_of_the_centroids(both):
 def test_stress(both):
     group = SpaceGroup(both.target.dynamical)
     ours, _ = NativeEngine().stress(both.ensemble, both.drawn, group, both.target)
-    with bridge._quiet():
+    with python_sscha._quiet():
         found, _ = both.peer.get_stress_tensor()
     theirs = -full_3x3_to_voigt_6_stress(np.real(found)) * RY / BOHR**3
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=TIGHT * np.abs(theirs).max())

@@ -1,0 +1,93 @@
+"""Arrays and dynamical matrices of an SSCHA run on disk: ``.npz`` without pickles, exact to the last bit."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from himlip_ase.errors import CalculationError
+from himlip_ase.files import atomic_write
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+
+
+def pack(prefix: str, dynamical: DynamicalMatrices) -> dict[str, np.ndarray]:
+    """Arrays of dynamical matrices under names that begin with `prefix`, exact to the last bit."""
+    primitive = dynamical.primitive
+    return {
+        f"{prefix}_numbers": primitive.numbers,
+        f"{prefix}_positions": primitive.positions,
+        f"{prefix}_cell": primitive.cell.array,
+        f"{prefix}_masses": primitive.get_masses(),
+        f"{prefix}_dims": np.array(dynamical.dims),
+        f"{prefix}_qpoints": dynamical.qpoints,
+        f"{prefix}_matrices": dynamical.matrices,
+    }
+
+
+def unpack(prefix: str, arrays: dict[str, np.ndarray]) -> DynamicalMatrices:
+    """The inverse of :func:`pack`."""
+    primitive = Atoms(
+        numbers=arrays[f"{prefix}_numbers"],
+        positions=arrays[f"{prefix}_positions"],
+        cell=arrays[f"{prefix}_cell"],
+        masses=arrays[f"{prefix}_masses"],
+        pbc=True,
+    )
+    dims = tuple(int(d) for d in arrays[f"{prefix}_dims"])
+    return DynamicalMatrices(primitive, dims, arrays[f"{prefix}_qpoints"], arrays[f"{prefix}_matrices"])  # type: ignore[arg-type]
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray], overwrite: bool = False) -> None:
+    """Write arrays as one .npz, atomically."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    with atomic_write(path, "wb", overwrite=overwrite) as stream:
+        stream.write(buffer.getvalue())
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read an .npz without pickles.
+
+    Raises
+    ------
+    CalculationError
+        The file is missing, cut short or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise damaged(path, error) from error
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Read a mapping from a JSON file.
+
+    Raises
+    ------
+    CalculationError
+        The file is missing, damaged, or holds something else.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError("no mapping")
+        return data
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> CalculationError:
+    """The error that names an unreadable file of a run and the way on."""
+    what = "the whole folder" if path.name == "run.json" else f"{path.name.partition('.')[0]}*"
+    return CalculationError(
+        f"{path} is missing or damaged ({type(error).__name__}: {error}); restore it, or delete {what} in "
+        f"{path.parent} and --resume to compute it again"
+    )
