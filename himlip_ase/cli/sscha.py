@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from himlip_ase.sscha.choices import ENGINES, MINIMISERS, SAMPLINGS
 from himlip_ase.sscha.settings import SschaSettings
 
 if TYPE_CHECKING:
@@ -94,11 +95,13 @@ def sscha(
         bool, typer.Option("--third-only", help="No fourth-order term in the free-energy Hessian.")
     ] = False,
     sampling: Annotated[
-        str, typer.Option("--sampling", help="How to draw: pairs, independent or sobol.")
+        str, typer.Option("--sampling", help=f"How to draw: {SAMPLINGS.described()}.")
     ] = DEFAULT.sampling,
-    engine: Annotated[str, typer.Option("--engine", help="native or python-sscha.")] = DEFAULT.engine,
+    engine: Annotated[
+        str, typer.Option("--engine", help=f"What minimises: {ENGINES.described()}.")
+    ] = DEFAULT.engine,
     minimiser: Annotated[
-        str, typer.Option("--minimiser", help="Of the native engine: anderson, descent or root-descent.")
+        str, typer.Option("--minimiser", help=f"Of the native engine: {MINIMISERS.described()}.")
     ] = DEFAULT.minimiser,
     step: Annotated[float, typer.Option("--step", help="First step of the line search.")] = DEFAULT.step,
     kong_liu: Annotated[

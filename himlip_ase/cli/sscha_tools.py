@@ -61,7 +61,7 @@ def verify(
     from himlip_ase.sscha.trust.verify import choose, describe_verification, verification_images
     from himlip_ase.sscha.trust.verify import verify as verify_ensemble
     from himlip_ase.sscha.trust.verify_files import (
-        final_ensemble,
+        load_final_ensemble,
         read_reference,
         write_images,
         write_verification,
@@ -72,9 +72,9 @@ def verify(
     folder = run / "verify"
     if (folder / "verification.json").exists() and not overwrite:
         raise InputError(f"{folder} holds a verification already; pass --overwrite to replace it")
-    final = final_ensemble(run)
+    final = load_final_ensemble(run)
     rows = choose(len(final.ensemble), n, seed)
-    images = verification_images(final.distribution, final.ensemble.displacements[rows])
+    images = verification_images(final.ensemble, rows)
     write_images(folder / "images.extxyz", images, overwrite=True)
     if labels is not None:
         reference, name = read_reference(labels, images), str(labels)
@@ -98,13 +98,12 @@ def verify(
         )
         return
     found = verify_ensemble(
-        final.distribution,
+        final.target,
         final.ensemble,
         rows,
         reference,
         SpaceGroup(final.result.auxiliary),
         final.result.settings.n_blocks,
-        final.weights,
     )
     write_verification(folder, found, final.result.auxiliary, name, overwrite)
     write_verification_figures(found, final.result, folder, overwrite)
@@ -175,10 +174,10 @@ def import_ensemble(
     from himlip_ase.sscha.exchange.python_sscha import read_python_sscha
     from himlip_ase.sscha.results.summary import describe_ensemble
 
-    distribution, ensemble = read_python_sscha(folder, population, temperature, dyn)
-    write_extxyz(out / "ensemble.extxyz", distribution, ensemble, overwrite)
-    write_dyn(distribution.dynamical, out / "auxiliary.dyn", overwrite)
-    for line in describe_ensemble(distribution, ensemble):
+    ensemble = read_python_sscha(folder, population, temperature, dyn)
+    write_extxyz(out / "ensemble.extxyz", ensemble, overwrite)
+    write_dyn(ensemble.drawn_from.dynamical, out / "auxiliary.dyn", overwrite)
+    for line in describe_ensemble(ensemble):
         typer.echo(line)
     typer.echo(f"wrote {out / 'ensemble.extxyz'} and {out / 'auxiliary.dyn'}*")
 
@@ -194,13 +193,11 @@ def watch(
     ] = None,
 ) -> None:
     """Shortest distances and distance from the labels of the final ensemble of a run."""
-    from himlip_ase.sscha.trust.verify_files import final_ensemble
+    from himlip_ase.sscha.trust.verify_files import load_final_ensemble
     from himlip_ase.sscha.watch.watch_inputs import build_watch
 
-    final = final_ensemble(run)
-    record = build_watch(labels, committee)(
-        final.distribution.supercell, final.ensemble, "the final ensemble"
-    )
+    final = load_final_ensemble(run)
+    record = build_watch(labels, committee)(final.ensemble, "the final ensemble")
     typer.echo(record.message)
     if not record.trusted:
         raise typer.Exit(1)

@@ -32,7 +32,7 @@ from himlip_ase.pipeline.labels import label_folder
 from himlip_ase.pipeline.phonons import HIMLIP_DYN
 from himlip_ase.pipeline.runfolder import hash_inputs
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
-from himlip_ase.sscha.ensembles.ensemble import Evaluate
+from himlip_ase.sscha.ensembles.evaluation import Evaluate
 from himlip_ase.sscha.results.grid_comparison import GridDifference, compare_grids
 from himlip_ase.sscha.results.result import SschaResult
 from himlip_ase.sscha.run.checkpoints import MAY_CHANGE
@@ -161,7 +161,7 @@ def _grid(
 ) -> SschaResult:
     from himlip_ase.calculator import HiMLIPCalculator
     from himlip_ase.phonons.harmonic import harmonic_force_constants
-    from himlip_ase.sscha.run.initial import kept_start
+    from himlip_ase.sscha.run.initial import stored_start
     from himlip_ase.sscha.run.loop import run_sscha
 
     logger.info("grid %s: harmonic start from the potential", "×".join(map(str, grid)))
@@ -169,7 +169,7 @@ def _grid(
     place, settings = folder / grid_name(grid), context.config.sscha
 
     def run(resume: bool) -> SschaResult:
-        own = kept_start(
+        own = stored_start(
             place, lambda: harmonic_force_constants(start.primitive, calculator, grid).dynamical_matrices()
         )
         return run_sscha(own, forces, settings, place, resume, progress=True, watch=watch)

@@ -88,30 +88,38 @@ def components(stress: np.ndarray, basis: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Load:
-    """What drives the cell: σ + P along the allowed strains, and its standard error, eV/Å³, shape (k,)."""
+class ExcessStress:
+    """What drives the cell: σ + P along the allowed strains.
+
+    Attributes
+    ----------
+    excess, sigma : ndarray, shape (k,)
+        eV/Å³, and its standard error.
+    """
 
     excess: np.ndarray
     sigma: np.ndarray
 
-    def z(self, other: Load | None = None) -> float:
+    def z(self, other: ExcessStress | None = None) -> float:
         """Largest excess over its error (joined with that of `other`)."""
         variance = self.sigma**2 + (0 if other is None else other.sigma**2)
         floor = NEGLIGIBLE_GPA / EV_PER_ANGSTROM3_GPA
         return float(np.max(np.abs(self.excess) / np.sqrt(variance + floor**2)))
 
 
-def load(stress: np.ndarray, sigma: np.ndarray, basis: np.ndarray, pressure_gpa: float) -> Load:
-    """Load of a Voigt stress (ASE's sign, eV/Å³) with the error `sigma` at a target pressure.
+def excess_stress(
+    stress: np.ndarray, sigma: np.ndarray, basis: np.ndarray, pressure_gpa: float
+) -> ExcessStress:
+    """Excess stress of a Voigt stress (ASE's sign, eV/Å³) with the error `sigma` at a target pressure.
 
     Errors of components are added, not joined in quadrature: components equal by symmetry have one error.
     """
     target = -pressure_gpa / EV_PER_ANGSTROM3_GPA * np.array([1, 1, 1, 0, 0, 0])
     weights = basis[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] * np.array([1, 1, 1, 2, 2, 2])
-    return Load(weights @ (stress - target), np.abs(weights) @ sigma)
+    return ExcessStress(weights @ (stress - target), np.abs(weights) @ sigma)
 
 
-def next_strain(now: Load, stiffness: np.ndarray, basis: np.ndarray) -> np.ndarray:
+def next_strain(now: ExcessStress, stiffness: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """Strain (3, 3) of the cell towards the target; zero where the load is within its error."""
     driving = np.where(np.abs(now.excess) > now.sigma, now.excess, 0.0)
     values, vectors = np.linalg.eigh((stiffness + stiffness.T) / 2)
@@ -121,7 +129,7 @@ def next_strain(now: Load, stiffness: np.ndarray, basis: np.ndarray) -> np.ndarr
 
 
 def secant_update(
-    stiffness: np.ndarray, strain: np.ndarray, before: Load, after: Load, basis: np.ndarray
+    stiffness: np.ndarray, strain: np.ndarray, before: ExcessStress, after: ExcessStress, basis: np.ndarray
 ) -> np.ndarray:
     """Broyden's update of the stiffness from what a strain (3, 3) changed, if that exceeds the noise."""
     moved = np.einsum("kij,ij->k", basis, strain)
@@ -138,3 +146,59 @@ def pressure_gpa(stress: np.ndarray, sigma: np.ndarray) -> tuple[float, float]:
         float(-stress[:3].mean() * EV_PER_ANGSTROM3_GPA),
         float(sigma[:3].mean() * EV_PER_ANGSTROM3_GPA),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class CellRelaxation:
+    """What relaxing the cell has learnt up to a population.
+
+    Attributes
+    ----------
+    basis : ndarray, shape (k, 3, 3)
+        From :func:`allowed_strains`.
+    stiffness : ndarray, shape (k, k)
+        eV/Å³.
+    excess, sigma : ndarray, shape (k,)
+        :class:`ExcessStress` of the population.
+    strain : ndarray, shape (3, 3)
+        Of the cell from this population to the next.
+    """
+
+    basis: np.ndarray
+    stiffness: np.ndarray
+    excess: np.ndarray
+    sigma: np.ndarray
+    strain: np.ndarray
+
+    @property
+    def excess_stress(self) -> ExcessStress:
+        """What drove the cell in this population."""
+        return ExcessStress(self.excess, self.sigma)
+
+    @classmethod
+    def begin(
+        cls,
+        stress: tuple[np.ndarray, np.ndarray],
+        target_gpa: float,
+        basis: np.ndarray,
+        stiffness: np.ndarray,
+    ) -> CellRelaxation:
+        """After the first population.
+
+        Parameters
+        ----------
+        stress : tuple of ndarray, shape (6,)
+            Of the quantum crystal and its standard error, ASE Voigt, eV/Å³.
+        target_gpa : float
+            Pressure wanted, GPa.
+        basis, stiffness : ndarray
+            From :func:`allowed_strains` and :func:`static_stiffness`.
+        """
+        now = excess_stress(*stress, basis, target_gpa)
+        return cls(basis, stiffness, now.excess, now.sigma, next_strain(now, stiffness, basis))
+
+    def next(self, stress: tuple[np.ndarray, np.ndarray], target_gpa: float) -> CellRelaxation:
+        """After the population that followed; parameters as :meth:`begin`."""
+        now = excess_stress(*stress, self.basis, target_gpa)
+        stiffness = secant_update(self.stiffness, self.strain, self.excess_stress, now, self.basis)
+        return CellRelaxation.begin(stress, target_gpa, self.basis, stiffness)

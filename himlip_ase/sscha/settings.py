@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from himlip_ase.errors import InputError
+from himlip_ase.registry import Registry
+from himlip_ase.sscha.choices import ENGINES, HESSIAN_ORDERS, MINIMISERS, SAMPLINGS
 
-CHOICES = {
-    "engine": ("native", "python-sscha"),
-    "minimiser": ("anderson", "descent", "root-descent"),
-    "sampling": ("pairs", "independent", "sobol"),
-    "hessian_order": ("third", "third+fourth"),
+CHOICES: dict[str, Registry[Any]] = {
+    "engine": ENGINES,
+    "minimiser": MINIMISERS,
+    "sampling": SAMPLINGS,
+    "hessian_order": HESSIAN_ORDERS,
 }
+"""Settings that name an entry of a registry."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,15 @@ class SschaSettings:
         Configurations that a growing population never exceeds, even.
     pressure_gpa : float or None
         Pressure of the quantum crystal to which the cell is relaxed, GPa; None keeps the cell.
-    engine : {"native", "python-sscha"}
-        What minimises the free energy; the second needs the extra ``himlip-ase[sscha]``.
-    minimiser : {"anderson", "descent", "root-descent"}
-        Of the native engine, see :func:`~himlip_ase.sscha.minimisation.engine.engine`.
-    sampling : {"pairs", "independent", "sobol"}
-        How configurations are drawn, see :func:`~himlip_ase.sscha.ensembles.draws.draw_displacements`.
-    hessian_order : {"third", "third+fourth"}
-        SSCHA force constants that enter the free-energy Hessian beside the auxiliary.
+    engine : str
+        What minimises the free energy: a name of :data:`~himlip_ase.sscha.choices.ENGINES`.
+    minimiser : str
+        Of the native engine: a name of :data:`~himlip_ase.sscha.choices.MINIMISERS`.
+    sampling : str
+        How configurations are drawn: a name of :data:`~himlip_ase.sscha.choices.SAMPLINGS`.
+    hessian_order : str
+        SSCHA force constants that enter the free-energy Hessian beside the auxiliary: a name of
+        :data:`~himlip_ase.sscha.choices.HESSIAN_ORDERS`.
     """
 
     n_configurations: int = 500
@@ -81,10 +85,10 @@ class SschaSettings:
     frequency_error_cm: float | None = None
     max_configurations: int = 8000
     pressure_gpa: float | None = None
-    engine: Literal["native", "python-sscha"] = "native"
-    minimiser: Literal["anderson", "descent", "root-descent"] = "anderson"
-    sampling: Literal["pairs", "independent", "sobol"] = "pairs"
-    hessian_order: Literal["third", "third+fourth"] = "third+fourth"
+    engine: str = "native"
+    minimiser: str = "anderson"
+    sampling: str = "pairs"
+    hessian_order: str = "third+fourth"
 
     def __post_init__(self) -> None:
         for name in (
@@ -141,8 +145,8 @@ class SschaSettings:
                 f"an even number of at least n_configurations = {self.n_configurations}",
             ),
             *(
-                (name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
-                for name, choices in CHOICES.items()
+                (name, getattr(self, name) in registry, f"one of {', '.join(registry.names())}")
+                for name, registry in CHOICES.items()
             ),
         ]
         for name, good, allowed in checks:

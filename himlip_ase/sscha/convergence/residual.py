@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from himlip_ase.sscha.ensembles.half_grid import HalfGrid
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM
 
@@ -50,36 +50,37 @@ class Residual:
 
 
 def residual(
-    distribution: HarmonicDistribution,
-    displacements: np.ndarray,
-    forces: np.ndarray,
-    weights: np.ndarray,
+    target: HarmonicDistribution,
+    ensemble: Ensemble,
     group: Projection,
     n_blocks: int,
+    weights: np.ndarray | None = None,
 ) -> Residual:
-    """Self-consistency residual of `distribution` on an ensemble.
+    """Self-consistency residual of a Gaussian on an ensemble.
 
     Parameters
     ----------
-    distribution : HarmonicDistribution
-        The auxiliary tested.
-    displacements, forces : ndarray, shape (n, N, 3)
-        Å from its centroids and eV/Å, in the order of ``primitive.repeat(dims)``, opposite pairs adjacent.
-    weights : ndarray, shape (n,)
-        Importance weights; ones for a fresh ensemble.
+    target : HarmonicDistribution
+        The auxiliary tested, at its temperature.
+    ensemble : Ensemble
+        Opposite pairs adjacent.
     group : Projection
         Projections onto the space group.
     n_blocks : int
         Blocks for the standard error.
+    weights : ndarray, shape (n,), optional
+        Importance weights; by default those of `ensemble` for `target`.
     """
-    grid = HalfGrid(distribution.dims)
-    moved, pushed = grid.fields(displacements), grid.fields(forces)
+    weights = ensemble.weights(target) if weights is None else weights
+    fourier, forces = ensemble.fourier, ensemble.forces
+    grid, pushed = fourier.grid, fourier.forces
+    moved = fourier.displacements_from(target.dynamical.primitive.positions)
     excess = [
         push + move @ block.swapaxes(1, 2)
-        for push, move, block in zip(pushed, moved, grid.split(distribution.dynamical.matrices), strict=True)
+        for push, move, block in zip(pushed, moved, grid.split(target.dynamical.matrices), strict=True)
     ]
-    inverse = grid.split(distribution.inverse_covariance())
-    pairs = np.arange(len(displacements)) // 2
+    inverse = grid.split(target.inverse_covariance())
+    pairs = np.arange(len(ensemble)) // 2
     members = np.array_split(np.arange(pairs[-1] + 1), n_blocks)
     blocks, block_forces, shares = [], [], []
     for member in members:
@@ -95,7 +96,7 @@ def residual(
         mean = (weight @ forces[chosen].reshape(len(weight), -1)).reshape(grid.cells, -1, 3).mean(axis=0)
         block_forces.append(group.vectors(mean - mean.mean(axis=0)))
     changes, means = np.array(blocks), np.array(block_forces)
-    shifts = frequency_changes(distribution, changes)
+    shifts = frequency_changes(target, changes)
     share = np.array(shares)
     return Residual(
         np.tensordot(share, shifts, 1),

@@ -44,20 +44,20 @@ class FreshTest:
         return self.rms_z <= significance and self.max_z <= 3 * significance
 
 
-def fresh_test(fresh: Residual, maker: Residual | None) -> FreshTest:
+def fresh_test(fresh: Residual, in_sample: Residual | None) -> FreshTest:
     """Compare what a fresh ensemble asks for with the noise of both ensembles.
 
     Parameters
     ----------
     fresh : Residual
         On the fresh ensemble.
-    maker : Residual or None
+    in_sample : Residual or None
         On the ensemble that the auxiliary was minimised on, with its final weights; None for a start that no
         ensemble made.
     """
-    variance = fresh.sigma_cm**2 + (0 if maker is None else maker.sigma_cm**2)
+    variance = fresh.sigma_cm**2 + (0 if in_sample is None else in_sample.sigma_cm**2)
     modes = np.abs(fresh.shifts_cm) / np.sqrt(variance + NEGLIGIBLE_CM**2)
-    force_variance = fresh.force_sigma**2 + (0 if maker is None else maker.force_sigma**2)
+    force_variance = fresh.force_sigma**2 + (0 if in_sample is None else in_sample.force_sigma**2)
     pushes = np.abs(fresh.force) / np.sqrt(force_variance + NEGLIGIBLE_FORCE**2)
     free = (np.abs(fresh.force) > ROUNDING) | (fresh.force_sigma > ROUNDING)  # not fixed by symmetry
     z = np.concatenate([np.delete(modes.ravel(), [0, 1, 2]), pushes[free]])
@@ -87,7 +87,7 @@ def judge(
     ended: str,
     settings: SschaSettings,
     error_cm: float,
-    load_z: float | None = None,
+    excess_z: float | None = None,
     reused: bool = False,
     drift_cm: float | None = None,
     kong_liu: float | None = None,
@@ -103,13 +103,13 @@ def judge(
     settings : SschaSettings
     error_cm : float
         Largest standard error of an auxiliary frequency after it, cm⁻¹.
-    load_z : float, optional
+    excess_z : float, optional
         Largest difference from the target stress over its error, where the cell is relaxed.
     drift_cm, kong_liu : float, optional
         Largest change of an auxiliary frequency over the population, cm⁻¹, and effective sample size over
         its number at the end: for the record, as the test already weighs the change by its noise.
     reused : bool
-        Whether the ensemble was drawn for a neighbouring run, so that its agreement proves nothing.
+        Whether the ensemble was drawn for another run, so that its agreement proves nothing.
 
     Returns
     -------
@@ -128,9 +128,9 @@ def judge(
             False,
             f"made on the ensemble of a neighbouring run, not tested yet; {sentence}",
         )
-    if load_z is not None:
-        quiet &= load_z <= settings.significance
-        sentence += f"; the stress is {load_z:.1f} standard errors from the target"
+    if excess_z is not None:
+        quiet &= excess_z <= settings.significance
+        sentence += f"; the stress is {excess_z:.1f} standard errors from the target"
     wanted = settings.frequency_error_cm
     if wanted is None or not quiet:
         return quiet, False, sentence

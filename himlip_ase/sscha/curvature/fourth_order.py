@@ -29,6 +29,7 @@ from himlip_ase.sscha.curvature.little_group import GridModes, GridSymmetry, Lit
 from himlip_ase.sscha.curvature.pair_space import PairBasis, PairSpace, Star
 from himlip_ase.sscha.curvature.two_phonon import occupation
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_EV
 
@@ -37,7 +38,7 @@ CHUNK_BYTES = 64e6
 
 
 @dataclass(frozen=True, eq=False)
-class EnsembleWaves:
+class NormalCoordinates:
     """An ensemble on normal coordinates.
 
     Attributes
@@ -58,36 +59,46 @@ class EnsembleWaves:
     variances: np.ndarray
 
 
-def ensemble_waves(
+def ensemble_coordinates(
+    target: HarmonicDistribution,
     modes: GridModes,
     ensemble: Ensemble,
     group: SpaceGroup | None,
     weights: np.ndarray | None = None,
-) -> EnsembleWaves:
-    """Normal coordinates of an ensemble.
+) -> NormalCoordinates:
+    """Normal coordinates of an ensemble, counted from the centroids of a Gaussian.
 
     Parameters
     ----------
+    target : HarmonicDistribution
+        The Gaussian over which averages are taken.
     modes : GridModes
-        Of the Gaussian that the ensemble belongs to.
+        Its modes.
     ensemble : Ensemble
+        Drawn from `target`, or reweighted to it.
     group : SpaceGroup or None
         Symmetrises the linear response of the ensemble, which is taken out of the forces; None leaves them.
     weights : ndarray, shape (n,), optional
-        Of the configurations (importance weights, or those of a quadrature); equal by default.
+        Of the configurations, such as those of a quadrature; by default the importance weights of the
+        ensemble for `target`.
     """
-    share = np.full(len(ensemble), 1 / len(ensemble)) if weights is None else weights / weights.sum()
+    ensemble.check_grid_of(target)
+    weights = ensemble.weights(target) if weights is None else weights
+    share = weights / weights.sum()
     moving = np.isfinite(modes.energies)
     energies = np.where(moving, modes.energies, 1.0)
     squares = np.where(moving, (energies / SQRT_EV_PER_ANGSTROM2_AMU_EV) ** 2, 0.0)
     mean_square = SQRT_EV_PER_ANGSTROM2_AMU_EV**2 / (2 * energies)
     variances = np.where(moving, mean_square * (1 + 2 * occupation(energies, modes.temperature_k)), np.inf)
-    moved = modes.normal_coordinates(ensemble.displacements, mass_power=0.5)
-    excess = modes.normal_coordinates(ensemble.forces, mass_power=-0.5) + squares[:, None] * moved
+    fourier = ensemble.fourier
+    displacements = fourier.displacements_from(target.dynamical.primitive.positions)
+    moved = modes.normal_coordinates(fourier.grid.whole(displacements), mass_power=0.5)
+    pushed = modes.normal_coordinates(fourier.grid.whole(fourier.forces), mass_power=-0.5)
+    excess = pushed + squares[:, None] * moved
     scaled = moved / variances[:, None]
     if group is not None:
         excess += moved @ linear_response(modes, group, scaled, excess, share).swapaxes(1, 2)
-    return EnsembleWaves(scaled, excess, share, variances)
+    return NormalCoordinates(scaled, excess, share, variances)
 
 
 def linear_response(
@@ -112,42 +123,46 @@ def group_mean(modes: GridModes, group: SpaceGroup, blocks: np.ndarray, mass_pow
     return adjoint @ (symmetric / scale) @ modes.vectors
 
 
-def turned(waves: EnsembleWaves, symmetry: GridSymmetry, operation: LittleOperation) -> EnsembleWaves:
+def turned(
+    normal: NormalCoordinates, symmetry: GridSymmetry, operation: LittleOperation
+) -> NormalCoordinates:
     """The ensemble after the inverse of an operation."""
-    scaled, excess = np.empty_like(waves.scaled), np.empty_like(waves.excess)
+    scaled, excess = np.empty_like(normal.scaled), np.empty_like(normal.excess)
     for k in range(len(scaled)):
         image, matrix = symmetry.image(operation, k), symmetry.on_modes(operation, k).conj()
-        scaled[k], excess[k] = waves.scaled[image] @ matrix, waves.excess[image] @ matrix
-    return EnsembleWaves(scaled, excess, waves.weights, waves.variances)
+        scaled[k], excess[k] = normal.scaled[image] @ matrix, normal.excess[image] @ matrix
+    return NormalCoordinates(scaled, excess, normal.weights, normal.variances)
 
 
 def pairs_of(
-    waves: EnsembleWaves, space: PairSpace, star: Star, chosen: slice
+    normal: NormalCoordinates, space: PairSpace, star: Star, chosen: slice
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """√-Λ a(k) and √-Λ s(k) of some configurations at each member of a star, (n, 3n, 3n)."""
     weights = space.weights(star)
     for place, k in enumerate(star.members):
         other = space.partner[k]
-        v, w = waves.scaled[k, chosen, :, None], waves.scaled[other, chosen, None, :]
-        f, g = waves.excess[k, chosen, :, None], waves.excess[other, chosen, None, :]
+        v, w = normal.scaled[k, chosen, :, None], normal.scaled[other, chosen, None, :]
+        f, g = normal.excess[k, chosen, :, None], normal.excess[other, chosen, None, :]
         yield place, v * w * weights[place], (v * g + f * w) * (weights[place] / 2)
 
 
-def mean_pairs(waves: EnsembleWaves, space: PairSpace, star: Star) -> np.ndarray:
+def mean_pairs(normal: NormalCoordinates, space: PairSpace, star: Star) -> np.ndarray:
     """Gaussian mean of √-Λ a(k) at the members of a star, (p, 3n, 3n); only pairs of q = 0 have one."""
     vectors, members = space.symmetry.modes.vectors, star.members
     if space.q:
         return np.zeros((len(members), *vectors.shape[1:]))
     turn = vectors[space.partner[members]].swapaxes(1, 2) @ vectors[members]
-    return space.weights(star) * turn.conj().swapaxes(1, 2) / waves.variances[members][:, :, None]
+    return space.weights(star) * turn.conj().swapaxes(1, 2) / normal.variances[members][:, :, None]
 
 
-def mean_force_pairs(waves: EnsembleWaves, space: PairSpace, star: Star, forces: np.ndarray) -> np.ndarray:
+def mean_force_pairs(
+    normal: NormalCoordinates, space: PairSpace, star: Star, forces: np.ndarray
+) -> np.ndarray:
     """Gaussian mean of 2 √-Λ s(k) v(q)* for constant forces δf(0), at k = 0.
 
     The shape is (..., 3n, 3n, 3n), the last axis that of v. Forces are (..., 3n) on the modes of Γ.
     """
-    precision, unit = 1 / waves.variances[space.q], np.eye(forces.shape[-1])
+    precision, unit = 1 / normal.variances[space.q], np.eye(forces.shape[-1])
     result = np.einsum("...x,y,yz->...xyz", forces, precision, unit)
     if space.q == 0:
         result = result + result.swapaxes(-3, -2)
@@ -155,7 +170,7 @@ def mean_force_pairs(waves: EnsembleWaves, space: PairSpace, star: Star, forces:
 
 
 def third_order_blocks(
-    arms: list[EnsembleWaves], space: PairSpace, bases: list[PairBasis], blocks: list[slice]
+    arms: list[NormalCoordinates], space: PairSpace, bases: list[PairBasis], blocks: list[slice]
 ) -> list[np.ndarray]:
     """t = √-Λ Φ³ M^-1/2 from each block of the ensemble, (blocks, size, columns) for each basis.
 
@@ -168,23 +183,23 @@ def third_order_blocks(
     for number, star in enumerate(space.stars):
         raw = np.zeros((len(blocks), len(star.members), size * size, size), dtype=complex)
         step = max(1, int(CHUNK_BYTES / (6 * 16 * size**2)))
-        for waves in arms:
+        for normal in arms:
             for block, bounds in enumerate(blocks):
                 for start in range(bounds.start, bounds.stop, step):
                     chosen = slice(start, min(start + step, bounds.stop))
-                    share = waves.weights[chosen, None]
-                    f, v = share * waves.excess[q, chosen].conj(), share * waves.scaled[q, chosen].conj()
-                    for place, a, s in pairs_of(waves, space, star, chosen):
+                    share = normal.weights[chosen, None]
+                    f, v = share * normal.excess[q, chosen].conj(), share * normal.scaled[q, chosen].conj()
+                    for place, a, s in pairs_of(normal, space, star, chosen):
                         raw[block, place] += a.reshape(len(a), -1).T @ f
                         raw[block, place] += 2 * (s.reshape(len(s), -1).T @ v)
         raw = raw.reshape(len(blocks), len(star.members), size, size, size)
-        for waves in arms:  # (v v - Υ) δf: constant forces have no third derivative
+        for normal in arms:  # (v v - Υ) δf: constant forces have no third derivative
             for block, bounds in enumerate(blocks):
-                force = waves.weights[bounds] @ waves.excess[0, bounds]
+                force = normal.weights[bounds] @ normal.excess[0, bounds]
                 if star.members[0] == 0:
-                    raw[block, 0] -= mean_force_pairs(waves, space, star, force)
+                    raw[block, 0] -= mean_force_pairs(normal, space, star, force)
                 if q == 0:
-                    raw[block] -= mean_pairs(waves, space, star)[..., None] * force.conj()
+                    raw[block] -= mean_pairs(normal, space, star)[..., None] * force.conj()
         for basis, u, result in zip(bases, columns, found, strict=True):
             tensors = basis.tensors[number].conj() * star.copies[:, None, None, None, None]
             third = np.einsum("pxydj,bpxyz,czd->bjc", tensors, raw, u, optimize=True).real
@@ -193,7 +208,7 @@ def third_order_blocks(
 
 
 def project(
-    arms: list[EnsembleWaves],
+    arms: list[NormalCoordinates],
     space: PairSpace,
     dimensions: list[int],
     maps: list[list[np.ndarray]],
@@ -203,7 +218,7 @@ def project(
 
     Parameters
     ----------
-    arms : list of EnsembleWaves
+    arms : list of NormalCoordinates
         The ensemble turned to each arm of the star of q.
     space : PairSpace
     dimensions : list of int
@@ -228,11 +243,11 @@ def project(
     for number, star in enumerate(space.stars):
         projectors = [_projector(tensors[number], star.copies, space.real) for tensors in maps]
         step = max(1, int(CHUNK_BYTES / (6 * 16 * len(star.members) * size**2)))
-        for arm, waves in enumerate(arms):
+        for arm, normal in enumerate(arms):
             for start in range(0, n, step):
                 chosen = slice(start, min(start + step, n))
                 flat = np.empty((2, chosen.stop - start, 2, len(star.members), size, size))
-                for place, *pair in pairs_of(waves, space, star, chosen):
+                for place, *pair in pairs_of(normal, space, star, chosen):
                     for kind, values in enumerate(pair):
                         flat[kind, :, 0, place], flat[kind, :, 1, place] = values.real, values.imag
                 rows = flat.reshape(2 * (chosen.stop - start), -1)
@@ -262,7 +277,7 @@ def displacement_columns(basis: PairBasis) -> np.ndarray:
 
 
 def components(
-    arms: list[EnsembleWaves], space: PairSpace, basis: PairBasis
+    arms: list[NormalCoordinates], space: PairSpace, basis: PairBasis
 ) -> tuple[np.ndarray, np.ndarray]:
     """v(q) and δf(q) of each configuration on the columns of a multiplet, (n, arms × rows, columns)."""
     vectors, columns = space.symmetry.modes.vectors[space.q], displacement_columns(basis).conj()

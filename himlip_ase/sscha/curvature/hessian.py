@@ -18,9 +18,9 @@ import numpy as np
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.convergence.residual import Residual
 from himlip_ase.sscha.curvature.fourth_order import (
-    EnsembleWaves,
     FourthOrder,
-    ensemble_waves,
+    NormalCoordinates,
+    ensemble_coordinates,
     project,
     third_order_blocks,
     turned,
@@ -36,8 +36,8 @@ from himlip_ase.units import signed_frequencies_cm
 RESAMPLES = 200
 """Bootstrap samples of the error bars."""
 
-KEPT = 60
-"""Of these, how many whole Hessians are kept, for what is computed from all their elements together."""
+STORED = 60
+"""Of these, how many whole Hessians are stored, for what is computed from all their elements together."""
 
 HALVINGS = 4
 """Ways to halve the ensemble at random, for the bias."""
@@ -84,7 +84,7 @@ class _Point:
     space: PairSpace
     responses: list[Response]
     biases: list[np.ndarray]
-    arms: list[EnsembleWaves]
+    arms: list[NormalCoordinates]
 
     def correction(self) -> np.ndarray:
         """Mass-reduced correction to the auxiliary at q, (3n, 3n), eV/Å²/amu."""
@@ -112,7 +112,8 @@ def free_energy_hessian(
     fourth : bool
         Include Φ⁴.
     weights : ndarray, shape (n,), optional
-        Of the configurations; equal by default.
+        Of the configurations, such as those of a quadrature; by default the importance weights of `ensemble`
+        for `distribution`.
     subtract_response : bool
         Take the ensemble's own linear response out of the forces, see
         :mod:`himlip_ase.sscha.curvature.fourth_order`.  python-sscha does not.
@@ -128,11 +129,13 @@ def free_energy_hessian(
         The auxiliary lacks the symmetry of `group`, or the linear solve did not converge.
     """
     symmetry = GridSymmetry(group, distribution.dynamical.primitive.cell.array, grid_modes(distribution))
-    waves = ensemble_waves(symmetry.modes, ensemble, group if subtract_response else None, weights)
+    normal = ensemble_coordinates(
+        distribution, symmetry.modes, ensemble, group if subtract_response else None, weights
+    )
     blocks = [slice(0, len(ensemble))]
     corrections, points = {}, []
     for q, star in irreducible(symmetry):
-        point = _point(symmetry, q, waves, fourth, blocks, np.random.default_rng(0))
+        point = _point(symmetry, q, normal, fourth, blocks, np.random.default_rng(0))
         corrections[q] = point.correction()
         points.append((q, star))
     return _plus(distribution.dynamical, _over_stars(distribution, symmetry, corrections, points))
@@ -152,7 +155,7 @@ def irreducible(symmetry: GridSymmetry) -> list[tuple[int, dict[int, LittleOpera
 def _point(
     symmetry: GridSymmetry,
     q: int,
-    waves: EnsembleWaves,
+    normal: NormalCoordinates,
     fourth: bool,
     blocks: list[slice],
     generator: np.random.Generator,
@@ -161,15 +164,15 @@ def _point(
     operations = symmetry.operations(q)
     space = PairSpace(symmetry, q, operations)
     bases = [space.basis(multiplet) for multiplet in multiplets(symmetry, q, operations)]
-    arms = [turned(waves, symmetry, operation) for operation in symmetry.arms(q)]
+    arms = [turned(normal, symmetry, operation) for operation in symmetry.arms(q)]
     responses, biases = [], []
     for basis, third in zip(bases, third_order_blocks(arms, space, bases, blocks), strict=True):
         order, d = None, basis.multiplet.dimension
         if fourth:  # one multiplet at a time: these arrays are the largest
             ((a, s),) = project(arms, space, [d], [basis.tensors], [basis.slices])
             order = FourthOrder(a, s, d * len(arms))
-        responses.append(respond(basis, third, order, waves.weights))
-        biases.append(bias(responses[-1], third, order, waves.weights, blocks, HALVINGS, generator))
+        responses.append(respond(basis, third, order, normal.weights))
+        biases.append(bias(responses[-1], third, order, normal.weights, blocks, HALVINGS, generator))
     return _Point(space, responses, biases, arms)
 
 
@@ -202,15 +205,15 @@ def _plus(dynamical: DynamicalMatrices, change: np.ndarray) -> DynamicalMatrices
 def estimate_hessian(
     distribution: HarmonicDistribution,
     ensemble: Ensemble,
-    maker: Residual | None,
+    in_sample: Residual | None,
     group: SpaceGroup,
     n_blocks: int = 10,
-    on_step: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
     fourth: bool = False,
     seed: int = 0,
     weights: np.ndarray | None = None,
 ) -> HessianEstimate:
-    """Hessian of a fresh ensemble with the error of its frequencies.
+    """Hessian of an ensemble with the error of its frequencies.
 
     The error joins a bootstrap over pairs of configurations, to first order in their weights (which needs no
     further linear solve), with the noise of the auxiliary.
@@ -220,23 +223,22 @@ def estimate_hessian(
     distribution : HarmonicDistribution
         The auxiliary; symmetric under `group`.
     ensemble : Ensemble
-        Fresh draw from it, opposites adjacent.
-    maker : Residual or None
-        Residual on the ensemble that made the auxiliary; its blocks carry the auxiliary's own noise into the
-        Hessian's error.  None for an auxiliary that is exact.
+        Drawn from it, or reweighted to it; opposites adjacent.
+    in_sample : Residual or None
+        Of the auxiliary on the ensemble that it was minimised on; its blocks carry the auxiliary's own noise
+        into the Hessian's error.  None for an auxiliary that is exact.
     group : SpaceGroup
         Of the auxiliary.
     n_blocks : int
         Blocks of the ensemble that are halved at random for the bias.
-    on_step : callable, optional
+    on_progress : callable, optional
         Called with the number of irreducible q done.
     fourth : bool
         Include Φ⁴.
     seed : int
         Of the bootstrap.
     weights : ndarray, shape (n,), optional
-        Importance weights of an ensemble that was not drawn from the auxiliary; its displacements must be
-        from the auxiliary's centroids all the same.
+        Of the configurations; by default the importance weights of `ensemble` for `distribution`.
 
     Raises
     ------
@@ -244,13 +246,13 @@ def estimate_hessian(
         As :func:`free_energy_hessian`.
     """
     symmetry = GridSymmetry(group, distribution.dynamical.primitive.cell.array, grid_modes(distribution))
-    waves = ensemble_waves(symmetry.modes, ensemble, group, weights)
+    normal = ensemble_coordinates(distribution, symmetry.modes, ensemble, group, weights)
     generator = np.random.default_rng(seed)
     pairs = (len(ensemble) + 1) // 2
     draws = generator.multinomial(pairs, np.full(pairs, 1 / pairs), size=RESAMPLES) - 1.0
     edges = 2 * (np.arange(n_blocks + 1) * pairs // n_blocks)
     blocks = [slice(int(a), int(b)) for a, b in pairwise(edges) if b > a]
-    auxiliary_noise = _auxiliary_noise(symmetry, distribution, maker, generator)
+    auxiliary_noise = _auxiliary_noise(symmetry, distribution, in_sample, generator)
     base = np.empty_like(distribution.dynamical.matrices)
     base[distribution.grid_order] = distribution.dynamical.matrices
     base = base * np.outer(symmetry.modes.inverse_roots, symmetry.modes.inverse_roots)
@@ -260,7 +262,7 @@ def estimate_hessian(
     points = irreducible(symmetry)
     solves = []
     for number, (q, star) in enumerate(points, start=1):
-        point = _point(symmetry, q, waves, fourth, blocks, generator)
+        point = _point(symmetry, q, normal, fourth, blocks, generator)
         whole = corrections[q] = point.correction()
         samples = auxiliary_noise[:, q].copy()
         for response, each in zip(
@@ -268,7 +270,7 @@ def estimate_hessian(
         ):
             paired = np.add.reduceat(each, np.arange(0, len(ensemble), 2))
             samples += response.matrix(np.tensordot(draws, paired, 1))
-        resampled[q] = samples[:KEPT]
+        resampled[q] = samples[:STORED]
         spread = _frequencies(base[q] + whole + samples, q, symmetry)
         centre = _frequencies(base[q] + whole, q, symmetry)
         excess = np.sum([r.matrix(b) for r, b in zip(point.responses, point.biases, strict=True)], axis=0)
@@ -276,8 +278,8 @@ def estimate_hessian(
         sigma[images] = np.sqrt(((spread - centre) ** 2).mean(axis=0))
         offset[images] = centre - _frequencies(base[q] + whole - excess, q, symmetry)
         solves += [response.solution for response in point.responses]
-        if on_step is not None:
-            on_step(number)
+        if on_progress is not None:
+            on_progress(number)
     return HessianEstimate(
         _plus(distribution.dynamical, _over_stars(distribution, symmetry, corrections, points)),
         sigma[distribution.grid_order],
@@ -303,14 +305,14 @@ def _frequencies(matrices: np.ndarray, q: int, symmetry: GridSymmetry) -> np.nda
 def _auxiliary_noise(
     symmetry: GridSymmetry,
     distribution: HarmonicDistribution,
-    maker: Residual | None,
+    in_sample: Residual | None,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """Random mass-reduced changes of the auxiliary with the covariance of its maker's blocks."""
+    """Random mass-reduced changes of the auxiliary with the covariance of the in-sample blocks."""
     blocks = np.zeros((RESAMPLES, *distribution.dynamical.matrices.shape), dtype=complex)
-    if maker is not None:
-        count = len(maker.blocks)
-        changes = (maker.blocks - maker.blocks.mean(axis=0)) / np.sqrt(count * (count - 1))
+    if in_sample is not None:
+        count = len(in_sample.blocks)
+        changes = (in_sample.blocks - in_sample.blocks.mean(axis=0)) / np.sqrt(count * (count - 1))
         blocks[:, distribution.grid_order] = np.tensordot(
             generator.standard_normal((RESAMPLES, count)), changes, 1
         )

@@ -69,16 +69,20 @@ class GridModes:
         return self.index(self.triplets[q] - self.triplets)
 
     def normal_coordinates(self, fields: np.ndarray, mass_power: float) -> np.ndarray:
-        """e† M^p x(k) of real fields (n, N, 3) on the supercell, shape (nq, n, 3n).
+        """e† M^p x(k) of fields on the grid.
 
-        The power p is 1/2 for displacements and -1/2 for forces.
+        Parameters
+        ----------
+        fields : ndarray, shape (nq, n, 3n)
+            x(k), see :meth:`himlip_ase.sscha.ensembles.half_grid.HalfGrid.whole`.
+        mass_power : float
+            p: 1/2 for displacements and -1/2 for forces.
+
+        Returns
+        -------
+        ndarray, shape (nq, n, 3n)
         """
-        shape = (len(fields), *self.dims, len(self.inverse_roots))
-        waves = np.fft.fftn(fields.reshape(shape), axes=(1, 2, 3), norm="ortho")
-        waves = waves.reshape(len(fields), -1, shape[-1]).transpose(1, 0, 2) * self.inverse_roots ** (
-            -2 * mass_power
-        )
-        return waves @ self.vectors.conj()
+        return fields * self.inverse_roots ** (-2 * mass_power) @ self.vectors.conj()
 
 
 def grid_modes(distribution: HarmonicDistribution) -> GridModes:

@@ -127,9 +127,9 @@ class PairSpace:
         for operation, factor in zip(self.operations, multiplet.factors, strict=True):
             left, right = symmetry.on_modes(operation, first), symmetry.on_modes(operation, other)
             image = symmetry.image(operation, first)
-            moves.append((image, _Move(left, right, factor, operation.conjugates, swaps=False)))
+            moves.append((image, _Move(left, right, factor, operation.conjugates, transposes=False)))
             moves.append(
-                (int(self.partner[image]), _Move(left, right, factor, operation.conjugates, swaps=True))
+                (int(self.partner[image]), _Move(left, right, factor, operation.conjugates, transposes=True))
             )
         stabiliser = [move for image, move in moves if image == first]
         count = int(np.rint(sum(move.trace() for move in stabiliser) / len(stabiliser)))
@@ -163,12 +163,12 @@ class _Move:
     right: np.ndarray
     factor: np.ndarray
     conjugates: bool
-    swaps: bool
+    transposes: bool
 
     def apply(self, tensors: np.ndarray) -> np.ndarray:
         source = tensors.conj() if self.conjugates else tensors
         turned = self.left @ source @ self.right.T
-        if self.swaps:
+        if self.transposes:
             turned = turned.swapaxes(-1, -2)
         return np.einsum("ab,jbxy->jaxy", self.factor.conj(), turned, optimize=True)
 
@@ -176,5 +176,9 @@ class _Move:
         """Over the real dimensions of T, if the move keeps k."""
         if self.conjugates:
             return 0.0
-        pairs = np.trace(self.right @ self.left) if self.swaps else np.trace(self.left) * np.trace(self.right)
+        pairs = (
+            np.trace(self.right @ self.left)
+            if self.transposes
+            else np.trace(self.left) * np.trace(self.right)
+        )
         return 2 * float((pairs * np.trace(self.factor).conj()).real)

@@ -18,8 +18,8 @@ from scipy.sparse.linalg import LinearOperator, minres
 
 from himlip_ase.errors import CalculationError
 from himlip_ase.sscha.curvature.fourth_order import (
-    EnsembleWaves,
     FourthOrder,
+    NormalCoordinates,
     components,
     displacement_columns,
     group_mean,
@@ -230,7 +230,7 @@ def _part(fourth: FourthOrder, weights: np.ndarray, parts: list[slice], vectors:
 
 
 def influences(
-    responses: list[Response], arms: list[EnsembleWaves], space: PairSpace, group: SpaceGroup | None
+    responses: list[Response], arms: list[NormalCoordinates], space: PairSpace, group: SpaceGroup | None
 ) -> list[np.ndarray]:
     """First-order change of h of each multiplet by each configuration.
 
@@ -268,7 +268,7 @@ def influences(
     return found
 
 
-def _through_mean_force(response: Response, arms: list[EnsembleWaves], space: PairSpace) -> np.ndarray:
+def _through_mean_force(response: Response, arms: list[NormalCoordinates], space: PairSpace) -> np.ndarray:
     """The part of each configuration's 3d·arms xᵀt that a constant force gives, (n, columns, columns)."""
     basis, vectors = response.basis, space.symmetry.modes.vectors[space.q]
     columns = np.einsum("xy,cxd->cyd", vectors.conj(), displacement_columns(basis))
@@ -283,12 +283,12 @@ def _through_mean_force(response: Response, arms: list[EnsembleWaves], space: Pa
         if space.q == 0:
             means = np.einsum("pxyda,pxy->da", fields, mean_pairs(arms[0], space, star), optimize=True)
             conjugate += np.einsum("bfd,da->fba", columns, means)
-    forces = [waves.excess[0] for waves in arms]
+    forces = [normal.excess[0] for normal in arms]
     return sum((np.tensordot(f, linear, 1) + np.tensordot(f.conj(), conjugate, 1)).real for f in forces)  # type: ignore[return-value]
 
 
 def _through_linear_response(
-    response: Response, waves: EnsembleWaves, space: PairSpace, group: SpaceGroup
+    response: Response, normal: NormalCoordinates, space: PairSpace, group: SpaceGroup
 ) -> np.ndarray:
     """Change of xᵀ √-Λ Φ⁴ √-Λ x through what each configuration adds to the linear response taken out of δf.
 
@@ -296,21 +296,21 @@ def _through_linear_response(
     configuration I adds -(δf v† + v δf†)/2 to L.  Shape (n, columns, columns).
     """
     modes, columns = space.symmetry.modes, response.third.shape[1]
-    densities = _densities(response, waves, space)
-    result = np.empty((len(waves.weights), columns, columns))
+    densities = _densities(response, normal, space)
+    result = np.empty((len(normal.weights), columns, columns))
     for b in range(columns):
         for a in range(b, columns):
             both = (densities[b, a] + densities[a, b]) / 2
             both = group_mean(modes, group, (both + both.conj().swapaxes(1, 2)) / 2, mass_power=-0.5)
-            values = np.einsum("knx,knx->n", waves.excess.conj(), waves.scaled @ both.swapaxes(1, 2))
+            values = np.einsum("knx,knx->n", normal.excess.conj(), normal.scaled @ both.swapaxes(1, 2))
             result[:, b, a] = result[:, a, b] = values.real
     return result / response.basis.multiplet.dimension
 
 
-def _densities(response: Response, waves: EnsembleWaves, space: PairSpace) -> np.ndarray:
+def _densities(response: Response, normal: NormalCoordinates, space: PairSpace) -> np.ndarray:
     """Y(k), before the mean over the group, for each pair of columns: (columns, columns, nq, 3n, 3n)."""
     modes, basis = space.symmetry.modes, response.basis
-    precision, columns = 1 / waves.variances, response.third.shape[1]
+    precision, columns = 1 / normal.variances, response.third.shape[1]
     densities = np.zeros((columns, columns, *modes.vectors.shape), dtype=complex)
     traces = np.zeros((basis.multiplet.dimension, columns), dtype=complex)
     contracted = []

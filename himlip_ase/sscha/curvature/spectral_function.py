@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.sscha.curvature.fourth_order import EnsembleWaves, ensemble_waves, third_order_blocks, turned
+from himlip_ase.sscha.curvature.fourth_order import (
+    NormalCoordinates,
+    ensemble_coordinates,
+    third_order_blocks,
+    turned,
+)
 from himlip_ase.sscha.curvature.little_group import GridModes, GridSymmetry, grid_modes, multiplets
 from himlip_ase.sscha.curvature.pair_space import PairSpace
 from himlip_ase.sscha.curvature.response import Response, respond
@@ -91,7 +96,7 @@ def spectral_function(
     smearing_cm : float
         δ.
     weights : ndarray, shape (n,), optional
-        Of the configurations; equal by default.
+        Of the configurations; by default the importance weights of `ensemble` for `distribution`.
 
     Raises
     ------
@@ -106,11 +111,11 @@ def spectral_function(
         highest = modes.energies[np.isfinite(modes.energies)].max() * EV_CM
         wavenumbers = np.linspace(0, 1.3 * highest, 600)
     energies = (np.asarray(wavenumbers, dtype=float) + 1j * smearing_cm) / EV_CM
-    waves = ensemble_waves(modes, ensemble, group, weights)
+    normal = ensemble_coordinates(distribution, modes, ensemble, group, weights)
     totals, parts, auxiliaries = [], [], []
     for qpoint in qpoints:
         q = int(distribution.grid_order[distribution.dynamical.index(qpoint)])
-        total, part = _spectrum(modes, q, dynamic_bubble(symmetry, q, waves, energies), energies)
+        total, part = _spectrum(modes, q, dynamic_bubble(symmetry, q, normal, energies), energies)
         totals.append(total)
         parts.append(part)
         auxiliaries.append(np.where(np.isfinite(modes.energies[q]), modes.energies[q], 0) * EV_CM)
@@ -124,16 +129,18 @@ def spectral_function(
     )
 
 
-def dynamic_bubble(symmetry: GridSymmetry, q: int, waves: EnsembleWaves, energies: np.ndarray) -> np.ndarray:
+def dynamic_bubble(
+    symmetry: GridSymmetry, q: int, normal: NormalCoordinates, energies: np.ndarray
+) -> np.ndarray:
     """Π(q, z) at complex energies (eV), mass-reduced, (w, 3n, 3n) in eV/Å²/amu."""
     operations = symmetry.operations(q)
     space = PairSpace(symmetry, q, operations)
     bases = [space.basis(multiplet) for multiplet in multiplets(symmetry, q, operations)]
-    arms = [turned(waves, symmetry, operation) for operation in symmetry.arms(q)]
-    thirds = third_order_blocks(arms, space, bases, [slice(0, len(waves.weights))])
+    arms = [turned(normal, symmetry, operation) for operation in symmetry.arms(q)]
+    thirds = third_order_blocks(arms, space, bases, [slice(0, len(normal.weights))])
     total = np.zeros((len(energies), *symmetry.modes.vectors.shape[1:]), dtype=complex)
     for basis, third in zip(bases, thirds, strict=True):
-        response = respond(basis, third, None, waves.weights)
+        response = respond(basis, third, None, normal.weights)
         total += response.matrix(_coefficients(response, space, energies))
     return total
 

@@ -20,6 +20,15 @@ from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_EV
 def third_order(distribution: HarmonicDistribution, ensemble: Ensemble, group: SpaceGroup) -> np.ndarray:
     """Third-order SSCHA force constants of a fresh ensemble, symmetrised.
 
+    Parameters
+    ----------
+    distribution : HarmonicDistribution
+        The auxiliary.
+    ensemble : Ensemble
+        Drawn from it: all configurations count alike.
+    group : SpaceGroup
+        Of the auxiliary.
+
     Returns
     -------
     ndarray, shape (3n, 3N, 3N)

@@ -9,17 +9,17 @@ sequences' means is an error bar.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.sscha.choices import SAMPLINGS, imported
 
 if TYPE_CHECKING:
     from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 
-Sampling = Literal["pairs", "independent", "sobol"]
-SAMPLINGS: tuple[str, ...] = get_args(Sampling)
+Seed = int | np.random.SeedSequence | np.random.Generator
 
 
 def stream(seed: int, population: int) -> np.random.SeedSequence:
@@ -30,16 +30,24 @@ def stream(seed: int, population: int) -> np.random.SeedSequence:
 def check_draw(n: int, sampling: str, n_blocks: int) -> None:
     """Whether n configurations can be drawn in that way.
 
+    Parameters
+    ----------
+    n : int
+    sampling : str
+        A name of :data:`himlip_ase.sscha.choices.SAMPLINGS`.
+    n_blocks : int
+        Blocks for the error bars.
+
     Raises
     ------
     InputError
-        An unknown way, an odd `n`, or for "sobol" an `n` that is not a multiple of 2 `n_blocks`.
+        An unknown way, an odd `n` of a way that draws opposites, or an `n` that is not a multiple of 2
+        `n_blocks` of one that draws each block by itself ("sobol").
     """
-    if sampling not in SAMPLINGS:
-        raise InputError(f"sampling is {sampling!r}; choose one of {', '.join(SAMPLINGS)}")
-    if n < 1 or (sampling != "independent" and n % 2):
+    choice = SAMPLINGS[sampling]
+    if n < 1 or (choice.opposites and n % 2):
         raise InputError(f"n is {n}; give a positive even number of configurations")
-    if sampling == "sobol" and n % (2 * n_blocks):
+    if choice.blocks and n % (2 * n_blocks):
         better = 2 * n_blocks * max(1, round(n / (2 * n_blocks)))
         raise InputError(
             f"{n} configurations cannot be split into {n_blocks} Sobol sequences of an even length; give a "
@@ -48,11 +56,7 @@ def check_draw(n: int, sampling: str, n_blocks: int) -> None:
 
 
 def draw_displacements(
-    distribution: HarmonicDistribution,
-    n: int,
-    seed: int | np.random.SeedSequence | np.random.Generator,
-    sampling: Sampling = "pairs",
-    n_blocks: int = 20,
+    distribution: HarmonicDistribution, n: int, seed: Seed, sampling: str = "pairs", n_blocks: int = 20
 ) -> np.ndarray:
     """Draw n displacements from the centroids.
 
@@ -63,7 +67,7 @@ def draw_displacements(
         Even unless `sampling` is "independent"; for "sobol" a multiple of 2 `n_blocks`.
     seed : int, SeedSequence or Generator
         See :func:`stream`.
-    sampling : {"pairs", "independent", "sobol"}
+    sampling : str
         "pairs": rows 2k and 2k+1 are opposites, which cancels every odd error.  "independent": n draws.
         "sobol": `n_blocks` independently scrambled Sobol sequences in the normal modes, one after the
         other, softest modes on the first coordinates.
@@ -78,14 +82,31 @@ def draw_displacements(
     ndarray, shape (n, N, 3)
         Å, in the order of ``primitive.repeat(dims)``.  "pairs" and "independent" do not depend on signs or
         phases of eigenvectors; "sobol" does within degenerate modes, and is reproducible on one machine.
+
+    Raises
+    ------
+    InputError
+        As :func:`check_draw`.
     """
     check_draw(n, sampling, n_blocks)
-    if sampling == "sobol":
-        length = n // n_blocks
-        generator = np.random.default_rng(seed)
-        normal = [_sobol(distribution.n_modes, length, generator) for _ in range(n_blocks)]
-        return distribution.from_modes(np.concatenate(normal))
-    return distribution.displacements(n, seed, pairs=sampling == "pairs")
+    return imported(SAMPLINGS[sampling].draw)(distribution, n, seed, n_blocks)
+
+
+def draw_pairs(distribution: HarmonicDistribution, n: int, seed: Seed, n_blocks: int) -> np.ndarray:
+    """n/2 draws, each followed by its opposite; `n_blocks` plays no part."""
+    return distribution.displacements(n, seed, pairs=True)
+
+
+def draw_independent(distribution: HarmonicDistribution, n: int, seed: Seed, n_blocks: int) -> np.ndarray:
+    """n draws; `n_blocks` plays no part."""
+    return distribution.displacements(n, seed)
+
+
+def draw_sobol(distribution: HarmonicDistribution, n: int, seed: Seed, n_blocks: int) -> np.ndarray:
+    """`n_blocks` scrambled Sobol sequences of n / `n_blocks` points in the normal modes."""
+    generator = np.random.default_rng(seed)
+    normal = [_sobol(distribution.n_modes, n // n_blocks, generator) for _ in range(n_blocks)]
+    return distribution.from_modes(np.concatenate(normal))
 
 
 def _sobol(dimensions: int, length: int, generator: np.random.Generator) -> np.ndarray:

@@ -1,14 +1,14 @@
 """One population: displaced supercells and their forces, taken chunk by chunk and completed on resuming.
 
 A run draws with :func:`begin_ensemble`, keeps ``partial.arrays()`` in its state whenever
-:func:`evaluate_missing` yields, and turns the whole into an :class:`Ensemble` with :meth:`Partial.whole`::
+:func:`evaluate_missing` yields, and turns what is complete into an :class:`Ensemble`::
 
     drawn = begin_ensemble(distribution, n, stream(seed, population), sampling, n_blocks)
     for partial in evaluate_missing(drawn, distribution.supercell, evaluate):
         save_arrays(path, partial.arrays(), overwrite=True)  # or when a minute has passed
-    ensemble = partial.whole()
+    ensemble = partial.complete(distribution)
 
-and on resuming starts from ``Partial.from_arrays(load_arrays(path))`` instead.
+and on resuming starts from ``PartialEnsemble.from_arrays(load_arrays(path))`` instead.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from ase import Atoms
@@ -23,15 +24,17 @@ from ase import Atoms
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.evaluation import Evaluation
 from himlip_ase.sscha.ensembles.distances import shortest_distance
-from himlip_ase.sscha.ensembles.draws import Sampling, draw_displacements
+from himlip_ase.sscha.ensembles.draws import draw_displacements
 from himlip_ase.sscha.ensembles.evaluation import Evaluate, EvaluationLike, Unfinished, checked
+from himlip_ase.sscha.ensembles.reweighting import FourierEnsemble, log_weights
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+from himlip_ase.sscha.ensembles.trial_gaussian import TrialGaussian
 
 __all__ = [
     "Ensemble",
     "Evaluate",
     "EvaluationLike",
-    "Partial",
+    "PartialEnsemble",
     "begin_ensemble",
     "checked",
     "draw_ensemble",
@@ -43,14 +46,19 @@ CHUNK_ATOMS = 25_600
 """Atoms handed to the force callable at once: 800 configurations of 32 atoms, 100 of 256."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ensemble:
     """Supercells drawn from one Gaussian with their forces, atoms in the order of ``primitive.repeat(dims)``.
 
+    Averages over another Gaussian (`target`) are taken with :meth:`weights`, and with displacements counted
+    from its centroids (:meth:`displacements_from`).
+
     Attributes
     ----------
+    drawn_from : HarmonicDistribution
+        The Gaussian: force constants, centroids, masses and temperature.
     displacements : ndarray, shape (n, N, 3)
-        Å from the centroids; of a draw in pairs, rows 2k and 2k+1 are opposites.
+        Å from the centroids of `drawn_from`; of a draw in pairs, rows 2k and 2k+1 are opposites.
     energies : ndarray, shape (n,)
         eV per supercell.
     forces : ndarray, shape (n, N, 3)
@@ -65,6 +73,7 @@ class Ensemble:
         Å.
     """
 
+    drawn_from: HarmonicDistribution
     displacements: np.ndarray
     energies: np.ndarray
     forces: np.ndarray
@@ -75,6 +84,78 @@ class Ensemble:
 
     def __len__(self) -> int:
         return len(self.energies)
+
+    @cached_property
+    def fourier(self) -> FourierEnsemble:
+        """Displacements and forces at each q, made once and dropped with the ensemble."""
+        return FourierEnsemble(self.drawn_from, self.displacements, self.forces)
+
+    def is_drawn_from(self, target: HarmonicDistribution) -> bool:
+        """Whether the ensemble is a draw from `target` itself, to the last bit."""
+        if target is self.drawn_from:
+            return True
+        mine, other = self.drawn_from.dynamical, target.dynamical
+        return (
+            self.has_grid_of(target)
+            and self.drawn_from.temperature_k == target.temperature_k
+            and np.array_equal(mine.matrices, other.matrices)
+            and np.array_equal(mine.primitive.positions, other.primitive.positions)
+            and np.array_equal(mine.primitive.get_masses(), other.primitive.get_masses())
+        )
+
+    def has_grid_of(self, target: HarmonicDistribution) -> bool:
+        """Whether `target` is of the same species in the same cell on the same grid."""
+        mine, other = self.drawn_from.dynamical, target.dynamical
+        return (
+            mine.dims == other.dims
+            and np.array_equal(mine.primitive.numbers, other.primitive.numbers)
+            and np.allclose(mine.primitive.cell, other.primitive.cell, rtol=0, atol=1e-8)
+        )
+
+    def check_grid_of(self, target: HarmonicDistribution) -> None:
+        """Raise `InputError` unless averages over `target` can be taken, see :meth:`has_grid_of`."""
+        if not self.has_grid_of(target):
+            here, there = (
+                f"{dynamical.primitive.get_chemical_formula()} on a {dynamical.dims} grid"
+                for dynamical in (self.drawn_from.dynamical, target.dynamical)
+            )
+            raise InputError(
+                f"an ensemble of {here} cannot be reweighted to {there} or in another cell; draw a new one"
+            )
+
+    def weights(self, target: HarmonicDistribution) -> np.ndarray:
+        """Importance weights for averages over another Gaussian.
+
+        Parameters
+        ----------
+        target : HarmonicDistribution
+            May differ in force constants, centroids, masses and temperature; of the same cell and grid.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Of mean 1; exactly 1 for a draw from `target`.
+
+        Raises
+        ------
+        InputError
+            `target` is of another crystal, cell or grid.
+        """
+        if self.is_drawn_from(target):
+            return np.ones(len(self))
+        self.check_grid_of(target)
+        gaussian = TrialGaussian.of(target, self.fourier.grid)
+        moved = self.fourier.displacements_from(gaussian.centroids)
+        logs = log_weights(self.fourier, gaussian, moved)
+        weights = np.exp(logs - logs.max())
+        return weights / weights.mean()
+
+    def displacements_from(self, target: HarmonicDistribution) -> np.ndarray:
+        """Displacements (n, N, 3) in Å from the centroids of `target`."""
+        shift = self.drawn_from.dynamical.primitive.positions - target.dynamical.primitive.positions
+        if not shift.any():
+            return self.displacements
+        return self.displacements + np.tile(shift, (int(np.prod(target.dims)), 1))
 
     def part(self, chosen: np.ndarray) -> Ensemble:
         """The configurations that a mask or an index array chooses."""
@@ -93,7 +174,7 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
-class Partial:
+class PartialEnsemble:
     """A drawn ensemble whose forces are known in part; the last row is the structure on its centroids.
 
     Attributes
@@ -125,16 +206,21 @@ class Partial:
         return int((~self.done).sum())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Arrays by name, ready for ``state.save_arrays``."""
+        """Arrays by name, ready for ``array_files.save_arrays``."""
         return {item.name: np.asarray(getattr(self, item.name)) for item in dataclasses.fields(self)}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Partial:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> PartialEnsemble:
         """The inverse of :meth:`arrays`, exact to the last bit."""
         return cls(**{**arrays, "shortest": float(arrays["shortest"])})  # type: ignore[arg-type]
 
-    def whole(self) -> Ensemble:
+    def complete(self, drawn_from: HarmonicDistribution) -> Ensemble:
         """The ensemble once nothing is missing.
+
+        Parameters
+        ----------
+        drawn_from : HarmonicDistribution
+            The Gaussian that :func:`begin_ensemble` drew from.
 
         Raises
         ------
@@ -147,6 +233,7 @@ class Partial:
             )
         known = np.isfinite(self.stresses[:-1]).all(axis=1)
         return Ensemble(
+            drawn_from,
             self.displacements[:-1],
             self.energies[:-1],
             self.forces[:-1],
@@ -161,13 +248,13 @@ def begin_ensemble(
     distribution: HarmonicDistribution,
     n: int,
     seed: int | np.random.SeedSequence,
-    sampling: Sampling = "pairs",
+    sampling: str = "pairs",
     n_blocks: int = 20,
-) -> Partial:
+) -> PartialEnsemble:
     """As :func:`~himlip_ase.sscha.ensembles.draws.draw_displacements`, without forces yet."""
     drawn = draw_displacements(distribution, n, seed, sampling, n_blocks)
     displacements = np.concatenate([drawn, np.zeros((1, *drawn.shape[1:]))])
-    return Partial(
+    return PartialEnsemble(
         displacements,
         np.full(n + 1, np.nan),
         np.full(displacements.shape, np.nan),
@@ -178,13 +265,13 @@ def begin_ensemble(
 
 
 def evaluate_missing(
-    partial: Partial, ideal: Atoms, evaluate: Evaluate, chunk: int | None = None
-) -> Iterator[Partial]:
+    partial: PartialEnsemble, ideal: Atoms, evaluate: Evaluate, chunk: int | None = None
+) -> Iterator[PartialEnsemble]:
     """Ask for the missing forces, chunk by chunk.
 
     Parameters
     ----------
-    partial : Partial
+    partial : PartialEnsemble
         Not changed.
     ideal : Atoms
         Supercell on its centroids, e.g. ``distribution.supercell``.
@@ -196,7 +283,7 @@ def evaluate_missing(
 
     Yields
     ------
-    Partial
+    PartialEnsemble
         After each call, with what it brought.  Keep it: nothing is asked for twice.  At least one is
         yielded.
 
@@ -221,10 +308,10 @@ def evaluate_missing(
         try:
             results = checked(evaluate(images), images)
         except Unfinished as error:
-            kept = np.flatnonzero(error.finished)
-            if len(kept):
-                part = checked(_rows(error.evaluation, kept), images[: len(kept)])
-                partial = _filled(partial, rows[kept], part)
+            finished = np.flatnonzero(error.finished)
+            if len(finished):
+                part = checked(_rows(error.evaluation, finished), images[: len(finished)])
+                partial = _filled(partial, rows[finished], part)
                 yield partial
             raise
         partial = _filled(partial, rows, results)
@@ -236,14 +323,14 @@ def draw_ensemble(
     n: int,
     seed: int | np.random.SeedSequence,
     evaluate: Evaluate,
-    sampling: Sampling = "pairs",
+    sampling: str = "pairs",
     n_blocks: int = 20,
     chunk: int | None = None,
 ) -> Ensemble:
     """Draw n configurations and evaluate them and the centroids; see :func:`evaluate_missing`."""
     drawn = begin_ensemble(distribution, n, seed, sampling, n_blocks)
     *_, last = evaluate_missing(drawn, distribution.supercell, evaluate, chunk)
-    return last.whole()
+    return last.complete(distribution)
 
 
 def _displaced(ideal: Atoms, displacement: np.ndarray) -> Atoms:
@@ -252,16 +339,16 @@ def _displaced(ideal: Atoms, displacement: np.ndarray) -> Atoms:
     return image
 
 
-def _rows(evaluation: EvaluationLike, kept: np.ndarray) -> EvaluationLike:
+def _rows(evaluation: EvaluationLike, chosen: np.ndarray) -> EvaluationLike:
     stresses = getattr(evaluation, "stresses", None)
     return Evaluation(
-        np.asarray(evaluation.energies)[kept],
-        np.array([np.asarray(evaluation.forces[row]) for row in kept]),
-        None if stresses is None else np.asarray(stresses)[kept],
+        np.asarray(evaluation.energies)[chosen],
+        np.array([np.asarray(evaluation.forces[row]) for row in chosen]),
+        None if stresses is None else np.asarray(stresses)[chosen],
     )
 
 
-def _filled(partial: Partial, rows: np.ndarray, results: Evaluation) -> Partial:
+def _filled(partial: PartialEnsemble, rows: np.ndarray, results: Evaluation) -> PartialEnsemble:
     """A copy with the results in place."""
     new = {name: getattr(partial, name).copy() for name in ("energies", "forces", "stresses", "done")}
     new["energies"][rows], new["forces"][rows], new["done"][rows] = results.energies, results.forces, True

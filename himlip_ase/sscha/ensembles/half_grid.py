@@ -86,6 +86,24 @@ class HalfGrid:
         waves = np.fft.fftn(values.reshape(n, *self.dims, -1), axes=(1, 2, 3), norm="ortho")
         return self.split_fft(waves.reshape(n, self.cells, -1).transpose(1, 0, 2))
 
+    def whole(self, fields: list[np.ndarray]) -> np.ndarray:
+        """Fields by sector, as :meth:`fields` gives them, on the whole grid.
+
+        Parameters
+        ----------
+        fields : list of ndarray, shape (k, n, 3 n_primitive)
+
+        Returns
+        -------
+        ndarray, shape (cells, n, 3 n_primitive)
+            Complex, in the order of a flattened ``fftn`` over the lattice, first index slowest.
+        """
+        result = np.empty((self.cells, *fields[0].shape[1:]), dtype=complex)
+        for sector, field in zip(self.sectors, fields, strict=True):
+            result[sector.fft_partners] = field.conj()
+            result[sector.fft] = field
+        return result
+
     def split(self, matrices: np.ndarray) -> list[np.ndarray]:
         """Hermitian part of Φ(q), (nq, 3n, 3n) on the whole grid, by sector."""
         hermitian = (matrices + matrices.conj().transpose(0, 2, 1)) / 2

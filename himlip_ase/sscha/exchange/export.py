@@ -12,7 +12,7 @@ from himlip_ase.phonons.qe import write_dyn
 from himlip_ase.sscha.exchange.extxyz import write_extxyz
 from himlip_ase.sscha.exchange.phonopy import write_phonopy_dataset
 from himlip_ase.sscha.exchange.python_sscha import write_cellconstructor, write_python_sscha
-from himlip_ase.sscha.trust.verify_files import final_ensemble
+from himlip_ase.sscha.trust.verify_files import load_final_ensemble
 
 FORMATS = ("python-sscha", "python-sscha-text", "extxyz", "phonopy", "qe", "cellconstructor")
 
@@ -50,27 +50,27 @@ def export_run(
     """
     if to not in FORMATS:
         raise InputError(f"cannot export to {to!r}; choose one of {', '.join(FORMATS)}")
-    final, folder = final_ensemble(run), Path(folder)
+    final, folder = load_final_ensemble(run), Path(folder)
     matrices: dict[str, DynamicalMatrices] = {"auxiliary": final.result.auxiliary}
     if final.result.hessian is not None:
         matrices["hessian"] = final.result.hessian
     if to in ("qe", "cellconstructor"):
         write = write_dyn if to == "qe" else write_cellconstructor
         return [p for name, dm in matrices.items() for p in write(dm, folder / f"{name}.dyn", overwrite)]
-    if (final.weights != 1).any():
+    if not final.ensemble.is_drawn_from(final.target):
         raise InputError(
             f"{run} took its final ensemble over from a neighbouring run: it was not drawn from its "
             "auxiliary, and files of other codes hold no weights. Export that run, or this one to qe or "
             "cellconstructor"
         )
-    distribution, ensemble = final.distribution, final.ensemble
+    ensemble = final.ensemble
     if to == "extxyz":
-        return [write_extxyz(folder / "ensemble.extxyz", distribution, ensemble, overwrite)]
+        return [write_extxyz(folder / "ensemble.extxyz", ensemble, overwrite)]
     if to == "phonopy":
         paths = [
             write_phonopy_params(dm.force_constants(), folder / f"{name}.yaml", overwrite)
             for name, dm in matrices.items()
         ]
-        return [*paths, write_phonopy_dataset(folder / "dataset.yaml", distribution, ensemble, overwrite)]
+        return [*paths, write_phonopy_dataset(folder / "dataset.yaml", ensemble, overwrite)]
     text = to == "python-sscha-text"
-    return write_python_sscha(folder, distribution, ensemble, population, text, overwrite)
+    return write_python_sscha(folder, ensemble, population, text, overwrite)

@@ -17,15 +17,13 @@ from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 
 
-def write_extxyz(
-    path: str | os.PathLike, distribution: HarmonicDistribution, ensemble: Ensemble, overwrite: bool = False
-) -> Path:
+def write_extxyz(path: str | os.PathLike, ensemble: Ensemble, overwrite: bool = False) -> Path:
     """Write an ensemble as labelled frames, which ``himlip finetune``, ASE and most trainers read.
 
     Keys ``REF_energy`` (eV per supercell), ``REF_forces`` (eV/Å), ``REF_stress`` (ASE Voigt, eV/Å³); a last
     frame with ``centroids=T`` has the atoms on their centroids and the static energy.
     """
-    ideal, frames = distribution.supercell, []
+    ideal, frames = ensemble.drawn_from.supercell, []
     for index in range(len(ensemble)):
         frame = ideal.copy()
         frame.positions += ensemble.displacements[index]
@@ -46,7 +44,7 @@ def write_extxyz(
     return Path(path)
 
 
-def read_extxyz(path: str | os.PathLike, distribution: HarmonicDistribution) -> Ensemble:
+def read_extxyz(path: str | os.PathLike, drawn_from: HarmonicDistribution) -> Ensemble:
     """Read an ensemble of labelled frames in the order of ``primitive.repeat(dims)``.
 
     Raises
@@ -54,7 +52,7 @@ def read_extxyz(path: str | os.PathLike, distribution: HarmonicDistribution) -> 
     InputError
         Frames without energy or forces, or of another crystal.
     """
-    ideal = distribution.supercell
+    ideal = drawn_from.supercell
     images = ase.io.read(Path(path), index=":")
     rest = [image for image in images if image.info.get("centroids")]
     frames = [
@@ -75,6 +73,7 @@ def read_extxyz(path: str | os.PathLike, distribution: HarmonicDistribution) -> 
     stresses = [frame.stress for frame in frames]
     static = frame_from_atoms(rest[0]).energy if rest else None
     return Ensemble(
+        drawn_from,
         moved,
         np.array([frame.energy for frame in frames]),
         np.array([frame.forces for frame in frames]),

@@ -17,9 +17,7 @@ from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 
 
-def write_phonopy_dataset(
-    path: str | os.PathLike, distribution: HarmonicDistribution, ensemble: Ensemble, overwrite: bool = False
-) -> Path:
+def write_phonopy_dataset(path: str | os.PathLike, ensemble: Ensemble, overwrite: bool = False) -> Path:
     """Write a ``phonopy_params.yaml`` with displacements, forces and energies of an ensemble.
 
     ``phonopy-load --fc-calculator symfc <path>`` fits force constants to it; the fit to an SSCHA ensemble
@@ -28,18 +26,17 @@ def write_phonopy_dataset(
     Parameters
     ----------
     path : path-like
-    distribution : HarmonicDistribution
-        The Gaussian that the ensemble was drawn from; its centroids are the ideal structure.
     ensemble : Ensemble
+        Its centroids are the ideal structure.
     overwrite : bool
         Whether an existing file may be replaced.
     """
     path = Path(path)
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already; pass overwrite=True (--overwrite) or choose another name")
-    primitive = distribution.dynamical.primitive
-    ph = setup_phonopy(primitive, distribution.dims)
-    order = ase_to_phonopy(len(primitive), distribution.dims)
+    dynamical = ensemble.drawn_from.dynamical
+    ph = setup_phonopy(dynamical.primitive, dynamical.dims)
+    order = ase_to_phonopy(len(dynamical.primitive), dynamical.dims)
     ph.dataset = {
         "displacements": np.array(ensemble.displacements[:, order], order="C"),
         "forces": np.array(ensemble.forces[:, order], order="C"),
@@ -54,7 +51,7 @@ def write_phonopy_dataset(
     return path
 
 
-def read_phonopy_dataset(path: str | os.PathLike, distribution: HarmonicDistribution) -> Ensemble:
+def read_phonopy_dataset(path: str | os.PathLike, drawn_from: HarmonicDistribution) -> Ensemble:
     """Read displacements and forces from a phonopy file (``phonopy_params.yaml``) as an ensemble.
 
     Raises
@@ -68,23 +65,24 @@ def read_phonopy_dataset(path: str | os.PathLike, distribution: HarmonicDistribu
 
     ph = phonopy.load(path, primitive_matrix="P", produce_fc=False, log_level=0)
     dataset: dict[str, Any] = dict(ph.dataset or {})
-    n = int(np.prod(distribution.dims))
-    size = n * len(distribution.dynamical.primitive)
+    n = int(np.prod(drawn_from.dims))
+    size = n * len(drawn_from.dynamical.primitive)
     if "displacements" not in dataset or np.shape(dataset["displacements"])[1:] != (size, 3):
         raise InputError(
-            f"{path} holds no displacements of all {size} atoms of a {distribution.dims} supercell"
+            f"{path} holds no displacements of all {size} atoms of a {drawn_from.dims} supercell"
         )
     if "forces" not in dataset:
         raise InputError(f"{path} holds displacements without forces")
-    order = np.argsort(ase_to_phonopy(len(distribution.dynamical.primitive), distribution.dims))
+    order = np.argsort(ase_to_phonopy(len(drawn_from.dynamical.primitive), drawn_from.dims))
     moved = np.array(dataset["displacements"])[:, order]
     energies = dataset.get("supercell_energies")
     return Ensemble(
+        drawn_from,
         moved,
         np.full(len(moved), np.nan) if energies is None else np.array(energies, dtype=float),
         np.array(dataset["forces"])[:, order],
         None,
         np.nan,
-        shortest_distance(distribution.supercell, moved),
+        shortest_distance(drawn_from.supercell, moved),
         float(np.linalg.norm(moved, axis=2).max()),
     )

@@ -92,7 +92,6 @@ def _scaled(dynamical: DynamicalMatrices, power: int) -> DynamicalMatrices:
 
 def write_python_sscha(
     folder: str | os.PathLike,
-    distribution: HarmonicDistribution,
     ensemble: Ensemble,
     population: int = 1,
     text: bool = False,
@@ -103,8 +102,6 @@ def write_python_sscha(
     Parameters
     ----------
     folder : path-like
-    distribution : HarmonicDistribution
-        The Gaussian that the ensemble was drawn from.
     ensemble : Ensemble
     population : int
         Number in the names of the files.
@@ -125,7 +122,7 @@ def write_python_sscha(
     InputError
         Files exist, or masses that python-sscha cannot hold.
     """
-    folder = Path(folder)
+    folder, distribution = Path(folder), ensemble.drawn_from
     stem = f"dyn_start_population{population}_" if text else f"dyn_gen_pop{population}_"
     paths = write_cellconstructor(distribution.dynamical, folder / stem, overwrite)
     notes = folder / f"himlip_pop{population}.json"
@@ -140,7 +137,7 @@ def write_python_sscha(
         overwrite,
     )
     write = _write_text if text else _write_binary
-    return [*paths, notes, *write(folder, distribution, ensemble, population, overwrite)]
+    return [*paths, notes, *write(folder, ensemble, population, overwrite)]
 
 
 def _peer_stresses(ensemble: Ensemble) -> np.ndarray | None:
@@ -150,13 +147,11 @@ def _peer_stresses(ensemble: Ensemble) -> np.ndarray | None:
     return -full * ENSEMBLE_BOHR_ANGSTROM**3 / ENSEMBLE_RY_EV
 
 
-def _write_binary(
-    folder: Path, distribution: HarmonicDistribution, ensemble: Ensemble, population: int, overwrite: bool
-) -> list[Path]:
+def _write_binary(folder: Path, ensemble: Ensemble, population: int, overwrite: bool) -> list[Path]:
     arrays = {
         "energies": ensemble.energies / ENSEMBLE_RY_EV,
         "forces": ensemble.forces / ENSEMBLE_RY_EV,
-        "xats": distribution.supercell.positions + ensemble.displacements,
+        "xats": ensemble.drawn_from.supercell.positions + ensemble.displacements,
         "stresses": _peer_stresses(ensemble),
     }
     paths = []
@@ -170,9 +165,7 @@ def _write_binary(
     return paths
 
 
-def _write_text(
-    folder: Path, distribution: HarmonicDistribution, ensemble: Ensemble, population: int, overwrite: bool
-) -> list[Path]:
+def _write_text(folder: Path, ensemble: Ensemble, population: int, overwrite: bool) -> list[Path]:
     paths: list[Path] = []
 
     def save(name: str, values: np.ndarray) -> None:
@@ -184,7 +177,7 @@ def _write_text(
 
     save(f"energies_supercell_population{population}.dat", ensemble.energies / ENSEMBLE_RY_EV)
     stresses = _peer_stresses(ensemble)
-    ideal = distribution.supercell
+    ideal = ensemble.drawn_from.supercell
     for index in range(len(ensemble)):
         tail = f"_population{population}_{index + 1}.dat"
         save(f"u{tail}", ensemble.displacements[index] * BOHR_PER_ANGSTROM)
@@ -212,7 +205,7 @@ def read_python_sscha(
     population: int = 1,
     temperature_k: float | None = None,
     dyn: str | os.PathLike | None = None,
-) -> tuple[HarmonicDistribution, Ensemble]:
+) -> Ensemble:
     """Read an ensemble of python-sscha, binary (``save_bin``) or text (``save``).
 
     Parameters
@@ -228,8 +221,7 @@ def read_python_sscha(
 
     Returns
     -------
-    distribution : HarmonicDistribution
-    ensemble : Ensemble
+    Ensemble
         Its static energy is NaN unless it was noted.
 
     Raises
@@ -267,7 +259,8 @@ def read_python_sscha(
         scale = -ENSEMBLE_RY_EV / ENSEMBLE_BOHR_ANGSTROM**3
         stresses = voigt_from_matrix(peer_stresses) * scale
     static = notes.get("static_energy_ev")
-    return distribution, Ensemble(
+    return Ensemble(
+        distribution,
         moved,
         energies * ENSEMBLE_RY_EV,
         forces * ENSEMBLE_RY_EV,

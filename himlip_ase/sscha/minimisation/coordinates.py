@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from himlip_ase.sscha.ensembles.reweighting import TrialGaussian
+from himlip_ase.sscha.ensembles.trial_gaussian import TrialGaussian
 from himlip_ase.sscha.minimisation.basis import SymmetryBasis
 
 

@@ -1,12 +1,10 @@
-"""What the SSCHA loop asks of a minimiser: the interface, and the two codes that serve it.
+"""What the SSCHA loop asks of an engine: averages over a reweighted ensemble, and a minimisation on it.
 
-``native`` is this package's own, block-diagonal in q; ``python-sscha`` drives that code through
-:mod:`himlip_ase.sscha.minimisation.python_sscha`, which is imported only when it is asked for.
-
-An engine sees an ensemble, the Gaussian it was drawn from (`drawn`: matrices, centroids, masses and
-temperature) and the Gaussian it is asked about (`target`); where they differ, every average is reweighted by
-importance sampling.  `target` may differ from `drawn` in force constants and centroids, with the native
-engine also in masses and temperature (isotope and temperature series), never in cell or grid.
+An ensemble knows the Gaussian it was drawn from; an engine is asked about another (`target`), and reweights
+every average by importance sampling.  `target` may differ in force constants and centroids, with the native
+engine also in masses and temperature (isotope and temperature series), never in cell or grid.  The codes that
+serve it are listed in :data:`himlip_ase.sscha.choices.ENGINES` and made by
+:func:`himlip_ase.sscha.minimisation.engines.engine`.
 """
 
 from __future__ import annotations
@@ -17,16 +15,10 @@ from typing import Protocol
 
 import numpy as np
 
-from himlip_ase.errors import InputError
-from himlip_ase.phonons.force_constants import DynamicalMatrices
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup
-
-ENGINES = ("native", "python-sscha")
-MINIMISERS = ("anderson", "descent", "root-descent")
-"""Of the native engine: Anderson-accelerated self-consistency, and python-sscha's preconditioned descent
-with line search in the force constants or in their square root."""
 
 
 class MinimiserSettings(Protocol):
@@ -51,6 +43,47 @@ class MinimiserSettings(Protocol):
     @property
     def n_blocks(self) -> int:
         """Blocks of the ensemble for error bars."""
+
+
+@dataclass(frozen=True, eq=False)
+class MinimisationProblem:
+    """The free energy to minimise: an ensemble that samples it, where to begin and what may move.
+
+    Attributes
+    ----------
+    ensemble : Ensemble
+    group : SpaceGroup
+        Space group that the minimisation keeps.
+    settings : MinimiserSettings
+        Step, thresholds and limits.
+    static_energy : float
+        Subtracted from the free energy, eV per primitive cell.
+    move_centroids : bool
+        Minimise with respect to the centroids too.
+    start : HarmonicDistribution, optional
+        Where to begin; its temperature and masses are those of the free energy.  Default: the Gaussian that
+        the ensemble was drawn from.
+
+    Raises
+    ------
+    InputError
+        `start` is of another crystal, cell or grid than the ensemble.
+    """
+
+    ensemble: Ensemble
+    group: SpaceGroup
+    settings: MinimiserSettings
+    static_energy: float = 0.0
+    move_centroids: bool = True
+    start: HarmonicDistribution | None = None
+
+    def __post_init__(self) -> None:
+        self.ensemble.check_grid_of(self.begin)
+
+    @property
+    def begin(self) -> HarmonicDistribution:
+        """Where the minimisation begins."""
+        return self.ensemble.drawn_from if self.start is None else self.start
 
 
 @dataclass(frozen=True)
@@ -102,35 +135,14 @@ class Engine(Protocol):
         """Code and version, for the record."""
 
     def minimise(
-        self,
-        ensemble: Ensemble,
-        drawn: HarmonicDistribution,
-        settings: MinimiserSettings,
-        static_energy: float,
-        group: SpaceGroup,
-        move_centroids: bool = True,
-        start: HarmonicDistribution | None = None,
-        on_step: Callable[[int], None] | None = None,
+        self, problem: MinimisationProblem, on_progress: Callable[[int], None] | None = None
     ) -> Minimisation:
         """Minimise the free energy until its gradient vanishes or the Kong-Liu ratio runs out.
 
         Parameters
         ----------
-        ensemble : Ensemble
-            Displacements from the centroids of `drawn`, energies and forces.
-        drawn : HarmonicDistribution
-            The Gaussian that `ensemble` was drawn from.
-        settings : MinimiserSettings
-            Step, thresholds and limits.
-        static_energy : float
-            Subtracted from the free energy, eV per primitive cell.
-        group : SpaceGroup
-            Space group that the minimisation keeps.
-        move_centroids : bool
-            Minimise with respect to the centroids too.
-        start : HarmonicDistribution, optional
-            Where to start (`drawn` by default); its temperature and masses are those of the free energy.
-        on_step : callable, optional
+        problem : MinimisationProblem
+        on_progress : callable, optional
             Called with the number of steps made.
 
         Raises
@@ -140,21 +152,34 @@ class Engine(Protocol):
         """
 
     def free_energy(
-        self, ensemble: Ensemble, drawn: HarmonicDistribution, target: HarmonicDistribution | None = None
+        self, ensemble: Ensemble, target: HarmonicDistribution | None = None
     ) -> tuple[float, float]:
-        """Free energy of `target` (default `drawn`) and its standard error, eV per primitive cell.
+        """Free energy of a Gaussian and its standard error.
 
-        The potential energy is included as the forces' code gives it.
+        Parameters
+        ----------
+        ensemble : Ensemble
+        target : HarmonicDistribution, optional
+            Default: the Gaussian that `ensemble` was drawn from.
+
+        Returns
+        -------
+        value, sigma : float
+            eV per primitive cell, the potential energy included as the forces' code gives it.
         """
 
     def stress(
-        self,
-        ensemble: Ensemble,
-        drawn: HarmonicDistribution,
-        group: SpaceGroup,
-        target: HarmonicDistribution | None = None,
+        self, ensemble: Ensemble, group: SpaceGroup, target: HarmonicDistribution | None = None
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Stress of the quantum crystal and its standard error; None if the ensemble has no stresses.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+        group : SpaceGroup
+            Symmetrises it.
+        target : HarmonicDistribution, optional
+            Default: the Gaussian that `ensemble` was drawn from.
 
         Returns
         -------
@@ -162,34 +187,17 @@ class Engine(Protocol):
             ASE Voigt, eV/Å³, positive in tension, symmetrised (Monacelli et al., PRB 98, 024106 (2018)).
         """
 
-    def kong_liu(
-        self, ensemble: Ensemble, drawn: HarmonicDistribution, target: HarmonicDistribution | None = None
-    ) -> float:
-        """Effective sample size (Σρ)²/Σρ² over the number of configurations; 1 for `drawn` itself."""
+    def kong_liu(self, ensemble: Ensemble, target: HarmonicDistribution | None = None) -> float:
+        """Kong-Liu ratio of an ensemble reweighted to `target`.
 
+        Parameters
+        ----------
+        ensemble : Ensemble
+        target : HarmonicDistribution, optional
+            Default: the Gaussian that `ensemble` was drawn from.
 
-def engine(name: str = "native", minimiser: str = "anderson") -> Engine:
-    """An engine by name.
-
-    Parameters
-    ----------
-    name : {"native", "python-sscha"}
-    minimiser : {"anderson", "descent", "root-descent"}
-        Of the native engine; python-sscha always descends in the force constants.
-
-    Raises
-    ------
-    InputError
-        An unknown name, or python-sscha is missing or older than 1.6.2.
-    """
-    if minimiser not in MINIMISERS:
-        raise InputError(f"minimiser is {minimiser!r}; give one of {', '.join(MINIMISERS)}")
-    if name == "native":
-        from himlip_ase.sscha.minimisation.native_engine import NativeEngine
-
-        return NativeEngine(minimiser)
-    if name == "python-sscha":
-        from himlip_ase.sscha.minimisation.python_sscha import PythonSscha
-
-        return PythonSscha()
-    raise InputError(f"engine is {name!r}; give one of {', '.join(ENGINES)}")
+        Returns
+        -------
+        float
+            Effective sample size (Σρ)²/Σρ² over the number of configurations; 1 for the draw itself.
+        """

@@ -19,14 +19,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.reweighting import (
-    TrialGaussian,
-    Waves,
     kong_liu_ratio,
     log_weights,
     quadratic_forms,
     weighted_mean,
 )
+from himlip_ase.sscha.ensembles.trial_gaussian import TrialGaussian
 from himlip_ase.units import KB_EV_PER_K, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 SAME = 1e-6
@@ -65,9 +65,9 @@ class TrialAverages:
 
     Parameters
     ----------
-    waves : Waves
-        The ensemble.
+    ensemble : Ensemble
     trial : TrialGaussian
+        On the ensemble's grid.
 
     Attributes
     ----------
@@ -75,14 +75,15 @@ class TrialAverages:
         ρ, whose mean is 1 but for noise.
     """
 
-    def __init__(self, waves: Waves, trial: TrialGaussian) -> None:
-        self.waves, self.trial = waves, trial
-        self.displacements = waves.moved(trial.centroids)
-        logs = log_weights(waves, trial, self.displacements)
+    def __init__(self, ensemble: Ensemble, trial: TrialGaussian) -> None:
+        self.ensemble, self.trial = ensemble, trial
+        fourier = ensemble.fourier
+        self.displacements = fourier.displacements_from(trial.centroids)
+        logs = log_weights(fourier, trial, self.displacements)
         self.weights = np.exp(np.clip(logs, -300, 300))
-        springs, pulls = quadratic_forms(waves.grid, trial.matrices, self.displacements)
+        springs, pulls = quadratic_forms(fourier.grid, trial.matrices, self.displacements)
         self._spring_energies = springs / 2
-        self._excess = [pull + force for pull, force in zip(pulls, waves.forces, strict=True)]
+        self._excess = [pull + force for pull, force in zip(pulls, fourier.forces, strict=True)]
 
     @cached_property
     def kong_liu(self) -> float:
@@ -91,8 +92,8 @@ class TrialAverages:
 
     def free_energy(self) -> tuple[float, float]:
         """F and its standard error, eV per primitive cell, potential energy included."""
-        cells = self.waves.grid.cells
-        mean, sigma = weighted_mean(self.waves.energies - self._spring_energies, self.weights)
+        cells = self.ensemble.fourier.grid.cells
+        mean, sigma = weighted_mean(self.ensemble.energies - self._spring_energies, self.weights)
         return self.trial.harmonic_free_energy() + float(mean) / cells, float(sigma) / cells
 
     def gradient_blocks(self, n_blocks: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -105,7 +106,7 @@ class TrialAverages:
         shares : ndarray, shape (n_blocks,)
             Share of the total weight.
         """
-        edges = _pair_edges(len(self.waves), n_blocks)
+        edges = _pair_edges(len(self.ensemble), n_blocks)
         shares = self.weights / self.weights.sum()
         parts = []
         for inverse, moved, excess in zip(
@@ -123,9 +124,9 @@ class TrialAverages:
 
     def force_blocks(self, n_blocks: int) -> BlockMeans:
         """⟨δf⟩ on the atoms of the primitive cell in blocks, parts (n_blocks, n, 3), eV/Å."""
-        edges = _pair_edges(len(self.waves), n_blocks)
+        edges = _pair_edges(len(self.ensemble), n_blocks)
         shares = self.weights / self.weights.sum()
-        forces = self._excess[0][0] / np.sqrt(self.waves.grid.cells) * shares[:, None]
+        forces = self._excess[0][0] / np.sqrt(self.ensemble.fourier.grid.cells) * shares[:, None]
         parts = np.add.reduceat(forces, edges[:-1], axis=0)
         return BlockMeans(parts.reshape(len(parts), -1, 3), np.add.reduceat(shares, edges[:-1]))
 

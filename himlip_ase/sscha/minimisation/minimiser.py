@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from himlip_ase.sscha.ensembles.reweighting import TrialGaussian
+from himlip_ase.sscha.ensembles.trial_gaussian import TrialGaussian
 from himlip_ase.sscha.minimisation.engine import MinimiserSettings
 
 GROWTH, SHRINKAGE, POOREST = 1.5, 0.87358046475, 0.9
@@ -93,19 +93,19 @@ Ending = tuple[str, str]
 """Why a minimisation ended: "gradient", "kong-liu", "steps" or "stuck", and a sentence."""
 
 
-class Walk:
+class MinimiserPath:
     """Points accepted so far, limits, and reasons to end.
 
     Parameters
     ----------
     evaluate : Evaluator
     settings : MinimiserSettings
-    on_step : callable, optional
+    on_progress : callable, optional
         Called with the number of points evaluated.
 
     Attributes
     ----------
-    path : list of Point
+    accepted : list of Point
         The points accepted, the first where the minimisation starts.
     steps : int
         Points evaluated, the first not counted.
@@ -115,27 +115,27 @@ class Walk:
         self,
         evaluate: Evaluator,
         settings: MinimiserSettings,
-        on_step: Callable[[int], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> None:
-        self._evaluate, self.settings, self._on_step = evaluate, settings, on_step
-        self.path: list[Point] = []
+        self._evaluate, self.settings, self._on_progress = evaluate, settings, on_progress
+        self.accepted: list[Point] = []
         self.steps = 0
 
     @property
     def point(self) -> Point:
         """The point accepted last."""
-        return self.path[-1]
+        return self.accepted[-1]
 
-    def look(self, coordinates: np.ndarray) -> Point | None:
+    def evaluate(self, coordinates: np.ndarray) -> Point | None:
         """Evaluate a trial; None if its force constants are not positive."""
         self.steps += 1
-        if self._on_step is not None:
-            self._on_step(self.steps)
+        if self._on_progress is not None:
+            self._on_progress(self.steps)
         return self._evaluate(coordinates)
 
     def accept(self, point: Point) -> Ending | None:
         """Go to `point`; why to stop there, None to go on."""
-        self.path.append(point)
+        self.accepted.append(point)
         if point.vanished(self.settings.meaningful_factor):
             return "gradient", f"the gradient ({point.gradient:.2g} eV/Å²) vanished within its error"
         if point.kong_liu < self.settings.kong_liu:
@@ -160,25 +160,25 @@ class Walk:
         )
 
 
-def descend(walk: Walk, point: Point) -> Ending:
+def descend(path: MinimiserPath, point: Point) -> Ending:
     """Preconditioned steepest descent with a line search; `settings.step` is its first guess."""
-    step = walk.settings.step
-    end = walk.accept(point)
+    step = path.settings.step
+    end = path.accept(point)
     while end is None:
         step *= GROWTH
         while True:
-            trial = walk.look(point.coordinates - step * point.direction)
+            trial = path.evaluate(point.coordinates - step * point.direction)
             if trial is not None and _along(trial, point):
                 break
             step *= HALF if trial is None else SHRINKAGE
-            if step < SHORTEST * walk.settings.step:
-                return walk.stuck()
-            if (end := walk.too_long()) is not None:
+            if step < SHORTEST * path.settings.step:
+                return path.stuck()
+            if (end := path.too_long()) is not None:
                 return end
-        if trial.kong_liu < walk.settings.kong_liu:
-            return walk.used_up()
+        if trial.kong_liu < path.settings.kong_liu:
+            return path.used_up()
         point = trial
-        end = walk.accept(point)
+        end = path.accept(point)
     return end
 
 
@@ -187,22 +187,22 @@ def _along(trial: Point, point: Point) -> bool:
     return trial.kong_liu >= POOREST * point.kong_liu and bool(point.direction @ trial.direction >= 0)
 
 
-def accelerate(walk: Walk, point: Point) -> Ending:
+def accelerate(path: MinimiserPath, point: Point) -> Ending:
     """Anderson-accelerated self-consistency (H. F. Walker and P. Ni, SIAM J. Numer. Anal. 49, 1715 (2011)).
 
     A step that is refused is halved, and what was learnt from earlier points forgotten.  Where the Kong-Liu
     ratio is what refuses it, the longest step that the ensemble carries is the last.
     """
     places, directions = [point.coordinates], [point.direction]
-    end = walk.accept(point)
+    end = path.accept(point)
     while end is None:
         move, length = _mixed_move(places, directions), 1.0
         while True:
-            trial = walk.look(point.coordinates + length * move)
-            carried = trial is None or trial.kong_liu >= walk.settings.kong_liu
+            trial = path.evaluate(point.coordinates + length * move)
+            carried = trial is None or trial.kong_liu >= path.settings.kong_liu
             if trial is not None and carried and _norm(trial) <= WORSE * _norm(point):
                 break
-            if (end := walk.too_long()) is not None:
+            if (end := path.too_long()) is not None:
                 return end
             if len(places) > 1:
                 places, directions = [point.coordinates], [point.direction]
@@ -210,13 +210,13 @@ def accelerate(walk: Walk, point: Point) -> Ending:
             else:
                 length *= HALF
             if not carried and length < SHORTEST_CARRIED:
-                return walk.used_up()
+                return path.used_up()
             if length < SHORTEST:
-                return walk.stuck()
+                return path.stuck()
         point = trial
-        end = walk.accept(point)
-        if end is None and length < 1.0 and point.kong_liu < NEARLY_USED * walk.settings.kong_liu:
-            return walk.used_up()
+        end = path.accept(point)
+        if end is None and length < 1.0 and point.kong_liu < NEARLY_USED * path.settings.kong_liu:
+            return path.used_up()
         places, directions = [*places[-DEPTH:], point.coordinates], [*directions[-DEPTH:], point.direction]
     return end
 
@@ -234,10 +234,3 @@ def _mixed_move(places: list[np.ndarray], directions: list[np.ndarray]) -> np.nd
     moves = np.diff(np.array(places), axis=0).T
     mixing, *_ = np.linalg.lstsq(changes, last, rcond=1e-8)
     return -last - (moves - changes) @ mixing
-
-
-METHODS: dict[str, Callable[[Walk, Point], Ending]] = {
-    "anderson": accelerate,
-    "descent": descend,
-    "root-descent": descend,
-}

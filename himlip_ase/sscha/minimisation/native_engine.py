@@ -8,22 +8,16 @@ import numpy as np
 
 from himlip_ase.errors import CalculationError
 from himlip_ase.evaluation import matrix_from_voigt, voigt_from_matrix
+from himlip_ase.sscha.choices import MINIMISERS, MinimiserChoice, imported
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
-from himlip_ase.sscha.ensembles.half_grid import HalfGrid
-from himlip_ase.sscha.ensembles.reweighting import NotPositive, TrialGaussian, Waves, weighted_mean
+from himlip_ase.sscha.ensembles.reweighting import weighted_mean
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+from himlip_ase.sscha.ensembles.trial_gaussian import NotPositive, TrialGaussian
 from himlip_ase.sscha.minimisation.basis import SymmetryBasis
-from himlip_ase.sscha.minimisation.coordinates import ForceConstantCoordinates, RootCoordinates
-from himlip_ase.sscha.minimisation.engine import Minimisation, MinimiserSettings
+from himlip_ase.sscha.minimisation.engine import Minimisation, MinimisationProblem
 from himlip_ase.sscha.minimisation.gradient import BlockMeans, TrialAverages
-from himlip_ase.sscha.minimisation.minimiser import METHODS, Point, Walk
+from himlip_ase.sscha.minimisation.minimiser import MinimiserPath, Point
 from himlip_ase.sscha.symmetry import SpaceGroup
-
-COORDINATES: dict[str, type[ForceConstantCoordinates] | type[RootCoordinates]] = {
-    "anderson": ForceConstantCoordinates,
-    "descent": ForceConstantCoordinates,
-    "root-descent": RootCoordinates,
-}
 
 
 class NativeEngine:
@@ -32,48 +26,35 @@ class NativeEngine:
     Parameters
     ----------
     minimiser : str
-        One of :data:`himlip_ase.sscha.minimisation.engine.MINIMISERS`.
+        A name of :data:`himlip_ase.sscha.choices.MINIMISERS`.
     """
 
     def __init__(self, minimiser: str = "anderson") -> None:
-        self.minimiser = minimiser
+        self.minimiser = MINIMISERS[minimiser]
 
     @property
     def name(self) -> str:
         """The engine, its version and its minimiser, for records."""
         from himlip_ase import __version__
 
-        return f"himlip-ase {__version__} ({self.minimiser})"
+        return f"himlip-ase {__version__} ({self.minimiser.name})"
 
     def minimise(
-        self,
-        ensemble: Ensemble,
-        drawn: HarmonicDistribution,
-        settings: MinimiserSettings,
-        static_energy: float,
-        group: SpaceGroup,
-        move_centroids: bool = True,
-        start: HarmonicDistribution | None = None,
-        on_step: Callable[[int], None] | None = None,
+        self, problem: MinimisationProblem, on_progress: Callable[[int], None] | None = None
     ) -> Minimisation:
         """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.minimise`."""
-        start = drawn if start is None else start
-        grid = HalfGrid(drawn.dims)
-        begun = TrialGaussian.of(start, grid)
-        basis = SymmetryBasis(group, grid)
-        evaluator = Evaluation(
-            Waves(ensemble, drawn, grid), begun, basis, self.minimiser, settings.n_blocks, move_centroids
-        )
-        walk = Walk(evaluator, settings, on_step)
-        first = evaluator(evaluator.origin)
+        static_energy = problem.static_energy
+        evaluate = TrialEvaluator(problem, self.minimiser)
+        path = MinimiserPath(evaluate, problem.settings, on_progress)
+        first = evaluate(evaluate.origin)
         if first is None:
             raise CalculationError("the starting force constants lose their positivity when symmetrised")
-        ended, reason = METHODS[self.minimiser](walk, first)
-        points = walk.path
+        ended, reason = imported(self.minimiser.search)(path, first)
+        points = path.accepted
         last = points[-1].trial
         return Minimisation(
-            auxiliary=last.dynamical(start.dynamical),
-            weights=TrialAverages(evaluator.waves, last).weights,
+            auxiliary=last.dynamical(problem.begin.dynamical),
+            weights=TrialAverages(problem.ensemble, last).weights,
             ended=ended,
             reason=reason,
             free_energy=np.array([point.free_energy for point in points]) - static_energy,
@@ -87,23 +68,17 @@ class NativeEngine:
         )
 
     def free_energy(
-        self, ensemble: Ensemble, drawn: HarmonicDistribution, target: HarmonicDistribution | None = None
+        self, ensemble: Ensemble, target: HarmonicDistribution | None = None
     ) -> tuple[float, float]:
         """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.free_energy`."""
-        return self._averages(ensemble, drawn, target).free_energy()
+        return self._averages(ensemble, target).free_energy()
 
-    def kong_liu(
-        self, ensemble: Ensemble, drawn: HarmonicDistribution, target: HarmonicDistribution | None = None
-    ) -> float:
+    def kong_liu(self, ensemble: Ensemble, target: HarmonicDistribution | None = None) -> float:
         """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.kong_liu`."""
-        return self._averages(ensemble, drawn, target).kong_liu
+        return self._averages(ensemble, target).kong_liu
 
     def stress(
-        self,
-        ensemble: Ensemble,
-        drawn: HarmonicDistribution,
-        group: SpaceGroup,
-        target: HarmonicDistribution | None = None,
+        self, ensemble: Ensemble, group: SpaceGroup, target: HarmonicDistribution | None = None
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.stress`.
 
@@ -111,61 +86,50 @@ class NativeEngine:
         """
         if ensemble.stresses is None:
             return None
-        averages = self._averages(ensemble, drawn, target)
-        shift = drawn.dynamical.primitive.positions - averages.trial.centroids
-        moved = ensemble.displacements + np.tile(shift, (averages.waves.grid.cells, 1))
-        virial = np.einsum("nai,naj->nij", ensemble.forces, moved, optimize=True)
-        volume = abs(np.linalg.det(drawn.dynamical.primitive.cell.array)) * averages.waves.grid.cells
+        target = ensemble.drawn_from if target is None else target
+        averages = self._averages(ensemble, target)
+        primitive, cells = target.dynamical.primitive, ensemble.fourier.grid.cells
+        virial = np.einsum(
+            "nai,naj->nij", ensemble.forces, ensemble.displacements_from(target), optimize=True
+        )
+        volume = abs(np.linalg.det(primitive.cell.array)) * cells
         total = matrix_from_voigt(ensemble.stresses)
         total = group.tensor(total + (virial + virial.swapaxes(1, 2)) / (2 * volume))
         mean, sigma = weighted_mean(total, averages.weights)
         return voigt_from_matrix(mean), voigt_from_matrix(sigma)
 
-    def _averages(
-        self, ensemble: Ensemble, drawn: HarmonicDistribution, target: HarmonicDistribution | None
-    ) -> TrialAverages:
-        grid = HalfGrid(drawn.dims)
-        return TrialAverages(
-            Waves(ensemble, drawn, grid), TrialGaussian.of(drawn if target is None else target, grid)
-        )
+    def _averages(self, ensemble: Ensemble, target: HarmonicDistribution | None) -> TrialAverages:
+        if target is None:
+            return TrialAverages(ensemble, ensemble.fourier.gaussian)
+        ensemble.check_grid_of(target)
+        return TrialAverages(ensemble, TrialGaussian.of(target, ensemble.fourier.grid))
 
 
-class Evaluation:
+class TrialEvaluator:
     """Trial coordinates to a :class:`~himlip_ase.sscha.minimisation.minimiser.Point`, on one ensemble.
 
     Parameters
     ----------
-    waves : Waves
-    begun : TrialGaussian
-        Where the minimisation starts.
-    basis : SymmetryBasis
-    minimiser : str
+    problem : MinimisationProblem
+    minimiser : MinimiserChoice
         Chooses the coordinates.
-    n_blocks : int
-        Blocks for the error of the gradient.
-    move_centroids : bool
 
     Attributes
     ----------
     origin : ndarray
-        Coordinates of `begun`, symmetrised.
+        Coordinates of where the minimisation begins, symmetrised.
     """
 
-    def __init__(
-        self,
-        waves: Waves,
-        begun: TrialGaussian,
-        basis: SymmetryBasis,
-        minimiser: str,
-        n_blocks: int,
-        move_centroids: bool,
-    ) -> None:
-        self.waves, self.basis, self.n_blocks = waves, basis, n_blocks
-        self._crystal, self._centroids = begun.crystal, begun.centroids
-        self._shifts = basis.shifts if move_centroids else basis.shifts[:, :0]
-        self._force_constants = COORDINATES[minimiser](basis, begun)
+    def __init__(self, problem: MinimisationProblem, minimiser: MinimiserChoice) -> None:
+        self.ensemble, self.n_blocks = problem.ensemble, problem.settings.n_blocks
+        grid = self.ensemble.fourier.grid
+        begin = TrialGaussian.of(problem.begin, grid)
+        basis = self.basis = SymmetryBasis(problem.group, grid)
+        self._crystal, self._centroids = begin.crystal, begin.centroids
+        self._shifts = basis.shifts if problem.move_centroids else basis.shifts[:, :0]
+        self._force_constants = imported(minimiser.coordinates)(basis, begin)
         # a centroid shift of the size of the fluctuations counts like a change of all force constants
-        self._scale = basis.grid.norm(begun.matrices) / np.sqrt(begun.mean_square_displacement())
+        self._scale = basis.grid.norm(begin.matrices) / np.sqrt(begin.mean_square_displacement())
         self._size = len(basis)
         self.origin = np.concatenate([self._force_constants.origin, np.zeros(self._shifts.shape[1])])
 
@@ -177,7 +141,7 @@ class Evaluation:
             trial = TrialGaussian(self._crystal, matrices, self._centroids + moved.reshape(-1, 3))
         except NotPositive:
             return None
-        averages = TrialAverages(self.waves, trial)
+        averages = TrialAverages(self.ensemble, trial)
         parts, shares = averages.gradient_blocks(self.n_blocks)
         coefficients = self.basis.coefficients(parts)
         gradient, gradient_sigma = _mean_and_error(coefficients, shares)

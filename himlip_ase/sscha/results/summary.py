@@ -9,7 +9,6 @@ import numpy as np
 from himlip_ase.phonons.force_constants import acoustic
 from himlip_ase.sscha.curvature.stars import inequivalent
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
-from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.results.result import SschaResult
 from himlip_ase.sscha.watch.watch import WatchRecord
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
@@ -62,24 +61,15 @@ def describe_watch(records: Sequence[WatchRecord]) -> list[str]:
     return lines
 
 
-def describe_ensemble(distribution: HarmonicDistribution, ensemble: Ensemble) -> list[str]:
+def describe_ensemble(ensemble: Ensemble) -> list[str]:
     """An ensemble by itself: its free energy, and what it asks of the matrices that generated it."""
     from himlip_ase.sscha.convergence.residual import residual
-    from himlip_ase.sscha.minimisation.engine import engine
+    from himlip_ase.sscha.minimisation.engines import engine
     from himlip_ase.sscha.symmetry import SpaceGroup
 
-    n = len(ensemble)
-    value, sigma = engine("native").free_energy(ensemble, distribution)
-    n_blocks = min(20, n // 2)
-    ones = np.ones(n)
-    found = residual(
-        distribution,
-        ensemble.displacements,
-        ensemble.forces,
-        ones,
-        SpaceGroup(distribution.dynamical),
-        n_blocks,
-    )
+    n, distribution = len(ensemble), ensemble.drawn_from
+    value, sigma = engine("native").free_energy(ensemble)
+    found = residual(distribution, ensemble, SpaceGroup(distribution.dynamical), min(20, n // 2))
     dims = "×".join(str(d) for d in distribution.dims)
     return [
         f"{n} configurations of a {dims} supercell at {distribution.temperature_k:g} K",

@@ -21,7 +21,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import FolderLock, atomic_write, write_json
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha.array_files import damaged, load_arrays, load_json, pack, save_arrays, unpack
-from himlip_ase.sscha.ensembles.ensemble import Ensemble, Partial
+from himlip_ase.sscha.ensembles.ensemble import Ensemble, PartialEnsemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.settings import SschaSettings
 
@@ -30,20 +30,29 @@ MAY_CHANGE = ("max_populations", "n_hessian_configurations", "hessian_order")
 """Settings that a resumed run may change: they touch no population that is finished."""
 
 
+ENSEMBLE_ARRAYS = tuple(field.name for field in dataclasses.fields(Ensemble) if field.name != "drawn_from")
+
+
 class State:
-    """The ``state`` folder of one run."""
+    """The ``state`` folder of one run.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "state"
 
     def begin(
-        self, initial: DynamicalMatrices, settings: SschaSettings, resume: bool, origin: str | None = None
+        self, dynamical: DynamicalMatrices, settings: SschaSettings, resume: bool, origin: str | None = None
     ) -> None:
         """Open a new or an old run.
 
         Parameters
         ----------
-        initial : DynamicalMatrices
+        dynamical : DynamicalMatrices
             The start.
         settings : SschaSettings
         resume : bool
@@ -59,7 +68,7 @@ class State:
         """
         path = self.folder / "run.json"
         digest = hashlib.sha256()
-        for name, array in sorted(pack("initial", initial).items()):
+        for name, array in sorted(pack("initial", dynamical).items()):
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
         run = {
             "schema": SCHEMA,
@@ -98,20 +107,26 @@ class State:
             )
         write_json(path, run, overwrite=True)
 
-    def save_ensemble(self, name: str, ensemble: Ensemble, drawn_from: HarmonicDistribution) -> None:
+    def save_ensemble(self, name: str, ensemble: Ensemble) -> None:
         """Keep an evaluated ensemble and its Gaussian, so that its forces are never paid for twice."""
         arrays = {
-            field.name: np.asarray(getattr(ensemble, field.name))
-            for field in dataclasses.fields(ensemble)
-            if getattr(ensemble, field.name) is not None
+            field: np.asarray(value)
+            for field in ENSEMBLE_ARRAYS
+            if (value := getattr(ensemble, field)) is not None
         }
-        arrays |= pack("drawn_from", drawn_from.dynamical)
-        arrays["drawn_at_k"] = np.array(drawn_from.temperature_k)
+        arrays |= pack("drawn_from", ensemble.drawn_from.dynamical)
+        arrays["drawn_at_k"] = np.array(ensemble.drawn_from.temperature_k)
         save_arrays(self.folder / f"{name}_ensemble.npz", arrays)
         self._partial(name).unlink(missing_ok=True)
 
-    def load_ensemble(self, name: str) -> tuple[Ensemble, HarmonicDistribution] | None:
-        """An ensemble kept earlier and the Gaussian it was drawn from, None if there is none."""
+    def load_ensemble(self, name: str) -> Ensemble | None:
+        """An ensemble stored earlier, None if there is none.
+
+        Raises
+        ------
+        CalculationError
+            Its file is damaged.
+        """
         path = self.folder / f"{name}_ensemble.npz"
         if not path.exists():
             return None
@@ -119,35 +134,43 @@ class State:
         try:
             drawn_from = HarmonicDistribution(unpack("drawn_from", arrays), float(arrays["drawn_at_k"]))
             values: dict[str, Any] = {
-                field.name: arrays.get(field.name) for field in dataclasses.fields(Ensemble)
+                field: float(arrays[field]) if arrays[field].ndim == 0 else arrays[field]
+                for field in ENSEMBLE_ARRAYS
+                if field != "stresses" or field in arrays
             }
         except KeyError as error:
             raise damaged(path, error) from error
-        values = {
-            key: float(value) if value is not None and value.ndim == 0 else value
-            for key, value in values.items()
-        }
-        return Ensemble(**values), drawn_from
+        return Ensemble(drawn_from=drawn_from, stresses=values.pop("stresses", None), **values)
 
     def _partial(self, name: str) -> Path:
         return self.folder / f"{name}_partial.npz"
 
-    def save_partial(self, name: str, partial: Partial) -> None:
+    def save_partial(self, name: str, partial: PartialEnsemble) -> None:
         """Keep an ensemble whose forces are known in part."""
         save_arrays(self._partial(name), partial.arrays(), overwrite=True)
 
-    def load_partial(self, name: str) -> Partial | None:
+    def load_partial(self, name: str) -> PartialEnsemble | None:
         """What :meth:`save_partial` kept, None if there is nothing."""
         path = self._partial(name)
-        return Partial.from_arrays(load_arrays(path)) if path.exists() else None
+        return PartialEnsemble.from_arrays(load_arrays(path)) if path.exists() else None
 
     def save(self, name: str, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
-        """Keep a finished stage: its arrays, then its record, which marks it as finished."""
+        """Keep finished work.
+
+        Parameters
+        ----------
+        name : str
+            Of its files.
+        arrays : dict of str to ndarray
+            Written first.
+        record : dict
+            Written last: it marks the work as finished.
+        """
         save_arrays(self.folder / f"{name}.npz", arrays, overwrite=True)
         write_json(self.folder / f"{name}.json", record)
 
     def load(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """A finished stage, None if it was not finished."""
+        """Arrays and record of finished work, None if it was not finished."""
         path = self.folder / f"{name}.json"
         if not path.exists():
             return None

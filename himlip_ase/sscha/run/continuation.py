@@ -1,8 +1,8 @@
-"""Isotopes and temperatures: runs that begin where a neighbouring run ended.
+"""Isotopes and temperatures: runs that begin where a finished run ended.
 
 Forces depend neither on masses nor on temperature.  A run with other masses or at another temperature
-therefore starts from the auxiliary force constants and centroids of its neighbour, and takes over the
-neighbour's ensembles by importance reweighting where the Kong-Liu ratio allows (at least
+therefore starts from the auxiliary force constants and centroids of a finished one, and takes over its
+ensembles by importance reweighting where the Kong-Liu ratio allows (at least
 :data:`~himlip_ase.sscha.run.evaluated_ensembles.REUSE_KONG_LIU`): the last population for its first
 minimisation, the final
 ensemble, which had no part in making an auxiliary, for its final figures.  The populations in between are
@@ -25,18 +25,22 @@ from himlip_ase.files import sha256_file
 from himlip_ase.sscha.ensembles.ensemble import Evaluate
 from himlip_ase.sscha.results.result import SschaResult, load_result
 from himlip_ase.sscha.run.checkpoints import State
-from himlip_ase.sscha.run.evaluated_ensembles import Kept, Neighbour
-from himlip_ase.sscha.run.final_ensemble import final_name
-from himlip_ase.sscha.run.finished_population import stage_name
+from himlip_ase.sscha.run.evaluated_ensembles import SourceRun
+from himlip_ase.sscha.run.final_ensemble import final_ensemble_name
+from himlip_ase.sscha.run.finished_population import population_name
 from himlip_ase.sscha.run.loop import run_sscha
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.watch.watch import Watch
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
-def neighbour_of(folder: str | os.PathLike) -> tuple[SschaResult, Neighbour]:
+def load_source_run(folder: str | os.PathLike) -> tuple[SschaResult, SourceRun]:
     """Result of a finished run, and its ensembles as far as its ``state`` folder still holds them.
+
+    Parameters
+    ----------
+    folder : path-like
 
     Raises
     ------
@@ -46,22 +50,17 @@ def neighbour_of(folder: str | os.PathLike) -> tuple[SschaResult, Neighbour]:
     folder = Path(folder)
     result = load_result(folder)
     if not result.converged:
-        log.warning(
+        logger.warning(
             "%s did not converge (%s); what begins from it starts farther away", folder, result.verdict
         )
     state, number = State(folder), len(result.populations)
-    final = state.load_ensemble(final_name(number, result.settings.n_hessian_configurations))
-    population = state.load_ensemble(stage_name(number))
+    final = state.load_ensemble(final_ensemble_name(number, result.settings.n_hessian_configurations))
+    population = state.load_ensemble(population_name(number))
     fingerprint = hashlib.sha256(sha256_file(folder / "result.npz").encode())
-    for kept in (population, final):
-        if kept is not None:
-            fingerprint.update(kept[0].displacements.tobytes() + kept[0].forces.tobytes())
-    return result, Neighbour(
-        None if population is None else Kept(*population),
-        None if final is None else Kept(*final),
-        result.static_energy,
-        fingerprint.hexdigest(),
-    )
+    for ensemble in (population, final):
+        if ensemble is not None:
+            fingerprint.update(ensemble.displacements.tobytes() + ensemble.forces.tobytes())
+    return result, SourceRun(population, final, result.static_energy, fingerprint.hexdigest())
 
 
 def continue_run(
@@ -109,14 +108,14 @@ def continue_run(
     """
     if Path(source).resolve() == Path(folder).resolve():
         raise InputError(f"{folder} is the run to begin from; choose another folder for the new one")
-    result, neighbour = neighbour_of(source)
+    result, source_run = load_source_run(source)
     settings = result.settings if settings is None else settings
     if temperature_k is not None:
         settings = dataclasses.replace(settings, temperature_k=float(temperature_k))
-    start = result.auxiliary
+    dynamical = result.auxiliary
     if masses is not None:
-        start = start.with_masses(dict(masses) if isinstance(masses, Mapping) else masses)
-    return run_sscha(start, evaluate, settings, folder, resume, progress, neighbour, watch)
+        dynamical = dynamical.with_masses(dict(masses) if isinstance(masses, Mapping) else masses)
+    return run_sscha(dynamical, evaluate, settings, folder, resume, progress, source_run, watch)
 
 
 def temperature_series(
@@ -128,9 +127,20 @@ def temperature_series(
     resume: bool = False,
     progress: bool = False,
 ) -> dict[float, SschaResult]:
-    """A run at each temperature in ``folder/T<kelvin>K``, each begun from the one before; see `continue_run`.
+    """A run at each temperature in ``folder/T<kelvin>K``, each begun from the one before.
 
-    Give the temperatures in an order in which neighbours resemble each other.
+    Parameters
+    ----------
+    source, evaluate, settings, resume, progress
+        See :func:`continue_run`.
+    temperatures_k : sequence of float
+        Kelvin, in an order in which neighbours resemble each other.
+    folder : path-like
+
+    Returns
+    -------
+    dict of float to SschaResult
+        By temperature.
     """
     results: dict[float, SschaResult] = {}
     before = Path(source)

@@ -23,14 +23,14 @@ SHORTEST = 1 / 64
 """Fraction of the step that is tried last."""
 
 
-def leap(auxiliary: DynamicalMatrices, asked: Residual, move_centroids: bool) -> DynamicalMatrices:
+def extrapolate(auxiliary: DynamicalMatrices, in_sample: Residual, move_centroids: bool) -> DynamicalMatrices:
     """Where an ensemble's self-consistency condition points, as far as no mode becomes soft.
 
     Parameters
     ----------
     auxiliary : DynamicalMatrices
         Where the minimisation ended.
-    asked : Residual
+    in_sample : Residual
         What the ensemble still asks for there, with its final weights.
     move_centroids : bool
         Move the centroids too.
@@ -40,11 +40,11 @@ def leap(auxiliary: DynamicalMatrices, asked: Residual, move_centroids: bool) ->
     CalculationError
         Even the shortest step makes a mode imaginary.
     """
-    change = asked.blocks.mean(axis=0)
+    change = in_sample.blocks.mean(axis=0)
     shift = np.zeros((len(auxiliary.primitive), 3))
     if move_centroids:
         stiffness = (auxiliary.matrices[0].real + auxiliary.matrices[0].real.T) / 2
-        shift = (np.linalg.pinv(stiffness, rcond=1e-8) @ asked.force.ravel()).reshape(-1, 3)
+        shift = (np.linalg.pinv(stiffness, rcond=1e-8) @ in_sample.force.ravel()).reshape(-1, 3)
         shift *= min(1.0, LARGEST_SHIFT / max(float(np.linalg.norm(shift, axis=1).max()), 1e-12))
     length = 1.0
     while length >= SHORTEST:

@@ -9,72 +9,94 @@ import numpy as np
 
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.sscha.array_files import pack, unpack
+from himlip_ase.sscha.cell import CellRelaxation
 from himlip_ase.sscha.convergence.residual import Residual
 from himlip_ase.sscha.results.result import History, PopulationRecord
 from himlip_ase.sscha.run.checkpoints import State
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A finished population.
+@dataclass(frozen=True, eq=False)
+class FinishedPopulation:
+    """What a population found.
 
     Attributes
     ----------
     auxiliary : DynamicalMatrices
         Minimised, in the cell of the population.
-    following : DynamicalMatrices
+    next_start : DynamicalMatrices
         Where the next population begins: the same, or what the ensemble points to if it was used up, in the
         next cell.
-    maker : Residual
-        Of the auxiliary on the ensemble that made it.
+    in_sample : Residual
+        Of the auxiliary on the ensemble that it was minimised on, with its final weights.
+    record : PopulationRecord
+    history : History
     settled, ended : bool
         Whether nothing is left to do; whether the loop ends here (settled, or an error bar out of reach).
     grow : bool
         Whether the next population should be larger.
-    reference : float
+    verdict : str
+        Why, in a sentence.
+    static_energy : float
         Zero of energy, eV per primitive cell.
-    cell : dict of ndarray
-        What relaxing the cell has learnt; empty where the cell is fixed.
+    cell : CellRelaxation, optional
+        None where the cell is fixed.
     """
 
     auxiliary: DynamicalMatrices
-    following: DynamicalMatrices
-    maker: Residual
+    next_start: DynamicalMatrices
+    in_sample: Residual
     record: PopulationRecord
     history: History
     settled: bool
     ended: bool
     grow: bool
     verdict: str
-    reference: float
-    cell: dict[str, np.ndarray]
+    static_energy: float
+    cell: CellRelaxation | None
 
 
-def stage_name(number: int) -> str:
+def population_name(number: int) -> str:
     """Name of a population's files in ``state/``."""
     return f"population_{number:03d}"
 
 
-def save_stage(state: State, name: str, stage: Stage) -> None:
-    """Checkpoint a finished population."""
-    arrays = pack("auxiliary", stage.auxiliary) | pack("following", stage.following)
-    arrays |= {f"history_{key}": value for key, value in vars(stage.history).items()}
-    arrays |= {f"maker_{key}": value for key, value in vars(stage.maker).items()}
-    arrays |= {f"cell_{key}": value for key, value in stage.cell.items()}
+def save_population(state: State, name: str, population: FinishedPopulation) -> None:
+    """Checkpoint a finished population.
+
+    Parameters
+    ----------
+    state : State
+    name : str
+        From :func:`population_name`.
+    population : FinishedPopulation
+    """
+    # the names on disk are those of the first version: "following" is next_start, "maker" is in_sample
+    arrays = pack("auxiliary", population.auxiliary) | pack("following", population.next_start)
+    arrays |= {f"history_{key}": value for key, value in vars(population.history).items()}
+    arrays |= {f"maker_{key}": value for key, value in vars(population.in_sample).items()}
+    if population.cell is not None:
+        arrays |= {f"cell_{key}": value for key, value in vars(population.cell).items()}
     record = {
-        "record": dataclasses.asdict(stage.record),
-        "settled": stage.settled,
-        "ended": stage.ended,
-        "grow": stage.grow,
-        "verdict": stage.verdict,
-        "reference_ev": stage.reference,
+        "record": dataclasses.asdict(population.record),
+        "settled": population.settled,
+        "ended": population.ended,
+        "grow": population.grow,
+        "verdict": population.verdict,
+        "reference_ev": population.static_energy,
     }
     state.save(name, arrays, record)
 
 
-def load_stage(state: State, number: int) -> Stage | None:
-    """A population finished earlier, None if it was not."""
-    found = state.load(stage_name(number))
+def load_population(state: State, number: int) -> FinishedPopulation | None:
+    """A population finished earlier, None if it was not.
+
+    Parameters
+    ----------
+    state : State
+    number : int
+        From 1.
+    """
+    found = state.load(population_name(number))
     if found is None:
         return None
     arrays, data = found
@@ -82,16 +104,17 @@ def load_stage(state: State, number: int) -> Stage | None:
     def read(prefix: str) -> dict[str, np.ndarray]:
         return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
 
-    return Stage(
-        unpack("auxiliary", arrays),
-        unpack("following", arrays),
-        Residual(**read("maker_")),
-        PopulationRecord(**data["record"]),
-        History(**read("history_")),
-        data["settled"],
-        data["ended"],
-        data["grow"],
-        data["verdict"],
-        data["reference_ev"],
-        read("cell_"),
+    cell = read("cell_")
+    return FinishedPopulation(
+        auxiliary=unpack("auxiliary", arrays),
+        next_start=unpack("following", arrays),
+        in_sample=Residual(**read("maker_")),
+        record=PopulationRecord(**data["record"]),
+        history=History(**read("history_")),
+        settled=data["settled"],
+        ended=data["ended"],
+        grow=data["grow"],
+        verdict=data["verdict"],
+        static_energy=data["reference_ev"],
+        cell=CellRelaxation(**cell) if cell else None,
     )

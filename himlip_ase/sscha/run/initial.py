@@ -9,24 +9,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from himlip_ase.phonons.force_constants import DynamicalMatrices, mass_reduced
+from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, mass_reduced
+from himlip_ase.sscha.array_files import load_arrays, pack, save_arrays, unpack
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, signed_frequencies_cm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 FLOOR_CM = 10.0
 """Modes softer than this (cm⁻¹), translations apart, start here: their Gaussian would be too wide to use."""
 
 
-def positive_definite_start(harmonic: DynamicalMatrices) -> tuple[DynamicalMatrices, NDArray[np.float64]]:
+def positive_definite_start(dynamical: DynamicalMatrices) -> tuple[DynamicalMatrices, NDArray[np.float64]]:
     """Symmetrise, impose the acoustic sum rule and replace each ω by max(|ω|, 10 cm⁻¹).
 
     Parameters
     ----------
-    harmonic : DynamicalMatrices
+    dynamical : DynamicalMatrices
         Harmonic (or any earlier auxiliary) matrices in eV/Å².
 
     Returns
@@ -37,7 +38,7 @@ def positive_definite_start(harmonic: DynamicalMatrices) -> tuple[DynamicalMatri
         One row for each mode that was imaginary or too soft: q (fractional) and its wavenumber in cm⁻¹
         (imaginary negative), so that the change is never silent.
     """
-    symmetric = harmonic.force_constants().with_acoustic_sum_rule().symmetrized().dynamical_matrices()
+    symmetric = dynamical.force_constants().with_acoustic_sum_rule().symmetrized().dynamical_matrices()
     masses = symmetric.primitive.get_masses()
     roots = np.sqrt(np.repeat(masses, 3))
     reduced = mass_reduced(symmetric.matrices, masses)
@@ -48,12 +49,12 @@ def positive_definite_start(harmonic: DynamicalMatrices) -> tuple[DynamicalMatri
         values, vectors = np.linalg.eigh(basis.T @ block @ basis)
         wavenumbers = signed_frequencies_cm(values)
         positive = np.maximum(np.abs(wavenumbers), FLOOR_CM) / SQRT_EV_PER_ANGSTROM2_AMU_CM
-        kept = np.where(wavenumbers >= FLOOR_CM, values, positive**2)
+        raised = np.where(wavenumbers >= FLOOR_CM, values, positive**2)
         changed += [[*q, wavenumber] for wavenumber in wavenumbers if wavenumber < FLOOR_CM]
         vectors = basis @ vectors
-        matrices[index] = (vectors * kept) @ vectors.conj().T * roots[:, None] * roots[None, :]
+        matrices[index] = (vectors * raised) @ vectors.conj().T * roots[:, None] * roots[None, :]
     if changed:
-        log.info(
+        logger.info(
             "%d of %d modes of the starting matrices are imaginary or softer than %g cm⁻¹ and start from |ω|",
             len(changed),
             reduced.shape[0] * reduced.shape[1] - 3,
@@ -63,14 +64,18 @@ def positive_definite_start(harmonic: DynamicalMatrices) -> tuple[DynamicalMatri
     return start, np.array(changed, dtype=float).reshape(-1, 4)
 
 
-def kept_start(folder: Path, make: Callable[[], DynamicalMatrices]) -> DynamicalMatrices:
-    """Matrices that a run in `folder` starts from: those kept there, else new ones, kept as ``start.npz``.
+def stored_start(folder: Path, make: Callable[[], DynamicalMatrices]) -> DynamicalMatrices:
+    """Matrices that a run in `folder` starts from: those in its ``start.npz``, else new ones, stored there.
 
     Harmonic matrices that are computed again differ by rounding, and a run is only continued from the very
     matrices that it was begun with.
-    """
-    from himlip_ase.sscha.array_files import load_arrays, pack, save_arrays, unpack
 
+    Parameters
+    ----------
+    folder : Path
+    make : callable
+        Gives the matrices where there are none yet.
+    """
     path = folder / "start.npz"
     if path.exists():
         return unpack("start", load_arrays(path))

@@ -11,36 +11,36 @@ from himlip_ase.files import FolderLock
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import write_dyn
 from himlip_ase.sscha.ensembles.ensemble import Evaluate
-from himlip_ase.sscha.minimisation.engine import engine
+from himlip_ase.sscha.minimisation.engines import engine
 from himlip_ase.sscha.results.result import SschaResult, load_result
 from himlip_ase.sscha.run.checkpoints import State
-from himlip_ase.sscha.run.evaluated_ensembles import Neighbour, SameForces, Work
-from himlip_ase.sscha.run.final_ensemble import FinalTest, final_test, finish
-from himlip_ase.sscha.run.finished_population import Stage, load_stage, stage_name
+from himlip_ase.sscha.run.evaluated_ensembles import CheckedForces, RunContext, SourceRun
+from himlip_ase.sscha.run.final_ensemble import FinalEnsembleTest, assemble_result, judge_on_final_ensemble
+from himlip_ase.sscha.run.finished_population import FinishedPopulation, load_population, population_name
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.run.population import run_population
-from himlip_ase.sscha.run.progress import Progress, log_file
+from himlip_ase.sscha.run.progress import RunProgress, log_file
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.watch.watch import Watch
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def run_sscha(
-    initial: DynamicalMatrices,
+    dynamical: DynamicalMatrices,
     evaluate: Evaluate,
     settings: SschaSettings | None = None,
     folder: str | os.PathLike = "sscha",
     resume: bool = False,
     progress: bool = False,
-    neighbour: Neighbour | None = None,
+    source: SourceRun | None = None,
     watch: Watch | None = None,
 ) -> SschaResult:
     """Minimise the SSCHA free energy from harmonic matrices and compute the free-energy Hessian.
 
     Parameters
     ----------
-    initial : DynamicalMatrices
+    dynamical : DynamicalMatrices
         Harmonic (or earlier auxiliary) Φ(q) in eV/Å² on the supercell's grid; may be unstable.
     evaluate : callable
         ``evaluate(images)`` with `images` a list of supercells in the order of ``primitive.repeat(dims)``
@@ -56,7 +56,7 @@ def run_sscha(
         Continue a run found in `folder`; the result is that of an unbroken run.
     progress : bool
         Show a progress bar on stderr.
-    neighbour : Neighbour, optional
+    source : SourceRun, optional
         A finished run whose ensembles may serve again; see
         :func:`~himlip_ase.sscha.run.continuation.continue_run`.
     watch : Watch, optional
@@ -78,21 +78,21 @@ def run_sscha(
     """
     settings = SschaSettings() if settings is None else settings
     folder = Path(folder)
-    minimiser = engine(settings.engine, settings.minimiser)
-    with FolderLock(folder), log_file(folder), Progress(folder, enabled=progress) as bar:
+    chosen = engine(settings.engine, settings.minimiser)
+    with FolderLock(folder), log_file(folder), RunProgress(folder, progress) as shown:
         state = State(folder)
-        state.begin(initial, settings, resume, None if neighbour is None else neighbour.fingerprint)
+        state.begin(dynamical, settings, resume, None if source is None else source.fingerprint)
         finished = _finished(folder, settings)
         if finished is not None:
-            log.info("%s is finished already: %s", folder, finished.verdict)
+            logger.info("%s is finished already: %s", folder, finished.verdict)
             return finished
-        start, changed = positive_definite_start(initial)
-        work = Work(SameForces(evaluate), minimiser, settings, state, bar, neighbour, watch or Watch())
-        stages, final = _populations(start, work)
-        result = dataclasses.replace(finish(stages, work, final), initial_changed=changed)
-        bar.write_timings()
+        start, changed = positive_definite_start(dynamical)
+        run = RunContext(CheckedForces(evaluate), chosen, settings, state, shown, source, watch or Watch())
+        populations, test = _populations(start, run)
+        result = dataclasses.replace(assemble_result(populations, run, test), initial_changed=changed)
+        shown.write_timings()
         result.save(folder, overwrite=True)
-        log.info("%s: %s", "converged" if result.converged else "NOT CONVERGED", result.verdict)
+        logger.info("%s: %s", "converged" if result.converged else "NOT CONVERGED", result.verdict)
     return result
 
 
@@ -107,46 +107,52 @@ def _finished(folder: Path, settings: SschaSettings) -> SschaResult | None:
     return None if more or other else result
 
 
-def _populations(start: DynamicalMatrices, work: Work) -> tuple[list[Stage], FinalTest | None]:
+def _populations(
+    start: DynamicalMatrices, run: RunContext
+) -> tuple[list[FinishedPopulation], FinalEnsembleTest | None]:
     """All populations, those of an earlier process read back, and the last test of the auxiliary.
 
     A final ensemble that disagrees becomes the next population.
     """
-    stages: list[Stage] = []
-    final: FinalTest | None = None
+    populations: list[FinishedPopulation] = []
+    test: FinalEnsembleTest | None = None
+    limit = run.settings.max_populations
     while True:
-        if stages and (stages[-1].ended or len(stages) == work.settings.max_populations):
-            _check_forces(stages, work)
-            final = final_test(stages, work)
-            if len(stages) == work.settings.max_populations or final is None or not final.disagreement:
-                return stages, final
-            log.info("the final ensemble disagrees and becomes a population: %s", final.disagreement)
-        number = len(stages) + 1
-        stage = load_stage(work.state, number)
-        if stage is None:
-            _check_forces(stages, work)
-            begun = stages[-1].following if stages else start
-            stage = run_population(number, begun, stages, work, None if final is None else final.kept)
-            work.bar.write_timings()
-        stages.append(stage)
-        final = None
-        _report(stage, work.settings)
-        write_dyn(stage.auxiliary, work.state.folder.parent / "auxiliary.dyn", overwrite=True)
+        if populations and (populations[-1].ended or len(populations) == limit):
+            _check_forces(populations, run)
+            test = judge_on_final_ensemble(populations, run)
+            if len(populations) == limit or test is None or not test.disagreement:
+                return populations, test
+            logger.info("the final ensemble disagrees and becomes a population: %s", test.disagreement)
+        number = len(populations) + 1
+        population = load_population(run.state, number)
+        if population is None:
+            _check_forces(populations, run)
+            begin = populations[-1].next_start if populations else start
+            offered = None if test is None else test.ensemble
+            population = run_population(number, begin, populations, run, offered)
+            run.progress.write_timings()
+        populations.append(population)
+        test = None
+        _report(population, run.settings)
+        write_dyn(population.auxiliary, run.state.folder.parent / "auxiliary.dyn", overwrite=True)
 
 
-def _check_forces(stages: list[Stage], work: Work) -> None:
+def _check_forces(populations: list[FinishedPopulation], run: RunContext) -> None:
     """Compare the forces with those that the last population was made with, if by an earlier process."""
-    kept = work.state.load_ensemble(stage_name(len(stages))) if stages and not work.forces.checked else None
-    if kept is not None:
-        work.forces.check(kept[1], kept[0].displacements[0], kept[0].forces[0])
+    if not populations or run.forces.checked:
+        return
+    ensemble = run.state.load_ensemble(population_name(len(populations)))
+    if ensemble is not None:
+        run.forces.check_first_of(ensemble)
 
 
-def _report(stage: Stage, settings: SschaSettings) -> None:
-    record = stage.record
+def _report(population: FinishedPopulation, settings: SschaSettings) -> None:
+    record = population.record
     pressure = ""
     if record.pressure_gpa is not None and settings.pressure_gpa is not None:
         pressure = f"pressure {record.pressure_gpa:.2f} ± {record.pressure_sigma_gpa:.2f} GPa, "
-    log.info(
+    logger.info(
         "population %d: %d %s, %d steps, ended by %s, F = %.3f ± %.3f meV, shortest distance %.2f Å, %s%s",
         record.number,
         record.n_configurations,
@@ -157,5 +163,5 @@ def _report(stage: Stage, settings: SschaSettings) -> None:
         record.free_energy_sigma * 1e3,
         record.shortest_distance,
         pressure,
-        stage.verdict,
+        population.verdict,
     )

@@ -1,4 +1,4 @@
-"""Progress on stderr (stdout belongs to results), throttled by rich; where the time goes; the log file."""
+"""How far a run is, where its time goes, and its log file."""
 
 from __future__ import annotations
 
@@ -8,60 +8,43 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 from himlip_ase.files import appended_log, write_json
+from himlip_ase.progress import ProgressBar
 
 TIMINGS = "timings.json"
 
 
-class Progress:
-    """One line that names the stage and counts its steps, and a clock for each kind of work.
+class RunProgress:
+    """The line of a run, and a clock for each kind of work; as a context manager.
 
     Parameters
     ----------
     folder : Path
         Where ``timings.json`` is kept: wall time in seconds by kind of work, summed over resumed runs.
-    enabled : bool
+    shown : bool
         Whether the line is shown.
     """
 
-    def __init__(self, folder: Path, enabled: bool) -> None:
-        self.path, self.enabled = folder / TIMINGS, enabled
+    def __init__(self, folder: Path, shown: bool) -> None:
+        self.path = folder / TIMINGS
         self.seconds: dict[str, float] = {}
-        self._bar: Any = None
-        self._task: Any = None
+        self._bar = ProgressBar("SSCHA", shown)
 
-    def __enter__(self) -> Progress:
-        if self.enabled:
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                SpinnerColumn,
-                TextColumn,
-                TimeElapsedColumn,
-            )
-            from rich.progress import Progress as RichProgress
-
-            self._bar = RichProgress(
-                SpinnerColumn(),
-                TextColumn("SSCHA {task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                console=Console(stderr=True),
-                refresh_per_second=4,
-                redirect_stdout=False,
-            )
-            self._bar.start()
+    def __enter__(self) -> RunProgress:
+        self._bar.__enter__()
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         if self.seconds:
             self.write_timings()
-        if self._bar is not None:
-            self._bar.stop()
+        self._bar.__exit__(kind, error, traceback)
 
     @contextlib.contextmanager
     def timed(self, kind: str) -> Iterator[None]:
@@ -82,15 +65,13 @@ class Progress:
         self.seconds.clear()
         write_json(self.path, total, overwrite=True)
 
-    def begin(self, stage: str, total: int | None = None) -> None:
-        """A new stage; without `total` only steps are counted."""
-        if self._bar is not None:
-            self._task = self._bar.add_task(stage, total=total)
+    def begin(self, task: str, total: int | None = None) -> None:
+        """A new task; without `total` its steps are only counted."""
+        self._bar.begin(task, total)
 
-    def step(self, done: int) -> None:
-        """`done` steps of the stage are behind us."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done)
+    def update(self, done: int) -> None:
+        """`done` steps of the task are behind us."""
+        self._bar.update(done)
 
 
 def log_file(folder: Path) -> contextlib.AbstractContextManager[None]:

@@ -103,20 +103,20 @@ class _Estimate:
 
 
 class _Averages:
-    """Averages over some configurations, on the q-points of a distribution."""
+    """Averages over some configurations, on the q-points of a target."""
 
-    def __init__(self, distribution: HarmonicDistribution, group: Projection) -> None:
-        self.distribution, self.group = distribution, group
-        self.dims = distribution.dims
+    def __init__(self, target: HarmonicDistribution, group: Projection) -> None:
+        self.target, self.group = target, group
+        self.dims = target.dims
         self.cells = int(np.prod(self.dims))
-        self.inverse = distribution.inverse_covariance()
-        self.covariance = distribution.covariance_at_q()
+        self.inverse = target.inverse_covariance()
+        self.covariance = target.covariance_at_q()
 
     def at_q(self, fields: np.ndarray) -> np.ndarray:
         """Fields (n, N, 3) as (n, nq, 3n) in the order of the q-points."""
         size = self.inverse.shape[1]
         transformed = np.fft.fftn(fields.reshape(len(fields), *self.dims, size), axes=(1, 2, 3))
-        return transformed.reshape(len(fields), self.cells, size)[:, self.distribution.grid_order]
+        return transformed.reshape(len(fields), self.cells, size)[:, self.target.grid_order]
 
     def springs(self, moved: np.ndarray, forces: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """−Υ⟨u f⟩, symmetrised, of fields at q; `weights` sum to 1."""
@@ -138,7 +138,7 @@ class _Averages:
         return np.einsum("nqi,nqi->n", moved.conj(), pushed).real / (2 * self.cells**2)
 
     def harmonic_mean(self, matrices: np.ndarray) -> float:
-        """⟨½ uᵀΦu⟩ of the distribution, eV per primitive cell."""
+        """⟨½ uᵀΦu⟩ of the Gaussian, eV per primitive cell."""
         return float(np.einsum("qij,qji->", matrices, self.covariance).real) / (2 * self.cells)
 
     def linear_part(self, moved: np.ndarray, forces: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -192,8 +192,8 @@ def _of_potential(
     averages: _Averages, ensemble: Ensemble, weights: np.ndarray, n_blocks: int
 ) -> list[_Estimate]:
     """Blocks of the potential's own averages: δΦ with f + Φu, mean force, ⟨V − V₀ − ½uΦu⟩ per cell."""
-    matrices = averages.distribution.dynamical.matrices
-    moved = averages.at_q(ensemble.displacements)
+    matrices = averages.target.dynamical.matrices
+    moved = averages.at_q(ensemble.displacements_from(averages.target))
     excess = averages.at_q(ensemble.forces) + averages.product(matrices, moved)
     energies = (ensemble.energies - ensemble.static_energy) / averages.cells
     energies = energies - averages.harmonic_energies(matrices, moved)
@@ -228,7 +228,7 @@ def _of_difference(
 
 
 def correct(
-    distribution: HarmonicDistribution,
+    target: HarmonicDistribution,
     ensemble: Ensemble,
     differences: Differences,
     group: Projection,
@@ -239,7 +239,7 @@ def correct(
 
     The errors of the two parts are added in quadrature, right for n ≪ N.
     """
-    averages = _Averages(distribution, group)
+    averages = _Averages(target, group)
     blocks = _of_potential(averages, ensemble, weights, n_blocks)
     shares = np.array([weights[rows].sum() for rows in ensemble.pair_blocks(n_blocks)]) / weights.sum()
     ours = np.array([block.matrices for block in blocks])
@@ -254,7 +254,7 @@ def correct(
     ]
     theirs = np.array([part.matrices for part in deleted])
 
-    dynamical = distribution.dynamical
+    dynamical = target.dynamical
 
     def frequencies(change: np.ndarray) -> np.ndarray:
         return DynamicalMatrices(
@@ -269,10 +269,10 @@ def correct(
     )
     sigma[0][np.argsort(np.abs(frequencies(corrected)[0]))[:3]] = 0
 
-    ours_cm = frequency_changes(distribution, ours)
+    ours_cm = frequency_changes(target, ours)
     ours_sigma = standard_error(ours_cm)
-    change_cm = frequency_changes(distribution, whole.matrices)
-    change_sigma = jackknife(frequency_changes(distribution, theirs))
+    change_cm = frequency_changes(target, whole.matrices)
+    change_sigma = jackknife(frequency_changes(target, theirs))
     potential_cm = np.tensordot(shares, ours_cm, 1)
     force = np.tensordot(shares, [block.force for block in blocks], 1) + whole.force
     force_sigma = np.hypot(
@@ -291,7 +291,7 @@ def correct(
         change_sigma_cm=change_sigma,
         force=force,
         force_sigma=force_sigma,
-        free_energy=distribution.free_energy() + float(shares @ own) + whole.energy,
+        free_energy=target.free_energy() + float(shares @ own) + whole.energy,
         free_energy_sigma=float(np.hypot(energy_sigma, change_energy_sigma)),
         free_energy_change=whole.energy,
         free_energy_change_sigma=change_energy_sigma,

@@ -102,16 +102,28 @@ def choose(n_ensemble: int, n: int, seed: int = 0) -> np.ndarray:
     return np.stack([2 * pairs, 2 * pairs + 1], axis=1).ravel()
 
 
-def verification_images(distribution: HarmonicDistribution, displacements: np.ndarray) -> list[Atoms]:
-    """The n configurations and, last, the structure on its centroids: what the reference computes."""
-    images = [distribution.supercell for _ in range(len(displacements) + 1)]
-    for image, moved in zip(images, displacements, strict=False):
+def verification_images(ensemble: Ensemble, chosen: np.ndarray) -> list[Atoms]:
+    """What the reference computes.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    chosen : ndarray of int, shape (n,)
+        Its rows to compute, see :func:`choose`.
+
+    Returns
+    -------
+    list of Atoms
+        The n configurations and, last, the structure on the centroids that the ensemble was drawn around.
+    """
+    images = [ensemble.drawn_from.supercell for _ in range(len(chosen) + 1)]
+    for image, moved in zip(images, ensemble.displacements[chosen], strict=False):
         image.positions += moved
     return images
 
 
 def verify(
-    distribution: HarmonicDistribution,
+    target: HarmonicDistribution,
     ensemble: Ensemble,
     chosen: np.ndarray,
     reference: Evaluation,
@@ -123,10 +135,10 @@ def verify(
 
     Parameters
     ----------
-    distribution : HarmonicDistribution
-        The auxiliary; displacements are from its centroids.
+    target : HarmonicDistribution
+        The auxiliary.
     ensemble : Ensemble
-        Drawn from it, with the potential's energies and forces; opposite pairs adjacent.
+        Drawn from it or reweighted to it, with the potential's energies and forces; opposite pairs adjacent.
     chosen : ndarray of int, shape (n,)
         Rows that the reference computed, pair after pair, see :func:`choose`.
     reference : Evaluation
@@ -137,7 +149,7 @@ def verify(
     n_blocks : int
         Blocks of the ensemble for the error of the potential's own averages.
     weights : ndarray, shape (N,), optional
-        Importance weights, if the ensemble was drawn from another Gaussian.
+        Of the configurations; by default the importance weights of `ensemble` for `target`.
 
     Raises
     ------
@@ -153,14 +165,15 @@ def verify(
     part = ensemble.part(chosen)
     ours = Evaluation(part.energies - ensemble.static_energy, part.forces, part.stresses)
     theirs = _above_static(reference)
-    weights = np.ones(len(ensemble)) if weights is None else np.asarray(weights, dtype=float)
-    differences = _differences(part.displacements, ours, theirs, weights[chosen], paired=True)
-    corrections = correct(distribution, ensemble, differences, group, n_blocks, weights)
-    return _verification(distribution, chosen, ours, theirs, differences, corrections)
+    weights = ensemble.weights(target) if weights is None else np.asarray(weights, dtype=float)
+    moved = ensemble.displacements_from(target)[chosen]
+    differences = _differences(moved, ours, theirs, weights[chosen], paired=True)
+    corrections = correct(target, ensemble, differences, group, n_blocks, weights)
+    return _verification(target, chosen, ours, theirs, differences, corrections)
 
 
 def verify_on_labels(
-    distribution: HarmonicDistribution,
+    target: HarmonicDistribution,
     ensemble: Ensemble,
     displacements: np.ndarray,
     potential: Evaluation,
@@ -177,10 +190,10 @@ def verify_on_labels(
 
     Parameters
     ----------
-    distribution, ensemble, group, n_blocks
+    target, ensemble, group, n_blocks
         As :func:`verify`.
     displacements : ndarray, shape (n, N, 3)
-        Of the labelled supercells from the centroids of `distribution`, Å.
+        Of the labelled supercells from the centroids of `target`, Å.
     potential, reference : Evaluation
         Both sides on these supercells and, last, on the centroids.
     weights : ndarray, shape (n,), optional
@@ -195,8 +208,8 @@ def verify_on_labels(
     ours, theirs = _above_static(potential), _above_static(reference)
     weights = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
     differences = _differences(displacements, ours, theirs, weights, paired=False)
-    corrections = correct(distribution, ensemble, differences, group, n_blocks, np.ones(len(ensemble)))
-    return _verification(distribution, np.arange(n), ours, theirs, differences, corrections)
+    corrections = correct(target, ensemble, differences, group, n_blocks, ensemble.weights(target))
+    return _verification(target, np.arange(n), ours, theirs, differences, corrections)
 
 
 def _above_static(found: Evaluation) -> Evaluation:
@@ -213,7 +226,7 @@ def _differences(
 
 
 def _verification(
-    distribution: HarmonicDistribution,
+    target: HarmonicDistribution,
     chosen: np.ndarray,
     ours: Evaluation,
     theirs: Evaluation,
@@ -226,7 +239,7 @@ def _verification(
         ours,
         theirs,
         energy_deviation(ours.force_array.shape[1], ours.energies, theirs.energies),
-        force_deviations(distribution.supercell.get_chemical_symbols(), ours.force_array, theirs.force_array),
+        force_deviations(target.supercell.get_chemical_symbols(), ours.force_array, theirs.force_array),
         stress,
         stress_sigma,
         corrections,
@@ -234,7 +247,7 @@ def _verification(
 
 
 def verify_with(
-    distribution: HarmonicDistribution,
+    target: HarmonicDistribution,
     ensemble: Ensemble,
     evaluate: Evaluate,
     group: Projection,
@@ -245,9 +258,9 @@ def verify_with(
 ) -> Verification:
     """As :func:`verify`, with a reference that is a force callable (another model, a calculator)."""
     chosen = choose(len(ensemble), n, seed)
-    images = verification_images(distribution, ensemble.displacements[chosen])
+    images = verification_images(ensemble, chosen)
     reference = checked(evaluate(images), images)
-    return verify(distribution, ensemble, chosen, reference, group, n_blocks, weights)
+    return verify(target, ensemble, chosen, reference, group, n_blocks, weights)
 
 
 def _stress(

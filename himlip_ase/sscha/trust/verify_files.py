@@ -26,58 +26,55 @@ from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.results.result import SschaResult, load_result
 from himlip_ase.sscha.run.checkpoints import State
-from himlip_ase.sscha.run.evaluated_ensembles import Kept
-from himlip_ase.sscha.run.final_ensemble import final_name
-from himlip_ase.sscha.run.finished_population import stage_name
+from himlip_ase.sscha.run.final_ensemble import final_ensemble_name
+from himlip_ase.sscha.run.finished_population import population_name
 from himlip_ase.sscha.trust.verify import Verification
 
 SAME_POSITION = 1e-3
 """Positions in other codes' files may differ by this much, Å."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FinalEnsemble:
     """The last ensemble of a run.
 
     Attributes
     ----------
-    distribution : HarmonicDistribution
+    target : HarmonicDistribution
         The final auxiliary at the temperature of the run.
     ensemble : Ensemble
-        Displacements from its centroids.
-    weights : ndarray, shape (n,)
-        Importance weights; ones for a draw from the auxiliary itself.
+        Drawn from it, or reweighted to it.
     result : SschaResult
     """
 
-    distribution: HarmonicDistribution
+    target: HarmonicDistribution
     ensemble: Ensemble
-    weights: np.ndarray
     result: SschaResult
 
 
-def final_ensemble(folder: str | os.PathLike) -> FinalEnsemble:
+def load_final_ensemble(folder: str | os.PathLike) -> FinalEnsemble:
     """The ensemble of the free-energy Hessian of a finished run, or its last population if it has none.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of the run.
 
     Raises
     ------
     InputError
         No result, or its ensembles were deleted.
     """
-    import dataclasses
-
     result, state = load_result(folder), State(Path(folder))
     number = len(result.populations)
-    names = [final_name(number, result.settings.n_hessian_configurations), stage_name(number)]
-    found = next((pair for name in names if (pair := state.load_ensemble(name)) is not None), None)
+    names = [
+        final_ensemble_name(number, result.settings.n_hessian_configurations),
+        population_name(number),
+    ]
+    found = next((ensemble for name in names if (ensemble := state.load_ensemble(name)) is not None), None)
     if found is None:
         raise InputError(f"{state.folder} holds no ensemble any more; run `himlip sscha` again")
-    kept = Kept(*found)
-    target = HarmonicDistribution(result.auxiliary, result.settings.temperature_k)
-    ensemble = kept.ensemble
-    if not kept.is_from(target):
-        ensemble = dataclasses.replace(ensemble, displacements=kept.moved(target))
-    return FinalEnsemble(target, ensemble, kept.weights(target), result)
+    return FinalEnsemble(HarmonicDistribution(result.auxiliary, result.settings.temperature_k), found, result)
 
 
 def write_images(path: Path, images: list[Atoms], overwrite: bool = False) -> None:

@@ -50,6 +50,6 @@ def _environments(image: Atoms, elements: Sequence[str]) -> np.ndarray:
     order = np.argsort(group * (2 * RADIUS) + lengths)  # by group, then by length
     group, lengths = group[order], lengths[order]
     rank = np.arange(len(group)) - np.searchsorted(group, group)
-    kept = rank < N_NEIGHBOURS
-    table[group[kept], rank[kept]] = lengths[kept]
+    near = rank < N_NEIGHBOURS
+    table[group[near], rank[near]] = lengths[near]
     return table.reshape(len(image), -1) / np.sqrt(table.size / len(image))

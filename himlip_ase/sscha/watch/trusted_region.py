@@ -135,9 +135,9 @@ class TrustedRegion:
 
     def card(self) -> dict[str, Any]:
         """A summary of some tens of kilobytes for a model card (JSON), read by :meth:`from_card`."""
-        kept = {symbol: _spread_out(points, CARD_ENVIRONMENTS) for symbol, points in self.points.items()}
+        chosen = {symbol: _spread_out(points, CARD_ENVIRONMENTS) for symbol, points in self.points.items()}
         return {
-            "environments": {symbol: np.round(points, 5).tolist() for symbol, points in kept.items()},
+            "environments": {symbol: np.round(points, 5).tolist() for symbol, points in chosen.items()},
             "scales": dict(self.scales),
             "shortest": {"-".join(pair): value for pair, value in self.shortest.items()},
             "quantile": self.quantile,

@@ -1,6 +1,6 @@
 """Is the potential asked about what it was taught?  Recorded for every configuration of every population.
 
-The loop calls :func:`keep_watch` after each ensemble; the records lie in ``<run>/watch``, where
+The loop calls :func:`record_watch` after each ensemble; the records lie in ``<run>/watch``, where
 :func:`read_watch` and ``himlip sscha watch`` find them.
 
 A distance from the labels says where a potential is blind, not how wrong it is: within the region, single
@@ -28,7 +28,7 @@ from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.evaluation import Evaluate, checked
 from himlip_ase.sscha.watch.trusted_region import TrustedRegion
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 CHUNK = 50
 """Configurations whose environments are held at once."""
@@ -152,17 +152,16 @@ class Watch:
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)!r}; give 0 or a positive number")
 
-    def __call__(self, ideal: Atoms, ensemble: Ensemble, name: str = "ensemble") -> WatchRecord:
+    def __call__(self, ensemble: Ensemble, name: str = "ensemble") -> WatchRecord:
         """Look at one ensemble.
 
         Parameters
         ----------
-        ideal : Atoms
-            Supercell on the centroids of the distribution that the ensemble was drawn from.
         ensemble : Ensemble
         name : str
             For the message, e.g. "population 3".
         """
+        ideal = ensemble.drawn_from.supercell
         table = pair_table(ideal, ensemble.displacements)
         shortest = table.shortest(ensemble.displacements)
         allowed = COLLAPSED * table.ideal
@@ -248,8 +247,8 @@ def _images(ideal: Atoms, displacements: np.ndarray) -> list[Atoms]:
     return images
 
 
-def keep_watch(watch: Watch, run: Path, name: str, ideal: Atoms, ensemble: Ensemble) -> WatchRecord:
-    """Look at an ensemble of a run once, say what was seen, and keep it.
+def record_watch(watch: Watch, run: Path, name: str, ensemble: Ensemble) -> WatchRecord:
+    """Look at an ensemble of a run once, say what was seen, and write it down.
 
     Parameters
     ----------
@@ -258,21 +257,19 @@ def keep_watch(watch: Watch, run: Path, name: str, ideal: Atoms, ensemble: Ensem
         Run folder; ``watch/<name>.npz`` is written in it, and read where it is there already.
     name : str
         Of the ensemble's files, e.g. "population_003".
-    ideal : Atoms
-        Supercell on the centroids of the distribution that the ensemble was drawn from.
     ensemble : Ensemble
     """
     path = run / "watch" / f"{name}.npz"
     if path.exists():
         return WatchRecord.from_arrays(load_arrays(path))
-    record = watch(ideal, ensemble, name.replace("_", " "))
+    record = watch(ensemble, name.replace("_", " "))
     save_arrays(path, record.arrays())
-    (log.info if record.trusted else log.warning)("watch: %s", record.message)
+    (logger.info if record.trusted else logger.warning)("watch: %s", record.message)
     return record
 
 
 def read_watch(run: Path) -> list[WatchRecord]:
-    """What was kept of every ensemble of a run: its populations, then its final ensemble."""
+    """What was seen of every ensemble of a run: its populations, then its final ensemble."""
     paths = sorted(
         (run / "watch").glob("*.npz"), key=lambda path: (not path.name.startswith("pop"), path.name)
     )
