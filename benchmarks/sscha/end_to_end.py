@@ -28,7 +28,7 @@ from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.sscha.ensembles.workers import potential_forces
 from himlip_ase.sscha.results.grid_comparison import GridDifference, compare_grids
 from himlip_ase.sscha.results.result import SschaResult, load_result
-from himlip_ase.sscha.run.initial import kept_start
+from himlip_ase.sscha.run.initial import stored_start
 from himlip_ase.sscha.run.loop import run_sscha
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
@@ -56,7 +56,7 @@ def run(dims: tuple[int, int, int], folder: Path, workers: int, settings: SschaS
     clock = place / "start.json"
     if not (place / "result.json").exists() or load_result(place).settings != settings:
         begun = time.perf_counter()
-        initial = kept_start(place, lambda: start(dims))
+        initial = stored_start(place, lambda: start(dims))
         if not clock.exists():
             write_json(clock, {"seconds": time.perf_counter() - begun})
         with potential_forces(MODEL, workers) as forces:

@@ -112,7 +112,9 @@ def load(grid: str, folder: Path, n: int) -> tuple[DynamicalMatrices, Ensemble, 
     """What :func:`prepare` kept."""
     with np.load(folder / grid / "ensemble.npz") as file:
         arrays = dict(file)
+    auxiliary = unpack("auxiliary", arrays)
     ensemble = Ensemble(
+        drawn_from=HarmonicDistribution(auxiliary),
         displacements=arrays["displacements"][:n],
         energies=arrays["energies"][:n],
         forces=arrays["forces"][:n],
@@ -122,26 +124,26 @@ def load(grid: str, folder: Path, n: int) -> tuple[DynamicalMatrices, Ensemble, 
         largest_displacement=0.0,
     )
     nothing = np.zeros(0)
-    maker = None
+    in_sample = None
     if "blocks" in arrays:
-        maker = Residual(nothing, nothing, arrays["blocks"], nothing, nothing)
-    return unpack("auxiliary", arrays), ensemble, maker
+        in_sample = Residual(nothing, nothing, arrays["blocks"], nothing, nothing)
+    return auxiliary, ensemble, in_sample
 
 
 def measure(grid: str, kind: str, n: int, folder: Path) -> dict[str, Any]:
     """One row, in this process."""
-    auxiliary, ensemble, maker = load(grid, folder, n)
+    auxiliary, ensemble, in_sample = load(grid, folder, n)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begun = time.perf_counter()
     found: dict[str, Any] = {"grid": grid, "order": kind, "n": len(ensemble)}
     if kind == "peer":
         from himlip_ase.sscha.minimisation import python_sscha
 
-        hessian = python_sscha.free_energy_hessian(python_sscha.build_ensemble(auxiliary, ensemble, 0.0))
+        hessian = python_sscha.free_energy_hessian(python_sscha.build_ensemble(ensemble))
         sigma = np.zeros(hessian.frequencies().shape)
     else:
         estimate = estimate_hessian(
-            HarmonicDistribution(auxiliary), ensemble, maker, SpaceGroup(auxiliary), fourth="fourth" in kind
+            ensemble.drawn_from, ensemble, in_sample, SpaceGroup(auxiliary), fourth="fourth" in kind
         )
         hessian, sigma = estimate.hessian, estimate.sigma_cm
         found |= {
@@ -153,7 +155,7 @@ def measure(grid: str, kind: str, n: int, folder: Path) -> dict[str, Any]:
         }
     found["seconds"] = time.perf_counter() - begun
     found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    if maker is not None and kind != "peer":  # not timed: the error without the auxiliary's own noise
+    if in_sample is not None and kind != "peer":  # not timed: the error without the auxiliary's own noise
         alone = estimate_hessian(
             HarmonicDistribution(auxiliary), ensemble, None, SpaceGroup(auxiliary), fourth="fourth" in kind
         )

@@ -24,7 +24,8 @@ from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.curvature.hessian import HessianEstimate, estimate_hessian, free_energy_hessian
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.minimisation.engine import engine
+from himlip_ase.sscha.minimisation.engine import MinimisationProblem
+from himlip_ase.sscha.minimisation.engines import engine
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.symmetry import SpaceGroup
@@ -66,12 +67,12 @@ def minimised(crystal: BondCrystal, seeds: int, fourth: bool) -> list[HessianEst
             drawn = HarmonicDistribution(auxiliary)
             source = np.random.SeedSequence(seed, spawn_key=(population,))
             ensemble = draw_ensemble(drawn, N, source, crystal)
-            end = native.minimise(ensemble, drawn, settings, 0.0, group, move_centroids=False)
+            end = native.minimise(MinimisationProblem(ensemble, group, settings, move_centroids=False))
             auxiliary = end.auxiliary
         target = HarmonicDistribution(auxiliary)
-        maker = residual(target, ensemble.displacements, ensemble.forces, end.weights, group, BLOCKS)
+        in_sample = residual(target, ensemble, group, BLOCKS, end.weights)
         fresh = draw_ensemble(target, N, np.random.SeedSequence(seed, spawn_key=(9,)), crystal)
-        found.append(estimate_hessian(target, fresh, maker, group, fourth=fourth, seed=seed))
+        found.append(estimate_hessian(target, fresh, in_sample, group, fourth=fourth, seed=seed))
     return found
 
 

@@ -32,7 +32,8 @@ from ase.neighborlist import neighbor_list
 from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants
 from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.minimisation.engine import Minimisation, engine
+from himlip_ase.sscha.minimisation.engine import Minimisation, MinimisationProblem
+from himlip_ase.sscha.minimisation.engines import engine
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.symmetry import SpaceGroup
@@ -134,9 +135,8 @@ def minimise(
     """The result, seconds altogether, and the clock."""
     clock = Clock()
     begin = time.perf_counter()
-    found = engine(name, minimiser).minimise(
-        ensemble, start, settings, 0.0, group, move_centroids=False, on_step=clock
-    )
+    problem = MinimisationProblem(ensemble, group, settings, move_centroids=False)
+    found = engine(name, minimiser).minimise(problem, clock)
     return found, time.perf_counter() - begin, clock
 
 

@@ -15,6 +15,7 @@ Writes benchmarks/results/sscha_verify.json and .md.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from himlip_ase.sscha.trust.verify import (
     verify,
     verify_on_labels,
 )
-from himlip_ase.sscha.trust.verify_files import FinalEnsemble, final_ensemble
+from himlip_ase.sscha.trust.verify_files import FinalEnsemble, load_final_ensemble
 
 ROOT = Path(__file__).parents[2]
 LABELS = ROOT / "examples" / "h3s" / "labels"
@@ -46,31 +47,30 @@ OTHER = ROOT / "examples" / "h3s" / "model" / "h3s_no_hessian.safetensors"
 
 def with_dft(final: FinalEnsemble, group: SpaceGroup) -> Verification:
     """The validation supercells; the static energy is that of the primitive cell on the same k-points."""
-    ideal = final.distribution.supercell
+    ideal = final.target.supercell
     frames, (rest,) = read_labels(LABELS / "validation.extxyz"), read_labels(LABELS / "equilibrium.extxyz")
     moved = np.array([frame.atoms.positions for frame in frames]) - ideal.positions
     moved -= np.rint(moved @ np.linalg.inv(ideal.cell.array)) @ ideal.cell.array
     assert rest.energy is not None
-    energies = [frame.energy for frame in frames] + [rest.energy * int(np.prod(final.distribution.dims))]
+    energies = [frame.energy for frame in frames] + [rest.energy * int(np.prod(final.target.dims))]
     forces = [frame.forces for frame in frames] + [np.zeros((len(ideal), 3))]
     images = [*(frame.atoms for frame in frames), ideal]
     ours = checked(evaluate(load_model("himlip-h3s-1"), images), images)
     theirs = Evaluation(np.array(energies, dtype=float), np.array(forces))
-    return verify_on_labels(final.distribution, final.ensemble, moved, ours, theirs, group)
+    return verify_on_labels(final.target, final.ensemble, moved, ours, theirs, group)
 
 
 def against_model(
     final: FinalEnsemble, group: SpaceGroup, sizes: list[int], seeds: int
 ) -> list[dict[str, Any]]:
     """Corrections from n configurations against those from all, and the errors without the potential."""
-    ensemble, distribution = final.ensemble, final.distribution
-    images = verification_images(distribution, ensemble.displacements)
+    ensemble, distribution = final.ensemble, final.target
+    images = verification_images(ensemble, np.arange(len(ensemble)))
     full = checked(evaluate(load_model(str(OTHER)), images), images)
     everything = np.arange(len(ensemble))
     truth = verify(distribution, ensemble, everything, full, group).corrections
-    alone = residual(
-        distribution, ensemble.displacements, full.forces[:-1], np.ones(len(ensemble)), group, 20
-    )
+    exact = dataclasses.replace(ensemble, forces=full.force_array[:-1])
+    alone = residual(distribution, exact, group, 20)
     moving = truth.change_sigma_cm > 1e-6
     rows = []
     for n in sizes:
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="+", default=[10, 20, 40], help="sizes of the second part")
     parser.add_argument("--seeds", type=int, default=10, help="choices of configurations for each size")
     arguments = parser.parse_args()
-    final = final_ensemble(arguments.run)
+    final = load_final_ensemble(arguments.run)
     group = SpaceGroup(final.result.auxiliary)
     dft = with_dft(final, group)
     words = describe_verification(dft, final.result.auxiliary)

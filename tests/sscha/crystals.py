@@ -71,6 +71,7 @@ def random_matrices(
 
 
 def ensemble_of(
+    drawn_from: HarmonicDistribution,
     displacements: np.ndarray,
     energies: np.ndarray,
     forces: np.ndarray,
@@ -79,6 +80,7 @@ def ensemble_of(
 ) -> Ensemble:
     """An ensemble of given arrays; what only watches it is left at 1."""
     arrays = {
+        "drawn_from": drawn_from,
         "displacements": displacements,
         "energies": energies,
         "forces": forces,
@@ -103,4 +105,4 @@ def made_up_ensemble(distribution: HarmonicDistribution, n: int, seed: int) -> E
     energies = -(flat * forces).sum(axis=1) / 2 + generator.normal(scale=0.1, size=n)
     forces += generator.normal(scale=0.2 * np.abs(forces).mean(), size=forces.shape)
     stresses = generator.normal(scale=0.01, size=(n, 6)) + 0.05
-    return ensemble_of(displacements, energies, forces.reshape(displacements.shape), stresses)
+    return ensemble_of(distribution, displacements, energies, forces.reshape(displacements.shape), stresses)

@@ -94,7 +94,7 @@ class Oscillator:
         for image, moved in zip(images, displacements, strict=True):
             image.positions += moved.reshape(2, 3)
         found = self(images)
-        return ensemble_of(displacements.reshape(-1, 2, 3), found.energies, found.forces)
+        return ensemble_of(drawn, displacements.reshape(-1, 2, 3), found.energies, found.forces)
 
 
 def spring_of(dynamical: DynamicalMatrices) -> np.ndarray:

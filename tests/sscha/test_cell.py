@@ -12,9 +12,9 @@ from ase.build import bulk
 from himlip_ase.errors import InputError
 from himlip_ase.sscha import SschaSettings, load_result, run_sscha
 from himlip_ase.sscha.cell import (
-    Load,
+    ExcessStress,
     allowed_strains,
-    load,
+    excess_stress,
     next_strain,
     pressure_gpa,
     secant_update,
@@ -80,7 +80,7 @@ def test_newton_and_secant_find_the_pressure_of_a_known_equation_of_state():
     for _ in range(8):
         x = np.einsum("kij,ij->k", basis, strain)[0]
         voigt = np.array([1.0, 1, 1, 0, 0, 0]) * (0.9 * x - 6 * x**2)  # not the stiffness of the start
-        now = load(voigt, np.full(6, 1e-6), basis, target)
+        now = excess_stress(voigt, np.full(6, 1e-6), basis, target)
         if before is not None:
             stiffness = secant_update(stiffness, step, before, now, basis)
         step = next_strain(now, stiffness, basis)
@@ -91,7 +91,7 @@ def test_newton_and_secant_find_the_pressure_of_a_known_equation_of_state():
 
 def test_noise_moves_no_cell():
     basis = np.eye(3)[None] / np.sqrt(3)
-    quiet = Load(np.array([0.01]), np.array([0.02]))
+    quiet = ExcessStress(np.array([0.01]), np.array([0.02]))
     assert not next_strain(quiet, np.array([[1.0]]), basis).any()
     assert secant_update(np.array([[1.0]]), 0.01 * basis[0], quiet, quiet, basis) == 1.0
     assert quiet.z() < 1

@@ -12,7 +12,6 @@ from himlip_ase.sscha import SschaSettings, run_sscha
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.continuation import continue_run, temperature_series
-from himlip_ase.sscha.run.evaluated_ensembles import Kept
 from himlip_ase.sscha.run.initial import positive_definite_start
 
 from .toy import BondCrystal, cscl
@@ -45,10 +44,10 @@ def test_weights_turn_one_gaussian_into_another(crystal):
     start, _ = positive_definite_start(crystal.harmonic())
     drawn = HarmonicDistribution(start)
     target = HarmonicDistribution(start.with_masses({"H": 1.3}), 150.0)
-    kept = Kept(draw_ensemble(drawn, 6_000, np.random.SeedSequence(1), crystal), drawn)
-    assert kept.is_from(drawn) and (kept.weights(drawn) == 1).all()
-    weights = kept.weights(target)
-    moved = kept.moved(target)
+    ensemble = draw_ensemble(drawn, 6_000, np.random.SeedSequence(1), crystal)
+    assert ensemble.is_drawn_from(HarmonicDistribution(start)) and (ensemble.weights(drawn) == 1).all()
+    weights = ensemble.weights(target)
+    moved = ensemble.displacements_from(target)
     masses = np.tile(target.dynamical.primitive.get_masses(), 2)
     moved = moved - (moved * masses[:, None]).sum(axis=1, keepdims=True) / masses.sum()  # no translation
     flat = moved.reshape(len(moved), -1)

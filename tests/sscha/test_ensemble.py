@@ -11,7 +11,12 @@ from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.sscha.array_files import load_arrays, save_arrays
 from himlip_ase.sscha.ensembles.distances import shortest_by_pair, shortest_distance
 from himlip_ase.sscha.ensembles.draws import stream
-from himlip_ase.sscha.ensembles.ensemble import Partial, begin_ensemble, draw_ensemble, evaluate_missing
+from himlip_ase.sscha.ensembles.ensemble import (
+    PartialEnsemble,
+    begin_ensemble,
+    draw_ensemble,
+    evaluate_missing,
+)
 from himlip_ase.sscha.ensembles.evaluation import Unfinished, from_calculator, from_executor, single_point
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.initial import positive_definite_start
@@ -50,13 +55,13 @@ def test_stopped_between_chunks_and_resumed_equals_unbroken(crystal, distributio
     next(steps)
     kept = next(steps)
     save_arrays(tmp_path / "part.npz", kept.arrays())
-    resumed = Partial.from_arrays(load_arrays(tmp_path / "part.npz"))
+    resumed = PartialEnsemble.from_arrays(load_arrays(tmp_path / "part.npz"))
     assert resumed.n_missing == 9 and drawn.n_missing == 21
     with pytest.raises(CalculationError, match="9 of 21"):
-        resumed.whole()
+        resumed.complete(distribution)
     *_, last = evaluate_missing(resumed, distribution.supercell, counting, chunk=6)
     assert asked == [6, 6, 6, 3]
-    same(last.whole(), unbroken)
+    same(last.complete(distribution), unbroken)
     (again,) = evaluate_missing(last, distribution.supercell, counting, chunk=6)
     assert asked == [6, 6, 6, 3] and again.n_missing == 0
 
@@ -83,7 +88,7 @@ def test_three_missing_of_many_are_the_only_ones_asked_for(crystal, distribution
         broken.clear()
         *_, last = evaluate_missing(kept, distribution.supercell, from_executor(pool, job))
     assert len(seen) == 24
-    whole, expected = last.whole(), draw_ensemble(distribution, 20, 5, crystal)
+    whole, expected = last.complete(distribution), draw_ensemble(distribution, 20, 5, crystal)
     np.testing.assert_allclose(whole.forces, expected.forces, atol=1e-12)
     np.testing.assert_allclose(whole.stresses, expected.stresses, atol=1e-14)
 

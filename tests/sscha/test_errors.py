@@ -29,8 +29,7 @@ def sample():
 
     def draw(n, seed):
         ensemble = draw_ensemble(distribution, n, np.random.SeedSequence(seed), crystal)
-        arrays = (ensemble.displacements, ensemble.forces, np.ones(n))
-        return ensemble, residual(distribution, *arrays, group, 20)
+        return ensemble, residual(distribution, ensemble, group, 20)
 
     large, exact = draw(20_000, 1)
     hessian = hessian_with_bubble(distribution, third_order(distribution, large, group), group)

@@ -63,24 +63,24 @@ def same_matrices(one: DynamicalMatrices, two: DynamicalMatrices, tolerance: flo
 
 @pytest.mark.parametrize("text", [False, True], ids=["binary", "text"])
 def test_python_sscha_files_round_trip_without_python_sscha(distribution, ensemble, text, tmp_path):
-    write_python_sscha(tmp_path, distribution, ensemble, population=3, text=text)
-    read_from, back = read_python_sscha(tmp_path, population=3)
+    write_python_sscha(tmp_path, ensemble, population=3, text=text)
+    back = read_python_sscha(tmp_path, population=3)
     equal(back, ensemble)
-    same_matrices(read_from.dynamical, distribution.dynamical)
-    assert read_from.temperature_k == 250.0 and back.static_energy == ensemble.static_energy
+    same_matrices(back.drawn_from.dynamical, distribution.dynamical)
+    assert back.drawn_from.temperature_k == 250.0 and back.static_energy == ensemble.static_energy
     with pytest.raises(InputError, match="overwrite"):
-        write_python_sscha(tmp_path, distribution, ensemble, population=3, text=text)
+        write_python_sscha(tmp_path, ensemble, population=3, text=text)
     with pytest.raises(InputError, match="pop4"):
         name = "dyn_start_population3_" if text else "dyn_gen_pop3_"
         read_python_sscha(tmp_path, population=4, dyn=tmp_path / name)
 
 
 def test_a_missing_or_foreign_file_is_named(distribution, ensemble, tmp_path):
-    write_python_sscha(tmp_path, distribution, ensemble, text=True)
+    write_python_sscha(tmp_path, ensemble, text=True)
     (tmp_path / "forces_population1_7.dat").unlink()
     with pytest.raises(InputError, match=r"forces_population1_7\.dat"):
         read_python_sscha(tmp_path)
-    write_python_sscha(tmp_path / "b", distribution, ensemble)
+    write_python_sscha(tmp_path / "b", ensemble)
     positions = np.load(tmp_path / "b" / "xats_pop1.npy")
     np.save(tmp_path / "b" / "xats_pop1.npy", positions[:, ::-1])
     with pytest.raises(InputError, match="another order"):
@@ -98,7 +98,7 @@ def test_isotopes_of_one_element_are_refused(distribution, ensemble, tmp_path):
 
 
 def test_extxyz_round_trip(distribution, ensemble, tmp_path):
-    path = write_extxyz(tmp_path / "ensemble.extxyz", distribution, ensemble)
+    path = write_extxyz(tmp_path / "ensemble.extxyz", ensemble)
     back = read_extxyz(path, distribution)
     equal(back, ensemble, 1e-7)  # eight decimals in the file
     assert back.static_energy == pytest.approx(ensemble.static_energy, abs=1e-7)
@@ -111,7 +111,7 @@ def test_extxyz_round_trip(distribution, ensemble, tmp_path):
 def test_extxyz_is_read_as_labels(distribution, ensemble, tmp_path):
     from himlip_ase.labels.readers import read_labels
 
-    path = write_extxyz(tmp_path / "ensemble.extxyz", distribution, ensemble)
+    path = write_extxyz(tmp_path / "ensemble.extxyz", ensemble)
     frames = read_labels(path)
     assert len(frames) == 13 and frames[0].energy == pytest.approx(ensemble.energies[0])
     np.testing.assert_allclose(frames[3].forces, ensemble.forces[3], atol=1e-7)
@@ -126,7 +126,7 @@ def test_phonopy_dataset_round_trip_and_phonopys_own_fit(distribution, tmp_path)
 
     crystal = HarmonicCrystal(distribution.dynamical)
     ensemble = draw_ensemble(distribution, 12, stream(0, 1), crystal)
-    path = write_phonopy_dataset(tmp_path / "phonopy_params.yaml", distribution, ensemble)
+    path = write_phonopy_dataset(tmp_path / "phonopy_params.yaml", ensemble)
     back = read_phonopy_dataset(path, distribution)
     for name in ("displacements", "energies", "forces"):
         np.testing.assert_allclose(getattr(back, name), getattr(ensemble, name), rtol=0, atol=1e-8)
@@ -188,9 +188,9 @@ class TestPeer:
 
     @pytest.mark.parametrize("text", [False, True], ids=["binary", "text"])
     def test_it_reads_ours_with_the_same_free_energy(self, distribution, ensemble, text, tmp_path):
-        write_python_sscha(tmp_path / "ours", distribution, ensemble, text=text)
+        write_python_sscha(tmp_path / "ours", ensemble, text=text)
         read = self.loaded(tmp_path / "ours", text, distribution)
-        built = self.python_sscha.build_ensemble(distribution.dynamical, ensemble, distribution.temperature_k)
+        built = self.python_sscha.build_ensemble(ensemble)
         for name in ("u_disps", "energies", "forces", "stresses"):
             np.testing.assert_allclose(getattr(read, name), getattr(built, name), rtol=0, atol=1e-10)
         value, error = self.python_sscha.free_energy(read)
@@ -199,7 +199,7 @@ class TestPeer:
 
     @pytest.mark.parametrize("text", [False, True], ids=["binary", "text"])
     def test_we_read_what_it_wrote(self, distribution, ensemble, text, tmp_path):
-        built = self.python_sscha.build_ensemble(distribution.dynamical, ensemble, distribution.temperature_k)
+        built = self.python_sscha.build_ensemble(ensemble)
         folder = tmp_path / "theirs"
         with self.python_sscha._quiet():
             if text:
@@ -207,7 +207,7 @@ class TestPeer:
             else:
                 built.save_bin(str(folder), 1)
         dyn = tmp_path / "dyn_start_population1_" if text else None
-        read_from, back = read_python_sscha(folder, temperature_k=250.0, dyn=dyn)
+        back = read_python_sscha(folder, temperature_k=250.0, dyn=dyn)
         equal(back, ensemble)
-        same_matrices(read_from.dynamical, distribution.dynamical)
+        same_matrices(back.drawn_from.dynamical, distribution.dynamical)
         assert np.isnan(back.static_energy)

@@ -7,7 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from himlip_ase.sscha.curvature.fourth_order import FourthOrder, ensemble_waves, project, turned
+from himlip_ase.sscha.curvature.fourth_order import FourthOrder, ensemble_coordinates, project, turned
 from himlip_ase.sscha.curvature.little_group import GridSymmetry, grid_modes, multiplets
 from himlip_ase.sscha.curvature.pair_space import PairSpace
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
@@ -55,7 +55,7 @@ def test_action_is_that_of_the_whole_tensor_and_has_its_symmetry():
     """Without crystal symmetry the basis is all pairs: the tensor itself comes back from the action."""
     distribution, ensemble, group = drawn(SKEW, (1, 1, 1), 500.0, 300)
     symmetry, space, (basis,) = point(distribution, group, 0)
-    waves = ensemble_waves(symmetry.modes, ensemble, group)
+    waves = ensemble_coordinates(distribution, symmetry.modes, ensemble, group)
     arms = [turned(waves, symmetry, operation) for operation in symmetry.arms(0)]
     ((a, s),) = project(arms, space, [1], [basis.tensors], [basis.slices])
     matrix = FourthOrder(a, s, 1).apply(np.eye(basis.size), waves.weights)

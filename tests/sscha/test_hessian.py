@@ -130,7 +130,7 @@ def test_curvature_of_the_exact_scha_free_energy(temperature, r):
     for image, displacement in zip(images, moved, strict=True):
         image.positions += displacement
     found = oscillator(images)
-    ensemble = ensemble_of(moved, found.energies, found.forces)
+    ensemble = ensemble_of(distribution, moved, found.energies, found.forces)
     group = SpaceGroup(start)
     whole = free_energy_hessian(distribution, ensemble, group, weights=weights)
     third = free_energy_hessian(distribution, ensemble, group, fourth=False, weights=weights)
@@ -178,9 +178,9 @@ def test_noise_of_the_auxiliary_joins_the_error():
     nothing = np.zeros(0)
     scale = distribution.dynamical.matrices
     blocks = scale * np.array([0.9, 1.1, 0.95, 1.05])[:, None, None, None]
-    maker = Residual(nothing, nothing, blocks, nothing, nothing)
+    in_sample = Residual(nothing, nothing, blocks, nothing, nothing)
     without = estimate_hessian(distribution, ensemble, None, group)
-    found = estimate_hessian(distribution, ensemble, maker, group)
+    found = estimate_hessian(distribution, ensemble, in_sample, group)
     share = np.std([0.9, 1.1, 0.95, 1.05], ddof=1) / 2  # relative error of Φ
     expected = np.hypot(without.sigma_cm, distribution.dynamical.frequencies() * share / 2)
     np.testing.assert_allclose(found.sigma_cm[0, 3:], expected[0, 3:], rtol=0.25)
@@ -231,7 +231,7 @@ def test_third_and_fourth_order_equal_python_ssschas(case, temperature):
     from himlip_ase.sscha.minimisation import python_sscha
 
     distribution, ensemble, group = drawn(*case, temperature, 2000)
-    peer = python_sscha.build_ensemble(distribution.dynamical, ensemble, temperature)
+    peer = python_sscha.build_ensemble(ensemble)
     with python_sscha._quiet():
         theirs = peer.get_free_energy_hessian(include_v4=True, use_symmetries=True)
         theirs.Symmetrize()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from himlip_ase.errors import InputError
-from himlip_ase.sscha.minimisation.engine import engine
+from himlip_ase.sscha.minimisation.engines import engine
 
 WITHOUT_PEERS = """
 import sys

@@ -25,7 +25,7 @@ from himlip_ase.sscha.results.summary import describe, describe_ensemble
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.sscha.trust.plots_verify import plot_changes, plot_energy_parity, plot_force_parity
 from himlip_ase.sscha.trust.verify import verify_with
-from himlip_ase.sscha.trust.verify_files import final_ensemble
+from himlip_ase.sscha.trust.verify_files import load_final_ensemble
 
 from .toy import BondCrystal, cscl
 
@@ -124,12 +124,12 @@ def test_files_are_written_once(run, tmp_path):
 
 def test_verification_panels(run, crystal):
     folder, result = run
-    final = final_ensemble(folder)
+    final = load_final_ensemble(folder)
     stiffer = BondCrystal(cscl(c=2.7), DIMS, [(6.6, -30.0, 300.0, -0.02), *SHELLS[1:]])
     group = SpaceGroup(result.auxiliary)
-    found = verify_with(final.distribution, final.ensemble, stiffer, group, n=10, n_blocks=5)
+    found = verify_with(final.target, final.ensemble, stiffer, group, n=10, n_blocks=5)
     axes = Figure().subplots(1, 3)
-    plot_force_parity(axes[0], found, final.distribution.supercell.get_chemical_symbols())
+    plot_force_parity(axes[0], found, final.target.supercell.get_chemical_symbols())
     forces = np.concatenate(points(axes[0])[1:])
     assert len(forces) == 10 * 4 * 3
     assert np.polyfit(forces[:, 0], forces[:, 1], 1)[0] < 1  # the potential is softer than the reference
@@ -143,8 +143,8 @@ def test_words(run, crystal):
     folder, result = run
     lines = "\n".join(describe(result))
     assert lines.startswith("converged") and "free energy" in lines and "Hessian" in lines
-    final = final_ensemble(folder)
-    words = "\n".join(describe_ensemble(final.distribution, final.ensemble))
+    final = load_final_ensemble(folder)
+    words = "\n".join(describe_ensemble(final.ensemble))
     assert "80 configurations of a 1×1×2 supercell" in words
     free_energy = result.free_energy + result.static_energy
     assert f"{free_energy:.4f}" in words

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from himlip_ase.errors import InputError
-from himlip_ase.sscha.curvature.fourth_order import ensemble_waves
+from himlip_ase.sscha.curvature.fourth_order import ensemble_coordinates
 from himlip_ase.sscha.curvature.hessian import free_energy_hessian
 from himlip_ase.sscha.curvature.little_group import GridSymmetry, grid_modes
 from himlip_ase.sscha.curvature.spectral_function import (
@@ -24,7 +24,7 @@ from .test_hessian import cscl, drawn
 def test_static_limit_is_the_third_order_hessian(dims):
     distribution, ensemble, group = drawn(cscl(), dims, 0.0, 60)
     symmetry = GridSymmetry(group, distribution.dynamical.primitive.cell.array, grid_modes(distribution))
-    waves = ensemble_waves(symmetry.modes, ensemble, group)
+    waves = ensemble_coordinates(distribution, symmetry.modes, ensemble, group)
     hessian = free_energy_hessian(distribution, ensemble, group, fourth=False)
     scale = np.outer(symmetry.modes.inverse_roots, symmetry.modes.inverse_roots)
     for place, q in enumerate(distribution.grid_order):
@@ -64,7 +64,7 @@ def test_two_phonon_energies_are_where_the_bubble_has_weight():
     distribution, ensemble, group = drawn(cscl(), (2, 1, 1), 0.0, 60)
     modes = grid_modes(distribution)
     symmetry = GridSymmetry(group, distribution.dynamical.primitive.cell.array, modes)
-    waves = ensemble_waves(modes, ensemble, group)
+    waves = ensemble_coordinates(distribution, modes, ensemble, group)
     omega = np.linspace(50, 7000, 6000)
     bubble = dynamic_bubble(symmetry, 0, waves, (omega + 2j) / EV_CM)
     strength = -np.trace(bubble, axis1=1, axis2=2).imag

@@ -67,7 +67,7 @@ def test_the_same_forces_change_nothing_at_all(distribution, group):
     assert c.free_energy_change == 0 and c.free_energy_change_sigma == 0
     assert found.energy.rms == 0 and all(d.rms == 0 for d in found.forces)
     assert not found.stress_difference.any() and not found.stress_sigma.any()
-    expected = residual(distribution, ensemble.displacements, ensemble.forces, np.ones(100), group, 20)
+    expected = residual(distribution, ensemble, group, 20)
     np.testing.assert_allclose(c.gradient_cm, expected.shifts_cm, atol=1e-9)
     np.testing.assert_allclose(c.gradient_sigma_cm, expected.sigma_cm, atol=1e-9)
 
@@ -101,7 +101,7 @@ def coverage(distribution, group):
     potential, truth, n = crystal(POTENTIAL), crystal(TRUTH), 30_000
     large = draw_ensemble(distribution, n, stream(1, 1), truth)
     d = distribution.dynamical
-    exact = residual(distribution, large.displacements, large.forces, np.ones(n), group, 20)
+    exact = residual(distribution, large, group, 20)
     frequencies = changed(distribution, exact.blocks.mean(axis=0)).frequencies()
     # the linear part of the anharmonic forces is averaged exactly here too: plainly averaged, even so many
     # configurations would leave the reference a fifth of the error that is tested
@@ -160,7 +160,7 @@ def test_reweighted_ensembles_are_corrected_too(distribution, group):
     assert weights.mean() == pytest.approx(1, abs=0.05)
     rows = choose(4000, 40)
     reference = Evaluation(*[np.asarray(a) for a in vars(truth(
-        verification_images(distribution, ensemble.displacements[rows]))).values()])  # fmt: skip
+        verification_images(ensemble, rows))).values()])  # fmt: skip
     found = verify(distribution, ensemble, rows, reference, group, weights=weights).corrections
     direct = verify_with(
         distribution, draw_ensemble(distribution, 4000, stream(5, 1), potential), truth, group, n=40
@@ -179,8 +179,8 @@ def test_labels_from_a_similar_gaussian_correct_too(distribution, group):
     potential, truth = crystal(POTENTIAL), crystal(TRUTH)
     ensemble = draw_ensemble(distribution, 400, stream(2, 1), potential)
     stiff = HarmonicDistribution(changed(distribution, 0.15 * distribution.dynamical.matrices))
-    moved = stiff.displacements(30, 5)
-    images = verification_images(distribution, moved)
+    labelled = draw_ensemble(stiff, 30, 5, potential, sampling="independent")
+    moved, images = labelled.displacements, verification_images(labelled, np.arange(30))
     ours, theirs = (
         Evaluation(*(np.asarray(a) for a in vars(side(images)).values())) for side in (potential, truth)
     )
@@ -267,12 +267,12 @@ def test_images_go_out_and_labels_of_any_code_come_back_in_any_order(run, tmp_pa
 
 
 def test_verified_run_equals_the_same_by_hand(run, group):
-    from himlip_ase.sscha.trust.verify_files import final_ensemble
+    from himlip_ase.sscha.trust.verify_files import load_final_ensemble
 
     folder, result = run
-    final = final_ensemble(folder)
+    final = load_final_ensemble(folder)
     assert len(final.ensemble) == 80 and (final.weights == 1).all()
-    found = verify_with(final.distribution, final.ensemble, crystal(TRUTH), group, n=10, n_blocks=5)
+    found = verify_with(final.target, final.ensemble, crystal(TRUTH), group, n=10, n_blocks=5)
     base = found.corrections.free_energy - found.corrections.free_energy_change
     static = final.ensemble.static_energy / 2 - result.static_energy
     assert base + static == pytest.approx(result.free_energy, abs=1e-8)
@@ -284,7 +284,7 @@ def test_what_does_not_belong_together_is_refused(distribution, group):
     potential = crystal(POTENTIAL)
     ensemble = draw_ensemble(distribution, 40, stream(0, 1), potential)
     rows = choose(40, 10)
-    images = verification_images(distribution, ensemble.displacements[rows])
+    images = verification_images(ensemble, rows)
     found = potential(images)
     short = Evaluation(found.energies[:-1], found.forces[:-1])
     with pytest.raises(InputError, match="11 in all"):

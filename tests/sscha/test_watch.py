@@ -20,7 +20,7 @@ from himlip_ase.sscha.results.summary import describe_watch
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.watch.environments import environments
 from himlip_ase.sscha.watch.trusted_region import TrustedRegion
-from himlip_ase.sscha.watch.watch import Watch, WatchRecord, keep_watch, read_watch
+from himlip_ase.sscha.watch.watch import Watch, WatchRecord, read_watch, record_watch
 
 from .toy import DIMS, BondCrystal, cscl
 
@@ -98,7 +98,7 @@ def test_a_committee_gives_the_spread_of_the_forces(crystal, distribution, ensem
         return evaluate
 
     watch = Watch(committee=(shifted(0.3), shifted(-0.3)))
-    record = watch(distribution.supercell, ensemble)
+    record = watch(ensemble)
     assert record.spread[3] == pytest.approx(0.3) and np.abs(np.delete(record.spread, 3)).max() < 1e-6
     assert record.trusted and "up to 0.30 eV/Å" in record.message
     strict = dataclasses.replace(watch, spread_limit=0.2)(distribution.supercell, ensemble)
@@ -137,12 +137,11 @@ def test_records_survive_files(distribution, region, ensemble, tmp_path):
 
 
 def test_a_run_keeps_its_records_and_says_so(crystal, distribution, region, ensemble, tmp_path, caplog):
-    ideal = distribution.supercell
-    kept = keep_watch(Watch(region), tmp_path, "population_001", ideal, wider(ensemble, 2.5))
-    assert not kept.trusted and "leaves the trusted region" in caplog.text
-    again = keep_watch(Watch(), tmp_path, "population_001", ideal, ensemble)  # read back, not looked at again
-    assert again.message == kept.message
-    keep_watch(Watch(region), tmp_path, "hessian_001_80", ideal, ensemble)
+    first = record_watch(Watch(region), tmp_path, "population_001", wider(ensemble, 2.5))
+    assert not first.trusted and "leaves the trusted region" in caplog.text
+    again = record_watch(Watch(), tmp_path, "population_001", ensemble)  # read back, not looked at again
+    assert again.message == first.message
+    record_watch(Watch(region), tmp_path, "hessian_001_80", ensemble)
     records = read_watch(tmp_path)
     assert [record.trusted for record in records] == [False, True]
     words = describe_watch(records)
