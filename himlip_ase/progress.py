@@ -79,16 +79,19 @@ class ProgressBar:
         if self._bar is not None:
             self._task = self._bar.add_task(task, total=total, note="")
 
-    def update(self, done: float, note: str = "") -> None:
+    def update(self, done: float, total: float | None = None, note: str = "") -> None:
         """Show that `done` steps of the task are behind us.
 
         Parameters
         ----------
         done : float
+        total : float, optional
+            Steps in all, where that was not known when the task began.
         note : str
             What else to show, e.g. the losses of a training.
         """
         if self._bar is not None:
             if self._task is None:
                 self.begin()
-            self._bar.update(self._task, completed=done, note=note)
+            more = {} if total is None else {"total": total}
+            self._bar.update(self._task, completed=done, note=note, **more)

@@ -14,7 +14,7 @@ from ase import Atoms
 
 from himlip_ase.errors import CalculationError
 from himlip_ase.files import atomic_write
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 
 
 def pack(prefix: str, dynamical: DynamicalMatrices) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.choices import MINIMISERS
 from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble

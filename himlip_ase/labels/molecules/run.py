@@ -23,8 +23,9 @@ from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.hessian_checks import check_hessian
 from himlip_ase.labels.molecules.labeller import Labeller, MolecularResult
 from himlip_ase.labels.store import LabelStore, write_labels
+from himlip_ase.progress import ProgressBar
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 
@@ -131,7 +132,7 @@ def label_molecules(
                     _keep(part, *_labelled(atoms, labeller, hessian))
                 except (CalculationError, InputError) as error:
                     failed[index] = str(error)
-                    log.error("structure %d is left out: %s", index, error)
+                    logger.error("structure %d is left out: %s", index, error)
             if on_molecule is not None:
                 on_molecule(index + 1 - len(missing), total)
         done = [k for k in range(total) if k not in failed and k not in set(missing)]
@@ -144,7 +145,7 @@ def label_molecules(
         _write_record(out, digest, request, parts, done, failed, missing)
     if not failed and not missing:
         shutil.rmtree(parts)
-    log.info(
+    logger.info(
         "%s: %d of %d molecules labelled, %d failed, %d not begun",
         out, len(done), total, len(failed), len(missing),
     )  # fmt: skip
@@ -217,7 +218,7 @@ def _finished(out: Path, digest: str, total: int) -> MolecularLabels:
         raise InputError(
             f"{out} holds labels of other structures or other settings; choose another --out, or --overwrite"
         )
-    log.info("%s is complete", out)
+    logger.info("%s is complete", out)
     return MolecularLabels(out, list(range(total)), {}, [])
 
 
@@ -270,12 +271,7 @@ def _ranges(indices: Sequence[int]) -> list[str]:
 
 @contextlib.contextmanager
 def molecule_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Progress bar on standard error, to be passed as `on_molecule`; redrawn at most twice a second."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Remaining())
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    """A line that counts molecules; yields what is passed as `on_molecule`."""
+    with ProgressBar(title, remaining=True) as bar:
+        bar.begin()
+        yield lambda done, total: bar.update(done, total)

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from himlip_ase.errors import CalculationError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.ensembles.half_grid import HalfGrid
 from himlip_ase.sscha.ensembles.sampling import SOFTEST_EV, HarmonicDistribution
 from himlip_ase.units import EV_CM, KB_EV_PER_K, SQRT_EV_PER_ANGSTROM2_AMU_EV

@@ -11,7 +11,7 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
-from himlip_ase.labels.frames import frame_from_atoms
+from himlip_ase.labels.label_keys import frame_from_atoms
 from himlip_ase.sscha.ensembles.distances import shortest_distance
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution

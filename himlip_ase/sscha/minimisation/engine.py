@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup

@@ -19,7 +19,7 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import FolderLock, atomic_write, write_json
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.array_files import damaged, load_arrays, load_json, pack, save_arrays, unpack
 from himlip_ase.sscha.ensembles.ensemble import Ensemble, PartialEnsemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution

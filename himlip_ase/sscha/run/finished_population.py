@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.array_files import pack, unpack
 from himlip_ase.sscha.cell import CellRelaxation
 from himlip_ase.sscha.convergence.residual import Residual

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.cell import CellRelaxation, allowed_strains, pressure_gpa, static_stiffness, strained
 from himlip_ase.sscha.convergence.residual import Residual, residual
 from himlip_ase.sscha.convergence.verdict import FreshTest, fresh_test, judge

@@ -20,7 +20,7 @@ from ase import Atoms
 from himlip_ase.errors import InputError
 from himlip_ase.evaluation import Evaluation
 from himlip_ase.files import atomic_write, write_json
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.array_files import save_arrays
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
