@@ -18,7 +18,17 @@ from himlip_ase.phonons.force_constants import DynamicalMatrices
 
 
 def pack(prefix: str, dynamical: DynamicalMatrices) -> dict[str, np.ndarray]:
-    """Arrays of dynamical matrices under names that begin with `prefix`, exact to the last bit."""
+    """Arrays of dynamical matrices under names that begin with `prefix`, exact to the last bit.
+
+    Parameters
+    ----------
+    prefix : str
+    dynamical : DynamicalMatrices
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
     primitive = dynamical.primitive
     return {
         f"{prefix}_numbers": primitive.numbers,
@@ -32,7 +42,17 @@ def pack(prefix: str, dynamical: DynamicalMatrices) -> dict[str, np.ndarray]:
 
 
 def unpack(prefix: str, arrays: dict[str, np.ndarray]) -> DynamicalMatrices:
-    """The inverse of :func:`pack`."""
+    """The inverse of :func:`pack`.
+
+    Parameters
+    ----------
+    prefix : str
+    arrays : dict of str to ndarray
+
+    Returns
+    -------
+    DynamicalMatrices
+    """
     primitive = Atoms(
         numbers=arrays[f"{prefix}_numbers"],
         positions=arrays[f"{prefix}_positions"],
@@ -45,7 +65,15 @@ def unpack(prefix: str, arrays: dict[str, np.ndarray]) -> DynamicalMatrices:
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray], overwrite: bool = False) -> None:
-    """Write arrays as one .npz, atomically."""
+    """Write arrays as one .npz, atomically.
+
+    Parameters
+    ----------
+    path : Path
+    arrays : dict of str to ndarray
+    overwrite : bool
+        Whether an existing file may be replaced.
+    """
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     with atomic_write(path, "wb", overwrite=overwrite) as stream:
@@ -85,7 +113,19 @@ def load_json(path: Path) -> dict[str, Any]:
 
 
 def damaged(path: Path, error: Exception) -> CalculationError:
-    """The error that names an unreadable file of a run and the way on."""
+    """The error that names an unreadable file of a run and the way on.
+
+    Parameters
+    ----------
+    path : Path
+    error : Exception
+        What reading it raised.
+
+    Returns
+    -------
+    CalculationError
+        To be raised.
+    """
     what = "the whole folder" if path.name == "run.json" else f"{path.name.partition('.')[0]}*"
     return CalculationError(
         f"{path} is missing or damaged ({type(error).__name__}: {error}); restore it, or delete {what} in "

@@ -46,7 +46,19 @@ def allowed_strains(rotations: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def strained(dynamical: DynamicalMatrices, strain: np.ndarray) -> DynamicalMatrices:
-    """The same Φ(q), by index, in a cell strained by a symmetric (3, 3) `strain`."""
+    """The same Φ(q), by index, in a cell strained by a symmetric (3, 3) `strain`.
+
+    Parameters
+    ----------
+    dynamical : DynamicalMatrices
+    strain : ndarray, shape (3, 3)
+        Symmetric, without unit.
+
+    Returns
+    -------
+    DynamicalMatrices
+        Atoms keep their fractional coordinates.
+    """
     primitive = dynamical.primitive.copy()
     primitive.set_cell(primitive.cell.array @ (np.eye(3) + strain), scale_atoms=True)
     return DynamicalMatrices(primitive, dynamical.dims, dynamical.qpoints, dynamical.matrices)
@@ -63,6 +75,11 @@ def static_stiffness(supercell: Atoms, basis: np.ndarray, evaluate: Evaluate) ->
         From :func:`allowed_strains`.
     evaluate : callable
         Called once with 2k supercells.
+
+    Returns
+    -------
+    ndarray, shape (k, k)
+        eV/Å³.
 
     Raises
     ------
@@ -83,7 +100,19 @@ def static_stiffness(supercell: Atoms, basis: np.ndarray, evaluate: Evaluate) ->
 
 
 def components(stress: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Components (k,) along `basis` of a Voigt stress (6,)."""
+    """Components (k,) along `basis` of a Voigt stress (6,).
+
+    Parameters
+    ----------
+    stress : ndarray, shape (6,)
+    basis : ndarray, shape (k, 3, 3)
+        From :func:`allowed_strains`.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+        In the unit of `stress`.
+    """
     return np.einsum("kij,ij->k", basis, matrix_from_voigt(stress))
 
 
@@ -113,6 +142,19 @@ def excess_stress(
     """Excess stress of a Voigt stress (ASE's sign, eV/Å³) with the error `sigma` at a target pressure.
 
     Errors of components are added, not joined in quadrature: components equal by symmetry have one error.
+
+    Parameters
+    ----------
+    stress, sigma : ndarray, shape (6,)
+        eV/Å³, positive in tension, and its standard error.
+    basis : ndarray, shape (k, 3, 3)
+        From :func:`allowed_strains`.
+    pressure_gpa : float
+        Wanted, GPa.
+
+    Returns
+    -------
+    ExcessStress
     """
     target = -pressure_gpa / EV_PER_ANGSTROM3_GPA * np.array([1, 1, 1, 0, 0, 0])
     weights = basis[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] * np.array([1, 1, 1, 2, 2, 2])
@@ -120,7 +162,20 @@ def excess_stress(
 
 
 def next_strain(now: ExcessStress, stiffness: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Strain (3, 3) of the cell towards the target; zero where the load is within its error."""
+    """Strain (3, 3) of the cell towards the target; zero where the load is within its error.
+
+    Parameters
+    ----------
+    now : ExcessStress
+    stiffness : ndarray, shape (k, k)
+        eV/Å³.
+    basis : ndarray, shape (k, 3, 3)
+
+    Returns
+    -------
+    ndarray, shape (3, 3)
+        Of a size of at most :data:`LARGEST_STRAIN`.
+    """
     driving = np.where(np.abs(now.excess) > now.sigma, now.excess, 0.0)
     values, vectors = np.linalg.eigh((stiffness + stiffness.T) / 2)
     values = np.maximum(values, SOFTEST_GPA / EV_PER_ANGSTROM3_GPA)
@@ -131,7 +186,22 @@ def next_strain(now: ExcessStress, stiffness: np.ndarray, basis: np.ndarray) -> 
 def secant_update(
     stiffness: np.ndarray, strain: np.ndarray, before: ExcessStress, after: ExcessStress, basis: np.ndarray
 ) -> np.ndarray:
-    """Broyden's update of the stiffness from what a strain (3, 3) changed, if that exceeds the noise."""
+    """Broyden's update of the stiffness from what a strain (3, 3) changed, if that exceeds the noise.
+
+    Parameters
+    ----------
+    stiffness : ndarray, shape (k, k)
+        So far, eV/Å³.
+    strain : ndarray, shape (3, 3)
+        Made between the two.
+    before, after : ExcessStress
+    basis : ndarray, shape (k, 3, 3)
+
+    Returns
+    -------
+    ndarray, shape (k, k)
+        eV/Å³.
+    """
     moved = np.einsum("kij,ij->k", basis, strain)
     change = after.excess - before.excess
     noise = np.sqrt((before.sigma**2 + after.sigma**2).sum())
@@ -141,7 +211,18 @@ def secant_update(
 
 
 def pressure_gpa(stress: np.ndarray, sigma: np.ndarray) -> tuple[float, float]:
-    """Pressure and its standard error in GPa of a Voigt stress in eV/Å³ (errors of xx, yy, zz added)."""
+    """Pressure and its standard error in GPa of a Voigt stress in eV/Å³ (errors of xx, yy, zz added).
+
+    Parameters
+    ----------
+    stress, sigma : ndarray, shape (6,)
+        ASE Voigt, eV/Å³, positive in tension, and its standard error.
+
+    Returns
+    -------
+    value, sigma : float
+        GPa, positive in compression.
+    """
     return (
         float(-stress[:3].mean() * EV_PER_ANGSTROM3_GPA),
         float(sigma[:3].mean() * EV_PER_ANGSTROM3_GPA),
@@ -198,7 +279,15 @@ class CellRelaxation:
         return cls(basis, stiffness, now.excess, now.sigma, next_strain(now, stiffness, basis))
 
     def next(self, stress: tuple[np.ndarray, np.ndarray], target_gpa: float) -> CellRelaxation:
-        """After the population that followed; parameters as :meth:`begin`."""
+        """After the population that followed; parameters as :meth:`begin`.
+
+        Parameters
+        ----------
+        stress : tuple of ndarray, shape (6,)
+            Of the quantum crystal and its standard error, ASE Voigt, eV/Å³.
+        target_gpa : float
+            Pressure wanted, GPa.
+        """
         now = excess_stress(*stress, self.basis, target_gpa)
         stiffness = secant_update(self.stiffness, self.strain, self.excess_stress, now, self.basis)
         return CellRelaxation.begin(stress, target_gpa, self.basis, stiffness)

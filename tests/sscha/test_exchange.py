@@ -102,9 +102,7 @@ def test_extxyz_round_trip(distribution, ensemble, tmp_path):
     back = read_extxyz(path, distribution)
     equal(back, ensemble, 1e-7)  # eight decimals in the file
     assert back.static_energy == pytest.approx(ensemble.static_energy, abs=1e-7)
-    silent = write_extxyz(
-        tmp_path / "silent.extxyz", distribution, dataclasses.replace(ensemble, stresses=None)
-    )
+    silent = write_extxyz(tmp_path / "silent.extxyz", dataclasses.replace(ensemble, stresses=None))
     assert read_extxyz(silent, distribution).stresses is None
 
 

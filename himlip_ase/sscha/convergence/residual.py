@@ -70,6 +70,10 @@ def residual(
         Blocks for the standard error.
     weights : ndarray, shape (n,), optional
         Importance weights; by default those of `ensemble` for `target`.
+
+    Returns
+    -------
+    Residual
     """
     weights = ensemble.weights(target) if weights is None else weights
     fourier, forces = ensemble.fourier, ensemble.forces
@@ -113,7 +117,20 @@ def standard_error(blocks: np.ndarray) -> np.ndarray:
 
 
 def frequency_changes(distribution: HarmonicDistribution, changes: np.ndarray) -> np.ndarray:
-    """First-order changes (cm⁻¹) of the auxiliary frequencies by δΦ(q), (..., nq, 3n); translations 0."""
+    """First-order changes (cm⁻¹) of the auxiliary frequencies by δΦ(q), (..., nq, 3n); translations 0.
+
+    Parameters
+    ----------
+    distribution : HarmonicDistribution
+        The auxiliary.
+    changes : ndarray, shape (..., nq, 3n, 3n)
+        δΦ(q), eV/Å².
+
+    Returns
+    -------
+    ndarray, shape (..., nq, 3n)
+        cm⁻¹.
+    """
     wavenumbers, vectors = distribution.dynamical.eigen()
     scale = distribution.inverse_root_masses
     polarised = vectors * scale[:, None]

@@ -54,6 +54,10 @@ def fresh_test(fresh: Residual, in_sample: Residual | None) -> FreshTest:
     in_sample : Residual or None
         On the ensemble that the auxiliary was minimised on, with its final weights; None for a start that no
         ensemble made.
+
+    Returns
+    -------
+    FreshTest
     """
     variance = fresh.sigma_cm**2 + (0 if in_sample is None else in_sample.sigma_cm**2)
     modes = np.abs(fresh.shifts_cm) / np.sqrt(variance + NEGLIGIBLE_CM**2)
@@ -70,7 +74,20 @@ def fresh_test(fresh: Residual, in_sample: Residual | None) -> FreshTest:
 
 
 def reason(test: FreshTest, ended: str, significance: float) -> str:
-    """One sentence on whether a population settled the auxiliary."""
+    """One sentence on whether a population settled the auxiliary.
+
+    Parameters
+    ----------
+    test : FreshTest
+    ended : str
+        Why the minimisation ended, see :data:`ENDINGS`.
+    significance : float
+        Standard errors allowed.
+
+    Returns
+    -------
+    str
+    """
     seen = (
         f"a fresh ensemble asks for changes of {test.rms_z:.2f} standard errors (rms; largest "
         f"{test.max_z:.1f}, {test.largest_shift_cm:.1f} cm⁻¹)"

@@ -81,6 +81,10 @@ def ensemble_coordinates(
     weights : ndarray, shape (n,), optional
         Of the configurations, such as those of a quadrature; by default the importance weights of the
         ensemble for `target`.
+
+    Returns
+    -------
+    NormalCoordinates
     """
     ensemble.check_grid_of(target)
     weights = ensemble.weights(target) if weights is None else weights
@@ -104,7 +108,22 @@ def ensemble_coordinates(
 def linear_response(
     modes: GridModes, group: SpaceGroup, scaled: np.ndarray, excess: np.ndarray, share: np.ndarray
 ) -> np.ndarray:
-    """Symmetrised -⟨δf v†⟩ on normal coordinates, (nq, 3n, 3n): what the ensemble would add to Φ."""
+    """Symmetrised -⟨δf v†⟩ on normal coordinates, (nq, 3n, 3n): what the ensemble would add to Φ.
+
+    Parameters
+    ----------
+    modes : GridModes
+    group : SpaceGroup
+    scaled, excess : ndarray, shape (nq, n, 3n)
+        See :class:`NormalCoordinates`.
+    share : ndarray, shape (n,)
+        Weights of sum 1.
+
+    Returns
+    -------
+    ndarray, shape (nq, 3n, 3n)
+        eV/Å²/amu.
+    """
     correlation = excess.swapaxes(1, 2) @ (scaled.conj() * share[:, None])
     return group_mean(modes, group, -(correlation + correlation.conj().swapaxes(1, 2)) / 2, mass_power=0.5)
 
@@ -114,6 +133,19 @@ def group_mean(modes: GridModes, group: SpaceGroup, blocks: np.ndarray, mass_pow
 
     The Cartesian matrices are M^p e B e† M^p: the power p is 1/2 for force constants, and -1/2 for a density
     that is contracted with force constants.
+
+    Parameters
+    ----------
+    modes : GridModes
+    group : SpaceGroup
+    blocks : ndarray, shape (nq, 3n, 3n)
+        Hermitian, on normal coordinates.
+    mass_power : float
+        p.
+
+    Returns
+    -------
+    ndarray, shape (nq, 3n, 3n)
     """
     scale = np.outer(modes.inverse_roots, modes.inverse_roots) ** (-2 * mass_power)
     adjoint = modes.vectors.conj().swapaxes(1, 2)
@@ -126,7 +158,18 @@ def group_mean(modes: GridModes, group: SpaceGroup, blocks: np.ndarray, mass_pow
 def turned(
     normal: NormalCoordinates, symmetry: GridSymmetry, operation: LittleOperation
 ) -> NormalCoordinates:
-    """The ensemble after the inverse of an operation."""
+    """The ensemble after the inverse of an operation.
+
+    Parameters
+    ----------
+    normal : NormalCoordinates
+    symmetry : GridSymmetry
+    operation : LittleOperation
+
+    Returns
+    -------
+    NormalCoordinates
+    """
     scaled, excess = np.empty_like(normal.scaled), np.empty_like(normal.excess)
     for k in range(len(scaled)):
         image, matrix = symmetry.image(operation, k), symmetry.on_modes(operation, k).conj()
@@ -137,7 +180,21 @@ def turned(
 def pairs_of(
     normal: NormalCoordinates, space: PairSpace, star: Star, chosen: slice
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """√-Λ a(k) and √-Λ s(k) of some configurations at each member of a star, (n, 3n, 3n)."""
+    """√-Λ a(k) and √-Λ s(k) of some configurations at each member of a star, (n, 3n, 3n).
+
+    Parameters
+    ----------
+    normal : NormalCoordinates
+    space : PairSpace
+    star : Star
+    chosen : slice
+        Of the configurations.
+
+    Returns
+    -------
+    iterator of (int, ndarray, ndarray)
+        Place in the star, √-Λ a and √-Λ s, each (n, 3n, 3n).
+    """
     weights = space.weights(star)
     for place, k in enumerate(star.members):
         other = space.partner[k]
@@ -147,7 +204,18 @@ def pairs_of(
 
 
 def mean_pairs(normal: NormalCoordinates, space: PairSpace, star: Star) -> np.ndarray:
-    """Gaussian mean of √-Λ a(k) at the members of a star, (p, 3n, 3n); only pairs of q = 0 have one."""
+    """Gaussian mean of √-Λ a(k) at the members of a star, (p, 3n, 3n); only pairs of q = 0 have one.
+
+    Parameters
+    ----------
+    normal : NormalCoordinates
+    space : PairSpace
+    star : Star
+
+    Returns
+    -------
+    ndarray, shape (p, 3n, 3n)
+    """
     vectors, members = space.symmetry.modes.vectors, star.members
     if space.q:
         return np.zeros((len(members), *vectors.shape[1:]))
@@ -161,6 +229,18 @@ def mean_force_pairs(
     """Gaussian mean of 2 √-Λ s(k) v(q)* for constant forces δf(0), at k = 0.
 
     The shape is (..., 3n, 3n, 3n), the last axis that of v. Forces are (..., 3n) on the modes of Γ.
+
+    Parameters
+    ----------
+    normal : NormalCoordinates
+    space : PairSpace
+    star : Star
+    forces : ndarray, shape (..., 3n)
+        δf(0) on the modes of Γ, amu^-1/2 eV/Å.
+
+    Returns
+    -------
+    ndarray, shape (..., 3n, 3n, 3n)
     """
     precision, unit = 1 / normal.variances[space.q], np.eye(forces.shape[-1])
     result = np.einsum("...x,y,yz->...xyz", forces, precision, unit)
@@ -175,6 +255,20 @@ def third_order_blocks(
     """t = √-Λ Φ³ M^-1/2 from each block of the ensemble, (blocks, size, columns) for each basis.
 
     eV^1/2 Å⁻¹ amu^-1/2, each block weighted with its share so that the sum over blocks is the average.
+
+    Parameters
+    ----------
+    arms : list of NormalCoordinates
+        The ensemble turned to each arm of the star of q.
+    space : PairSpace
+    bases : list of PairBasis
+    blocks : list of slice
+        Of the configurations.
+
+    Returns
+    -------
+    list of ndarray, shape (blocks, size, columns)
+        eV^1/2 Å⁻¹ amu^-1/2.
     """
     q, size = space.q, arms[0].scaled.shape[2]
     vectors = space.symmetry.modes.vectors[q]
@@ -279,7 +373,19 @@ def displacement_columns(basis: PairBasis) -> np.ndarray:
 def components(
     arms: list[NormalCoordinates], space: PairSpace, basis: PairBasis
 ) -> tuple[np.ndarray, np.ndarray]:
-    """v(q) and δf(q) of each configuration on the columns of a multiplet, (n, arms × rows, columns)."""
+    """v(q) and δf(q) of each configuration on the columns of a multiplet, (n, arms × rows, columns).
+
+    Parameters
+    ----------
+    arms : list of NormalCoordinates
+    space : PairSpace
+    basis : PairBasis
+
+    Returns
+    -------
+    v, f : ndarray, shape (n, arms × rows, columns)
+        amu^-1/2 Å⁻¹ and amu^-1/2 eV/Å.
+    """
     vectors, columns = space.symmetry.modes.vectors[space.q], displacement_columns(basis).conj()
     found = []
     for fields in ([w.scaled[space.q] for w in arms], [w.excess[space.q] for w in arms]):
@@ -308,7 +414,20 @@ class FourthOrder:
     def apply(
         self, vectors: np.ndarray, weights: np.ndarray, parts: Sequence[slice] = (slice(None),)
     ) -> np.ndarray:
-        """On the columns of (size, c), configurations weighted by `weights`; of some of them, if asked."""
+        """On the columns of (size, c), configurations weighted by `weights`; of some of them, if asked.
+
+        Parameters
+        ----------
+        vectors : ndarray, shape (size, c)
+        weights : ndarray, shape (n,)
+            Of sum 1.
+        parts : sequence of slice
+            Of the configurations; all by default.
+
+        Returns
+        -------
+        ndarray, shape (size, c)
+        """
         total = np.zeros_like(vectors)
         for part in parts:
             weight, a, s = weights[part, None, None], self.squares[part], self.mixed[part]

@@ -240,6 +240,10 @@ def estimate_hessian(
     weights : ndarray, shape (n,), optional
         Of the configurations; by default the importance weights of `ensemble` for `distribution`.
 
+    Returns
+    -------
+    HessianEstimate
+
     Raises
     ------
     CalculationError

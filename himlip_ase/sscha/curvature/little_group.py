@@ -145,11 +145,34 @@ class GridSymmetry:
             self._shifts.append(group.cells[target[0, : group.n] // group.n])
 
     def image(self, operation: LittleOperation, k: int) -> int:
-        """Where an operation takes k."""
+        """Where an operation takes k.
+
+        Parameters
+        ----------
+        operation : LittleOperation
+        k : int
+            Place in the grid.
+
+        Returns
+        -------
+        int
+            Place in the grid.
+        """
         return int(self._maps[operation.index][self.modes.minus[k] if operation.conjugates else k])
 
     def matrix(self, operation: LittleOperation, k: int) -> np.ndarray:
-        """Unitary (3n, 3n) that takes u(k), or the conjugate of u(k), to the image of k."""
+        """Unitary (3n, 3n) that takes u(k), or the conjugate of u(k), to the image of k.
+
+        Parameters
+        ----------
+        operation : LittleOperation
+        k : int
+            Place in the grid.
+
+        Returns
+        -------
+        ndarray, shape (3n, 3n)
+        """
         image = self.image(operation, k)
         phases = np.exp(
             -2j * np.pi * (self._shifts[operation.index] @ (self.modes.triplets[image] / self.modes.dims))
@@ -161,7 +184,18 @@ class GridSymmetry:
         return result.reshape(3 * n, 3 * n)
 
     def on_modes(self, operation: LittleOperation, k: int) -> np.ndarray:
-        """The same between the normal coordinates of k and of its image."""
+        """The same between the normal coordinates of k and of its image.
+
+        Parameters
+        ----------
+        operation : LittleOperation
+        k : int
+            Place in the grid.
+
+        Returns
+        -------
+        ndarray, shape (3n, 3n)
+        """
         vectors = self.modes.vectors
         source = vectors[k].conj() if operation.conjugates else vectors[k]
         return vectors[self.image(operation, k)].conj().T @ self.matrix(operation, k) @ source
@@ -217,7 +251,20 @@ class Multiplet:
 
 
 def multiplets(symmetry: GridSymmetry, q: int, operations: list[LittleOperation]) -> list[Multiplet]:
-    """Irreducible displacements at q, equivalent ones together (eigenspaces of random invariant matrices)."""
+    """Irreducible displacements at q, equivalent ones together (eigenspaces of random invariant matrices).
+
+    Parameters
+    ----------
+    symmetry : GridSymmetry
+    q : int
+        Place in the grid.
+    operations : list of LittleOperation
+        Those that keep q.
+
+    Returns
+    -------
+    list of Multiplet
+    """
     real = bool(symmetry.modes.minus[q] == q)
     size = 3 * symmetry.group.n
     matrices = [symmetry.matrix(operation, q) for operation in operations]

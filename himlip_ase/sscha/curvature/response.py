@@ -77,6 +77,10 @@ def solve(
     tolerance : float
         Of the relative residual.
 
+    Returns
+    -------
+    Solve
+
     Raises
     ------
     CalculationError
@@ -173,7 +177,22 @@ class Response:
 def respond(
     basis: PairBasis, blocks: np.ndarray, fourth: FourthOrder | None, weights: np.ndarray
 ) -> Response:
-    """Solve for the response of one multiplet."""
+    """Solve for the response of one multiplet.
+
+    Parameters
+    ----------
+    basis : PairBasis
+    blocks : ndarray, shape (blocks, size, columns)
+        From :func:`~himlip_ase.sscha.curvature.fourth_order.third_order_blocks`.
+    fourth : FourthOrder or None
+        None leaves the fourth order out.
+    weights : ndarray, shape (n,)
+        Of sum 1.
+
+    Returns
+    -------
+    Response
+    """
     third = blocks.sum(axis=0)
     if fourth is None:
         return Response(basis, third, Solve(third, 0, 0.0, True), fourth=False)
@@ -244,6 +263,11 @@ def influences(
         What they were made from.
     group : SpaceGroup or None
         That symmetrised the linear response taken out of the forces; None if none was.
+
+    Returns
+    -------
+    list of ndarray, shape (n, columns, copies)
+        One for each multiplet.
     """
     maps = [
         [t @ r.solution.vectors[part] for t, part in zip(r.basis.tensors, r.basis.slices, strict=True)]

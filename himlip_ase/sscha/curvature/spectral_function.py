@@ -98,6 +98,10 @@ def spectral_function(
     weights : ndarray, shape (n,), optional
         Of the configurations; by default the importance weights of `ensemble` for `distribution`.
 
+    Returns
+    -------
+    SpectralFunction
+
     Raises
     ------
     InputError
@@ -132,7 +136,22 @@ def spectral_function(
 def dynamic_bubble(
     symmetry: GridSymmetry, q: int, normal: NormalCoordinates, energies: np.ndarray
 ) -> np.ndarray:
-    """Π(q, z) at complex energies (eV), mass-reduced, (w, 3n, 3n) in eV/Å²/amu."""
+    """Π(q, z) at complex energies (eV), mass-reduced, (w, 3n, 3n) in eV/Å²/amu.
+
+    Parameters
+    ----------
+    symmetry : GridSymmetry
+    q : int
+        Place in the grid.
+    normal : NormalCoordinates
+    energies : ndarray, shape (w,)
+        Complex, eV.
+
+    Returns
+    -------
+    ndarray, shape (w, 3n, 3n)
+        eV/Å²/amu.
+    """
     operations = symmetry.operations(q)
     space = PairSpace(symmetry, q, operations)
     bases = [space.basis(multiplet) for multiplet in multiplets(symmetry, q, operations)]
@@ -188,7 +207,17 @@ def _spectrum(
 
 
 def plot_spectral_function(ax: Axes, spectrum: SpectralFunction) -> Axes:
-    """Curves for a few q-points, one above another; a map of colours along more than four."""
+    """Curves for a few q-points, one above another; a map of colours along more than four.
+
+    Parameters
+    ----------
+    ax : Axes
+    spectrum : SpectralFunction
+
+    Returns
+    -------
+    Axes
+    """
     if len(spectrum.qpoints) > 4:
         mesh = ax.pcolormesh(
             np.arange(len(spectrum.qpoints)), spectrum.wavenumbers, spectrum.total.T, shading="nearest"

@@ -74,7 +74,21 @@ def _multiply(blocks: np.ndarray, fields: np.ndarray) -> np.ndarray:
 def hessian_with_bubble(
     distribution: HarmonicDistribution, tensor: np.ndarray, group: SpaceGroup
 ) -> DynamicalMatrices:
-    """Free-energy Hessian of an auxiliary with third-order constants from :func:`third_order`."""
+    """Free-energy Hessian of an auxiliary with third-order constants from :func:`third_order`.
+
+    Parameters
+    ----------
+    distribution : HarmonicDistribution
+        The auxiliary.
+    tensor : ndarray, shape (3n, 3N, 3N)
+        eV/Å³.
+    group : SpaceGroup
+        Of the auxiliary.
+
+    Returns
+    -------
+    DynamicalMatrices
+    """
     dynamical, dims = distribution.dynamical, distribution.dims
     energies, modes = _modes(distribution)
     factor = static_propagator(energies[:, None], energies[None, :], distribution.temperature_k)

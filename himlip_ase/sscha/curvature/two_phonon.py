@@ -21,7 +21,18 @@ occupations becomes its limit."""
 
 
 def occupation(energies: np.ndarray, temperature_k: float) -> np.ndarray:
-    """Bose-Einstein occupation of energies in eV; 0 at T = 0."""
+    """Bose-Einstein occupation of energies in eV; 0 at T = 0.
+
+    Parameters
+    ----------
+    energies : ndarray
+        ħω, eV.
+    temperature_k : float
+
+    Returns
+    -------
+    ndarray
+    """
     if temperature_k == 0:
         return np.zeros_like(energies)
     return 1 / np.expm1(np.minimum(energies / (KB_EV_PER_K * temperature_k), 700.0))
@@ -58,7 +69,21 @@ def static_propagator(first: np.ndarray, second: np.ndarray, temperature_k: floa
 def dynamic_propagator(
     first: np.ndarray, second: np.ndarray, temperature_k: float, z: complex | np.ndarray
 ) -> np.ndarray:
-    """Λ(z) of pairs of modes at a complex energy z (eV) off the real axis, amu² Å⁴/eV."""
+    """Λ(z) of pairs of modes at a complex energy z (eV) off the real axis, amu² Å⁴/eV.
+
+    Parameters
+    ----------
+    first, second : ndarray
+        ħω in eV, broadcast against each other; infinite for a translation.
+    temperature_k : float
+    z : complex or ndarray
+        eV.
+
+    Returns
+    -------
+    ndarray
+        0 with a translation.
+    """
     first, second, moving = _without_translations(first, second)
     sums, differences = first + second, first - second
     n_first, n_second = occupation(first, temperature_k), occupation(second, temperature_k)

@@ -55,6 +55,10 @@ def pair_table(ideal: Atoms, displacements: np.ndarray) -> PairTable:
         Periodic supercell without displacements.
     displacements : ndarray, shape (n, N, 3)
         Å.
+
+    Returns
+    -------
+    PairTable
     """
     symbols = np.array(ideal.get_chemical_symbols())
     names = tuple((str(a), str(b)) for k, a in enumerate(np.unique(symbols)) for b in np.unique(symbols)[k:])
@@ -99,11 +103,36 @@ def _nearest(ideal: Atoms, names: tuple[Pair, ...]) -> dict[Pair, float]:
 
 
 def shortest_by_pair(ideal: Atoms, displacements: np.ndarray) -> Mapping[Pair, float]:
-    """Shortest distance (Å) of each pair of elements over all configurations."""
+    """Shortest distance (Å) of each pair of elements over all configurations.
+
+    Parameters
+    ----------
+    ideal : Atoms
+        Periodic supercell without displacements.
+    displacements : ndarray, shape (n, N, 3)
+        Å.
+
+    Returns
+    -------
+    dict of (str, str) to ndarray, shape (n,)
+    """
     table = pair_table(ideal, displacements)
     return dict(zip(table.names, table.shortest(displacements).min(axis=0).tolist(), strict=True))
 
 
 def shortest_distance(ideal: Atoms, displacements: np.ndarray) -> float:
-    """Smallest distance (Å) between two atoms, periodic images included, over all configurations."""
+    """Smallest distance (Å) between two atoms, periodic images included, over all configurations.
+
+    Parameters
+    ----------
+    ideal : Atoms
+        Periodic supercell without displacements.
+    displacements : ndarray, shape (n, N, 3)
+        Å.
+
+    Returns
+    -------
+    float
+        Å.
+    """
     return min(shortest_by_pair(ideal, displacements).values())

@@ -23,7 +23,18 @@ Seed = int | np.random.SeedSequence | np.random.Generator
 
 
 def stream(seed: int, population: int) -> np.random.SeedSequence:
-    """Source of randomness of one population: the same whatever was drawn before it."""
+    """Source of randomness of one population: the same whatever was drawn before it.
+
+    Parameters
+    ----------
+    seed : int
+        Of the run.
+    population : int
+
+    Returns
+    -------
+    SeedSequence
+    """
     return np.random.SeedSequence(seed, spawn_key=(population,))
 
 
@@ -93,17 +104,56 @@ def draw_displacements(
 
 
 def draw_pairs(distribution: HarmonicDistribution, n: int, seed: Seed, n_blocks: int) -> np.ndarray:
-    """n/2 draws, each followed by its opposite; `n_blocks` plays no part."""
+    """n/2 draws, each followed by its opposite; `n_blocks` plays no part.
+
+    Parameters
+    ----------
+    distribution : HarmonicDistribution
+    n : int
+    seed : int, SeedSequence or Generator
+    n_blocks : int
+
+    Returns
+    -------
+    ndarray, shape (n, N, 3)
+        Å from the centroids.
+    """
     return distribution.displacements(n, seed, pairs=True)
 
 
 def draw_independent(distribution: HarmonicDistribution, n: int, seed: Seed, n_blocks: int) -> np.ndarray:
-    """n draws; `n_blocks` plays no part."""
+    """n draws; `n_blocks` plays no part.
+
+    Parameters
+    ----------
+    distribution : HarmonicDistribution
+    n : int
+    seed : int, SeedSequence or Generator
+    n_blocks : int
+
+    Returns
+    -------
+    ndarray, shape (n, N, 3)
+        Å from the centroids.
+    """
     return distribution.displacements(n, seed)
 
 
 def draw_sobol(distribution: HarmonicDistribution, n: int, seed: Seed, n_blocks: int) -> np.ndarray:
-    """`n_blocks` scrambled Sobol sequences of n / `n_blocks` points in the normal modes."""
+    """`n_blocks` scrambled Sobol sequences of n / `n_blocks` points in the normal modes.
+
+    Parameters
+    ----------
+    distribution : HarmonicDistribution
+    n : int
+    seed : int, SeedSequence or Generator
+    n_blocks : int
+
+    Returns
+    -------
+    ndarray, shape (n, N, 3)
+        Å from the centroids.
+    """
     generator = np.random.default_rng(seed)
     normal = [_sobol(distribution.n_modes, n // n_blocks, generator) for _ in range(n_blocks)]
     return distribution.from_modes(np.concatenate(normal))

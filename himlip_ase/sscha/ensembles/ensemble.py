@@ -251,7 +251,18 @@ def begin_ensemble(
     sampling: str = "pairs",
     n_blocks: int = 20,
 ) -> PartialEnsemble:
-    """As :func:`~himlip_ase.sscha.ensembles.draws.draw_displacements`, without forces yet."""
+    """As :func:`~himlip_ase.sscha.ensembles.draws.draw_displacements`, without forces yet.
+
+    Parameters
+    ----------
+    distribution, n, seed, sampling, n_blocks
+        See :func:`~himlip_ase.sscha.ensembles.draws.draw_displacements`.
+
+    Returns
+    -------
+    PartialEnsemble
+        Of n + 1 rows: the last is the structure on its centroids.
+    """
     drawn = draw_displacements(distribution, n, seed, sampling, n_blocks)
     displacements = np.concatenate([drawn, np.zeros((1, *drawn.shape[1:]))])
     return PartialEnsemble(
@@ -327,7 +338,21 @@ def draw_ensemble(
     n_blocks: int = 20,
     chunk: int | None = None,
 ) -> Ensemble:
-    """Draw n configurations and evaluate them and the centroids; see :func:`evaluate_missing`."""
+    """Draw n configurations and evaluate them and the centroids; see :func:`evaluate_missing`.
+
+    Parameters
+    ----------
+    distribution, n, seed, sampling, n_blocks
+        See :func:`~himlip_ase.sscha.ensembles.draws.draw_displacements`.
+    evaluate : callable
+        Energies, forces and stresses of a list of supercells.
+    chunk : int, optional
+        Configurations per call.
+
+    Returns
+    -------
+    Ensemble
+    """
     drawn = begin_ensemble(distribution, n, seed, sampling, n_blocks)
     *_, last = evaluate_missing(drawn, distribution.supercell, evaluate, chunk)
     return last.complete(distribution)

@@ -104,7 +104,18 @@ def checked(evaluation: EvaluationLike, images: Sequence[Atoms]) -> Evaluation:
 
 
 def single_point(calculator: Calculator, image: Atoms) -> SinglePoint:
-    """Energy, raw forces and stress (None if the calculator has none) of one image."""
+    """Energy, raw forces and stress (None if the calculator has none) of one image.
+
+    Parameters
+    ----------
+    calculator : Calculator
+    image : Atoms
+        Not changed.
+
+    Returns
+    -------
+    SinglePoint
+    """
     atoms = image.copy()
     atoms.calc = calculator
     energy = float(atoms.get_potential_energy())
@@ -147,6 +158,11 @@ def from_executor(
         none); it must be importable by the workers. A calculator is copied for each image.
     chunk : int
         Jobs after which a run keeps the results, what a kill can cost; a few times the number of workers.
+
+    Returns
+    -------
+    callable
+        On a list of supercells; its attribute ``chunk`` is the one given.
 
     Raises
     ------

@@ -63,7 +63,21 @@ class FourierEnsemble:
 def quadratic_forms(
     grid: HalfGrid, matrices: list[np.ndarray], fields: list[np.ndarray]
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Σ_q x(q)† A(q) x(q) of each configuration, (n,), and A x by sector."""
+    """Σ_q x(q)† A(q) x(q) of each configuration, (n,), and A x by sector.
+
+    Parameters
+    ----------
+    grid : HalfGrid
+    matrices : list of ndarray, shape (k, f, f)
+        A(q) by sector.
+    fields : list of ndarray, shape (k, n, f)
+        x(q) by sector.
+
+    Returns
+    -------
+    forms : ndarray, shape (n,)
+    products : list of ndarray, shape (k, n, f)
+    """
     total = np.zeros(fields[0].shape[1])
     products = []
     for sector, matrix, field in zip(grid.sectors, matrices, fields, strict=True):
@@ -110,6 +124,16 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, 
 
     The error is that of a ratio to first order; configurations 2k and 2k+1, which may be opposites, count as
     one draw, so that their correlation does not make it too small.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, ...)
+    weights : ndarray, shape (n,)
+        ρ.
+
+    Returns
+    -------
+    mean, sigma : ndarray, shape (...)
     """
     flat = values.reshape(len(values), -1)
     mean = weights @ flat / weights.sum()

@@ -91,7 +91,14 @@ class TrialGaussian:
 
     @classmethod
     def of(cls, distribution: HarmonicDistribution, grid: HalfGrid | None = None) -> TrialGaussian:
-        """The trial Gaussian of a :class:`~himlip_ase.sscha.ensembles.sampling.HarmonicDistribution`."""
+        """The trial Gaussian of a :class:`~himlip_ase.sscha.ensembles.sampling.HarmonicDistribution`.
+
+        Parameters
+        ----------
+        distribution : HarmonicDistribution
+        grid : HalfGrid, optional
+            Made anew by default.
+        """
         dynamical = distribution.dynamical
         grid = HalfGrid(distribution.dims) if grid is None else grid
         crystal = Crystal(grid, dynamical.primitive.get_masses(), distribution.temperature_k)

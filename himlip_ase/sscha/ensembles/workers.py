@@ -72,6 +72,11 @@ def potential_forces(
     executor : ExecutorChoice, optional
         Where the workers are, see :mod:`himlip_ase.dft.executors`; None: on this machine.
 
+    Returns
+    -------
+    context manager of callable
+        Energies, forces and stresses of a list of supercells.
+
     Raises
     ------
     InputError

@@ -42,6 +42,11 @@ def export_run(
     overwrite : bool
         Whether existing files may be replaced.
 
+    Returns
+    -------
+    list of Path
+        What was written.
+
     Raises
     ------
     InputError

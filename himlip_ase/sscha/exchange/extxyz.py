@@ -22,6 +22,17 @@ def write_extxyz(path: str | os.PathLike, ensemble: Ensemble, overwrite: bool = 
 
     Keys ``REF_energy`` (eV per supercell), ``REF_forces`` (eV/Å), ``REF_stress`` (ASE Voigt, eV/Å³); a last
     frame with ``centroids=T`` has the atoms on their centroids and the static energy.
+
+    Parameters
+    ----------
+    path : path-like
+    ensemble : Ensemble
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Returns
+    -------
+    Path
     """
     ideal, frames = ensemble.drawn_from.supercell, []
     for index in range(len(ensemble)):
@@ -46,6 +57,16 @@ def write_extxyz(path: str | os.PathLike, ensemble: Ensemble, overwrite: bool = 
 
 def read_extxyz(path: str | os.PathLike, drawn_from: HarmonicDistribution) -> Ensemble:
     """Read an ensemble of labelled frames in the order of ``primitive.repeat(dims)``.
+
+    Parameters
+    ----------
+    path : path-like
+    drawn_from : HarmonicDistribution
+        The Gaussian that the frames were drawn from.
+
+    Returns
+    -------
+    Ensemble
 
     Raises
     ------

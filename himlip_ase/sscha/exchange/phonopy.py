@@ -30,6 +30,10 @@ def write_phonopy_dataset(path: str | os.PathLike, ensemble: Ensemble, overwrite
         Its centroids are the ideal structure.
     overwrite : bool
         Whether an existing file may be replaced.
+
+    Returns
+    -------
+    Path
     """
     path = Path(path)
     if path.exists() and not overwrite:
@@ -53,6 +57,17 @@ def write_phonopy_dataset(path: str | os.PathLike, ensemble: Ensemble, overwrite
 
 def read_phonopy_dataset(path: str | os.PathLike, drawn_from: HarmonicDistribution) -> Ensemble:
     """Read displacements and forces from a phonopy file (``phonopy_params.yaml``) as an ensemble.
+
+    Parameters
+    ----------
+    path : path-like
+    drawn_from : HarmonicDistribution
+        The Gaussian that the displacements were drawn from.
+
+    Returns
+    -------
+    Ensemble
+        Without stresses; its static energy is NaN.
 
     Raises
     ------

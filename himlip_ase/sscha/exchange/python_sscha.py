@@ -54,6 +54,17 @@ def write_cellconstructor(
     As :func:`himlip_ase.phonons.qe.write_dyn`, but in CellConstructor's own constants (they differ by some
     1e-9), so that positions and matrices come back to the last digits.
 
+    Parameters
+    ----------
+    dynamical : DynamicalMatrices
+    prefix : path-like
+    overwrite : bool
+        Whether existing files may be replaced.
+
+    Returns
+    -------
+    list of Path
+
     Raises
     ------
     InputError

@@ -32,7 +32,18 @@ class ForceConstantCoordinates:
         return self.basis.matrices(coordinates)
 
     def direction(self, trial: TrialGaussian, gradient: np.ndarray) -> np.ndarray:
-        """Preconditioned gradient in these coordinates from coefficients of G."""
+        """Preconditioned gradient in these coordinates from coefficients of G.
+
+        Parameters
+        ----------
+        trial : TrialGaussian
+        gradient : ndarray, shape (len(basis),)
+            Coefficients of G, eV/Å².
+
+        Returns
+        -------
+        ndarray, shape (len(basis),)
+        """
         return gradient
 
 
@@ -54,7 +65,18 @@ class RootCoordinates:
         return [block @ block for block in self.basis.matrices(coordinates)]
 
     def direction(self, trial: TrialGaussian, gradient: np.ndarray) -> np.ndarray:
-        """(G S + S G) / (4 ⟨Φ⟩) in the coefficients of S."""
+        """(G S + S G) / (4 ⟨Φ⟩) in the coefficients of S.
+
+        Parameters
+        ----------
+        trial : TrialGaussian
+        gradient : ndarray, shape (len(basis),)
+            Coefficients of G, eV/Å².
+
+        Returns
+        -------
+        ndarray, shape (len(basis),)
+        """
         pairs = zip(self.basis.matrices(gradient), _roots(trial.matrices), strict=True)
         turned = [block @ root + root @ block for block, root in pairs]
         return self.basis.coefficients(turned) / self._scale

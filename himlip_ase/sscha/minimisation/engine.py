@@ -145,6 +145,10 @@ class Engine(Protocol):
         on_progress : callable, optional
             Called with the number of steps made.
 
+        Returns
+        -------
+        Minimisation
+
         Raises
         ------
         CalculationError

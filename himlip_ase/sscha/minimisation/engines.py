@@ -17,6 +17,10 @@ def engine(name: str = "native", minimiser: str = "anderson") -> Engine:
         Of :data:`himlip_ase.sscha.choices.MINIMISERS`, for the native engine; python-sscha always descends in
         the force constants.
 
+    Returns
+    -------
+    Engine
+
     Raises
     ------
     InputError

@@ -161,7 +161,19 @@ class MinimiserPath:
 
 
 def descend(path: MinimiserPath, point: Point) -> Ending:
-    """Preconditioned steepest descent with a line search; `settings.step` is its first guess."""
+    """Preconditioned steepest descent with a line search; `settings.step` is its first guess.
+
+    Parameters
+    ----------
+    path : MinimiserPath
+        Gets the points that are accepted.
+    point : Point
+        Where to begin.
+
+    Returns
+    -------
+    ended, reason : str
+    """
     step = path.settings.step
     end = path.accept(point)
     while end is None:
@@ -192,6 +204,17 @@ def accelerate(path: MinimiserPath, point: Point) -> Ending:
 
     A step that is refused is halved, and what was learnt from earlier points forgotten.  Where the Kong-Liu
     ratio is what refuses it, the longest step that the ensemble carries is the last.
+
+    Parameters
+    ----------
+    path : MinimiserPath
+        Gets the points that are accepted.
+    point : Point
+        Where to begin.
+
+    Returns
+    -------
+    ended, reason : str
     """
     places, directions = [point.coordinates], [point.direction]
     end = path.accept(point)

@@ -42,7 +42,18 @@ class NativeEngine:
     def minimise(
         self, problem: MinimisationProblem, on_progress: Callable[[int], None] | None = None
     ) -> Minimisation:
-        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.minimise`."""
+        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.minimise`.
+
+        Parameters
+        ----------
+        problem : MinimisationProblem
+        on_progress : callable, optional
+            Called with the number of steps made.
+
+        Returns
+        -------
+        Minimisation
+        """
         static_energy = problem.static_energy
         evaluate = TrialEvaluator(problem, self.minimiser)
         path = MinimiserPath(evaluate, problem.settings, on_progress)
@@ -70,11 +81,32 @@ class NativeEngine:
     def free_energy(
         self, ensemble: Ensemble, target: HarmonicDistribution | None = None
     ) -> tuple[float, float]:
-        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.free_energy`."""
+        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.free_energy`.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+        target : HarmonicDistribution, optional
+
+        Returns
+        -------
+        value, sigma : float
+            eV per primitive cell.
+        """
         return self._averages(ensemble, target).free_energy()
 
     def kong_liu(self, ensemble: Ensemble, target: HarmonicDistribution | None = None) -> float:
-        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.kong_liu`."""
+        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.kong_liu`.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+        target : HarmonicDistribution, optional
+
+        Returns
+        -------
+        float
+        """
         return self._averages(ensemble, target).kong_liu
 
     def stress(
@@ -83,6 +115,17 @@ class NativeEngine:
         """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.stress`.
 
         σ = ⟨σ_BO + ½ Σ_a (f_a u_a + u_a f_a)/V⟩: the virial of the fluctuations adds the kinetic part.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+        group : SpaceGroup
+        target : HarmonicDistribution, optional
+
+        Returns
+        -------
+        stress, sigma : ndarray, shape (6,)
+            ASE Voigt, eV/Å³, positive in tension; None without stresses.
         """
         if ensemble.stresses is None:
             return None

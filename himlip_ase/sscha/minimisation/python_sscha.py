@@ -109,7 +109,17 @@ def peer_matrices(dynamical: DynamicalMatrices) -> Any:
 
 
 def atom_order(dynamical: DynamicalMatrices, cc_dyn: Any) -> np.ndarray:
-    """Index of CellConstructor's supercell atoms in ``primitive.repeat(dims)``: theirs = ours[order]."""
+    """Index of CellConstructor's supercell atoms in ``primitive.repeat(dims)``: theirs = ours[order].
+
+    Parameters
+    ----------
+    dynamical : DynamicalMatrices
+    cc_dyn : cellconstructor.Phonons.Phonons
+
+    Returns
+    -------
+    ndarray of int, shape (N,)
+    """
     dims, primitive = dynamical.dims, dynamical.primitive
     structure, itau = cc_dyn.structure.generate_supercell(dims, get_itau=True)
     shifts = (structure.coords - primitive.positions[itau]) @ np.linalg.inv(np.asarray(primitive.cell))
@@ -200,6 +210,10 @@ def minimise(
         Minimise the structure too.
     on_progress : callable, optional
         Called with the number of steps made.
+
+    Returns
+    -------
+    Minimisation
     """
     peer = modules()
     rydberg, bohr = peer.ensemble.Rydberg, peer.ensemble.Bohr
@@ -308,7 +322,18 @@ class PythonSschaEngine:
     def minimise(
         self, problem: MinimisationProblem, on_progress: Callable[[int], None] | None = None
     ) -> Minimisation:
-        """Minimise with its own symmetries (`problem.group` is not used)."""
+        """Minimise with its own symmetries (`problem.group` is not used).
+
+        Parameters
+        ----------
+        problem : MinimisationProblem
+        on_progress : callable, optional
+            Called with the number of steps made.
+
+        Returns
+        -------
+        Minimisation
+        """
         return minimise(
             build_ensemble(problem.ensemble, problem.begin),
             problem.settings,
@@ -320,17 +345,50 @@ class PythonSschaEngine:
     def free_energy(
         self, ensemble: Ensemble, target: HarmonicDistribution | None = None
     ) -> tuple[float, float]:
-        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.free_energy`."""
+        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.free_energy`.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+        target : HarmonicDistribution, optional
+
+        Returns
+        -------
+        value, sigma : float
+            eV per primitive cell.
+        """
         return free_energy(build_ensemble(ensemble, target))
 
     def stress(
         self, ensemble: Ensemble, group: SpaceGroup, target: HarmonicDistribution | None = None
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.stress`."""
+        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.stress`.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+        group : SpaceGroup
+        target : HarmonicDistribution, optional
+
+        Returns
+        -------
+        stress, sigma : ndarray, shape (6,)
+            ASE Voigt, eV/Å³, positive in tension; None without stresses.
+        """
         return stress(build_ensemble(ensemble, target))
 
     def kong_liu(self, ensemble: Ensemble, target: HarmonicDistribution | None = None) -> float:
-        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.kong_liu`."""
+        """See :meth:`himlip_ase.sscha.minimisation.engine.Engine.kong_liu`.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+        target : HarmonicDistribution, optional
+
+        Returns
+        -------
+        float
+        """
         return float(build_ensemble(ensemble, target).get_effective_sample_size() / len(ensemble))
 
 

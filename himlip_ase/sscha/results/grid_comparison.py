@@ -92,6 +92,14 @@ class GridDifference:
 def compare_grids(coarse: SschaResult, fine: SschaResult) -> GridDifference:
     """Difference of two runs of the same crystal on two grids.
 
+    Parameters
+    ----------
+    coarse, fine : SschaResult
+
+    Returns
+    -------
+    GridDifference
+
     Raises
     ------
     InputError

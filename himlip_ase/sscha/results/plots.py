@@ -34,7 +34,17 @@ def _population_lines(ax: Axes, result: SschaResult) -> None:
 
 
 def plot_free_energy(ax: Axes, result: SschaResult) -> Axes:
-    """Free energy with its error against step, and the final figure, meV per primitive cell."""
+    """Free energy with its error against step, and the final figure, meV per primitive cell.
+
+    Parameters
+    ----------
+    ax : Axes
+    result : SschaResult
+
+    Returns
+    -------
+    Axes
+    """
     history, steps = result.history, _steps(result)
     for number in np.unique(history.population):
         mine = history.population == number
@@ -51,7 +61,17 @@ def plot_free_energy(ax: Axes, result: SschaResult) -> Axes:
 
 
 def plot_gradient(ax: Axes, result: SschaResult) -> Axes:
-    """Modulus of the preconditioned gradient and its stochastic error against step, eV/Å²."""
+    """Modulus of the preconditioned gradient and its stochastic error against step, eV/Å².
+
+    Parameters
+    ----------
+    ax : Axes
+    result : SschaResult
+
+    Returns
+    -------
+    Axes
+    """
     history, steps = result.history, _steps(result)
     for number in np.unique(history.gradient_population):
         # python-sscha gives one gradient less than free energies: nothing follows its last step
@@ -71,7 +91,17 @@ def plot_gradient(ax: Axes, result: SschaResult) -> Axes:
 
 
 def plot_kong_liu(ax: Axes, result: SschaResult) -> Axes:
-    """Kong-Liu ratio against step with the threshold of a new population."""
+    """Kong-Liu ratio against step with the threshold of a new population.
+
+    Parameters
+    ----------
+    ax : Axes
+    result : SschaResult
+
+    Returns
+    -------
+    Axes
+    """
     history, steps = result.history, _steps(result)
     for number in np.unique(history.population):
         mine = history.population == number
@@ -87,7 +117,17 @@ def plot_kong_liu(ax: Axes, result: SschaResult) -> Axes:
 
 
 def plot_frequencies(ax: Axes, result: SschaResult) -> Axes:
-    """Auxiliary frequencies of all modes of the supercell against step, cm⁻¹, translations left out."""
+    """Auxiliary frequencies of all modes of the supercell against step, cm⁻¹, translations left out.
+
+    Parameters
+    ----------
+    ax : Axes
+    result : SschaResult
+
+    Returns
+    -------
+    Axes
+    """
     history, steps = result.history, _steps(result)
     for number in np.unique(history.gradient_population):
         mine = history.gradient_population == number
@@ -108,6 +148,15 @@ def plot_error_bars(ax: Axes, result: SschaResult) -> Axes:
     """Auxiliary and free-energy-Hessian frequencies with 1σ at each inequivalent q-point of the grid, cm⁻¹.
 
     Imaginary frequencies are shown negative; the shaded area is where a crystal is unstable.
+
+    Parameters
+    ----------
+    ax : Axes
+    result : SschaResult
+
+    Returns
+    -------
+    Axes
     """
     chosen = irreducible(result)
     series = [(result.frequencies(), result.auxiliary_sigma_cm, "auxiliary (always positive)", -0.14, "C0")]
@@ -153,6 +202,18 @@ def _translations(result: SschaResult, values: np.ndarray) -> np.ndarray:
 def save_figure(figure: Figure, stem: Path, overwrite: bool = False) -> list[Path]:
     """Write a figure as ``<stem>.pdf`` and ``<stem>.png``.
 
+    Parameters
+    ----------
+    figure : Figure
+    stem : Path
+        Without suffix.
+    overwrite : bool
+        Whether existing files may be replaced.
+
+    Returns
+    -------
+    list of Path
+
     Raises
     ------
     InputError
@@ -170,6 +231,17 @@ def save_figure(figure: Figure, stem: Path, overwrite: bool = False) -> list[Pat
 
 def write_figures(result: SschaResult, folder: str | os.PathLike, overwrite: bool = False) -> list[Path]:
     """Write ``sscha_convergence`` and ``sscha_frequencies`` as PDF and PNG, and the history as CSV.
+
+    Parameters
+    ----------
+    result : SschaResult
+    folder : path-like
+    overwrite : bool
+        Whether existing files may be replaced.
+
+    Returns
+    -------
+    list of Path
 
     Raises
     ------

@@ -196,6 +196,12 @@ class SschaResult:
     def save(self, folder: str | os.PathLike, overwrite: bool = False) -> None:
         """Write ``result.json`` (figures), ``result.npz`` (exact arrays) and dyn files for others.
 
+        Parameters
+        ----------
+        folder : path-like
+        overwrite : bool
+            Whether existing files may be replaced.
+
         Raises
         ------
         InputError

@@ -108,7 +108,14 @@ class State:
         write_json(path, run, overwrite=True)
 
     def save_ensemble(self, name: str, ensemble: Ensemble) -> None:
-        """Keep an evaluated ensemble and its Gaussian, so that its forces are never paid for twice."""
+        """Keep an evaluated ensemble and its Gaussian, so that its forces are never paid for twice.
+
+        Parameters
+        ----------
+        name : str
+            Of its file.
+        ensemble : Ensemble
+        """
         arrays = {
             field: np.asarray(value)
             for field in ENSEMBLE_ARRAYS
@@ -146,7 +153,14 @@ class State:
         return self.folder / f"{name}_partial.npz"
 
     def save_partial(self, name: str, partial: PartialEnsemble) -> None:
-        """Keep an ensemble whose forces are known in part."""
+        """Keep an ensemble whose forces are known in part.
+
+        Parameters
+        ----------
+        name : str
+            Of its file.
+        partial : PartialEnsemble
+        """
         save_arrays(self._partial(name), partial.arrays(), overwrite=True)
 
     def load_partial(self, name: str) -> PartialEnsemble | None:
@@ -203,6 +217,13 @@ def pack_run(folder: str | os.PathLike, path: str | os.PathLike) -> None:
 
 def unpack_run(path: str | os.PathLike, folder: str | os.PathLike) -> None:
     """The inverse of :func:`pack_run`, into a folder that does not exist yet.
+
+    Parameters
+    ----------
+    path : path-like
+        From :func:`pack_run`.
+    folder : path-like
+        New.
 
     Raises
     ------

@@ -63,6 +63,10 @@ def may_be_reweighted(ensemble: Ensemble, target: HarmonicDistribution, engine: 
     engine : Engine
         Takes the Kong-Liu ratio, which must be at least :data:`REUSE_KONG_LIU`; crystal, cell and grid must
         be the same.
+
+    Returns
+    -------
+    bool
     """
     return ensemble.has_grid_of(target) and engine.kong_liu(ensemble, target) >= REUSE_KONG_LIU
 
@@ -155,6 +159,10 @@ def obtain_ensemble(
     run : RunContext
     offered : Ensemble, optional
         From the run that this one begins from, or a final ensemble that disagreed.
+
+    Returns
+    -------
+    Ensemble
     """
     ensemble = _obtain(name, target, n, number, run, offered)
     with run.progress.timed("watch"):

@@ -35,6 +35,11 @@ def extrapolate(auxiliary: DynamicalMatrices, in_sample: Residual, move_centroid
     move_centroids : bool
         Move the centroids too.
 
+    Returns
+    -------
+    DynamicalMatrices
+        Without imaginary modes.
+
     Raises
     ------
     CalculationError

@@ -48,7 +48,19 @@ class FinalEnsembleTest:
 
 
 def final_ensemble_name(number: int, n: int) -> str:
-    """Name in ``state/`` of the final ensemble of n configurations, after `number` populations."""
+    """Name in ``state/`` of the final ensemble of n configurations, after `number` populations.
+
+    Parameters
+    ----------
+    number : int
+        Populations before it.
+    n : int
+        Configurations.
+
+    Returns
+    -------
+    str
+    """
     return f"hessian_{number:03d}_{n}"
 
 
@@ -63,6 +75,10 @@ def assemble_result(
     run : RunContext
     test : FinalEnsembleTest, optional
         None where no final ensemble is wanted.
+
+    Returns
+    -------
+    SschaResult
     """
     last, settings = populations[-1], run.settings
     records = [population.record for population in populations]
@@ -130,6 +146,10 @@ def judge_on_final_ensemble(
     ----------
     populations : list of FinishedPopulation
     run : RunContext
+
+    Returns
+    -------
+    FinalEnsembleTest or None
     """
     settings, last, number = run.settings, populations[-1], len(populations)
     n = settings.n_hessian_configurations

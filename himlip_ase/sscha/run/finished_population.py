@@ -95,6 +95,10 @@ def load_population(state: State, number: int) -> FinishedPopulation | None:
     state : State
     number : int
         From 1.
+
+    Returns
+    -------
+    FinishedPopulation or None
     """
     found = state.load(population_name(number))
     if found is None:

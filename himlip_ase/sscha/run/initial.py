@@ -75,6 +75,10 @@ def stored_start(folder: Path, make: Callable[[], DynamicalMatrices]) -> Dynamic
     folder : Path
     make : callable
         Gives the matrices where there are none yet.
+
+    Returns
+    -------
+    DynamicalMatrices
     """
     path = folder / "start.npz"
     if path.exists():

@@ -30,6 +30,10 @@ def next_size(populations: list[FinishedPopulation], settings: SschaSettings) ->
     populations : list of FinishedPopulation
         Those so far.
     settings : SschaSettings
+
+    Returns
+    -------
+    int
     """
     if not populations:
         return settings.n_configurations
@@ -62,6 +66,11 @@ def run_population(
     run : RunContext
     offered : Ensemble, optional
         Taken instead of a new one, such as a final ensemble that disagreed.
+
+    Returns
+    -------
+    FinishedPopulation
+        Also stored.
     """
     settings, name = run.settings, population_name(number)
     begin = HarmonicDistribution(start, settings.temperature_k)

@@ -66,7 +66,13 @@ class RunProgress:
         write_json(self.path, total, overwrite=True)
 
     def begin(self, task: str, total: int | None = None) -> None:
-        """A new task; without `total` its steps are only counted."""
+        """A new task; without `total` its steps are only counted.
+
+        Parameters
+        ----------
+        task : str
+        total : int, optional
+        """
         self._bar.begin(task, total)
 
     def update(self, done: int) -> None:

@@ -238,6 +238,16 @@ def correct(
     """Corrected averages; parameters as :func:`himlip_ase.sscha.trust.verify.verify`.
 
     The errors of the two parts are added in quadrature, right for n ≪ N.
+
+    Parameters
+    ----------
+    target, ensemble, group, n_blocks, weights
+        See :func:`himlip_ase.sscha.trust.verify.verify`.
+    differences : Differences
+
+    Returns
+    -------
+    Corrections
     """
     averages = _Averages(target, group)
     blocks = _of_potential(averages, ensemble, weights, n_blocks)

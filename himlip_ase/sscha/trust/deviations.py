@@ -42,7 +42,20 @@ class Deviation:
 
 
 def force_deviations(symbols: Sequence[str], potential: np.ndarray, reference: np.ndarray) -> list[Deviation]:
-    """Deviations of forces (n, N, 3), of all atoms and of each element."""
+    """Deviations of forces (n, N, 3), of all atoms and of each element.
+
+    Parameters
+    ----------
+    symbols : sequence of str
+        Of the N atoms.
+    potential, reference : ndarray, shape (n, N, 3)
+        eV/Å.
+
+    Returns
+    -------
+    list of Deviation
+        Of all atoms, then of each element.
+    """
     kinds = np.array(symbols)
     masks = {"all": np.ones(len(kinds), dtype=bool)} | {str(s): kinds == s for s in np.unique(kinds)}
     return [_forces(name, potential[:, mask], reference[:, mask]) for name, mask in masks.items()]
@@ -62,7 +75,19 @@ def _forces(name: str, potential: np.ndarray, reference: np.ndarray) -> Deviatio
 
 
 def energy_deviation(n_atoms: int, potential: np.ndarray, reference: np.ndarray) -> Deviation:
-    """Deviation of energies (n,) in eV, each above that of the centroids, per atom."""
+    """Deviation of energies (n,) in eV, each above that of the centroids, per atom.
+
+    Parameters
+    ----------
+    n_atoms : int
+    potential, reference : ndarray, shape (n,)
+        eV per supercell.
+
+    Returns
+    -------
+    Deviation
+        eV per atom.
+    """
     ours, theirs = potential / n_atoms, reference / n_atoms
     return Deviation(
         "energy",

@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 
 
 def plot_force_parity(ax: Axes, found: Verification, symbols: list[str]) -> Axes:
-    """Force components of the potential against the reference's, by element, eV/Å."""
+    """Force components of the potential against the reference's, by element, eV/Å.
+
+    Parameters
+    ----------
+    ax : Axes
+    found : Verification
+    symbols : list of str
+        Of the atoms.
+
+    Returns
+    -------
+    Axes
+    """
     kinds = np.array(symbols)
     limit = 1.05 * max(np.abs(found.reference.force_array).max(), np.abs(found.potential.force_array).max())
     ax.plot([-limit, limit], [-limit, limit], color="0.6", linewidth=0.8, zorder=0)
@@ -38,7 +50,17 @@ def plot_force_parity(ax: Axes, found: Verification, symbols: list[str]) -> Axes
 
 
 def plot_energy_parity(ax: Axes, found: Verification) -> Axes:
-    """Energies above the static lattice, meV per atom."""
+    """Energies above the static lattice, meV per atom.
+
+    Parameters
+    ----------
+    ax : Axes
+    found : Verification
+
+    Returns
+    -------
+    Axes
+    """
     n_atoms = found.reference.force_array.shape[1]
     theirs, ours = (side.energies / n_atoms * 1e3 for side in (found.reference, found.potential))
     low, high = min(theirs.min(), ours.min()), max(theirs.max(), ours.max())
@@ -58,6 +80,16 @@ def plot_changes(ax: Axes, found: Verification, result: SschaResult) -> Axes:
 
     Blue: by the potential's own forces on the final ensemble (zero within its error at convergence); orange:
     with the reference's correction.
+
+    Parameters
+    ----------
+    ax : Axes
+    found : Verification
+    result : SschaResult
+
+    Returns
+    -------
+    Axes
     """
     c, frequencies = found.corrections, result.frequencies()
     shown = c.potential_sigma_cm > 0
@@ -79,7 +111,20 @@ def plot_changes(ax: Axes, found: Verification, result: SschaResult) -> Axes:
 def write_verification_figures(
     found: Verification, result: SschaResult, folder: Path, overwrite: bool = False
 ) -> list[Path]:
-    """Write ``verification`` as PDF and PNG."""
+    """Write ``verification`` as PDF and PNG.
+
+    Parameters
+    ----------
+    found : Verification
+    result : SschaResult
+    folder : Path
+    overwrite : bool
+        Whether existing files may be replaced.
+
+    Returns
+    -------
+    list of Path
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4.3), layout="constrained")

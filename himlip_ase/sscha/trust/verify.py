@@ -87,6 +87,10 @@ def choose(n_ensemble: int, n: int, seed: int = 0) -> np.ndarray:
     seed : int
         The same seed chooses the same, and a larger `n` keeps what a smaller one chose.
 
+    Returns
+    -------
+    ndarray of int, shape (n,)
+
     Raises
     ------
     InputError
@@ -151,6 +155,10 @@ def verify(
     weights : ndarray, shape (N,), optional
         Of the configurations; by default the importance weights of `ensemble` for `target`.
 
+    Returns
+    -------
+    Verification
+
     Raises
     ------
     InputError
@@ -198,6 +206,10 @@ def verify_on_labels(
         Both sides on these supercells and, last, on the centroids.
     weights : ndarray, shape (n,), optional
         Importance weights of the labelled supercells, if the Gaussian they came from is known.
+
+    Returns
+    -------
+    Verification
     """
     n = len(displacements)
     if len(reference.energies) != n + 1 or len(potential.energies) != n + 1:
@@ -256,7 +268,23 @@ def verify_with(
     n_blocks: int = 20,
     weights: np.ndarray | None = None,
 ) -> Verification:
-    """As :func:`verify`, with a reference that is a force callable (another model, a calculator)."""
+    """As :func:`verify`, with a reference that is a force callable (another model, a calculator).
+
+    Parameters
+    ----------
+    target, ensemble, group, n_blocks, weights
+        See :func:`verify`.
+    evaluate : callable
+        Energies, forces and stresses of a list of supercells by the reference.
+    n : int
+        Configurations to compute.
+    seed : int
+        See :func:`choose`.
+
+    Returns
+    -------
+    Verification
+    """
     chosen = choose(len(ensemble), n, seed)
     images = verification_images(ensemble, chosen)
     reference = checked(evaluate(images), images)
@@ -277,7 +305,18 @@ def _stress(
 
 
 def describe_verification(found: Verification, auxiliary: DynamicalMatrices) -> list[str]:
-    """The comparison in words: deviations, then what they change."""
+    """The comparison in words: deviations, then what they change.
+
+    Parameters
+    ----------
+    found : Verification
+    auxiliary : DynamicalMatrices
+        That was verified.
+
+    Returns
+    -------
+    list of str
+    """
     c = found.corrections
     lines = [f"{len(found.chosen)} configurations recomputed"]
     e = found.energy

@@ -78,7 +78,16 @@ def load_final_ensemble(folder: str | os.PathLike) -> FinalEnsemble:
 
 
 def write_images(path: Path, images: list[Atoms], overwrite: bool = False) -> None:
-    """Write the configurations to verify, the last with ``centroids=T``, with full precision."""
+    """Write the configurations to verify, the last with ``centroids=T``, with full precision.
+
+    Parameters
+    ----------
+    path : Path
+    images : list of Atoms
+        From :func:`~himlip_ase.sscha.trust.verify.verification_images`.
+    overwrite : bool
+        Whether an existing file may be replaced.
+    """
     buffer = io.StringIO()
     for index, image in enumerate(images):
         bare = Atoms(image.numbers, positions=image.positions, cell=image.cell, pbc=True)
@@ -100,6 +109,11 @@ def read_reference(path: str | os.PathLike, images: list[Atoms]) -> Evaluation:
         ``pw.out``, …
     images : list of Atoms
         From :func:`~himlip_ase.sscha.trust.verify.verification_images`.
+
+    Returns
+    -------
+    Evaluation
+        In the order of `images`.
 
     Raises
     ------

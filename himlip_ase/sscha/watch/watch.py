@@ -258,6 +258,10 @@ def record_watch(watch: Watch, run: Path, name: str, ensemble: Ensemble) -> Watc
     name : str
         Of the ensemble's files, e.g. "population_003".
     ensemble : Ensemble
+
+    Returns
+    -------
+    WatchRecord
     """
     path = run / "watch" / f"{name}.npz"
     if path.exists():

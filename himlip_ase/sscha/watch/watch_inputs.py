@@ -26,6 +26,10 @@ def build_watch(
         Names or paths of further models.
     spread_limit : float, optional
         Largest committee spread of a force in a trusted ensemble, eV/Å.
+
+    Returns
+    -------
+    Watch
     """
     region = None
     if labels:
