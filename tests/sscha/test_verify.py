@@ -271,7 +271,7 @@ def test_verified_run_equals_the_same_by_hand(run, group):
 
     folder, result = run
     final = load_final_ensemble(folder)
-    assert len(final.ensemble) == 80 and (final.weights == 1).all()
+    assert len(final.ensemble) == 80 and final.ensemble.is_drawn_from(final.target)
     found = verify_with(final.target, final.ensemble, crystal(TRUTH), group, n=10, n_blocks=5)
     base = found.corrections.free_energy - found.corrections.free_energy_change
     static = final.ensemble.static_energy / 2 - result.static_energy

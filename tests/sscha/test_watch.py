@@ -52,7 +52,7 @@ def wider(ensemble: Ensemble, factor: float) -> Ensemble:
 
 
 def test_an_ensemble_like_the_labels_is_trusted(distribution, region, ensemble):
-    record = Watch(region)(distribution.supercell, ensemble, "population 1")
+    record = Watch(region)(ensemble, "population 1")
     assert record.trusted and record.message.startswith("population 1: shortest distances H-H")
     assert record.outside.mean() < 0.03  # 1 % by construction
     assert record.farthest.max() < 2
@@ -66,22 +66,22 @@ def test_a_wider_one_is_not_and_the_worst_is_named(distribution, region, ensembl
     moved = ensemble.displacements.copy()
     moved[::10] *= factor
     mixed = dataclasses.replace(ensemble, displacements=moved)
-    record = Watch(region, tolerated=0.01)(distribution.supercell, mixed)
+    record = Watch(region, tolerated=0.01)(mixed)
     assert not record.trusted and "leaves the trusted region" in record.message
     assert sum(index % 10 == 0 for index in record.worst(5)) >= 4
     assert record.outside[::10].mean() > 5 * np.delete(record.outside, np.s_[::10]).mean()
-    assert not Watch(region)(distribution.supercell, wider(ensemble, factor)).trusted
+    assert not Watch(region)(wider(ensemble, factor)).trusted
 
 
 def test_without_labels_only_collapsed_distances_are_seen(distribution, ensemble):
-    fine = Watch()(distribution.supercell, ensemble)
+    fine = Watch()(ensemble)
     assert fine.trusted and np.isnan(fine.farthest).all()
     assert fine.summary()["outside_fraction"] is None
     collapsed = ensemble.displacements.copy()
     atoms = distribution.supercell
     bond = atoms.positions[1] - atoms.positions[0]
     collapsed[7, 0], collapsed[7, 1] = 0.3 * bond, -0.3 * bond
-    record = Watch()(atoms, dataclasses.replace(ensemble, displacements=collapsed))
+    record = Watch()(dataclasses.replace(ensemble, displacements=collapsed))
     assert not record.trusted and "half the ideal distance" in record.message
     assert record.too_close.sum() == 1 and record.worst(1)[0] == 7
     assert record.shortest[7].min() == pytest.approx(0.4 * np.linalg.norm(bond))
@@ -101,7 +101,7 @@ def test_a_committee_gives_the_spread_of_the_forces(crystal, distribution, ensem
     record = watch(ensemble)
     assert record.spread[3] == pytest.approx(0.3) and np.abs(np.delete(record.spread, 3)).max() < 1e-6
     assert record.trusted and "up to 0.30 eV/Å" in record.message
-    strict = dataclasses.replace(watch, spread_limit=0.2)(distribution.supercell, ensemble)
+    strict = dataclasses.replace(watch, spread_limit=0.2)(ensemble)
     assert not strict.trusted and "0.30 eV/Å, more than 0.2 allowed" in strict.message
     assert strict.worst(1)[0] == 3
 
@@ -129,7 +129,7 @@ def test_distance_of_environments_is_bounded_by_the_displacements(distribution):
 
 
 def test_records_survive_files(distribution, region, ensemble, tmp_path):
-    record = Watch(region)(distribution.supercell, ensemble, "hessian")
+    record = Watch(region)(ensemble, "hessian")
     save_arrays(tmp_path / "watch.npz", record.arrays())
     back = WatchRecord.from_arrays(load_arrays(tmp_path / "watch.npz"))
     assert back.summary() == record.summary() and json.loads(json.dumps(record.summary()))
@@ -164,7 +164,7 @@ def test_region_from_a_model_card(distribution, region, ensemble):
     image = draw_configurations(distribution.dynamical, 3, seed=9)
     whole, short = region.distances(image), TrustedRegion.from_card(card).distances(image)
     assert (short > whole - 1e-3).all()
-    assert not Watch(TrustedRegion.from_card(card))(distribution.supercell, wider(ensemble, 2.5)).trusted
+    assert not Watch(TrustedRegion.from_card(card))(wider(ensemble, 2.5)).trusted
     with pytest.raises(InputError, match="from_labels"):
         TrustedRegion.from_card({"name": "other"})
 

@@ -31,7 +31,7 @@ from himlip_ase.sscha.minimisation.engine import Minimisation, MinimisationProbl
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.units import EV_CM
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 OLDEST = (1, 6, 2)
 """Versions before 1.6.2 without Julia return ones for the gradient's error, which voids their convergence."""
@@ -81,11 +81,11 @@ def _quiet() -> Iterator[None]:
                 ctypes.CDLL("libgfortran.so.5")._gfortran_flush_i4(None)
             os.dup2(stdout, 1)
             os.close(stdout)
-            if log.isEnabledFor(logging.DEBUG):
+            if logger.isEnabledFor(logging.DEBUG):
                 printed.seek(0)
                 for line in (captured.getvalue() + printed.read()).splitlines():
                     if line.strip():
-                        log.debug("python-sscha: %s", line.rstrip())
+                        logger.debug("python-sscha: %s", line.rstrip())
 
 
 def peer_matrices(dynamical: DynamicalMatrices) -> Any:
