@@ -16,7 +16,7 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.force_constants import DynamicalMatrices
-from himlip_ase.sscha.cell import SOFTEST_GPA, allowed_strains, load, static_stiffness, strained
+from himlip_ase.sscha.cell import SOFTEST_GPA, allowed_strains, excess_stress, static_stiffness, strained
 from himlip_ase.sscha.ensembles.evaluation import Evaluate, checked
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.superconductivity.cell_strain import CellStrain, strain_between, too_far
@@ -82,7 +82,7 @@ def relaxed_strain(
     cell = start
     for _ in range(30):
         stress = checked(evaluate([cell.primitive]), [cell.primitive]).stresses[0] + pushed
-        excess = load(stress, np.zeros(6), basis, pressure_gpa).excess
+        excess = excess_stress(stress, np.zeros(6), basis, pressure_gpa).excess
         if np.abs(excess).max() * EV_PER_ANGSTROM3_GPA < _ENOUGH_GPA:
             break
         step = -np.einsum("k,kij->ij", inverse @ excess, basis)

@@ -48,7 +48,7 @@ def ensemble(crystal, start):
 
 @pytest.mark.parametrize("temperature", [0.0, 600.0])
 def test_covariance_and_free_energy_equal_the_peers(start, temperature):
-    peer = python_sscha.engine()
+    peer = python_sscha.modules()
     cc_dyn = to_cellconstructor(start)
     order = python_sscha.atom_order(start, cc_dyn)
     distribution = HarmonicDistribution(start, temperature)
