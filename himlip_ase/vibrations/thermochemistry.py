@@ -52,7 +52,11 @@ def vibrations_data(
 
 
 def ideal_gas(
-    atoms: Atoms, calculator: Any, spin: float = 0.0, symmetry_number: int | None = None
+    atoms: Atoms,
+    calculator: Any,
+    spin: float = 0.0,
+    symmetry_number: int | None = None,
+    saddle: int = 0,
 ) -> IdealGasThermo:
     """Ideal-gas thermochemistry of a molecule (rigid rotor, harmonic oscillators).
 
@@ -65,6 +69,9 @@ def ideal_gas(
         Total electronic spin, for the entropy.
     symmetry_number : int, optional
         By default that of the molecule's point group.
+    saddle : int
+        Order of the saddle: 1 for a transition state, whose imaginary mode is left out (and logged). For soft
+        vibrations, rates and standard states see `himlip_ase.vibrations.gibbs`.
 
     Returns
     -------
@@ -74,24 +81,24 @@ def ideal_gas(
     Raises
     ------
     InputError
-        A periodic structure, or one with imaginary frequencies.
+        A periodic structure, or another number of imaginary frequencies than `saddle`.
     """
     if atoms.pbc.any():
         raise InputError(f"an ideal gas is made of molecules; the structure has pbc {atoms.pbc.tolist()}")
     _warn_of_forces(atoms, calculator, range(len(atoms)))
     modes = normal_modes(atoms, calculator.get_hessian(atoms, symmetry=True))
-    _check_minimum(modes)
+    _check_order(modes, saddle)
     geometry: Literal["monatomic", "linear", "nonlinear"] = "nonlinear"
     if len(atoms) < 3 or is_linear(atoms):
         geometry = "monatomic" if len(atoms) == 1 else "linear"
     return IdealGasThermo(
-        list(modes.energies),
+        list(modes.energies[saddle:]),
         geometry,
         potentialenergy=_energy(atoms, calculator),
         atoms=atoms,
         symmetrynumber=symmetry_number or rotational_symmetry_number(atoms),
         spin=spin,
-        vib_selection="exact",
+        vib_selection="all" if saddle else "exact",
     )
 
 
@@ -125,13 +132,21 @@ def _energy(atoms: Atoms, calculator: Any) -> float:
     return float(calculator.get_property("energy", atoms))
 
 
-def _check_minimum(modes: NormalModes) -> None:
+def _check_order(modes: NormalModes, saddle: int) -> None:
     imaginary = modes.frequencies[modes.frequencies < 0]
-    if len(imaginary):
+    if len(imaginary) < saddle:
         raise InputError(
-            f"{len(imaginary)} imaginary frequencies (lowest {imaginary[0]:.1f} cm⁻¹): not a minimum. "
+            f"{len(imaginary)} imaginary frequencies: no saddle of order {saddle}. Search one first (himlip ts)"
+        )
+    if len(imaginary) > saddle:
+        raise InputError(
+            f"{len(imaginary)} imaginary frequencies (lowest {imaginary[0]:.1f} cm⁻¹): not a "
+            f"{'saddle of order ' + str(saddle) if saddle else 'minimum'}. "
             "Relax the molecule first (himlip relax, or himlip_ase.relaxation.relax)"
         )
+    if saddle:
+        listed = ", ".join(f"{value:.1f}" for value in imaginary)
+        logger.info("left out as the reaction coordinate: %s cm⁻¹", listed)
 
 
 def _warn_of_forces(atoms: Atoms, calculator: Any, free: Sequence[int]) -> None:
