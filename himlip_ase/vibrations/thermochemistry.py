@@ -136,7 +136,7 @@ def _check_order(modes: NormalModes, saddle: int) -> None:
     imaginary = modes.frequencies[modes.frequencies < 0]
     if len(imaginary) < saddle:
         raise InputError(
-            f"{len(imaginary)} imaginary frequencies: no saddle of order {saddle}. Search one first (himlip ts)"
+            f"{len(imaginary)} imaginary frequencies: no saddle of order {saddle}. Search one: himlip ts"
         )
     if len(imaginary) > saddle:
         raise InputError(
