@@ -20,6 +20,8 @@ LIGHT_CM_PER_S: Final = 2.99792458e10
 AMU_KG: Final = 1.66053906660e-27
 ELECTRON_MASS_KG: Final = 9.1093837015e-31
 EV_JOULE: Final = 1.602176634e-19
+AVOGADRO_PER_MOL: Final = 6.02214076e23
+CALORIE_JOULE: Final = 4.184
 
 AMU_RY: Final = AMU_KG / ELECTRON_MASS_KG / 2
 """One atomic mass unit in Rydberg atomic units (mₑ/2): 911.444, the mass unit of QE's dyn and fc files."""

@@ -28,6 +28,9 @@ COMMANDS: dict[str, str] = {
     "eval": "Errors of a potential on labelled structures, with parity plots.",
     "sscha": "Anharmonic phonons and the free-energy Hessian.",
     "tc": "α²F, λ and superconducting Tc from G(q) and any phonons.",
+    "ts": "Transition state between a reactant and a product, verified, with ΔG‡.",
+    "irc": "Reaction coordinate from a transition state to both minima.",
+    "gibbs": "Gibbs energies of molecules and reactions, rate constants.",
     "run": "Every stage for one crystal, from a YAML file.",
     "report": "Write report.html and report.md of a run folder again.",
 }

@@ -10,7 +10,7 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.symmetry.point_groups import is_linear, rotational_symmetry_number
-from himlip_ase.units import KB_EV_PER_K
+from himlip_ase.units import AVOGADRO_PER_MOL, EV_JOULE, KB_EV_PER_K
 from himlip_ase.vibrations.normal_modes import normal_modes
 from himlip_ase.vibrations.partition_functions import (
     ENTROPY_MODELS,
@@ -21,9 +21,11 @@ from himlip_ase.vibrations.partition_functions import (
 )
 
 ATMOSPHERE_PA = 101325.0
-AVOGADRO = 6.02214076e23
 SMALLEST_CM = 1.0
 """cm⁻¹; a vibration below this is none: its entropy would be arbitrary."""
+
+SYMMETRIC_ANGSTROM = 0.02
+"""Atoms this close to where a rotation puts them are mapped by it: relaxed structures are not exact."""
 
 LINEAR_ANGSTROM = 0.02
 """A molecule whose atoms lie this close to a line is linear."""
@@ -88,7 +90,7 @@ class Conventions:
     def standard_pressure(self) -> float:
         """Pressure of the ideal gas in the standard state, Pa."""
         if self.concentration is not None:
-            return self.concentration * 1000 * AVOGADRO * KB_EV_PER_K * 1.602176634e-19 * self.temperature
+            return 1000 * self.concentration * AVOGADRO_PER_MOL * KB_EV_PER_K * EV_JOULE * self.temperature
         return ATMOSPHERE_PA if self.pressure is None else self.pressure
 
     def described(self) -> list[str]:
@@ -207,7 +209,7 @@ def gibbs_energy(
     modes = normal_modes(subject, np.reshape(hessian, (n, 3, n, 3)))
     left_out, raised, real = _sorted_frequencies(modes.frequencies, saddle)
     frequencies = conventions.scale * real
-    symmetry = conventions.symmetry_number or rotational_symmetry_number(subject)
+    symmetry = conventions.symmetry_number or rotational_symmetry_number(subject, SYMMETRIC_ANGSTROM)
     temperature = conventions.temperature
     moments = subject.get_moments_of_inertia()
     freedom = 3 * n - 3 - len(modes.frequencies)

@@ -1,0 +1,233 @@
+"""Report of a reaction: tables and pictures as one HTML file and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from himlip_ase.files import atomic_write
+from himlip_ase.pipeline.document import Document, Heading, Paragraph, Picture, Table
+from himlip_ase.reactions.free_energies import EV_KCAL_PER_MOL, EV_KJ_PER_MOL, ReactionGibbs
+from himlip_ase.reactions.plots import plot_mode, plot_path, plot_profile, plot_rates
+from himlip_ase.reactions.search import Reaction
+from himlip_ase.reactions.verdict import MEANING, Verdict
+
+NAMES = {"reactant": "reactant", "transition_state": "transition state", "product": "product"}
+DASH = "–"
+
+
+def write_reaction_report(
+    folder: Path, result: dict[str, Any], reaction: Reaction, gibbs: ReactionGibbs | None
+) -> None:
+    """Write ``report.html``, ``report.md`` and ``figures/`` of one reaction.
+
+    Parameters
+    ----------
+    folder : Path
+    result : dict
+        As in ``result.json``.
+    reaction : Reaction
+    gibbs : ReactionGibbs or None
+    """
+    document = Document(f"Reaction {result['name']}")
+    document.add(
+        Paragraph(f"Verdict: {result['verdict']}. {_sentence(result['reason'])}"),
+        Heading("Energies"),
+        energies(result),
+    )
+    if gibbs is not None:
+        document.add(Heading("Free energies"), free_energies(result["gibbs"]))
+        document.add(Paragraph("Conventions: " + "; ".join(result["gibbs"]["conventions"]) + "."))
+        document.add(Paragraph(_rate_sentence(result["gibbs"])))
+    elif result["gibbs_missing"]:
+        document.add(Paragraph(f"No free energies: {result['gibbs_missing']}."))
+    document.add(Heading("Pictures"), *_pictures(folder, reaction, result))
+    document.add(Heading("The ends of the reaction coordinate"), _ends(result))
+    document.add(Heading("What it took"), costs(result))
+    document.add(
+        Paragraph(
+            f"Calculator {result['calculator']}; {result['cpu_seconds']:.1f} CPU seconds. Structures, the "
+            "path, the mode as a film and the reaction coordinate lie beside this page as extended XYZ (ase "
+            "gui mode.extxyz)."
+        )
+    )
+    write_document(folder, document)
+
+
+def write_overview(folder: Path, results: Sequence[dict[str, Any]]) -> None:
+    """Write ``report.html``, ``report.md`` and ``table.csv`` of many reactions.
+
+    Parameters
+    ----------
+    folder : Path
+    results : sequence of dict
+        ``result.json`` of each.
+    """
+    counts = {verdict: sum(r["verdict"] == verdict.value for r in results) for verdict in Verdict}
+    document = Document(f"{len(results)} reactions")
+    document.add(
+        Table(
+            ("verdict", "reactions", "meaning"),
+            [(v.value, str(n), MEANING[v]) for v, n in counts.items() if n],
+            numbers=(1,),
+        ),
+        Heading("Reactions"),
+        Table(COLUMNS, [overview_row(result) for result in results], numbers=range(2, len(COLUMNS))),
+    )
+    write_document(folder, document)
+    with atomic_write(folder / "table.csv", overwrite=True) as stream:
+        for row in (COLUMNS, *(overview_row(result) for result in results)):
+            stream.write(",".join(cell.replace(",", ";") for cell in row) + "\n")
+
+
+COLUMNS = (
+    "reaction", "verdict", "barrier (eV)", "ΔE (eV)", "imaginary (cm⁻¹)", "ΔG‡ (kcal/mol)", "ΔG (kcal/mol)",
+    "gradients", "Hessians", "CPU s",
+)  # fmt: skip
+
+
+def overview_row(result: dict[str, Any]) -> tuple[str, ...]:
+    """A reaction as a row of `COLUMNS`."""
+    gibbs = result["gibbs"] or {}
+    return (
+        result["name"],
+        result["verdict"],
+        _fixed(result["barrier_ev"]),
+        _fixed(result["reaction_energy_ev"]),
+        _fixed(result["imaginary_frequency_cm"], 0),
+        _fixed((gibbs.get("activation") or {}).get("kcal_per_mol"), 2),
+        _fixed((gibbs.get("reaction") or {}).get("kcal_per_mol"), 2),
+        str(result["gradients"]),
+        str(result["hessians"]),
+        f"{result['cpu_seconds']:.1f}",
+    )
+
+
+def energies(result: dict[str, Any]) -> Table:
+    """Potential energies of a result in three units."""
+    rows = [("barrier (forward)", "barrier_ev"), ("barrier (backward)", "reverse_barrier_ev")]
+    rows.append(("reaction energy", "reaction_energy_ev"))
+    table = [(name, *_units(result[key])) for name, key in rows]
+    listed = ", ".join(f"{value:.0f}" for value in result["imaginary_frequencies_cm"]) or DASH
+    table.append(("imaginary frequency (cm⁻¹)", listed, "", ""))
+    return Table(("", "eV", "kJ/mol", "kcal/mol"), table, numbers=(1, 2, 3))
+
+
+def free_energies(gibbs: dict[str, Any]) -> Table:
+    """ΔG‡, ΔG and enthalpies in three units."""
+    rows = (
+        ("ΔG‡", "activation"), ("ΔH‡", "activation_enthalpy"), ("ΔG", "reaction"), ("ΔH",
+        "reaction_enthalpy"),
+    )  # fmt: skip
+    table = [(name, *_units(gibbs[key]["ev"] if gibbs[key] is not None else None)) for name, key in rows]
+    return Table(("", "eV", "kJ/mol", "kcal/mol"), table, numbers=(1, 2, 3))
+
+
+def costs(result: dict[str, Any]) -> Table:
+    """Gradients and Hessians of each part."""
+    rows = [
+        (part, str(c["gradients"]), str(c["hessians"]), str(c["difference_gradients"]))
+        for part, c in result["costs"].items()
+    ]
+    rows.append(
+        ("all", str(result["gradients"]), str(result["hessians"]), str(result["difference_gradients"]))
+    )
+    columns = ("part", "gradients", "Hessians", "gradients inside Hessians")
+    return Table(columns, rows, numbers=(1, 2, 3))
+
+
+def _ends(result: dict[str, Any]) -> Table:
+    rows = []
+    for side, end in result["ends"].items():
+        if end is not None:
+            rmsd = DASH if end["rmsd"] is None else f"{end['rmsd']:.3f}"
+            rows.append((side, end["formula"], end["matches"] or "neither", rmsd, end["changes"]))
+    columns = ("end", "molecules", "bonds are those of the", "RMSD to it (Å)", "differences")
+    return Table(columns, rows or [(DASH,) * 5], numbers=(3,))
+
+
+def _pictures(folder: Path, reaction: Reaction, result: dict[str, Any]) -> list[Picture]:
+    """Draw what there is."""
+    found = []
+    if reaction.irc is not None and reaction.reactant is not None:
+        irc, zero = reaction.irc, reaction.reactant.energy
+        path = drawn(folder, "energy_profile", lambda ax: plot_profile(ax, irc, zero))
+        found.append(Picture(path, "Energy along the intrinsic reaction coordinate, reactant on the left."))
+    if reaction.saddle is not None:
+        saddle = reaction.saddle
+        roots = saddle.atoms.get_masses()[:, None] ** 0.5
+        path = drawn(
+            folder, "mode", lambda ax: plot_mode(ax, saddle.atoms, saddle.modes[0] / roots), size=(5, 4.5)
+        )
+        found.append(
+            Picture(path, f"Softest mode of the stationary point, {saddle.frequencies[0]:.0f} cm⁻¹.")
+        )
+    if reaction.path is not None:
+        string = reaction.path
+        height = reaction.saddle.energy if reaction.saddle is not None else None
+        path = drawn(folder, "string", lambda ax: plot_path(ax, string, height))
+        found.append(Picture(path, "The growing string, and the image from which the saddle was searched."))
+    curve = (result["gibbs"] or {}).get("curve") or []
+    if curve:
+        unit = result["gibbs"]["rate_unit"]
+        path = drawn(folder, "rates", lambda ax: plot_rates(ax, curve, unit))
+        found.append(Picture(path, "Rate constant by Eyring's equation."))
+    return found
+
+
+def drawn(folder: Path, name: str, draw: Callable[[Any], Any], size: tuple[float, float] = (6, 4)) -> Path:
+    """Draw a picture into ``figures/`` of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        Without suffix.
+    draw : callable
+        Given the Axes.
+    size : (float, float)
+        Inches.
+
+    Returns
+    -------
+    Path
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure.subplots())
+    path = folder / "figures" / f"{name}.png"
+    with atomic_write(path, "wb", overwrite=True) as stream:
+        figure.savefig(stream, format="png", dpi=150)
+    return path
+
+
+def write_document(folder: Path, document: Document) -> None:
+    """Write ``report.md`` and ``report.html``, replacing what is there."""
+    with atomic_write(folder / "report.md", overwrite=True) as stream:
+        stream.write(document.markdown(folder))
+    with atomic_write(folder / "report.html", overwrite=True) as stream:
+        stream.write(document.html())
+
+
+def _rate_sentence(gibbs: dict[str, Any]) -> str:
+    rate = f"{gibbs['rate']:.3g} {gibbs['rate_unit']}"
+    tunnelling = f"tunnelling {gibbs['tunnelling']}: κ = {gibbs['transmission']:.2f}"
+    return f"Rate constant at {gibbs['temperature_k']:g} K: {rate} (Eyring, {tunnelling})."
+
+
+def _units(value: float | None) -> tuple[str, str, str]:
+    if value is None:
+        return DASH, DASH, DASH
+    return _fixed(value), _fixed(value * EV_KJ_PER_MOL, 1), _fixed(value * EV_KCAL_PER_MOL, 2)
+
+
+def _fixed(value: float | None, digits: int = 3) -> str:
+    return DASH if value is None else f"{value:.{digits}f}"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."
