@@ -1,4 +1,4 @@
-"""Write every key of a run file, with default and meaning, into docs/configuration.md.
+"""Write every key of a run file into docs/configuration.md, and the stages into docs/own_hydride.md.
 
 python scripts/configuration_table.py
 """
@@ -21,10 +21,10 @@ from himlip_ase.dft.engines import ENGINES
 from himlip_ase.dft.executors import EXECUTORS
 from himlip_ase.pipeline.choices import own_keys
 from himlip_ase.pipeline.config import RunConfig
+from himlip_ase.pipeline.registry import STAGES
 from himlip_ase.registry import Registry
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
-BEGIN, END = "<!-- every key: made by scripts/configuration_table.py -->\n", "<!-- end of every key -->\n"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def attributes(kind: type) -> dict[str, str]:
@@ -96,7 +96,7 @@ def page() -> str:
     sections: dict[str, list[tuple[str, str, str]]] = {}
     for row in keys(RunConfig, config):
         sections.setdefault(row[0].partition(".")[0] if "." in row[0] else "", []).append(row)
-    parts = ["### the run itself\n", table(sections.pop(""))]
+    parts = ["### The run itself\n", table(sections.pop(""))]
     for name, found in sections.items():
         parts += [f"### `{name}`\n", table(found)]
     parts += [choices(ENGINES, "engine"), choices(EXECUTORS, "executor")]
@@ -136,12 +136,31 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("``", "`").replace("|", "\\|").split())
 
 
+def stages() -> str:
+    """The table of stages."""
+    return f"| stage | what it does |\n|---|---|\n{STAGES.table()}\n"
+
+
+def filled(name: str, what: str, content: str) -> str:
+    """A page with everything between its two marks replaced."""
+    begin, end = f"<!-- {what}: made by scripts/configuration_table.py -->\n", f"<!-- end of {what} -->\n"
+    text = (DOCS / name).read_text(encoding="utf-8")
+    before, _, rest = text.partition(begin)
+    return f"{before}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
+
+
+def pages() -> dict[str, str]:
+    """Text of each page that is made from the package."""
+    return {
+        "configuration.md": filled("configuration.md", "every key", page()),
+        "own_hydride.md": filled("own_hydride.md", "stages", stages()),
+    }
+
+
 def main() -> None:
-    """Write the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}\n{page()}\n{END}{after}", encoding="utf-8")
+    """Write the pages."""
+    for name, text in pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -59,19 +59,26 @@ class RattleSet(Section):
     """A set of rattled cells to be labelled, and learnt from."""
 
     supercell: Grid = (1, 1, 1)
+    """Repetitions of the primitive cell."""
     number: int = Field(default=30, ge=1)
+    """Of cells."""
     amplitude_angstrom: float = Field(default=0.4, gt=0, le=1.5)
+    """Standard deviation of each displacement."""
     mass_scaled: bool = False
     """Scale the displacements by (lightest mass / mass)^¼."""
     seed: int = 1
+    """Of the random numbers."""
 
 
 class QuantumSet(Section):
     """Cells drawn from the zero-point distribution of the harmonic phonons (|ω| for imaginary modes)."""
 
     supercell: Grid = (1, 1, 1)
+    """Repetitions of the primitive cell."""
     number: int = Field(default=12, ge=1)
+    """Of cells."""
     seed: int = 1
+    """Of the random numbers."""
 
 
 def _rattle_sets() -> dict[str, RattleSet | None]:
@@ -208,11 +215,15 @@ class RunConfig(Section):
     """
 
     name: str = "crystal"
+    """Of the run folder and in the report."""
     structure: Path | None = None
+    """Primitive cell: any file that ASE reads."""
     pressure_gpa: float = 0.0
+    """Static pressure, positive in compression."""
     pseudopotentials: Path | None = None
     """Folder of UPF files; None: the environment variable ESPRESSO_PSEUDO."""
     q_grid: Grid = (2, 2, 2)
+    """Of the dynamical matrices, and the supercell of the SSCHA."""
     qe: QESettings = Field(default_factory=QESettings)
     harmonic: Harmonic = Field(default_factory=Harmonic)
     launcher: Launcher = Field(default_factory=Launcher)

@@ -186,3 +186,13 @@ def test_forces_of_an_ensemble_on_a_cluster(tmp_path: Path) -> None:
         ours, theirs = here(images), there(images)
     assert np.asarray(theirs.energies) == pytest.approx(np.asarray(ours.energies), abs=1e-9)
     assert np.asarray(theirs.forces) == pytest.approx(np.asarray(ours.forces), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["configuration.md", "own_hydride.md"])
+def test_pages_list_what_there_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys, defaults, engines, executors and stages; `python scripts/configuration_table.py` brings them."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
+    import configuration_table
+
+    written = (configuration_table.DOCS / name).read_text(encoding="utf-8")
+    assert configuration_table.pages()[name] == written
