@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib
 import json
@@ -117,8 +118,8 @@ def reading(path: str | os.PathLike, remedy: str = RESTORE) -> Iterator[Path]:
     except (InputError, CalculationError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno:
-            raise
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the file system's; an impossible offset is the file's
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise InputError(
             f"{os.fspath(path)} is damaged, or not what its name says ({said}); {remedy}"

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from ase.io import read, write
 from himlip_ase.dft.engine import FinishedRun
 from himlip_ase.dft.single_points import TAGS
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.files import atomic_write, write_json
+from himlip_ase.files import atomic_write, read_mapping, write_json
 from himlip_ase.lattice import crystal_mismatch
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
@@ -200,7 +199,7 @@ def warn_of_other_accuracy(run: FinishedRun, out: Path, set_name: str) -> None:
     set_name : str
     """
     for path in sorted(out.glob("*.json")):
-        settings = json.loads(path.read_text()).get("settings")
+        settings = read_mapping(path).get("settings")
         if not settings or path.stem == set_name:
             continue
         different = {

@@ -160,7 +160,7 @@ def _write_arrays(
             return
         with h5py.File(stream, "w") as file:
             for name, value in arrays.items():
-                file.create_dataset(name, data=value)
+                file.create_dataset(name, data=value, fletcher32=np.ndim(value) > 0)
             file.attrs.update({**texts, "schema": SCHEMA})
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.files import reading
 from himlip_ase.labels.formats import HESSIAN_FORMATS, format_of
 from himlip_ase.labels.frames import JUDGES, HessianLabel, LabelledFrame, count_labels
 from himlip_ase.labels.hessian_checks import check_hessian
@@ -120,7 +121,8 @@ def read_hessian(path: PathLike, symmetrize: bool = True, weight: float = 1.0) -
     """
     path = Path(path)
     name = f"{path.absolute().parent.name}/{path.name}"
-    label: HessianLabel = format_of(path, HESSIAN_FORMATS).reader()(path, name, symmetrize, weight)
+    with reading(path):
+        label: HessianLabel = format_of(path, HESSIAN_FORMATS).reader()(path, name, symmetrize, weight)
     logger.info("Hessian %s: %d atoms, %s", path, len(label.atoms), label.atoms.get_chemical_formula())
     return label
 
@@ -186,8 +188,9 @@ def frames_of_file(path: Path) -> Sequence[LabelledFrame]:
     InputError
         The file cannot be read.
     """
-    found: Sequence[LabelledFrame] = format_of(path).reader()(path)
-    return found
+    with reading(path):
+        found: Sequence[LabelledFrame] = format_of(path).reader()(path)
+        return found
 
 
 def frames_of_folder(folder: Path) -> list[LabelledFrame]:

@@ -21,7 +21,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.files import atomic_write
+from himlip_ase.files import atomic_write, reading
 from himlip_ase.labels.frames import (
     HessianLabel,
     LabelCounts,
@@ -151,10 +151,11 @@ class LabelStore(OnDemand[LabelledFrame]):
         self.path = Path(path)
         if not self.path.is_file():
             raise InputError(f"{self.path}: no such file")
-        try:
-            self._file = h5py.File(self.path, "r")
-        except OSError as error:
-            raise InputError(f"{self.path} is not an HDF5 file ({error})") from error
+        with reading(self.path):
+            self._open()
+
+    def _open(self) -> None:
+        self._file = h5py.File(self.path, "r")
         if self._file.attrs.get("kind") != KIND:
             raise InputError(f"{self.path} holds no labels of himlip-ase; himlip label collect writes them")
         self.sets = [str(name) for name in self._file.attrs["sets"]]
@@ -176,6 +177,10 @@ class LabelStore(OnDemand[LabelledFrame]):
         )  # fmt: skip
 
     def _item(self, index: int) -> LabelledFrame:
+        with reading(self.path):
+            return self._frame(index)
+
+    def _frame(self, index: int) -> LabelledFrame:
         data, atoms = self._data, self._structure(index)
         forces = data["forces"][self._atoms[index] : self._atoms[index + 1]]
         energy, stress = float(self._frames["energies"][index]), self._frames["stresses"][index].copy()

@@ -6,6 +6,7 @@ import gzip
 import logging
 import os
 import shlex
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.phonons.qe_frequencies import check_printed_frequencies
 from himlip_ase.phonons.qe_lattice import ibrav_cell
 from himlip_ase.units import AMU_RY, BOHR_ANGSTROM, RY_PER_BOHR2_EV_PER_ANGSTROM2
 
@@ -43,7 +45,7 @@ class LineReader:
             if path.suffix == ".gz":
                 data = gzip.decompress(data)
             self.lines = data.decode("utf-8").splitlines()
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             raise InputError(f"{path} cannot be read: {error}") from error
         self.number = 0
         if not any(line.strip() for line in self.lines):
@@ -309,4 +311,6 @@ def read_dyn_file(path: Path) -> DynFile:
             "%s holds dielectric constant or effective charges: the LO-TO splitting is not carried along",
             path,
         )
-    return DynFile(path, header, np.array(qpoints), np.array(matrices) * RY_PER_BOHR2_EV_PER_ANGSTROM2)
+    found = np.array(matrices) * RY_PER_BOHR2_EV_PER_ANGSTROM2
+    check_printed_frequencies(path, reader.lines, found, header.atoms.get_masses())
+    return DynFile(path, header, np.array(qpoints), found)

@@ -15,7 +15,7 @@ from ase import Atoms
 from himlip_ase.dft.espresso.engine import Espresso
 from himlip_ase.dft.single_points import run_jobs
 from himlip_ase.errors import InputError
-from himlip_ase.files import read_mapping
+from himlip_ase.files import read_mapping, reading
 from himlip_ase.labels.displacements import softest_gamma_mode
 from himlip_ase.labels.frames import JUDGES
 from himlip_ase.lattice import crystal_mismatch
@@ -128,8 +128,8 @@ class LabelFolder:
         for name in (*(f"{run}/provenance" for run in self.harmonic_runs()), *self.sets()):
             path = self.path / f"{name}.json"
             if path.is_file():
-                data = read_mapping(path, "collect these labels again")
-                minutes[name.split("/")[0]] = float(data["core_seconds"]) / 60
+                with reading(path, "collect these labels again"):
+                    minutes[name.split("/")[0]] = float(read_mapping(path)["core_seconds"]) / 60
         return minutes
 
     def counts(self) -> dict[str, tuple[int, int]]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from himlip_ase.files import atomic_write
+from himlip_ase.files import atomic_write, read_arrays, read_mapping, read_yaml
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline import figures, sscha_report, tc_report
@@ -25,6 +22,7 @@ from himlip_ase.pipeline.tc_cases import TcResults
 
 logger = logging.getLogger(__name__)
 
+AGAIN = "delete it and --resume"
 BEFORE = ("labels", "finetune", "phonons", "sscha", "tc")
 
 
@@ -88,14 +86,10 @@ def write_report(context: Context, extra: Outcome | None = None) -> Path:
 
 def report_again(path: str | Path) -> Path:
     """Write the report of a run folder again, from its finished stages; see `write_report`."""
-    import yaml
-
     from himlip_ase.pipeline.config import build_config
 
     folder = RunFolder.existing(path)
-    config = build_config(
-        yaml.safe_load((folder.path / "config.yaml").read_text(encoding="utf-8")), "config.yaml"
-    )
+    config = build_config(read_yaml(folder.path / "config.yaml"), "config.yaml")
     with folder.session():
         return write_report(Context(config, folder))
 
@@ -169,7 +163,7 @@ def _pictures(
         ),
     )
     if (phonons / WELL).is_file():
-        wells = json.loads((phonons / WELL).read_text(encoding="utf-8"))
+        wells = read_mapping(phonons / WELL, AGAIN)
         document.add(
             Heading("Double well of the softest mode at Γ"),
             Picture(
@@ -190,13 +184,13 @@ def _pictures(
     tc_report.uncertainty(document, results, quoted, place)
     pairs_path = context.of("finetune") / PAIRS
     if pairs_path.is_file():
-        with np.load(pairs_path) as pairs:
-            for name in labels.sets():
-                if name.startswith(VALIDATION):
-                    document.add(
-                        Heading(f"Forces on supercells never trained on ({name})"),
-                        Picture(figures.parity(place, dict(pairs), name), "Potential against DFT."),
-                    )
+        pairs = read_arrays(pairs_path, AGAIN)
+        for name in labels.sets():
+            if name.startswith(VALIDATION):
+                document.add(
+                    Heading(f"Forces on supercells never trained on ({name})"),
+                    Picture(figures.parity(place, pairs, name), "Potential against DFT."),
+                )
 
 
 def cost_rows(context: Context) -> dict[str, tuple[float, str, str]]:

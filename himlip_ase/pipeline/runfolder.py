@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.files import FolderLock, appended_log, atomic_write, sha256_file, write_json
+from himlip_ase.files import FolderLock, appended_log, atomic_write, read_mapping, sha256_file, write_json
 
 RESULTS_SCHEMA = "himlip-results-1"
 """Version of the layout of ``results.json``; changes when a reader would have to."""
@@ -258,7 +258,7 @@ class RunFolder:
         path = self.path / "results.json"
         if not path.exists():
             raise InputError(f"{path} does not exist; finish the run first: himlip run ... --resume")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_mapping(path, "run the report stage again: himlip run ... --resume --from report")
         if data.get("schema") != RESULTS_SCHEMA:
             raise InputError(
                 f"{path} has schema {data.get('schema')!r}; this version reads {RESULTS_SCHEMA!r}; "

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def read_text(path: Path) -> str:
         text = data.decode("utf-8", errors="replace")
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read ({error}); copy it again or rerun ph.x") from error
     if not text.strip():
         raise InputError(f"{path} is empty: ph.x was stopped while writing it; rerun ph.x for that q-point")

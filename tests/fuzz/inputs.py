@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,14 +76,21 @@ def content(value: Any) -> Iterator[Any]:
         yield value
 
 
+def largest(values: np.ndarray) -> float:
+    """Largest absolute value that is a number."""
+    finite = np.abs(values[np.isfinite(values)])
+    return float(finite.max(initial=0.0))
+
+
 def same(first: Any, second: Any) -> bool:
     """Whether two values hold the same numbers and words, numbers to 1e-12 of the largest."""
     one, two = list(content(first)), list(content(second))
     if len(one) != len(two):
         return False
     for a, b in zip(one, two, strict=True):
-        if isinstance(a, str) or a is None or isinstance(b, str) or b is None:
-            if a != b:
+        words = [isinstance(x, str) or x is None for x in (a, b)]
+        if any(words):
+            if not all(words) or a != b:
                 return False
             continue
         a, b = np.asarray(a), np.asarray(b)
@@ -90,7 +99,7 @@ def same(first: Any, second: Any) -> bool:
         if a.dtype.kind not in "fc":
             if not np.array_equal(a, b):
                 return False
-        elif not np.allclose(a, b, rtol=1e-12, atol=1e-12 * np.abs(a).max(initial=0.0), equal_nan=True):
+        elif not np.allclose(a, b, rtol=1e-12, atol=1e-12 * largest(a), equal_nan=True):
             return False
     return True
 
@@ -116,6 +125,16 @@ def _elph(named: Named, folder: Path) -> Any:
     read = named("superconductivity.elph_matrices.read_elph")
     dm = named("phonons.qe.read_dyn")(folder / "dyn")
     return read(folder / "elph_dir", dm.primitive)
+
+
+def _unpacked(named: Named, folder: Path) -> Any:
+    with tempfile.TemporaryDirectory() as place:
+        named("sscha.run.checkpoints.unpack_run")(folder / "run.zip", Path(place) / "run")
+        return [
+            (str(path.relative_to(place)), path.read_bytes().hex())
+            for path in sorted(Path(place).rglob("*"))
+            if path.is_file()
+        ]
 
 
 # -- how it is made ------------------------------------------------------------------------------------------
@@ -165,7 +184,7 @@ def _phonopy(folder: Path) -> None:
 
     from tests.hint.toy import toy_labels
 
-    cube = bulk("NaCl", "rocksalt", a=5.2, cubic=True)
+    cube = bulk("NaCl", "rocksalt", a=5.2)
     cell = PhonopyAtoms(symbols=cube.get_chemical_symbols(), cell=cube.cell, positions=cube.positions)
     phonon = phonopy.Phonopy(cell, [2, 1, 1], primitive_matrix="P")
     phonon.generate_displacements(distance=0.01)
@@ -232,7 +251,8 @@ def _yaml(folder: Path) -> None:
 
 def _training_yaml(folder: Path) -> None:
     (folder / "base.yaml").write_text(
-        "training: {epochs: 200, learning_rate: 0.01, optimizer: soap}\nnetwork: {channels: 8, cutoff: 4.0}\n"
+        "training:\n  epochs: 200\n  learning_rate: 0.01\n  optimizer: soap\n"
+        "network:\n  elements: [H, S]\n  channels: 8\n"
     )
 
 
@@ -254,6 +274,7 @@ def _dos(folder: Path) -> None:
     )
 
 
+@functools.cache
 def _distribution() -> Any:
     from tests.sscha.toy import BondCrystal, cscl
 
@@ -284,6 +305,38 @@ def _sscha_run(folder: Path) -> None:
         n_configurations=40, n_hessian_configurations=40, n_blocks=4, max_populations=1
     )
     current("sscha.run_sscha")(crystal.harmonic(), crystal, settings, folder / "run")
+
+
+def _ensemble_file(folder: Path) -> None:
+    distribution, ensemble = _ensemble()
+    current("sscha.exchange.extxyz.write_extxyz")(folder / "ensemble.extxyz", distribution, ensemble)
+    current("sscha.exchange.phonopy.write_phonopy_dataset")(folder / "ensemble.yaml", distribution, ensemble)
+
+
+def _posterior(folder: Path) -> None:
+    import torch
+
+    noise = current("hint.last_layer.evidence.Noise")
+    posterior = current("hint.last_layer.posterior.Posterior")
+    root = torch.eye(5, dtype=torch.float64)
+    posterior(root, noise(), "readout", 0, {}).save(folder / "posterior.safetensors")
+
+
+def _label_folder(folder: Path) -> None:
+    for name in ("crystal.extxyz", "rattle013.extxyz", "rattle013.json", "pseudopotentials.json"):
+        shutil.copy(LABELS / name, folder)
+    _copy("harmonic/dyn*")(folder)
+    shutil.copy(LABELS / "harmonic" / "provenance.json", folder)
+    harmonic = folder / "harmonic"
+    harmonic.mkdir()
+    for path in (*folder.glob("dyn*"), folder / "provenance.json"):
+        path.rename(harmonic / path.name)
+
+
+def _packed(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        _sscha_run(Path(place))
+        current("sscha.run.checkpoints.pack_run")(Path(place) / "run", folder / "run.zip")
 
 
 def _results(folder: Path) -> None:
@@ -357,6 +410,35 @@ KINDS: tuple[Kind, ...] = (
         )
         for form in ("binary", "text")
     ),
+    Kind(
+        "ensemble as extxyz",
+        _ensemble_file,
+        ("ensemble.extxyz",),
+        lambda n, d: n("sscha.exchange.extxyz.read_extxyz")(d / "ensemble.extxyz", _distribution()[1]),
+    ),
+    Kind(
+        "ensemble as phonopy data set",
+        _ensemble_file,
+        ("ensemble.yaml",),
+        lambda n, d: n("sscha.exchange.phonopy.read_phonopy_dataset")(
+            d / "ensemble.yaml", _distribution()[1]
+        ),
+    ),
+    Kind(
+        "label folder",
+        _label_folder,
+        ("*.json", "harmonic/provenance.json"),
+        lambda n, d: n("pipeline.labels.LabelFolder")(d).core_minutes(),
+    ),
+    Kind(
+        "posterior",
+        _posterior,
+        ("posterior.safetensors",),
+        lambda n, d: [
+            n("hint.last_layer.posterior.Posterior").load(d / "posterior.safetensors").root,
+        ],
+    ),
+    Kind("packed SSCHA run", _packed, ("run.zip",), _unpacked, sealed=True),
     Kind("SSCHA result", _sscha_run, ("run/result.*",), lambda n, d: n("sscha.load_result")(d / "run")),
     Kind(
         "results.json of a run",

@@ -53,11 +53,13 @@ def trials(
                 copy = Path(folder) / "copy"
                 shutil.copytree(source, copy)
                 (copy / inside).write_bytes(damaged)
-                outcome, message = TRACEBACK, ""
+                message = ""
                 try:
-                    outcome = SAME if same(right, kind.read(named, copy)) else CHANGED
+                    found = kind.read(named, copy)
+                    outcome = SAME if same(right, found) else CHANGED
                 except (InputError, CalculationError) as error:
                     outcome, message = REFUSED, str(error)
                 except Exception as error:
+                    outcome = TRACEBACK
                     message = f"{type(error).__name__}: {error}"
             yield Trial(kind.name, str(inside), damage, number, outcome, message)

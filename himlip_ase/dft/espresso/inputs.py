@@ -17,6 +17,7 @@ from ase.io.espresso import read_espresso_in, read_fortran_namelist, write_espre
 
 from himlip_ase.dft.espresso.pseudopotentials import find_pseudopotentials, pseudo_folder
 from himlip_ase.errors import InputError
+from himlip_ase.files import read_text
 
 PREFIX = "pwscf"
 SCRATCH = "./out"
@@ -387,7 +388,7 @@ def read_pw_input(path: str | os.PathLike) -> PwInput:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist")
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     try:
         atoms = read_espresso_in(io.StringIO(text))
         namelists, cards = read_fortran_namelist(io.StringIO(text))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from himlip_ase.dft.espresso.pseudopotentials import md5
 from himlip_ase.dft.espresso.runs import Run, finished_label, read_run
 from himlip_ase.dft.label_folder import SCHEMA, write_crystal
 from himlip_ase.errors import InputError
-from himlip_ase.files import atomic_write, sha256_file, write_json
+from himlip_ase.files import atomic_write, read_mapping, sha256_file, write_json
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ def record_pseudopotentials(
                     f"the runs use two pseudopotentials of {element}: {used[element]['file']} and {name}"
                 )
     path = Path(out) / "pseudopotentials.json"
-    known = json.loads(path.read_text()) if path.is_file() else {}
+    known = read_mapping(path) if path.is_file() else {}
     for element, entry in used.items():
         if known.get(element, entry) != entry:
             raise InputError(

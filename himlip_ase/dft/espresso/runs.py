@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from himlip_ase.dft.engine import FinishedRun
 from himlip_ase.dft.espresso.inputs import PwInput, read_pw_input
 from himlip_ase.dft.espresso.parse import PwOutput, check_same_crystal, read_pw_output
+from himlip_ase.files import read_mapping
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def read_run(folder: str | os.PathLike, stem: str = "pw") -> Run:
     output = read_pw_output(folder / f"{stem}.out")
     check_same_crystal(request.atoms, output, str(folder / f"{stem}.out"))
     notes_file = folder / f"{stem}.json"
-    notes = json.loads(notes_file.read_text()) if notes_file.is_file() else {}
+    notes = read_mapping(notes_file) if notes_file.is_file() else {}
     return Run(folder.name, folder, request, output, notes)
 
 

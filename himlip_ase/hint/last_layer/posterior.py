@@ -15,17 +15,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
 from himlip_ase.errors import InputError
-from himlip_ase.files import atomic_write
+from himlip_ase.files import atomic_write, reading
 from himlip_ase.hint.last_layer.features import HeadFeatures, HeadKind
 from himlip_ase.potential.graph import Graph, build_graph
 from himlip_ase.potential.network import HiMLIP
 
 FORMAT = "himlip-posterior-1"
+REMEDY = "make it again with himlip finetune --closed-form"
 
 
 @dataclass(frozen=True)
@@ -302,23 +303,21 @@ class Posterior:
             raise InputError(
                 f"{path} does not exist; himlip finetune --closed-form writes it beside the model"
             )
-        try:
-            with safe_open(path, framework="pt") as stream:
-                header = stream.metadata() or {}
-                root = stream.get_tensor("root").double()
-        except SafetensorError as error:
-            raise InputError(f"{path} is not a readable safetensors file ({error})") from error
+        with reading(path, REMEDY), safe_open(path, framework="pt") as stream:
+            header = stream.metadata() or {}
+            root = stream.get_tensor("root").double()
         if header.get("format") != FORMAT:
             raise InputError(
                 f"{path} is no posterior of a linear head: its format is {header.get('format')!r}"
             )
-        return cls(
-            root,
-            Noise(**json.loads(header["noise"])),
-            header["kind"],
-            int(header["hidden"]),
-            json.loads(header["factors"]),
-        )
+        with reading(path, REMEDY):
+            return cls(
+                root,
+                Noise(**json.loads(header["noise"])),
+                header["kind"],
+                int(header["hidden"]),
+                json.loads(header["factors"]),
+            )
 
 
 def _graph(model: HiMLIP, atoms: Atoms) -> Graph:

@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from himlip_ase.errors import InputError
+from himlip_ase.files import read_yaml, reading
 from himlip_ase.hint.training.settings import TrainingSettings, known_keys
 from himlip_ase.potential.network import HiMLIPConfig
 
@@ -41,14 +40,11 @@ def read_training_config(
     if path is not None:
         if not Path(path).is_file():
             raise InputError(f"{path}: no such file")
-        try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
-            raise InputError(f"{path} is not plain YAML: {error}") from error
+        data = read_yaml(path, "write `key: value` lines in UTF-8, without tags") or {}
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected sections training and network, got {type(data).__name__}")
     known_keys(("training", "network"), data, "section")
-    try:
+    with reading(path or "the flags", "see the sections training and network in the documentation"):
         settings = TrainingSettings.from_dict({**(data.get("training") or {}), **(flags or {})})
         shape = data.get("network")
         if shape is None:
@@ -57,5 +53,3 @@ def read_training_config(
         if "elements" not in shape:
             raise InputError(f"{path}: network needs elements, e.g. elements: [H, S]")
         return settings, HiMLIPConfig(**{**shape, "elements": tuple(shape["elements"])})
-    except TypeError as error:
-        raise InputError(f"{path}: {error}") from error

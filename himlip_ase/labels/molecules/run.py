@@ -18,7 +18,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.files import FolderLock, atomic_write, write_json
+from himlip_ase.files import FolderLock, atomic_write, read_arrays, read_mapping, write_json
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.hessian_checks import check_hessian
 from himlip_ase.labels.molecules.labeller import Labeller, MolecularResult
@@ -28,6 +28,7 @@ from himlip_ase.progress import ProgressBar
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
+REMEDY = "delete it and --resume"
 
 
 @dataclass(frozen=True)
@@ -182,12 +183,12 @@ def _frames(
     for index in indices:
         atoms = Atoms(structures[index].numbers, positions=structures[index].positions)
         name = f"{source}#{index}"
-        with np.load(parts / f"{index:06d}.npz", allow_pickle=False) as part:
-            label = HessianLabel(atoms.copy(), part["hessian"], name) if "hessian" in part else None
-            yield LabelledFrame(
-                atoms, float(part["energy"]), part["forces"], hessian=label,
-                set=str(structures[index].info.get("set", set_name)), source=name,
-            )  # fmt: skip
+        part = read_arrays(parts / f"{index:06d}.npz", REMEDY)
+        label = HessianLabel(atoms.copy(), part["hessian"], name) if "hessian" in part else None
+        yield LabelledFrame(
+            atoms, float(part["energy"]), part["forces"], hessian=label,
+            set=str(structures[index].info.get("set", set_name)), source=name,
+        )  # fmt: skip
 
 
 def _digest(structures: Sequence[Atoms], request: dict[str, Any]) -> str:
@@ -203,7 +204,7 @@ def _claim(parts: Path, digest: str, request: dict[str, Any], overwrite: bool) -
     if overwrite:
         for old in (*parts.glob("*.npz"), known):
             old.unlink(missing_ok=True)
-    if known.is_file() and json.loads(known.read_text(encoding="utf-8"))["digest"] != digest:
+    if known.is_file() and read_mapping(known).get("digest") != digest:
         raise InputError(
             f"{parts} belongs to other structures or other settings; choose another --out, or --overwrite"
         )
@@ -213,7 +214,7 @@ def _claim(parts: Path, digest: str, request: dict[str, Any], overwrite: bool) -
 
 def _finished(out: Path, digest: str, total: int) -> MolecularLabels:
     record = record_path(out)
-    known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    known = read_mapping(record) if record.is_file() else {}
     if known.get("digest") != digest:
         raise InputError(
             f"{out} holds labels of other structures or other settings; choose another --out, or --overwrite"
@@ -233,9 +234,9 @@ def _write_record(
 ) -> None:
     seconds, deviations = [], []
     for index in done:
-        with np.load(parts / f"{index:06d}.npz", allow_pickle=False) as part:
-            seconds.append(float(part["seconds"]))
-            deviations.append(float(part["sum_rule"]))
+        part = read_arrays(parts / f"{index:06d}.npz", REMEDY)
+        seconds.append(float(part["seconds"]))
+        deviations.append(float(part["sum_rule"]))
     store = LabelStore(out)
     counts = str(store.counts())
     store.close()

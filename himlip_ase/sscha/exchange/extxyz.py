@@ -10,7 +10,7 @@ import ase.io
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.files import atomic_write
+from himlip_ase.files import atomic_write, reading
 from himlip_ase.labels.label_keys import frame_from_atoms
 from himlip_ase.sscha.ensembles.distances import shortest_distance
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
@@ -74,13 +74,14 @@ def read_extxyz(path: str | os.PathLike, drawn_from: HarmonicDistribution) -> En
         Frames without energy or forces, or of another crystal.
     """
     ideal = drawn_from.supercell
-    images = ase.io.read(Path(path), index=":")
-    rest = [image for image in images if image.info.get("centroids")]
-    frames = [
-        frame_from_atoms(image, source=f"{path}#{k}")
-        for k, image in enumerate(images)
-        if not image.info.get("centroids")
-    ]
+    with reading(path):
+        images = ase.io.read(Path(path), index=":")
+        rest = [image for image in images if image.info.get("centroids")]
+        frames = [
+            frame_from_atoms(image, source=f"{path}#{k}")
+            for k, image in enumerate(images)
+            if not image.info.get("centroids")
+        ]
     for frame in frames:
         if frame.energy is None or frame.forces is None:
             raise InputError(f"{frame.source} has no energy or no forces")

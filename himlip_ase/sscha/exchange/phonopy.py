@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.files import atomic_write
+from himlip_ase.files import atomic_write, reading
 from himlip_ase.lattice import ase_to_phonopy
 from himlip_ase.phonons.phonopy_objects import setup_phonopy
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
@@ -78,8 +78,9 @@ def read_phonopy_dataset(path: str | os.PathLike, drawn_from: HarmonicDistributi
 
     from himlip_ase.sscha.ensembles.distances import shortest_distance
 
-    ph = phonopy.load(path, primitive_matrix="P", produce_fc=False, log_level=0)
-    dataset: dict[str, Any] = dict(ph.dataset or {})
+    with reading(path):
+        ph = phonopy.load(path, primitive_matrix="P", produce_fc=False, log_level=0)
+        dataset: dict[str, Any] = dict(ph.dataset or {})
     n = int(np.prod(drawn_from.dims))
     size = n * len(drawn_from.dynamical.primitive)
     if "displacements" not in dataset or np.shape(dataset["displacements"])[1:] != (size, 3):

@@ -10,7 +10,6 @@ there, so that its free energy of a written ensemble is ours.  Its supercells ar
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from ase.units import create_units
 
 from himlip_ase.errors import InputError
 from himlip_ase.evaluation import matrix_from_voigt, voigt_from_matrix
-from himlip_ase.files import atomic_write, write_json
+from himlip_ase.files import atomic_write, read_arrays, read_mapping, reading, write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn, write_dyn
 from himlip_ase.sscha.ensembles.distances import shortest_distance
@@ -247,7 +246,7 @@ def read_python_sscha(
     notes: dict = {}
     noted = folder / f"himlip_pop{population}.json"
     if noted.exists():
-        notes = json.loads(noted.read_text(encoding="utf-8"))
+        notes = read_mapping(noted, "delete it and give -T")
     if temperature_k is None:
         temperature_k = float(notes.get("temperature_k", 0.0))
     distribution = HarmonicDistribution(dynamical, temperature_k)
@@ -290,7 +289,7 @@ def _read_binary(folder: Path, population: int, ideal: Atoms) -> Raw:
         path = folder / f"{name}_pop{population}.npy"
         if not path.exists():
             raise InputError(f"{path} is missing from the ensemble")
-        return np.load(path, allow_pickle=False)
+        return read_arrays(path)["array"]
 
     positions = load("xats")
     if positions.shape[1:] != ideal.positions.shape:
@@ -311,7 +310,8 @@ def _read_text(folder: Path, population: int, ideal: Atoms) -> Raw:
             f"{folder} holds neither xats_pop{population}.npy nor {path.name}; name the folder that "
             "python-sscha's save_bin or save wrote, and the population"
         )
-    energies = np.loadtxt(path, ndmin=1)
+    with reading(path):
+        energies = np.loadtxt(path, ndmin=1)
 
     def rows(name: str, load: Callable[[Path], np.ndarray] = np.loadtxt) -> np.ndarray:
         names = [folder / f"{name}_population{population}_{k + 1}.dat" for k in range(len(energies))]
@@ -320,7 +320,17 @@ def _read_text(folder: Path, population: int, ideal: Atoms) -> Raw:
             raise InputError(
                 f"{folder}: {len(missing)} of {len(names)} files are missing, the first is {missing[0]}"
             )
-        return np.array([load(item) for item in names])
+        found = []
+        for item in names:
+            with reading(item):
+                found.append(load(item))
+        if len({values.shape for values in found}) > 1:
+            wrong = next(i for i, values in enumerate(found) if values.shape != found[0].shape)
+            raise InputError(
+                f"{names[wrong]} holds {found[wrong].shape} numbers, {names[0].name} {found[0].shape}; "
+                "one was cut short: copy it again"
+            )
+        return np.array(found)
 
     with_stress = (folder / f"pressures_population{population}_1.dat").exists()
     return (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +12,14 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.files import write_json
+from himlip_ase.files import read_mapping, reading, write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import write_dyn
 from himlip_ase.sscha.array_files import load_arrays, pack, save_arrays, unpack
 from himlip_ase.sscha.settings import SschaSettings
 
 SCHEMA = 1
+AGAIN = "delete it and --resume: the run then writes it again"
 
 
 @dataclass(frozen=True)
@@ -287,34 +287,35 @@ def load_result(folder: str | os.PathLike) -> SschaResult:
     path = folder / "result.json"
     if not path.exists():
         raise InputError(f"{folder} holds no result.json; run `himlip sscha` there first")
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = read_mapping(path, AGAIN)
     if data.get("schema") != SCHEMA:
         raise InputError(f"{path} has schema {data.get('schema')!r}; this version reads {SCHEMA}")
-    arrays = load_arrays(folder / "result.npz")
-    names = [item.name for item in dataclasses.fields(History)]
-    hessian = data["hessian"]
-    return SschaResult(
-        settings=SschaSettings(**data["settings"]),
-        converged=data["converged"],
-        verdict=data["verdict"],
-        auxiliary=unpack("auxiliary", arrays),
-        auxiliary_sigma_cm=arrays["auxiliary_sigma_cm"],
-        static_energy=data["static_energy"]["value"],
-        free_energy=data["free_energy"]["value"],
-        free_energy_sigma=data["free_energy"]["uncertainty"],
-        stress=arrays.get("stress"),
-        stress_sigma=arrays.get("stress_sigma"),
-        hessian=None if hessian is None else unpack("hessian", arrays),
-        hessian_sigma_cm=arrays.get("hessian_sigma_cm"),
-        hessian_bias_cm=arrays.get("hessian_bias_cm"),
-        auxiliary_blocks=arrays.get("auxiliary_blocks"),
-        hessian_changes=arrays.get("hessian_changes"),
-        hessian_kong_liu=None if hessian is None else hessian["kong_liu"],
-        populations=[PopulationRecord(**record) for record in data["populations"]],
-        populations_settled=data["populations_settled"],
-        history=History(**{name: arrays[f"history_{name}"] for name in names}),
-        initial_changed=arrays["initial_changed"],
-        engine=data["engine"],
-        force_calls=data.get("force_calls", 0),
-        force_calls_saved=data.get("force_calls_saved", 0),
-    )
+    with reading(path, AGAIN):
+        arrays = load_arrays(folder / "result.npz")
+        names = [item.name for item in dataclasses.fields(History)]
+        hessian = data["hessian"]
+        return SschaResult(
+            settings=SschaSettings(**data["settings"]),
+            converged=data["converged"],
+            verdict=data["verdict"],
+            auxiliary=unpack("auxiliary", arrays),
+            auxiliary_sigma_cm=arrays["auxiliary_sigma_cm"],
+            static_energy=data["static_energy"]["value"],
+            free_energy=data["free_energy"]["value"],
+            free_energy_sigma=data["free_energy"]["uncertainty"],
+            stress=arrays.get("stress"),
+            stress_sigma=arrays.get("stress_sigma"),
+            hessian=None if hessian is None else unpack("hessian", arrays),
+            hessian_sigma_cm=arrays.get("hessian_sigma_cm"),
+            hessian_bias_cm=arrays.get("hessian_bias_cm"),
+            auxiliary_blocks=arrays.get("auxiliary_blocks"),
+            hessian_changes=arrays.get("hessian_changes"),
+            hessian_kong_liu=None if hessian is None else hessian["kong_liu"],
+            populations=[PopulationRecord(**record) for record in data["populations"]],
+            populations_settled=data["populations_settled"],
+            history=History(**{name: arrays[f"history_{name}"] for name in names}),
+            initial_changed=arrays["initial_changed"],
+            engine=data["engine"],
+            force_calls=data.get("force_calls", 0),
+            force_calls_saved=data.get("force_calls_saved", 0),
+        )

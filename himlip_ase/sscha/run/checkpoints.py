@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.files import FolderLock, atomic_write, write_json
+from himlip_ase.files import FolderLock, atomic_write, reading, write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.array_files import damaged, load_arrays, load_json, pack, save_arrays, unpack
 from himlip_ase.sscha.ensembles.ensemble import Ensemble, PartialEnsemble
@@ -233,10 +233,7 @@ def unpack_run(path: str | os.PathLike, folder: str | os.PathLike) -> None:
     path, folder = Path(path), Path(folder)
     if folder.exists():
         raise InputError(f"{folder} exists already; choose another folder")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if "state/run.json" not in archive.namelist() or archive.testzip() is not None:
-                raise InputError(f"{path} is not a whole packed SSCHA run")
-            archive.extractall(folder)
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path} is not a packed SSCHA run ({error})") from error
+    with reading(path, "pack the run again, or copy the file again"), zipfile.ZipFile(path) as archive:
+        if "state/run.json" not in archive.namelist() or archive.testzip() is not None:
+            raise InputError(f"{path} is not a whole packed SSCHA run")
+        archive.extractall(folder)

@@ -1,0 +1,69 @@
+"""Frequencies that stand in a dyn file beside its matrices: the two must agree, or the file is damaged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from himlip_ase.errors import InputError
+from himlip_ase.units import (
+    RY_PER_BOHR2_EV_PER_ANGSTROM2,
+    SQRT_EV_PER_ANGSTROM2_AMU_CM,
+    signed_frequencies_cm,
+)
+
+_FREQUENCY = re.compile(r"(?:freq|omega)\s*\(\s*\d+\s*\)\s*=.*=\s*(\S+)\s*\[cm-1\]")
+RELATIVE = 4e-3
+"""Of ω²: CellConstructor's cm⁻¹ are 4e-4 off, and so are masses of older constants."""
+ROUNDING_RY = 2e-8
+"""Of an element of Φ(q) in Ry/bohr², written with eight decimals, and what a sum over a row makes of it."""
+
+
+def check_printed_frequencies(
+    path: Path, lines: Sequence[str], matrices: np.ndarray, masses: np.ndarray
+) -> None:
+    """Refuse a dyn file whose matrices do not have the frequencies printed below them.
+
+    All q-points of a dyn file are of one star and have the same frequencies. A file without frequencies, or
+    with more than one set, is let through.
+
+    Parameters
+    ----------
+    path : Path
+        For the message.
+    lines : sequence of str
+        Of the file.
+    matrices : (nq, 3n, 3n) ndarray
+        Φ(q) in eV/Å².
+    masses : (n,) ndarray
+        amu.
+
+    Raises
+    ------
+    InputError
+        A frequency differs by more than rounding; the message says which.
+    """
+    words = [found[1] for line in lines if (found := _FREQUENCY.search(line))]
+    try:
+        printed = np.sort([float(word) for word in words])
+    except ValueError:  # a field overflowed
+        return
+    if len(printed) != matrices.shape[-1] or not np.isfinite(printed).all():
+        return
+    weights = np.sqrt(np.repeat(masses, 3))
+    hermitian = (matrices + matrices.conj().swapaxes(-1, -2)) / 2
+    own = np.linalg.eigvalsh(hermitian / np.outer(weights, weights))
+    wanted = np.sign(printed) * (printed / SQRT_EV_PER_ANGSTROM2_AMU_CM) ** 2
+    rounding = ROUNDING_RY * RY_PER_BOHR2_EV_PER_ANGSTROM2 * matrices.shape[-1] / float(np.min(masses))
+    wrong = np.abs(own - wanted) > rounding + RELATIVE * np.abs(wanted)
+    if wrong.any():
+        number, mode = (int(i) for i in np.argwhere(wrong)[0])
+        has = float(signed_frequencies_cm(own[number, mode]))
+        raise InputError(
+            f"{path}: q-point {number + 1} has a mode of {has:.2f} cm-1 where {printed[mode]:.2f} is "
+            "printed below: the file was damaged or edited. Copy it again; if masses were changed on "
+            "purpose, remove the lines from 'Diagonalizing the dynamical matrix' on"
+        )
