@@ -161,7 +161,7 @@ def _dft_run(folder: Path) -> None:
     data = ROOT / "tests" / "dft" / "data"
     shutil.copy(data / "al2.in", run / "pw.in")
     shutil.copy(data / "al2.out", run / "pw.out")
-    (run / "notes.json").write_text(json.dumps({"index": 0, "set": "al"}))
+    (run / "pw.json").write_text(json.dumps({"index": 0, "set": "al"}))
 
 
 def _q2r(folder: Path) -> None:
@@ -350,7 +350,7 @@ def _results(folder: Path) -> None:
 
 KINDS: tuple[Kind, ...] = (
     Kind("pw.x output", _pw, ("pw.out",), lambda n, d: _frames(n, d / "pw.out")),
-    Kind("DFT run folder", _dft_run, ("000/*",), lambda n, d: n("dft.espresso.runs.read_runs")(d)),
+    Kind("DFT run folder", _dft_run, ("000/*",), lambda n, d: n("dft.espresso.runs.read_run")(d / "000")),
     Kind("dyn files", _copy("harmonic/dyn*"), ("dyn*",), lambda n, d: n("phonons.qe.read_dyn")(d / "dyn")),
     Kind("q2r.x force constants", _q2r, ("q2r.fc",), lambda n, d: n("phonons.qe.read_q2r")(d / "q2r.fc")),
     *(
