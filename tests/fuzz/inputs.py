@@ -287,14 +287,12 @@ def _distribution() -> Any:
 def _ensemble() -> Any:
     crystal, distribution = _distribution()
     stream = current("sscha.ensembles.draws.stream")
-    return distribution, current("sscha.ensembles.ensemble.draw_ensemble")(
-        distribution, 8, stream(0, 1), crystal
-    )
+    return current("sscha.ensembles.ensemble.draw_ensemble")(distribution, 8, stream(0, 1), crystal)
 
 
 def _python_sscha(text: bool) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
-        current("sscha.exchange.python_sscha.write_python_sscha")(folder, *_ensemble(), text=text)
+        current("sscha.exchange.python_sscha.write_python_sscha")(folder, _ensemble(), text=text)
 
     return make
 
@@ -308,9 +306,9 @@ def _sscha_run(folder: Path) -> None:
 
 
 def _ensemble_file(folder: Path) -> None:
-    distribution, ensemble = _ensemble()
-    current("sscha.exchange.extxyz.write_extxyz")(folder / "ensemble.extxyz", distribution, ensemble)
-    current("sscha.exchange.phonopy.write_phonopy_dataset")(folder / "ensemble.yaml", distribution, ensemble)
+    ensemble = _ensemble()
+    current("sscha.exchange.extxyz.write_extxyz")(folder / "ensemble.extxyz", ensemble)
+    current("sscha.exchange.phonopy.write_phonopy_dataset")(folder / "ensemble.yaml", ensemble)
 
 
 def _posterior(folder: Path) -> None:
