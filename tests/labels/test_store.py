@@ -76,7 +76,7 @@ def test_a_store_is_streamed(tmp_path, monkeypatch) -> None:
 
 def test_files_that_are_something_else(tmp_path) -> None:
     (tmp_path / "text.h5").write_text("no HDF5")
-    with pytest.raises(InputError, match="text.h5 is damaged, or not what its name says"):
+    with pytest.raises(InputError, match=r"text\.h5 is damaged, or not what its name says"):
         LabelStore(tmp_path / "text.h5")
     with pytest.raises(InputError, match="no such file"):
         LabelStore(tmp_path / "absent.h5")
