@@ -228,6 +228,8 @@ class HiMLIPCalculator(Calculator):
         if subject is None:
             raise InputError("whose Hessian? Pass atoms: calc.get_hessian(atoms)")
         _check_neutral(subject)
+        if not len(subject):
+            raise InputError("the structure has no atoms")
         rows = _check_indices(indices, len(subject))
         if not self._same_structure(subject):
             self._hessian_atoms = subject.copy()

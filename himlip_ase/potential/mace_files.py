@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import zipfile
+import zlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -114,15 +116,37 @@ def download_mace(text: str) -> Path:
     if Path(name).expanduser().is_file() or name not in mace_names() or _cached(name).is_file():
         return find_mace(name)
     library = import_mace("mace.calculators.foundations_models")
-    try:
-        path = Path(library.download_mace_mp_checkpoint(name))
-    except Exception as error:  # network, disk, or an answer that is not a model
-        _cached(name).unlink(missing_ok=True)
-        raise InputError(
-            f"MACE could not download {name} ({error}); get it by hand and give its path"
-        ) from error
+    for last in (False, True):
+        try:
+            path = Path(library.download_mace_mp_checkpoint(name))
+        except Exception as error:  # network, disk, or an answer that is not a model
+            _cached(name).unlink(missing_ok=True)
+            raise InputError(
+                f"MACE could not download {name} ({error}); get it by hand and give its path"
+            ) from error
+        wrong = _damage_of_archive(path)
+        if wrong is None:
+            break
+        path.unlink()  # never kept: the next call would take it for the model
+        if last:
+            raise InputError(
+                f"what was downloaded twice as {name} is no model ({wrong}); get it by hand and give its path"
+            )
+        logger.warning("what was downloaded as %s is no model (%s); once more", name, wrong)
     logger.info("downloaded %s, sha256 %s, licence %s", path.name, sha256_file(path), licence_of(name))
     return path
+
+
+def _damage_of_archive(path: Path) -> str | None:
+    """What is wrong with a file that torch.save should have written: a zip archive with checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        with path.open("rb") as stream:
+            page = stream.read(256).lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
+        return "a web page" if page else f"not a whole file: {error}"
+    return None if broken is None else f"{broken} in it is damaged"
 
 
 def mace_names() -> list[str]:

@@ -275,13 +275,13 @@ def _dos(folder: Path) -> None:
 
 
 @functools.cache
-def _distribution() -> Any:
+def _distribution(named: Named = current) -> Any:
     from tests.sscha.toy import BondCrystal, cscl
 
     shells = [(6.0, -20.0, 120.0, -0.02), (2.0, -5.0, 40.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
     crystal = BondCrystal(cscl(c=2.9), (2, 1, 1), shells)
-    start = current("sscha.run.initial.positive_definite_start")(crystal.harmonic())[0]
-    return crystal, current("sscha.ensembles.sampling.HarmonicDistribution")(start, 250.0)
+    start = named("sscha.run.initial.positive_definite_start")(crystal.harmonic())[0]
+    return crystal, named("sscha.ensembles.sampling.HarmonicDistribution")(start, 250.0)
 
 
 def _ensemble() -> Any:
@@ -412,14 +412,14 @@ KINDS: tuple[Kind, ...] = (
         "ensemble as extxyz",
         _ensemble_file,
         ("ensemble.extxyz",),
-        lambda n, d: n("sscha.exchange.extxyz.read_extxyz")(d / "ensemble.extxyz", _distribution()[1]),
+        lambda n, d: n("sscha.exchange.extxyz.read_extxyz")(d / "ensemble.extxyz", _distribution(n)[1]),
     ),
     Kind(
         "ensemble as phonopy data set",
         _ensemble_file,
         ("ensemble.yaml",),
         lambda n, d: n("sscha.exchange.phonopy.read_phonopy_dataset")(
-            d / "ensemble.yaml", _distribution()[1]
+            d / "ensemble.yaml", _distribution(n)[1]
         ),
     ),
     Kind(
