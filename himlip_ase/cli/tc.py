@@ -30,19 +30,36 @@ def tc(
     dyn: Annotated[
         Path | None, typer.Option(help="Prefix of the dyn files of the phonons to use (…/dyn for …/dyn1, …).")
     ] = None,
-    elph: Annotated[Path | None, typer.Option(help="ph.x's elph_dir with the a2Fq2r files.")] = None,
+    elph: Annotated[
+        Path | None,
+        typer.Option(
+            help="ph.x's elph_dir with the a2Fq2r files; without --dyn, a folder of its *.elph.N files."
+        ),
+    ] = None,
     harmonic_dyn: Annotated[
         Path | None,
         typer.Option(help="Prefix of the dyn files that ph.x wrote beside elph_dir, for comparison."),
     ] = None,
     alpha2f: Annotated[
-        Path | None, typer.Option(help="A two-column α²F file instead of --dyn and --elph.")
+        Path | None, typer.Option(help=f"An α²F file instead of --dyn and --elph: {_formats_help()}.")
     ] = None,
     alpha2f_unit: Annotated[
-        str, typer.Option(help="Unit of its first column: eV, meV, cm-1, THz, Ry, Ha or K.")
-    ] = "meV",
+        str | None,
+        typer.Option(
+            help="Unit of its frequencies where the file does not say: eV, meV, cm-1, THz, Ry, Ha or K."
+        ),
+    ] = None,
+    alpha2f_column: Annotated[
+        int | None, typer.Option(help="Its column to take, the frequency being 1; all σ without it.")
+    ] = None,
     mu_star: Annotated[
         list[float] | None, typer.Option(help="Coulomb pseudopotentials [0.10 0.13 0.16].")
+    ] = None,
+    mu_star_at: Annotated[
+        float | None,
+        typer.Option(
+            help="Cutoff at which μ* is meant, in highest phonons [1]; many codes mean their own cutoff."
+        ),
     ] = None,
     method: Annotated[
         list[str] | None, typer.Option(help=_methods_help(), show_default="all of them")
@@ -113,6 +130,7 @@ def tc(
 ) -> None:
     """α²F, λ and superconducting Tc; several μ* may follow --mu-star."""
     from himlip_ase.errors import InputError
+    from himlip_ase.superconductivity.elph_files import list_a2fq2r
     from himlip_ase.superconductivity.options import TcOptions
     from himlip_ase.superconductivity.output_files import check_outputs, write_figures, write_results
     from himlip_ase.superconductivity.tables import format_isotopes, format_table
@@ -120,6 +138,7 @@ def tc(
     given: dict[str, Any] = {
         "mu_star": tuple([*(mu_star or []), *(more_mu_star or [])]) or None,
         "methods": method or None,
+        "mu_star_at": mu_star_at,
         "sigma_ry": sigma,
         "gamma_weight": gamma_weight,
         "mesh": mesh,
@@ -131,22 +150,41 @@ def tc(
     options = TcOptions(**{name: value for name, value in given.items() if value is not None})
     check_outputs(json_file, figures, overwrite)
     effects: list[Any] = []
+    widths = ""
     if alpha2f is not None:
         if dyn is not None or elph is not None or mass or isotopes:
             raise InputError(
                 "--alpha2f stands alone; --dyn, --elph, --mass and --isotopes belong to the other way to call"
             )
-        analyses = [_of_curve(alpha2f, alpha2f_unit, options, dos)]
+        found, widths = _of_curve(alpha2f, alpha2f_unit, alpha2f_column, options, dos)
+        analyses = [found]
+    elif elph is not None and has_printed_modes(elph):
+        if dyn is not None:
+            list_a2fq2r(elph)  # says what is there instead, and what to type
+        if mass or isotopes or harmonic_dyn is not None or coarser_elph:
+            raise InputError(
+                f"{elph} holds λ_qν of ph.x's own phonons without matrices: --mass, --isotopes, "
+                f"--harmonic-dyn and "
+                "--coarser-elph need a2Fq2r files (electron_phonon='interpolated')"
+            )
+        found, widths = _of_printed_modes(elph, options, dos)
+        analyses = [found]
     else:
         if dyn is None or elph is None:
             raise InputError("give --dyn PREFIX and --elph FOLDER, or --alpha2f FILE")
         files = _Files(dyn, elph, harmonic_dyn, coarser_elph or [], parse_masses(mass or []), dos)
         analyses, effects = _of_files(files, options, isotopes)
-    typer.echo(format_table(analyses) + format_isotopes(effects), nl=False)
+    typer.echo(format_table(analyses) + widths + format_isotopes(effects), nl=False)
     if json_file is not None:
         write_results(json_file, analyses, overwrite, effects)
     if figures is not None:
         write_figures(figures, analyses, overwrite)
+
+
+def _formats_help() -> str:
+    from himlip_ase.superconductivity.curve_formats import FORMATS
+
+    return "; ".join(entry.summary for entry in FORMATS)
 
 
 def _methods_help() -> str:
@@ -176,18 +214,56 @@ def _read_dos(path: Path | None) -> ElectronicDos | ElectronBands | None:
     return read_a2fsave(path) if "a2Fsave" in path.name else read_electronic_dos(path)
 
 
-def _of_curve(path: Path, unit: str, options: TcOptions, dos: Path | None) -> TcAnalysis:
+def has_printed_modes(folder: Path) -> bool:
+    """Whether ph.x left λ_qν of its own phonons there, and no matrices."""
+    from himlip_ase.superconductivity.printed_modes import mode_files
+
+    matrices = [*folder.glob("a2Fq2r.*"), *folder.glob("elph_dir/a2Fq2r.*")]
+    return not matrices and bool(mode_files(folder))
+
+
+def _of_printed_modes(folder: Path, options: TcOptions, dos: Path | None) -> tuple[TcAnalysis, str]:
+    from himlip_ase.superconductivity.analysis import analyse_broadenings, analyse_curve
+    from himlip_ase.superconductivity.printed_modes import read_printed_modes
+    from himlip_ase.superconductivity.tables import format_widths
+
+    modes, density = read_printed_modes(folder), _plain_dos(dos)
+    if not modes.sigma_ry:
+        return analyse_curve("tetrahedra", modes.spectra[0], options, dos=density), ""
+    labels = [f"σ = {sigma:g} Ry" for sigma in modes.sigma_ry]
+    found = analyse_broadenings("printed", modes.sigma_ry, modes.spectra, options, dos=density)
+    return found, format_widths(labels, modes.spectra, options)
+
+
+def _of_curve(
+    path: Path, unit: str | None, column: int | None, options: TcOptions, dos: Path | None
+) -> tuple[TcAnalysis, str]:
+    from himlip_ase.superconductivity.analysis import analyse_broadenings, analyse_curve
+    from himlip_ase.superconductivity.curve_files import read_alpha2f_table
+    from himlip_ase.superconductivity.tables import format_widths
+
+    table, density = read_alpha2f_table(path, unit, column), _plain_dos(dos)
+    wide = [place for place, found in enumerate(table.columns) if found.width is not None]
+    if column is not None or len(wide) < 2:
+        return analyse_curve(path.name, table.spectrum(column), options, dos=density), ""
+    spectra = [table.spectra[place] for place in wide]
+    widths = format_widths([table.columns[place].label for place in wide], spectra, options)
+    if table.width_unit != "Ry":
+        return analyse_curve(path.name, table.spectrum(), options, dos=density), widths
+    sigmas = [table.columns[place].width or 0.0 for place in wide]
+    return analyse_broadenings(path.name, sigmas, spectra, options, dos=density), widths
+
+
+def _plain_dos(dos: Path | None) -> ElectronicDos | None:
     from himlip_ase.errors import InputError
-    from himlip_ase.superconductivity.analysis import analyse_curve
     from himlip_ase.superconductivity.electronic_dos import ElectronicDos
-    from himlip_ase.superconductivity.qe_outputs import read_alpha2f
 
     density = _read_dos(dos)
     if density is not None and not isinstance(density, ElectronicDos):
         raise InputError(
             f"{dos} holds bands, which want the σ and Fermi level of --elph; give N(ε) with --dos"
         )
-    return analyse_curve(path.name, read_alpha2f(path, unit), options, dos=density)
+    return density
 
 
 def _of_files(

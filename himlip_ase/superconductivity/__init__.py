@@ -1,6 +1,6 @@
 """Superconductivity: electron-phonon matrices of ph.x with any phonons → α²F, λ, Tc."""
 
-from himlip_ase.superconductivity.analysis import analyse, analyse_curve
+from himlip_ase.superconductivity.analysis import analyse, analyse_broadenings, analyse_curve
 from himlip_ase.superconductivity.bootstrap import (
     BootstrapTc,
     bootstrap_tc,
@@ -14,6 +14,7 @@ from himlip_ase.superconductivity.coupling import (
     interpolated_coupling,
     mode_coupling,
 )
+from himlip_ase.superconductivity.curve_files import Alpha2FTable, read_alpha2f, read_alpha2f_table
 from himlip_ase.superconductivity.electron_bands import ElectronBands, read_a2fsave
 from himlip_ase.superconductivity.electronic_dos import ElectronicDos, read_electronic_dos
 from himlip_ase.superconductivity.eliashberg import eliashberg_tc
@@ -26,8 +27,8 @@ from himlip_ase.superconductivity.onto_elph_grid import swap_onto_grid
 from himlip_ase.superconductivity.options import TcOptions
 from himlip_ase.superconductivity.output_files import read_results, write_results
 from himlip_ase.superconductivity.plateau import SigmaPlateau, sigma_plateau
+from himlip_ase.superconductivity.printed_modes import PrintedModes, read_printed_modes
 from himlip_ase.superconductivity.q_mesh import QMeshRow, q_mesh_convergence
-from himlip_ase.superconductivity.qe_outputs import read_alpha2f
 from himlip_ase.superconductivity.spectrum import Alpha2F, Problem, Spectrum, spectrum_from_curve
 from himlip_ase.superconductivity.tables import format_table
 from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable, critical_temperature, tc_table
@@ -36,6 +37,7 @@ from himlip_ase.superconductivity.zone import ZoneIntegral, integrate_zone
 
 __all__ = [
     "Alpha2F",
+    "Alpha2FTable",
     "BootstrapTc",
     "CellStrain",
     "ElectronBands",
@@ -47,6 +49,7 @@ __all__ = [
     "IsotopeEffect",
     "ModeCoupling",
     "NoTc",
+    "PrintedModes",
     "Problem",
     "QMeshRow",
     "SigmaPlateau",
@@ -58,6 +61,7 @@ __all__ = [
     "TcTable",
     "ZoneIntegral",
     "analyse",
+    "analyse_broadenings",
     "analyse_curve",
     "bootstrap_tc",
     "bring_to_cell",
@@ -74,8 +78,10 @@ __all__ = [
     "q_mesh_convergence",
     "read_a2fsave",
     "read_alpha2f",
+    "read_alpha2f_table",
     "read_electronic_dos",
     "read_elph",
+    "read_printed_modes",
     "read_results",
     "resampled_phonons",
     "sigma_plateau",

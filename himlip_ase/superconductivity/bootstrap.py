@@ -131,6 +131,7 @@ def bootstrap_tc(
     sigma_ry: float | None = None,
     gamma_weight: GammaWeight = "counted",
     max_refused: float = 0.1,
+    mu_star_at: float = 1.0,
 ) -> BootstrapTc:
     """Carry the statistical noise of the phonons into Tc.
 
@@ -139,7 +140,7 @@ def bootstrap_tc(
     elph : ElphMatrices
     samples : sequence of DynamicalMatrices
         For example free-energy Hessians from resampled SSCHA ensembles, on the grid of `elph`.
-    mu_star, methods, sigma_ry, gamma_weight
+    mu_star, methods, sigma_ry, gamma_weight, mu_star_at
         As in `tc_table` and `mode_coupling`.
     max_refused : float
         Allowed fraction of samples without a Tc. Above it there is no Tc: leaving out the unstable samples
@@ -168,7 +169,9 @@ def bootstrap_tc(
         if not spectrum.problems:
             lambdas[row] = spectrum.lambda_total
         for column, (mu, method) in enumerate(combinations):
-            entry = critical_temperature(spectrum, mu, method, near_kelvin=near.get(column))
+            entry = critical_temperature(
+                spectrum, mu, method, near_kelvin=near.get(column), mu_star_at=mu_star_at
+            )
             if isinstance(entry, Tc):
                 kelvin[row, column] = near[column] = entry.kelvin
             else:

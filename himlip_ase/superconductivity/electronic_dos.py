@@ -10,6 +10,10 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.superconductivity.elph_files import read_text
+from himlip_ase.superconductivity.number_rows import read_rows
+
+_UP = re.compile(r"dos\W?_?up|\bup\b", re.IGNORECASE)
+_DOWN = re.compile(r"dos\W?_?d(?:w|n|own)|\bdown\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ class ElectronicDos:
 
 
 def read_electronic_dos(path: str | Path, fermi_ev: float | None = None) -> ElectronicDos:
-    """Read N(ε): the output of QE's dos.x, or any text with energy (eV) and DOS in two columns.
+    """Read N(ε): the output of QE's dos.x, or any text with energy (eV) and DOS in columns.
+
+    Where the header names a column for each spin (``dosup``, ``dosdw``), both are added.
 
     Parameters
     ----------
@@ -99,25 +105,22 @@ def read_electronic_dos(path: str | Path, fermi_ev: float | None = None) -> Elec
     Raises
     ------
     InputError
-        Not two columns of numbers; see `ElectronicDos`.
+        No such columns, a damaged row (its line named); see `ElectronicDos`.
     """
     path = Path(path)
-    text = read_text(path)
-    rows = []
-    for line in text.split("\n"):
-        words = line.replace("D", "E").split()
-        try:
-            rows.append([float(word) for word in words[:2]])
-        except ValueError:
-            continue
-    rows = [row for row in rows if len(row) == 2]
-    if len(rows) < 5:
-        raise InputError(f"{path} holds no two columns of numbers (energy in eV, density of states)")
+    rows = read_rows(path, read_text(path))
+    if len(rows.blocks) != 1:
+        places = " and ".join(block.where for block in rows.blocks)
+        raise InputError(f"{path} holds {len(rows.blocks)} tables, in {places}; give one density of states")
     if fermi_ev is None:
-        found = re.search(r"EFermi\s*=\s*([-+\d.]+)", text)
+        found = re.search(r"EFermi\s*=\s*([-+\d.]+)", rows.head)
         fermi_ev = float(found.group(1)) if found else 0.0
-    table = np.array(rows)
+    numbers = rows.blocks[0].numbers
+    spins = bool(_UP.search(rows.head) and _DOWN.search(rows.head))
+    if spins and numbers.shape[1] < 3:
+        raise InputError(f"{path} names two spins in its header and has {numbers.shape[1]} columns")
+    values = numbers[:, 1] + numbers[:, 2] if spins else numbers[:, 1]
     try:
-        return ElectronicDos(table[:, 0] - fermi_ev, table[:, 1])
+        return ElectronicDos(numbers[:, 0] - fermi_ev, values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

@@ -16,14 +16,33 @@ from scipy.sparse.linalg import ArpackError, eigs
 
 from himlip_ase import units
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.superconductivity.formulas import mcmillan, mu_star_at_cutoff
+from himlip_ase.superconductivity.formulas import mcmillan, mu_star_of_frequencies
 from himlip_ase.superconductivity.spectrum import Spectrum
 
 MIN_FREQUENCIES = 64
 MAX_FREQUENCIES = 16000
 EXACT_FREQUENCIES = 150
 DEFAULT_CUTOFF = 15.0
+_CONVERGED = 2e-3
 _SPLINE_NODES = 600
+
+
+def frequency_count(kt_ev: float, top_ev: float, cutoff: float, least: int = MIN_FREQUENCIES) -> int:
+    """Positive Matsubara frequencies up to a cutoff, but at least `least`.
+
+    Parameters
+    ----------
+    kt_ev, top_ev : float
+        kT and the highest phonon, eV.
+    cutoff : float
+        In units of the highest phonon.
+    least : int
+
+    Returns
+    -------
+    int
+    """
+    return max(least, int(np.ceil(cutoff * top_ev / (2 * np.pi * kt_ev))))
 
 
 def coupling_at_matsubara(spectrum: Spectrum, kt_ev: float, count: int) -> np.ndarray:
@@ -240,9 +259,11 @@ def eliashberg_tc(
     spectrum : Spectrum
     mu_star : float
         In the sense of Allen and Dynes (cutoff at the highest phonon); it is moved to the Matsubara cutoff
-        through 1/μ*_ME = 1/μ*_AD + ln(ω_ph/ω_c).
+        through 1/μ*_ME = 1/μ*_AD + ln(ω_ph/ω_c), and from there to the number of frequencies by
+        `formulas.mu_star_of_frequencies`.
     cutoff : float
-        Matsubara cutoff ω_c in units of the highest phonon.
+        Matsubara cutoff ω_c in units of the highest phonon. Where fewer frequencies are kept than reach 15
+        highest phonons, their number is doubled until Tc changes by less than 0.2 %.
     mu_star_at : float, optional
         Cutoff (in units of the highest phonon) to which `mu_star` belongs; None is 1. Give the value of
         `cutoff` to use `mu_star` unchanged, as other Eliashberg codes do.
@@ -273,11 +294,11 @@ def eliashberg_tc(
 
     def excess(log_kt: float, count: int) -> float:
         kt = float(np.exp(log_kt))
-        here = mu_star_at_cutoff(mu_star, reference, 2 * np.pi * kt * count)
+        here = mu_star_of_frequencies(mu_star, kt, count, reference, cutoff * top)
         return largest_eigenvalue(spectrum, kt, count, here)
 
     def count_at(kt: float) -> int:
-        return max(min_frequencies, int(np.ceil(cutoff * top / (2 * np.pi * kt))))
+        return frequency_count(kt, top, cutoff, min_frequencies)
 
     if near_kelvin is not None:
         kt = near_kelvin / units.EV_KELVIN
@@ -303,7 +324,14 @@ def eliashberg_tc(
         raise CalculationError("the Eliashberg Tc could not be bracketed")
     root = np.exp(brentq(excess, np.log(low), np.log(kt), args=(count_at(low),), xtol=1e-3))
     # once more with the number of frequencies that belongs to Tc itself, which makes it reproducible
-    return float(refined(excess, float(root), count_at(root))) * units.EV_KELVIN
+    count = count_at(float(root))
+    kt = refined(excess, float(root), count)
+    while 2 * np.pi * kt * count < DEFAULT_CUTOFF * top and count < MAX_FREQUENCIES:
+        count *= 2
+        before, kt = kt, refined(excess, kt, count)
+        if abs(kt / before - 1) < _CONVERGED:
+            break
+    return float(kt) * units.EV_KELVIN
 
 
 def refined(excess: Callable[[float, int], float], kt: float, count: int, precision: float = 1e-10) -> float:

@@ -236,12 +236,9 @@ def _other_mode(folder: Path) -> str:
             mode = "lambda_tetra" if tetrahedra else "simple"
             return (
                 f", but {modes[0].name}, which electron_phonon='{mode}' writes: couplings of ph.x's own "
-                "modes without the Cartesian matrices that other phonons and masses need"
-                + (
-                    " (alpha2f.x makes a2F.dat of them: himlip tc --alpha2f a2F.dat --alpha2f-unit Ry)"
-                    if tetrahedra
-                    else ""
-                )
+                "modes without the Cartesian matrices that other phonons and masses need (for λ and Tc of "
+                "those modes "
+                f"leave --dyn out: himlip tc --elph {place})"
             )
         raw = sorted(place.glob("elph.*.xml"))
         if raw:

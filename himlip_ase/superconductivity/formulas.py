@@ -190,6 +190,50 @@ def mu_star_at_cutoff(mu_star: float, omega_from: float, omega_to: float) -> flo
     return float(1 / inverse)
 
 
+def mu_star_of_frequencies(
+    mu_star: float, kt: float, count: int, omega_from: float, omega_cutoff: float
+) -> float:
+    """μ* of the first `count` positive Matsubara frequencies, the cutoff of the interaction kept where it is.
+
+    From `omega_from` to the cutoff the conversion is the logarithm by which μ* is defined. From there to the
+    number of frequencies that happens to be summed it is the sum that the logarithm stands for, 2πT Σ 1/ω_n =
+    ψ(N + ½) − ψ(ω_c/2πT + ½), so that the number of frequencies is a matter of convergence alone.
+
+    Parameters
+    ----------
+    mu_star : float
+        At `omega_from`.
+    kt : float
+        kT, in the unit of the two energies.
+    count : int
+    omega_from, omega_cutoff : float
+        Where μ* is meant, and the Matsubara cutoff.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    InputError
+        As in `mu_star_at_cutoff`.
+    """
+    from scipy.special import digamma
+
+    at_cutoff = mu_star_at_cutoff(mu_star, omega_from, omega_cutoff)
+    if at_cutoff == 0:
+        return 0.0
+    there = omega_cutoff / (2 * np.pi * kt)
+    inverse = 1 / at_cutoff - float(digamma(count + 0.5) - digamma(there + 0.5))
+    if not inverse > 0:
+        raise InputError(
+            f"μ* = {mu_star} at {omega_from:.4g} has no counterpart for {count} Matsubara frequencies "
+            f"(1/μ* = "
+            f"{inverse:.3g}); give a smaller μ* or a lower cutoff"
+        )
+    return 1 / inverse
+
+
 def mu_star_from_mu(mu: float, electronic_energy: float, omega: float) -> float:
     """Morel–Anderson: μ* = μ/(1 + μ ln(ε_el/ω)); InputError unless μ ≥ 0 and ε_el > ω > 0.
 

@@ -25,15 +25,15 @@ from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.superconductivity.electronic_dos import ElectronicDos
 from himlip_ase.superconductivity.eliashberg import (
     DEFAULT_CUTOFF,
-    MIN_FREQUENCIES,
     MatsubaraKernel,
     coupling_at_matsubara,
     eliashberg_tc,
+    frequency_count,
     normal_state_z,
     pairing_excess,
     refined,
 )
-from himlip_ase.superconductivity.formulas import mu_star_at_cutoff
+from himlip_ase.superconductivity.formulas import mu_star_of_frequencies
 from himlip_ase.superconductivity.spectrum import Spectrum
 
 MAX_COUNT = 3000
@@ -199,11 +199,11 @@ def eliashberg_tc_full_bandwidth(
     top = spectrum.omega_max_ev
 
     def count_at(kt: float) -> int:
-        return max(MIN_FREQUENCIES, int(np.ceil(cutoff * top / (2 * np.pi * kt))))
+        return frequency_count(kt, top, cutoff)
 
     def excess(log_kt: float, count: int) -> float:
         kt = float(np.exp(log_kt))
-        here = mu_star_at_cutoff(mu_star, top, 2 * np.pi * kt * count)
+        here = mu_star_of_frequencies(mu_star, kt, count, top, cutoff * top)
         return _Equations(spectrum, dos, kt, count, here).excess_pairing()
 
     low, high = start / 1.1, start * 1.1
@@ -254,10 +254,11 @@ def solve_full_bandwidth(
     """
     spectrum = spectrum.coarsened()
     kt, top = kelvin / units.EV_KELVIN, spectrum.omega_max_ev
-    count = max(MIN_FREQUENCIES, int(np.ceil(cutoff * top / (2 * np.pi * kt)))) if kt > 0 else MAX_COUNT + 1
+    count = frequency_count(kt, top, cutoff) if kt > 0 else MAX_COUNT + 1
     if count > MAX_COUNT:
         raise InputError(f"T = {kelvin} K wants more than {MAX_COUNT} Matsubara frequencies; take a higher T")
-    equations = _Equations(spectrum, dos, kt, count, mu_star_at_cutoff(mu_star, top, 2 * np.pi * kt * count))
+    here = mu_star_of_frequencies(mu_star, kt, count, top, cutoff * top)
+    equations = _Equations(spectrum, dos, kt, count, here)
     z, chi, mu, _ = equations.normal_state()
     if equations.excess_pairing() <= 0:
         return FullBandwidthState(kelvin, equations.omega, z, chi, np.zeros(count), mu)

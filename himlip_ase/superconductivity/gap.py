@@ -17,13 +17,13 @@ from himlip_ase.superconductivity.codec import Record
 from himlip_ase.superconductivity.eliashberg import (
     DEFAULT_CUTOFF,
     MAX_FREQUENCIES,
-    MIN_FREQUENCIES,
     MatsubaraKernel,
     coupling_at_matsubara,
     eliashberg_tc,
+    frequency_count,
     pairing_mode,
 )
-from himlip_ase.superconductivity.formulas import mu_star_at_cutoff
+from himlip_ase.superconductivity.formulas import mu_star_of_frequencies
 from himlip_ase.superconductivity.spectrum import Spectrum
 
 
@@ -83,13 +83,13 @@ def solve_gap(
     kt, top = kelvin / units.EV_KELVIN, spectrum.omega_max_ev
     if not kt > 0:
         raise InputError(f"T = {kelvin} K; a positive temperature is wanted")
-    count = max(MIN_FREQUENCIES, int(np.ceil(cutoff * top / (2 * np.pi * kt))))
+    count = frequency_count(kt, top, cutoff)
     if count > MAX_FREQUENCIES:
         lowest = cutoff * top / (2 * np.pi * MAX_FREQUENCIES) * units.EV_KELVIN
         raise InputError(
             f"T = {kelvin:g} K wants {count} Matsubara frequencies; the lowest is {lowest:.2g} K"
         )
-    mu_here = mu_star_at_cutoff(mu_star, top, 2 * np.pi * kt * count)
+    mu_here = mu_star_of_frequencies(mu_star, kt, count, top, cutoff * top)
     n = np.arange(count)
     lam = coupling_at_matsubara(spectrum, kt, 2 * count)
     kernel = MatsubaraKernel(lam, count)
@@ -341,10 +341,10 @@ def tc_sensitivity(
     if not np.isfinite(tc):
         raise InputError("the Eliashberg equations have no transition here, so that Tc has no derivative")
     kt, top = tc / units.EV_KELVIN, spectrum.omega_max_ev
-    count = max(MIN_FREQUENCIES, int(np.ceil(cutoff * top / (2 * np.pi * kt))))
+    count = frequency_count(kt, top, cutoff)
 
     def excess(which: Spectrum, temperature: float) -> float:
-        here = mu_star_at_cutoff(mu_star, top, 2 * np.pi * temperature * count)
+        here = mu_star_of_frequencies(mu_star, temperature, count, top, cutoff * top)
         return largest_eigenvalue(which, temperature, count, here)
 
     slope = (excess(spectrum, 1.001 * kt) - excess(spectrum, 0.999 * kt)) / (0.002 * kt)

@@ -84,6 +84,7 @@ def isotope_effect(
     gamma_weight: GammaWeight = "counted",
     accept: Sequence[str] = (),
     step: float = 0.02,
+    mu_star_at: float = 1.0,
 ) -> IsotopeEffect | NoTc:
     """Isotope coefficients of each element, and of all together, by central differences in ln M.
 
@@ -94,7 +95,7 @@ def isotope_effect(
     ----------
     elph, phonons, sigma_ry, gamma_weight
         As in `mode_coupling`.
-    mu_star, method, accept
+    mu_star, method, accept, mu_star_at
         As in `critical_temperature`.
     step : float
         In ln M.
@@ -112,7 +113,7 @@ def isotope_effect(
     def log_tc(scaled: Sequence[str], power: float) -> float:
         masses = [m * np.exp(power) if s in scaled else m for s, m in zip(symbols, natural, strict=True)]
         spectrum = mode_coupling(elph, phonons.with_masses(masses), sigma_ry, gamma_weight).spectrum()
-        entry = critical_temperature(spectrum, mu_star, method, accept)
+        entry = critical_temperature(spectrum, mu_star, method, accept, mu_star_at=mu_star_at)
         if isinstance(entry, Tc):
             return float(np.log(entry.kelvin))
         failed.append(entry)
@@ -159,6 +160,7 @@ def isotope_effects(
             analysis.sigma_ry,
             options.gamma_weight,
             options.accept,
+            mu_star_at=options.mu_star_at,
         )
         for method in table.methods
     ]

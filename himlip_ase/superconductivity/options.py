@@ -25,9 +25,12 @@ class TcOptions:
     Parameters
     ----------
     mu_star : tuple of float
-        Coulomb pseudopotentials in the sense of Allen and Dynes, 0 ≤ μ* < 1, each once.
+        Coulomb pseudopotentials, 0 ≤ μ* < 1, each once.
     methods : tuple of str
         Names of formulas of `methods.FORMULAS`; all of them by default.
+    mu_star_at : float
+        Cutoff at which the values of μ* are meant, in units of the highest phonon: 1 in the sense of Allen
+        and Dynes, the Matsubara cutoff in that of most codes for the Eliashberg equations.
     sigma_ry : float or None
         Broadening of the double delta, Ry. None: the middle of the σ-plateau if there is one, else the middle
         of the list.
@@ -58,6 +61,7 @@ class TcOptions:
 
     mu_star: tuple[float, ...] = DEFAULT_MU_STAR
     methods: tuple[str, ...] = field(default_factory=lambda: check_methods(None))
+    mu_star_at: float = 1.0
     sigma_ry: float | None = None
     gamma_weight: GammaWeight = "counted"
     mesh: Mesh | None = None
@@ -83,6 +87,7 @@ class TcOptions:
                 self.sigma_ry is None or (np.isfinite(self.sigma_ry) and self.sigma_ry > 0),
                 "a positive number of Ry",
             ),
+            ("mu_star_at", 0 < self.mu_star_at < np.inf, "a positive number of highest phonons"),
             ("gamma_weight", self.gamma_weight in get_args(GammaWeight), _one_of(get_args(GammaWeight))),
             ("integration", self.integration in get_args(Integration), _one_of(get_args(Integration))),
             ("samples", self.samples >= 2, "2 or more"),

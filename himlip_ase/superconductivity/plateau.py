@@ -13,6 +13,7 @@ from himlip_ase.superconductivity import codec
 from himlip_ase.superconductivity.codec import Record
 from himlip_ase.superconductivity.coupling import GammaWeight, mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
+from himlip_ase.superconductivity.spectrum import Spectrum
 from himlip_ase.superconductivity.tc import NoTc, Tc, critical_temperature
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def sigma_plateau(
     gamma_weight: GammaWeight = "counted",
     tolerance: float = 0.05,
     accept: Sequence[str] = (),
+    mu_star_at: float = 1.0,
 ) -> SigmaPlateau:
     """Look for the plateau of λ(σ) at low σ.
 
@@ -102,7 +104,7 @@ def sigma_plateau(
     ----------
     elph, phonons, gamma_weight
         As in `mode_coupling`.
-    mu_star, method, accept
+    mu_star, method, accept, mu_star_at
         As in `critical_temperature`.
     tolerance : float
         Relative.
@@ -118,11 +120,41 @@ def sigma_plateau(
     """
     if len(elph.sigma_ry) < 3:
         raise InputError(f"{len(elph.sigma_ry)} broadenings; at least 3 are wanted (el_ph_nsigma of ph.x)")
-    order = np.argsort(elph.sigma_ry)
-    sigma = elph.sigma_ry[order]
-    spectra = [mode_coupling(elph, phonons, float(s), gamma_weight).spectrum() for s in sigma]
+    spectra = [mode_coupling(elph, phonons, float(s), gamma_weight).spectrum() for s in elph.sigma_ry]
+    return plateau_of(elph.sigma_ry, spectra, mu_star, method, tolerance, accept, mu_star_at)
+
+
+def plateau_of(
+    sigma_ry: Sequence[float] | np.ndarray,
+    spectra: Sequence[Spectrum],
+    mu_star: float = 0.10,
+    method: str = "allen-dynes",
+    tolerance: float = 0.05,
+    accept: Sequence[str] = (),
+    mu_star_at: float = 1.0,
+) -> SigmaPlateau:
+    """The plateau of λ over spectra of several broadenings.
+
+    Parameters
+    ----------
+    sigma_ry : sequence of float
+        Three or more, Ry, in any order.
+    spectra : sequence of Spectrum
+        One for each.
+    mu_star, method, accept, mu_star_at
+        As in `critical_temperature`.
+    tolerance : float
+        As in `sigma_plateau`.
+
+    Returns
+    -------
+    SigmaPlateau
+    """
+    order = np.argsort(sigma_ry)
+    sigma = np.asarray(sigma_ry, dtype=float)[order]
+    spectra = [spectra[place] for place in order]
     lambdas = np.array([s.lambda_total for s in spectra])
-    results = [critical_temperature(s, mu_star, method, accept) for s in spectra]
+    results = [critical_temperature(s, mu_star, method, accept, mu_star_at=mu_star_at) for s in spectra]
     kelvin = np.array([r.kelvin if isinstance(r, Tc) else np.nan for r in results])
 
     def spread(start: int, stop: int) -> float:

@@ -80,6 +80,7 @@ def q_mesh_convergence(
     sigma_ry: float | None = None,
     gamma_weight: GammaWeight = "counted",
     accept: Sequence[str] = (),
+    mu_star_at: float = 1.0,
 ) -> tuple[QMeshRow, ...]:
     """λ, ω_log and one Tc for each grid of G(q): the plain sum, and interpolated onto each of `meshes`.
 
@@ -91,7 +92,7 @@ def q_mesh_convergence(
         On the finest of these grids (a multiple of the others): the coarser sums take their q-points from it.
     meshes : sequence of three int
         Denser meshes; those coarser than the grid of a G are skipped for it.
-    mu_star, method, accept
+    mu_star, method, accept, mu_star_at
         As in `critical_temperature`.
     sigma_ry, gamma_weight
         As in `mode_coupling`.
@@ -116,7 +117,9 @@ def q_mesh_convergence(
                 couplings.append(interpolated_coupling(elph, phonons, mesh, sigma_ry, gamma_weight))
         for coupling in couplings:
             spectrum = coupling.spectrum()
-            entry = critical_temperature(spectrum, mu_star, method, (*accept, "coarse"))
+            entry = critical_temperature(
+                spectrum, mu_star, method, (*accept, "coarse"), mu_star_at=mu_star_at
+            )
             rows.append(
                 QMeshRow(
                     elph.dims,

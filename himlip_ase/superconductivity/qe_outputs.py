@@ -1,4 +1,4 @@
-"""Readers of QE's post-processing: a2Fmatdyn, a2F.dos, matdyn's and lambda.x's λ, and α²F curves."""
+"""Readers of QE's post-processing: a2Fmatdyn, a2F.dos, and the λ of matdyn.x and lambda.x."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.superconductivity.elph_files import read_text
-from himlip_ase.superconductivity.spectrum import Spectrum, spectrum_from_curve
 
 
 @dataclass(frozen=True)
@@ -166,41 +165,3 @@ def read_lambda_table(path: str | Path) -> LambdaTable:
     raise InputError(
         f"{path} is neither a 'lambda' file of matdyn.x nor the output or lambda.dat of lambda.x"
     )
-
-
-def read_alpha2f(path: str | Path, unit: str, column: int = 2) -> Spectrum:
-    """Spectrum of a plain α²F file: frequency in the first column, α²F in `column`, from any code.
-
-    Parameters
-    ----------
-    path : path-like
-        Text, perhaps gz; lines that begin with #, ! or @ and lines of words are skipped.
-    unit : {"eV", "meV", "cm-1", "THz", "Ry", "Ha", "K"}
-        Unit of the first column.
-    column : int
-        Counted from 1.
-
-    Returns
-    -------
-    Spectrum
-
-    Raises
-    ------
-    InputError
-        No such columns, or see `spectrum_from_curve`.
-    """
-    path = Path(path)
-    rows = []
-    for line in read_text(path).split("\n"):
-        words = line.replace(",", " ").split()
-        try:
-            rows.append([float(w) for w in words])
-        except ValueError:
-            continue
-    rows = [row for row in rows if len(row) >= column]
-    if len(rows) < 3 or column < 2:
-        raise InputError(
-            f"{path} has no numeric column {column} (counted from 1; the first is the frequency)"
-        )
-    omega, alpha2f = [row[0] for row in rows], [row[column - 1] for row in rows]
-    return spectrum_from_curve(np.array(omega), np.array(alpha2f), unit, (f"α²F read from {path.name}",))

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from himlip_ase.superconductivity.methods import label_of
-from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable, mu_star_text
+from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable, critical_temperature, mu_star_text
 
 if TYPE_CHECKING:
     from himlip_ase.superconductivity.isotope import IsotopeEffect
+    from himlip_ase.superconductivity.options import TcOptions
+    from himlip_ase.superconductivity.spectrum import Spectrum
     from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 
 
@@ -125,6 +127,36 @@ def _tail(item: TcAnalysis) -> list[str]:
             f"  gap: Δ₀ = {g.gap_edge_ev[0] * 1e3:.2f} meV at {g.kelvin[0]:.1f} K, 2Δ₀/kTc = {g.ratio:.2f}"
         )
     return lines + [f"  note: {text}" for text in item.table.caveats]
+
+
+def format_widths(labels: Sequence[str], spectra: Sequence[Spectrum], options: TcOptions) -> str:
+    """One line for each broadening of a file: λ, ω_log and a Tc.
+
+    Parameters
+    ----------
+    labels : sequence of str
+    spectra : sequence of Spectrum
+    options : TcOptions
+        The first μ* and the leading formula are used.
+
+    Returns
+    -------
+    str
+    """
+    lines = []
+    for label, spectrum in zip(labels, spectra, strict=True):
+        entry = critical_temperature(
+            spectrum,
+            options.mu_star[0],
+            options.leading_method,
+            options.accept,
+            mu_star_at=options.mu_star_at,
+        )
+        lines.append(
+            f"  {label}: λ = {spectrum.lambda_total:.4f}, ω_log = {spectrum.omega_log_k:.1f} K, "
+            f"{label_of(options.leading_method)}, μ* = {mu_star_text(options.mu_star[0])}: {entry}\n"
+        )
+    return "".join(lines)
 
 
 def format_isotopes(effects: Sequence[IsotopeEffect | NoTc]) -> str:

@@ -12,7 +12,7 @@ from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.superconductivity import codec
 from himlip_ase.superconductivity.codec import Record
 from himlip_ase.superconductivity.eliashberg import DEFAULT_CUTOFF
-from himlip_ase.superconductivity.formulas import threshold_exceeded
+from himlip_ase.superconductivity.formulas import mu_star_at_cutoff, threshold_exceeded
 from himlip_ase.superconductivity.methods import FORMULAS, check_methods
 from himlip_ase.superconductivity.spectrum import Problem, Spectrum
 from himlip_ase.superconductivity.uncertainty import Kind, Part, Parts, parts_from, quadrature, sources
@@ -133,6 +133,7 @@ def critical_temperature(
     accept: Sequence[str] = (),
     cutoff: float = DEFAULT_CUTOFF,
     near_kelvin: float | None = None,
+    mu_star_at: float = 1.0,
 ) -> Tc | NoTc:
     """Tc of a spectrum by one formula.
 
@@ -140,7 +141,7 @@ def critical_temperature(
     ----------
     spectrum : Spectrum
     mu_star : float
-        Coulomb pseudopotential in the sense of Allen and Dynes, 0 ≤ μ* < 1.
+        Coulomb pseudopotential, 0 ≤ μ* < 1.
     method : str
         Name of a formula of `methods.FORMULAS`.
     accept : sequence of {"imaginary", "coarse"}
@@ -150,6 +151,9 @@ def critical_temperature(
         Matsubara cutoff of "eliashberg" in units of the highest phonon.
     near_kelvin : float, optional
         Where "eliashberg" looks first, see `eliashberg_tc`.
+    mu_star_at : float
+        Cutoff at which `mu_star` is meant, in units of the highest phonon: 1 in the sense of Allen and Dynes,
+        the Matsubara cutoff in that of most codes for the Eliashberg equations.
 
     Returns
     -------
@@ -174,15 +178,19 @@ def critical_temperature(
         return NoTc(method, mu_star, "; ".join(refused))
     caveats = tuple(p.text for p in spectrum.problems) + spectrum.caveats
     lam = spectrum.lambda_total
-    if not threshold_exceeded(lam, mu_star):
-        bound = mu_star * (1 + 0.62 * lam)
+    try:
+        here = mu_star_at_cutoff(mu_star, mu_star_at, 1.0)
+    except InputError as error:
+        return NoTc(method, mu_star, str(error))
+    if not threshold_exceeded(lam, here):
+        bound = here * (1 + 0.62 * lam)
         return NoTc(method, mu_star, f"λ = {lam:.3f} does not exceed μ*(1 + 0.62λ) = {bound:.3f}")
     inputs = {
         "spectrum": spectrum,
         "lambda_total": lam,
         "omega_log_k": spectrum.omega_log_k,
         "omega_2_k": spectrum.omega_2_k,
-        "mu_star": mu_star,
+        "mu_star": here,
         "cutoff": cutoff,
         "near_kelvin": near_kelvin,
     }
@@ -211,6 +219,8 @@ class TcTable:
     caveats : tuple of str
     lambda_parts : tuple of Part
         What makes λ uncertain, as `Tc.parts`.
+    mu_star_at : float
+        Cutoff at which the values of μ* are meant, in units of the highest phonon.
     """
 
     lambda_total: float
@@ -220,6 +230,7 @@ class TcTable:
     problems: tuple[Problem, ...]
     caveats: tuple[str, ...]
     lambda_parts: Parts = ()
+    mu_star_at: float = 1.0
 
     @property
     def lambda_uncertainty(self) -> float | None:
@@ -280,6 +291,7 @@ class TcTable:
             | {"uncertainty_parts": [part.to_record() for part in self.lambda_parts]},
             "omega_log": codec.figure(self.omega_log_k, "K", None, f"logarithmic mean, {scope}"),
             "omega_2": codec.figure(self.omega_2_k, "K", None, f"second moment, {scope}"),
+            "mu_star_at": self.mu_star_at,
             "tc": [entry.to_record() for entry in self.results],
             "problems": [problem.to_record() for problem in self.problems],
             "caveats": list(self.caveats),
@@ -296,6 +308,7 @@ class TcTable:
             tuple(Problem.from_record(item) for item in record["problems"]),
             tuple(record["caveats"]),
             parts_from(record["lambda"]["uncertainty_parts"]),
+            float(record.get("mu_star_at", 1.0)),
         )
 
 
@@ -378,6 +391,7 @@ def tc_table(
     mu_star: Sequence[float] = DEFAULT_MU_STAR,
     methods: Sequence[str] | None = None,
     accept: Sequence[str] = (),
+    mu_star_at: float = 1.0,
 ) -> TcTable:
     """Every Tc of a spectrum; see `critical_temperature` for the parameters and refusals.
 
@@ -391,14 +405,20 @@ def tc_table(
     methods : sequence of str, optional
         Names of `methods.FORMULAS`; None: all of them.
     accept : sequence of str
+    mu_star_at : float
+        As in `critical_temperature`; another value than 1 is a caveat of every Tc.
 
     Returns
     -------
     TcTable
     """
+    if mu_star_at != 1:
+        spectrum = replace(spectrum, caveats=(*spectrum.caveats, _meant_at(mu_star, mu_star_at)))
     methods = check_methods(methods)
     results = tuple(
-        critical_temperature(spectrum, value, method, accept) for value in mu_star for method in methods
+        critical_temperature(spectrum, value, method, accept, mu_star_at=mu_star_at)
+        for value in mu_star
+        for method in methods
     )
     table = TcTable(
         spectrum.lambda_total,
@@ -407,9 +427,23 @@ def tc_table(
         results,
         spectrum.problems,
         spectrum.caveats,
+        mu_star_at=mu_star_at,
     )
     other = spectrum.alternative
     if other is None:
         return table
-    second = tc_table(replace(other, alternative=None), mu_star, methods, accept)
+    second = tc_table(replace(other, alternative=None), mu_star, methods, accept, mu_star_at)
     return add_spread(table, [second], "sum", f"{spectrum.alternative_name} (half the change)")
+
+
+def _meant_at(mu_star: Sequence[float], mu_star_at: float) -> str:
+    values = []
+    for value in mu_star:
+        try:
+            here = f"{mu_star_at_cutoff(value, mu_star_at, 1.0):.4f}"
+        except InputError:
+            here = "no value"
+        values.append(f"{mu_star_text(value)} is {here}")
+    return (
+        f"μ* is meant at {mu_star_at:g} times the highest phonon; at the highest phonon {', '.join(values)}"
+    )

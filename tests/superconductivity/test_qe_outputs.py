@@ -12,8 +12,8 @@ import pytest
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.superconductivity import formulas
+from himlip_ase.superconductivity.curve_files import read_alpha2f
 from himlip_ase.superconductivity.elph_matrices import read_elph
-from himlip_ase.superconductivity.qe_outputs import read_alpha2f
 from himlip_ase.units import RY_EV, RY_KELVIN
 from tests.superconductivity.material import AL, al_primitive, needs_al
 
