@@ -28,15 +28,16 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def attributes(kind: type) -> dict[str, str]:
-    """{name: what it says} of the numpydoc section Attributes of a class."""
-    text = inspect.getdoc(kind) or ""
-    part = re.search(r"(?:Attributes|Parameters)\n-+\n(.*?)(?:\n\n\w+\n-+\n|\Z)", text, re.S)
+    """{name: what it says} of the numpydoc section Attributes or Parameters of a class and of its bases."""
     found: dict[str, str] = {}
-    for names, body in re.findall(
-        r"^(\S[^\n]*?) : [^\n]*\n((?:    [^\n]*\n?|\n)*)", (part[1] if part else "") + "\n", re.M
-    ):
-        for name in names.split(","):
-            found[name.strip()] = " ".join(body.split())
+    for base in reversed(kind.__mro__):
+        text = inspect.cleandoc(base.__dict__.get("__doc__") or "")
+        part = re.search(r"(?:Attributes|Parameters)\n-+\n(.*?)(?:\n\n\w+\n-+\n|\Z)", text, re.S)
+        for names, body in re.findall(
+            r"^(\S[^\n]*?) : [^\n]*\n((?:    [^\n]*\n?|\n)*)", (part[1] if part else "") + "\n", re.M
+        ):
+            for name in names.split(","):
+                found[name.strip()] = " ".join(body.split())
     return found
 
 

@@ -184,14 +184,10 @@ class Published(Section):
 
 @dataclasses.dataclass(frozen=True)
 class TcSection(TcOptions):
-    """From G(q) and phonons to Tc: `TcOptions`, and where the files of a run lie.
+    """From G(q) and phonons to Tc: `TcOptions`, with the gap unless told otherwise, and where files lie.
 
     Parameters
     ----------
-    gap : bool
-        As in `TcOptions`; a run solves for the gap unless told otherwise.
-    meshes : tuple of meshes
-        As in `TcOptions`.
     electron_phonon : str or None
         Folder of the labels whose G(q) is used, e.g. ``harmonic444``; None: that of the finest q-grid.
     electronic_dos : Path or None
