@@ -102,7 +102,7 @@ def test_reader_takes_the_fermi_level_of_dos_x(tmp_path) -> None:
     with pytest.raises(InputError, match="not inside"):
         read_electronic_dos(path, 30.0)
     path.write_text("nothing\n")
-    with pytest.raises(InputError, match="two columns"):
+    with pytest.raises(InputError, match="two numbers"):
         read_electronic_dos(path)
 
 
