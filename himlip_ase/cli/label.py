@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 SetOption = Annotated[str, typer.Option("--set", help="Name of the set; default: the name of the folder.")]
 FolderOption = Annotated[Path, typer.Option("--out", help="Folder of the runs (000/, 001/, …).")]
+KeepCellOption = Annotated[
+    bool,
+    typer.Option("--keep-cell", help="Neither make the cell primitive nor turn it along its symmetry axes."),
+]
 CalculatorOption = Annotated[
     str | None,
     typer.Option(
@@ -36,13 +40,14 @@ def relax(
         typer.Option("--max-runs", help="Bound on the number of runs.", show_default="12 of pw.x, 200"),
     ] = None,
     overwrite: OverwriteOption = False,
+    keep_cell: KeepCellOption = False,
     calculator: CalculatorOption = None,
     *,
     dft: DFTOptions,
 ) -> None:
     """Relax cell and positions to a static pressure, keeping the symmetry."""
     engine = dft.chosen_engine(calculator)
-    atoms = _read_one(crystal)
+    atoms = _read_crystal(crystal, keep_cell)
     if dft.dry_run:
         dft.announce(f"a relaxation of {atoms.get_chemical_formula()} to {pressure:g} GPa with {engine.name}")
         return
@@ -76,6 +81,7 @@ def harmonic(
         bool, typer.Option("--electron-phonon/--no-electron-phonon", help="Electron-phonon matrices.")
     ] = True,
     keep_scratch: Annotated[bool, typer.Option("--keep-scratch", help="Keep out/ after success.")] = False,
+    keep_cell: KeepCellOption = False,
     calculator: CalculatorOption = None,
     *,
     dft: DFTOptions,
@@ -88,7 +94,7 @@ def harmonic(
     engine = dft.chosen_engine(calculator, electron_phonon=electron_phonon, keep_scratch=keep_scratch)
     if isinstance(engine, Espresso):
         engine = replace(engine, harmonic_run=Harmonic(k_dense, sigma, n_sigma))
-    atoms = _read_one(crystal)
+    atoms = _read_crystal(crystal, keep_cell)
     if dft.dry_run:
         grid = "×".join(map(str, q))
         dft.announce(f"harmonic matrices of {atoms.get_chemical_formula()} on {grid} with {engine.name}")
@@ -251,6 +257,20 @@ def _read_one(path: Path) -> Atoms:
     if len(images) != 1:
         raise InputError(f"{path} holds {len(images)} structures; give a file with one")
     return images[0]
+
+
+def _read_crystal(path: Path, keep_cell: bool) -> Atoms:
+    """A crystal as the engine finds all of its symmetry operations; what was done to the cell is said."""
+    from himlip_ase.symmetry.standard_cell import standard_cell
+
+    atoms = _read_one(path)
+    if keep_cell:
+        return atoms
+    cell = standard_cell(atoms)
+    if cell.turned or len(cell.atoms) != len(atoms):
+        typer.echo(f"{path}: {cell}; --keep-cell leaves the cell as it is")
+        return cell.atoms
+    return atoms
 
 
 def _run(frames: Sequence[Atoms], out: Path, dft: DFTOptions, calculator: str | None, **options: Any) -> None:

@@ -32,7 +32,8 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the file, show what would be submitted; run nothing.")
+        bool,
+        typer.Option("--dry-run", help="Check everything, show jobs and their cost; run nothing."),
     ] = False,
     assign: Annotated[
         list[str] | None,
@@ -54,6 +55,11 @@ def run(
         overrides |= {"finetune.model": None, "finetune.model_without_hessian": None}
     settings = load_config(config, overrides)
     if dry_run:
+        from himlip_ase.pipeline.preflight import preflight
+
+        plan = preflight(settings, folder or Path("runs") / settings.name)
+        if plan is not None:
+            typer.echo(f"{plan.cell}\n{plan.table()}")
         typer.echo(
             f"would run {', '.join(STAGES.names())} with the engine {settings.engine.name}; executor: "
             f"{settings.executor.name}, workers: {settings.workers}"

@@ -88,6 +88,36 @@ class Job(Protocol):
 
 
 @dataclass(frozen=True)
+class Task:
+    """Jobs of one kind that a run will need, and what they are likely to cost.
+
+    Attributes
+    ----------
+    name : str
+    jobs : int
+    atoms : int
+        In a cell.
+    k_points : int, optional
+        Irreducible k-points of one job; None where the engine does not say.
+    q_points : int, optional
+        Irreducible q-points of a response calculation.
+    core_hours : float, optional
+        Of all jobs together; None where nothing is known. See the engine for how far it can be trusted.
+    memory_mb, disk_mb : float, optional
+        Memory of one process; scratch files of one job.
+    """
+
+    name: str
+    jobs: int
+    atoms: int
+    k_points: int | None = None
+    q_points: int | None = None
+    core_hours: float | None = None
+    memory_mb: float | None = None
+    disk_mb: float | None = None
+
+
+@dataclass(frozen=True)
 class FinishedRun:
     """A finished single point, as it is published.
 
@@ -286,6 +316,42 @@ class Engine(Protocol):
         ------
         InputError, CalculationError
             As their names say.
+        """
+
+    def faults(self, atoms: Atoms, q_grid: Sequence[int]) -> list[str]:
+        """What would make a run of this crystal fail, found without running anything.
+
+        Parameters
+        ----------
+        atoms : Atoms
+            Primitive cell.
+        q_grid : three ints
+
+        Returns
+        -------
+        list of str
+            One sentence each, with what to change; empty where nothing is wrong.
+        """
+
+    def forecast(
+        self, atoms: Atoms, q_grid: Sequence[int], sets: Mapping[str, tuple[int, Atoms]], relax: bool = True
+    ) -> list[Task]:
+        """What labelling a crystal will take; nothing is calculated.
+
+        Parameters
+        ----------
+        atoms : Atoms
+            Primitive cell.
+        q_grid : three ints
+            Of the harmonic matrices.
+        sets : mapping
+            {name: (number of cells, one of them)} of the sets of single points.
+        relax : bool
+            Whether the crystal is relaxed first.
+
+        Returns
+        -------
+        list of Task
         """
 
     @classmethod

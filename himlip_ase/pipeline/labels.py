@@ -15,16 +15,17 @@ from ase import Atoms
 from himlip_ase.dft.espresso.engine import Espresso
 from himlip_ase.dft.single_points import run_jobs
 from himlip_ase.errors import InputError
-from himlip_ase.files import read_mapping, reading
+from himlip_ase.files import read_mapping, reading, write_json
 from himlip_ase.labels.displacements import softest_gamma_mode
 from himlip_ase.labels.frames import JUDGES
 from himlip_ase.lattice import crystal_mismatch
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.config import RunConfig
+from himlip_ase.pipeline.preflight import Plan
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.structures import read_structure, read_structures
-from himlip_ase.symmetry.spglib_search import spglib_search
+from himlip_ase.symmetry.standard_cell import standard_cell
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 DOUBLE_WELL = "doublewell"
 VALIDATION = "validation"
+CELL_RECORD = "standard_cell.json"
 _WIDTHS = 2.2
 """The double well is sampled out to this many zero-point widths of the softest mode."""
 
@@ -168,7 +170,7 @@ def _inputs(context: Context) -> list[Any]:
 def _run(context: Context, folder: Path) -> Outcome:
     config = context.config
     if config.labels.folder is None:
-        make_labels(config, folder)
+        make_labels(config, folder, context.plan)
     labels = label_folder(context)
     check_labels(labels, config)
     outcome = Outcome()
@@ -226,7 +228,7 @@ def check_labels(labels: LabelFolder, config: RunConfig) -> None:
             )
 
 
-def make_labels(config: RunConfig, folder: Path) -> None:
+def make_labels(config: RunConfig, folder: Path, plan: Plan | None = None) -> None:
     """Relax, then harmonic matrices, rattled cells, double well and validation supercells, collected.
 
     Finished DFT runs are never repeated: each is recognised by its input.
@@ -236,12 +238,12 @@ def make_labels(config: RunConfig, folder: Path) -> None:
     config : RunConfig
     folder : Path
         Of the stage.
+    plan : Plan, optional
+        What the jobs were expected to cost; after the relaxation it is shown again, scaled to this machine.
     """
     from himlip_ase.dft.publish import collect
 
-    assert config.structure is not None
-    atoms = read_structure(config.structure)
-    _warn_if_not_primitive(atoms)
+    atoms = crystal_to_label(config, folder)
     for name in (*config.labels.rattle_sets, *config.labels.quantum_sets):
         if name.startswith(JUDGES):
             raise InputError(f"labels: '{name}' is the name of a set for judging; choose another")
@@ -250,9 +252,12 @@ def make_labels(config: RunConfig, folder: Path) -> None:
     with config.executor.opened(config.workers, engine.abilities.programs) as executor:
         if config.labels.relax:
             logger.info("relaxing to %g GPa", config.pressure_gpa)
-            atoms = engine.relax(
+            relaxed = engine.relax(
                 atoms, config.pressure_gpa, runs / "relax", executor, resume=True, overwrite=True
-            ).atoms
+            )
+            atoms = relaxed.atoms
+            if plan is not None:
+                _log_scaled(plan, relaxed.core_seconds / relaxed.runs)
         logger.info("harmonic matrices%s", " and G(q)" if engine.abilities.electron_phonon else "")
         engine.harmonic(atoms, config.q_grid, runs / "harmonic", executor, resume=True)
         collect(runs / "harmonic", "harmonic", out, pseudo_dir=config.qe_settings.pseudo_dir, overwrite=True)
@@ -313,18 +318,47 @@ def label_sets(
         yield VALIDATION, frames
 
 
-def _warn_if_not_primitive(atoms: Atoms) -> None:
-    import spglib
+def crystal_to_label(config: RunConfig, folder: Path) -> Atoms:
+    """The crystal of a run: primitive, and turned so that the engine finds every symmetry operation.
 
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    primitive = spglib_search(spglib.find_primitive, cell, symprec=1e-3)
-    if primitive is not None and len(primitive[2]) < len(atoms):
-        logger.warning(
-            "the structure has %d atoms, its primitive cell %d: DFT will cost more than needed, and q_grid "
-            "counts the larger cells; give the primitive cell",
-            len(atoms),
-            len(primitive[2]),
-        )
+    Parameters
+    ----------
+    config : RunConfig
+    folder : Path
+        Of the stage; runs that an earlier version began there with the cell as it was given go on with it.
+
+    Returns
+    -------
+    Atoms
+
+    Raises
+    ------
+    InputError
+        As `himlip_ase.symmetry.standard_cell.standard_cell`.
+    """
+    assert config.structure is not None
+    given = read_structure(config.structure)
+    record = folder / CELL_RECORD
+    begun = any((folder / "runs" / name).is_dir() for name in ("relax", "harmonic"))
+    if begun and not record.is_file():
+        logger.info("%s was begun with the cell as it was given, and goes on with it", folder / "runs")
+        return given
+    cell = standard_cell(given)
+    logger.info("%s", cell)
+    write_json(
+        record,
+        {"space_group": cell.space_group, "operations": cell.operations, "moved_angstrom": cell.moved},
+        overwrite=True,
+    )
+    return cell.atoms
+
+
+def _log_scaled(plan: Plan, seconds: float) -> None:
+    """The plan again, once the relaxation has shown how long one of its runs takes here."""
+    expected = next((task for task in plan.tasks if task.name == "relax"), None)
+    if expected is not None and expected.core_hours:
+        factor = seconds * expected.jobs / (3600 * expected.core_hours)
+        logger.info("from the time of the first runs:\n%s", plan.scaled(factor).table())
 
 
 def double_well_scan(matrices: DynamicalMatrices, number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from himlip_ase.pipeline.config import RunConfig
+from himlip_ase.pipeline.preflight import preflight
 from himlip_ase.pipeline.registry import STAGES
 from himlip_ase.pipeline.runfolder import RunFolder
-from himlip_ase.pipeline.stages import Context, Stage, run_stages
+from himlip_ase.pipeline.stages import Context, Stage, check_stage_names, run_stages
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +51,15 @@ def run_pipeline(
     CalculationError
         A stage failed; what is finished is kept.
     """
-    context = Context(config, RunFolder(folder, resume=resume or start_from is not None))
     if stages is None:
         stages = [entry.load() for entry in STAGES]
+    check_stage_names([stage.name for stage in stages], start_from, until)
+    plan = None
+    if start_from == "labels" or not (Path(folder) / "state" / "labels.json").is_file():
+        plan = preflight(config, Path(folder))
+    context = Context(config, RunFolder(folder, resume=resume or start_from is not None), plan)
+    if plan is not None:
+        logger.info("%s\n%s", plan.cell, plan.table())
     run_stages(context, stages, start_from=start_from, until=until)
     written = context.folder.path / "report.html"
     return written if until in (None, "report") else context.folder.path

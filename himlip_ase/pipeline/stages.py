@@ -13,6 +13,7 @@ from typing import Any
 from himlip_ase.errors import InputError
 from himlip_ase.files import write_json
 from himlip_ase.pipeline.config import RunConfig
+from himlip_ase.pipeline.preflight import Plan
 from himlip_ase.pipeline.runfolder import Figure, RunFolder, StageRecord, hash_inputs
 from himlip_ase.registry import did_you_mean
 
@@ -21,10 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage may see: the configuration and the run folder."""
+    """What a stage may see: the configuration, the run folder, and what labels were expected to cost."""
 
     config: RunConfig
     folder: RunFolder
+    plan: Plan | None = None
 
     def of(self, stage: str) -> Path:
         """Folder of a stage."""
@@ -121,9 +123,7 @@ def run_stages(
         An unknown stage, or another process holds the folder.
     """
     names = [stage.name for stage in stages]
-    for asked in (start_from, until):
-        if asked is not None and asked not in names:
-            raise InputError(f"there is no stage '{asked}'; {did_you_mean(asked, names)}")
+    check_stage_names(names, start_from, until)
     first_forced = names.index(start_from) if start_from else len(names)
     folder = context.folder
     with folder.session():
@@ -143,6 +143,25 @@ def run_stages(
             if stage.name == until:
                 break
         return folder.write_results(context.config.name, names)
+
+
+def check_stage_names(names: Sequence[str], *asked: str | None) -> None:
+    """Refuse stages that do not exist.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Those that exist.
+    *asked : str or None
+
+    Raises
+    ------
+    InputError
+        One is unknown.
+    """
+    for name in asked:
+        if name is not None and name not in names:
+            raise InputError(f"there is no stage '{name}'; {did_you_mean(name, list(names))}")
 
 
 def _run_one(context: Context, stage: Stage, key: str, forced: bool) -> StageRecord:

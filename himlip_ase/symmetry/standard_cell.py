@@ -25,12 +25,12 @@ SYMPREC_ANGSTROM = 1e-3
 
 @dataclass(frozen=True)
 class StandardCell:
-    """A primitive cell in the orientation of the International Tables, and how it differs from what came.
+    """A primitive cell whose symmetry axes lie along x, y and z, and how it differs from what came.
 
     Attributes
     ----------
     atoms : Atoms
-        Primitive, idealised, periodic; masses kept.
+        Primitive and periodic, masses kept: the cell that came where it serves, else an idealised one.
     space_group : str
         International symbol.
     number : int
@@ -40,7 +40,7 @@ class StandardCell:
     n_given : int
         Atoms of the cell that came.
     turned : bool
-        Whether the lattice vectors differ from those that came by more than `SYMPREC_ANGSTROM`.
+        Whether the axes of the cell that came did not lie along its symmetry.
     moved : float
         Largest change of a lattice parameter or of a distance between atoms that idealising made, Å.
     """
@@ -65,10 +65,11 @@ class StandardCell:
 
 
 def standard_cell(atoms: Atoms, symprec: float = SYMPREC_ANGSTROM) -> StandardCell:
-    """Primitive cell of a crystal in its standard orientation.
+    """Primitive cell of a crystal in an orientation in which pw.x finds all of its symmetry.
 
-    Cubic, tetragonal and orthorhombic axes lie along x, y, z; hexagonal and trigonal ones along z, with a
-    along x; the unique axis of a monoclinic cell along y (spglib's standardised cell).
+    A primitive cell that has one already is left as it is. Otherwise cubic, tetragonal and orthorhombic axes
+    lie along x, y, z; hexagonal and trigonal ones along z, with a along x; the unique axis of a monoclinic
+    cell along y (spglib's standardised cell).
 
     Parameters
     ----------
@@ -107,19 +108,47 @@ def standard_cell(atoms: Atoms, symprec: float = SYMPREC_ANGSTROM) -> StandardCe
         masses=[mass for _, mass in chosen],
         pbc=True,
     )
-    rotations = {tuple(rotation.ravel()) for rotation in np.asarray(dataset.rotations)}
-    turned = lattice.shape != given.cell.array.shape or not np.allclose(
-        lattice, given.cell.array, rtol=0, atol=symprec
-    )
+    rotations = np.unique(np.asarray(dataset.rotations).reshape(-1, 9), axis=0).reshape(-1, 3, 3)
+    primitive = len(found) == len(given)
+    kept = primitive and axes_aligned(rotations, given.cell.array)
     return StandardCell(
-        standard,
+        given if kept else standard,
         str(dataset.international),
         int(dataset.number),
         len(rotations),
         len(given),
-        bool(turned),
-        _largest_change(as_given, (lattice, fractions, found)),
+        not kept and not axes_aligned(rotations, given.cell.array),
+        0.0 if kept else _largest_change(as_given, (lattice, fractions, found)),
     )
+
+
+def axes_aligned(rotations: np.ndarray, cell: np.ndarray, tolerance: float = 1e-3) -> bool:
+    """Whether all rotations of a lattice are among those that pw.x tries.
+
+    Those are the rotations of a cube whose axes are x, y and z, and those of a hexagonal prism whose axis is
+    z and one of whose twofold axes is x, each with and without inversion.
+
+    Parameters
+    ----------
+    rotations : ndarray (n, 3, 3) of int
+        In the basis of the cell (spglib's).
+    cell : ndarray (3, 3)
+        Lattice vectors in rows, Å.
+    tolerance : float
+        For the elements of the Cartesian matrices.
+
+    Returns
+    -------
+    bool
+    """
+    cartesian = cell.T @ rotations @ np.linalg.inv(cell.T)
+    cubic = np.abs(cartesian - np.rint(cartesian)).max(axis=(1, 2)) < tolerance
+    about_z = np.abs(np.abs(cartesian[:, 2]) - (0, 0, 1)).max(axis=1) < tolerance
+    about_z &= np.abs(np.abs(cartesian[:, :, 2]) - (0, 0, 1)).max(axis=1) < tolerance
+    cosine, sine = np.abs(cartesian[:, 0, 0]), np.abs(cartesian[:, 0, 1])
+    sixth = (np.abs(cosine - 0.5) < tolerance) & (np.abs(sine - 0.75**0.5) < tolerance)
+    half = (np.abs(cosine - 1) < tolerance) & (sine < tolerance)
+    return bool((cubic | (about_z & (sixth | half))).all())
 
 
 def _found(result: Any, symprec: float) -> Any:

@@ -9,12 +9,18 @@ from typing import Any, ClassVar
 
 from ase import Atoms
 
-from himlip_ase.dft.ase_calculator.harmonic import PARAMS, RECORD, harmonic, publish_harmonic
+from himlip_ase.dft.ase_calculator.harmonic import (
+    PARAMS,
+    RECORD,
+    displaced_supercells,
+    harmonic,
+    publish_harmonic,
+)
 from himlip_ase.dft.ase_calculator.job import REQUEST, AseJob, CalculatorSpec, published_request, read_run
 from himlip_ase.dft.ase_calculator.relax import relax
-from himlip_ase.dft.engine import Abilities, FinishedRun, RelaxResult
+from himlip_ase.dft.engine import Abilities, FinishedRun, RelaxResult, Task
 from himlip_ase.dft.executors import JobExecutor
-from himlip_ase.errors import InputError
+from himlip_ase.errors import CalculationError, InputError
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,24 @@ class AseCalculator:
             resume=resume,
         )
         return f"force constants of {'×'.join(map(str, found.dims))}, as dyn files and {PARAMS},"
+
+    def faults(self, atoms: Atoms, q_grid: Sequence[int]) -> list[str]:
+        """See `himlip_ase.dft.engine.Engine.faults`: whether the calculator can be made."""
+        try:
+            self.spec.build()
+        except (InputError, CalculationError) as error:
+            return [str(error)]
+        return []
+
+    def forecast(
+        self, atoms: Atoms, q_grid: Sequence[int], sets: Mapping[str, tuple[int, Atoms]], relax: bool = True
+    ) -> list[Task]:
+        """See `himlip_ase.dft.engine.Engine.forecast`; a foreign calculator's time is not known."""
+        _, displaced = displaced_supercells(bare(atoms), q_grid, self.displacement_angstrom)
+        tasks = [Task("harmonic", len(displaced), len(displaced[0]))]
+        if relax:
+            tasks.insert(0, Task("relax", 1, len(atoms)))
+        return tasks + [Task(name, number, len(cell)) for name, (number, cell) in sets.items()]
 
     @classmethod
     def holds(cls, folder: Path) -> bool:

@@ -7,6 +7,7 @@ ignores it in an scf calculation and runs that to its end.
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import tempfile
@@ -39,7 +40,7 @@ class DryRun:
     bands : int
     plane_waves : int
         Largest number of plane waves at one k-point.
-    g_vectors : int
+    g_vectors, fft_points : int
         Of the dense grid.
     ram_mb : float
         Its own estimate of a process's memory, MB.
@@ -51,6 +52,7 @@ class DryRun:
     bands: int
     plane_waves: int
     g_vectors: int
+    fft_points: int
     ram_mb: float
 
 
@@ -143,6 +145,7 @@ def read_dry_run(text: str) -> DryRun:
     ignored = re.search(r"(\d+) additional sym\.ops\. were found but ignored", text)
     # "Max" stands in the table of parallel runs, "Sum" in that of one process; both end with smooth PW.
     waves = re.search(r"\n\s*(?:Max|Sum)(?:\s+\d+){5}\s+(\d+)", text)
+    fft = re.search(r"Dense\s+grid:.*FFT dimensions:\s*\(\s*(\d+),\s*(\d+),\s*(\d+)\)", text)
     k_points = int(number(r"number of k points=\s*(\d+)", "number of k-points"))
     unit = {"MB": 1.0, "GB": 1024.0}
     ram = re.search(r"Estimated max dynamical RAM per process >\s*([\d.]+) (MB|GB)", text)
@@ -157,5 +160,6 @@ def read_dry_run(text: str) -> DryRun:
         bands=int(number(r"number of Kohn-Sham states=\s*(\d+)", "number of bands")),
         plane_waves=int(waves.group(1)) if waves else 0,
         g_vectors=int(number(r"Dense\s+grid:\s*(\d+) G-vectors", "number of G-vectors")),
+        fft_points=math.prod(int(size) for size in fft.groups()) if fft else 0,
         ram_mb=float(ram.group(1)) * unit[ram.group(2)],
     )

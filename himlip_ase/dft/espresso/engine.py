@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from ase import Atoms
 
-from himlip_ase.dft.engine import Abilities, FinishedRun, RelaxResult
+from himlip_ase.dft.engine import Abilities, FinishedRun, RelaxResult, Task
 from himlip_ase.dft.espresso.harmonic import harmonic
 from himlip_ase.dft.espresso.inputs import QESettings, relocated
 from himlip_ase.dft.espresso.publish import collect_harmonic, record_pseudopotentials
@@ -150,6 +150,22 @@ class Espresso:
             executor=executor,
         )
         return f"{len(files.dyn)} dyn files and {len(files.elph)} a2Fq2r files"
+
+    def faults(self, atoms: Atoms, q_grid: Sequence[int]) -> list[str]:
+        """See `himlip_ase.dft.engine.Engine.faults`."""
+        from himlip_ase.dft.espresso.preflight import faults
+
+        harmonic_run = self.harmonic_run if self.electron_phonon else None
+        return faults(atoms, q_grid, self.qe, self.launcher, harmonic_run)
+
+    def forecast(
+        self, atoms: Atoms, q_grid: Sequence[int], sets: Mapping[str, tuple[int, Atoms]], relax: bool = True
+    ) -> list[Task]:
+        """See `himlip_ase.dft.engine.Engine.forecast`; pw.x is asked; times within a factor of 3."""
+        from himlip_ase.dft.espresso.forecast import forecast
+
+        dense = self.harmonic_run.dense_k_grid if self.electron_phonon else None
+        return forecast(atoms, q_grid, sets, self.qe, self.launcher, dense, relax)
 
     @classmethod
     def holds(cls, folder: Path) -> bool:

@@ -1,0 +1,155 @@
+"""Before a run: the crystal as it will be calculated, what would make the run fail, and what it will cost."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ase import Atoms
+
+from himlip_ase.dft.engine import Task
+from himlip_ase.errors import InputError
+from himlip_ase.pipeline.config import RunConfig
+from himlip_ase.structures import read_structure
+from himlip_ase.symmetry.standard_cell import StandardCell, standard_cell
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the labels of a run will be made of.
+
+    Attributes
+    ----------
+    cell : StandardCell
+    tasks : tuple of Task
+        In the order in which they run.
+    workers : int
+        Jobs side by side.
+    """
+
+    cell: StandardCell
+    tasks: tuple[Task, ...]
+    workers: int
+
+    @property
+    def core_hours(self) -> float | None:
+        """Of all tasks; None where the engine cannot say."""
+        hours = [task.core_hours for task in self.tasks]
+        return None if any(hour is None for hour in hours) else float(sum(hour or 0.0 for hour in hours))
+
+    @property
+    def wall_hours(self) -> float | None:
+        """With `workers` jobs side by side, each on one core."""
+        if self.core_hours is None:
+            return None
+        return sum((task.core_hours or 0.0) / min(self.workers, task.jobs) for task in self.tasks)
+
+    def scaled(self, factor: float) -> Plan:
+        """The plan with all times multiplied, once the first runs have shown how fast this machine is."""
+        tasks = [
+            task if task.core_hours is None else replace(task, core_hours=task.core_hours * factor)
+            for task in self.tasks
+        ]
+        return replace(self, tasks=tuple(tasks))
+
+    def table(self) -> str:
+        """Tasks, one a line, and their sum."""
+        head = ("", "jobs", "atoms", "k-points", "q-points", "core-hours", "MB memory", "MB disk")
+        rows: list[tuple[str, ...]] = [head]
+        for task in self.tasks:
+            numbers = (task.jobs, task.atoms, task.k_points, task.q_points)
+            sizes = (task.memory_mb, task.disk_mb)
+            rows.append(
+                (
+                    task.name,
+                    *("–" if number is None else str(number) for number in numbers),
+                    "–" if task.core_hours is None else f"{task.core_hours:.2g}",
+                    *("–" if size is None else f"{size:.0f}" for size in sizes),
+                )
+            )
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = []
+        for row in rows:
+            right = [text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)]
+            lines.append("  ".join([row[0].ljust(widths[0]), *right]))
+        if self.core_hours is not None and self.wall_hours is not None:
+            lines.append(
+                f"together {self.core_hours:.2g} core-hours, {self.wall_hours:.2g} h of wall time with "
+                f"workers: {self.workers} (one core each), within a factor of 3 or so"
+            )
+        else:
+            lines.append("this engine says nothing of its time")
+        return "\n".join(lines)
+
+
+def preflight(config: RunConfig, folder: Path) -> Plan | None:
+    """Check a run and forecast its labels, without leaving anything behind.
+
+    Parameters
+    ----------
+    config : RunConfig
+    folder : Path
+        Where the run will be; need not exist.
+
+    Returns
+    -------
+    Plan or None
+        None where the labels are there already.
+
+    Raises
+    ------
+    InputError
+        Everything that is wrong, in one message, each with the key that mends it.
+    """
+    if config.labels.folder is not None:
+        if not config.labels.folder.is_dir():
+            raise InputError(f"labels.folder: {config.labels.folder} does not exist")
+        return None
+    assert config.structure is not None
+    cell = standard_cell(read_structure(config.structure))
+    engine = config.dft
+    faults = engine.faults(cell.atoms, config.q_grid)
+    if not faults:
+        sets = sample_cells(config, cell.atoms)
+        tasks = engine.forecast(cell.atoms, config.q_grid, sets, config.labels.relax)
+        plan = Plan(cell, tuple(tasks), config.workers)
+        faults = disk_faults(plan.tasks, config.workers, folder)
+    if faults:
+        listed = "\n".join(f"- {fault}" for fault in faults)
+        raise InputError(f"this run cannot start:\n{listed}" if len(faults) > 1 else faults[0])
+    return plan
+
+
+def sample_cells(config: RunConfig, primitive: Atoms) -> dict[str, tuple[int, Atoms]]:
+    """{name: (number of cells, one of them, undisplaced)} of the sets of single points that are made."""
+    labels = config.labels
+    shapes: dict[str, tuple[int, Sequence[int]]] = {}
+    for name, quantum in labels.quantum_sets.items():
+        shapes[name] = (quantum.number, quantum.supercell)
+    for name, rattled in labels.rattle_sets.items():
+        shapes[name] = (rattled.number, rattled.supercell)
+    shapes["doublewell"] = (labels.double_well if len(primitive) > 1 else 0, (1, 1, 1))
+    shapes["validation"] = (labels.validation, config.q_grid)
+    return {
+        name: (number, primitive.repeat(tuple(shape))) for name, (number, shape) in shapes.items() if number
+    }
+
+
+def disk_faults(tasks: Sequence[Task], workers: int, folder: Path) -> list[str]:
+    """Whether the scratch files of the jobs that run side by side fit on the disk of a folder."""
+    needed = max((min(workers, task.jobs) * (task.disk_mb or 0.0) for task in tasks), default=0.0) / 1e3
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 1e9
+    if needed <= free:
+        return []
+    return [
+        f"{place} has {free:.1f} GB free, the scratch files will take about {needed:.1f} GB: choose another "
+        "--folder"
+    ]
