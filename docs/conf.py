@@ -103,7 +103,12 @@ class RegistryTable(Directive):
 
 def _keep_bars(_: Any, kind: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
     """Bars in docstrings are absolute values, |Φ|, not substitutions."""
-    lines[:] = [line if "`" in line else line.replace("|", r"\|") for line in lines]
+    lines[:] = ["`".join(_escaped(i, part) for i, part in enumerate(line.split("`"))) for line in lines]
+
+
+def _escaped(place: int, part: str) -> str:
+    """A piece of a line: every other one stands between backquotes and is left alone."""
+    return part if place % 2 else part.replace("|", r"\|")
 
 
 def setup(app: Any) -> None:
