@@ -9,6 +9,8 @@ import importlib
 import json
 import logging
 import os
+import platform
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -288,7 +290,8 @@ def sha256_file(path: str | os.PathLike) -> str:
 class FolderLock:
     """Keep two processes out of one folder, as a context manager.
 
-    The lock is an ``flock`` on ``.lock`` in the folder, so that it vanishes with its process, killed or not.
+    The lock is an ``flock`` on ``.lock`` in the folder, so that it vanishes with its process, killed or not;
+    the file names program, process and machine.
 
     Raises
     ------
@@ -308,10 +311,16 @@ class FolderLock:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            stream.seek(0)
+            holder = " ".join(stream.read(200).split())
             stream.close()
             raise InputError(
-                f"{self.path.parent} is in use by another process; wait for it or choose another folder"
+                f"{self.path.parent} is in use by another process ({holder or 'unknown'}); "
+                "wait for it or choose another folder"
             ) from error
+        stream.truncate(0)
+        stream.write(f"{Path(sys.argv[0] or 'python').name}, pid {os.getpid()} on {platform.node()}\n")
+        stream.flush()
         self._stream = stream
         return self
 

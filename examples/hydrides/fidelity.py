@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import read, write
 
-from himlip_ase.dft.espresso.parse import read_pw_output
+from himlip_ase.labels.pw_output import read_pw_output
 
 LABELS = Path(__file__).parents[1] / "h3s" / "labels"
 CHOSEN = (("cells16", 0), ("cells16", 3), ("quantum16", 0), ("validation", 0))

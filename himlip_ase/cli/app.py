@@ -6,7 +6,9 @@ import contextlib
 import errno
 import importlib
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Annotated
@@ -136,9 +138,16 @@ def clean_errors(debug: bool = False) -> Iterator[None]:
         raise SystemExit(EXIT_INPUT) from None
 
 
+def _stop_as_interrupt(number: int, frame: object) -> None:
+    """SIGTERM (a queue's time limit, ``kill``) ends a command as Ctrl-C does: finished work is kept."""
+    raise KeyboardInterrupt
+
+
 def run_command(name: str, arguments: list[str], debug: bool = False) -> None:
     """Import the module of subcommand `name`, let it register itself, and run it with `arguments`."""
     module_name = f"himlip_ase.cli.{name}"
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop_as_interrupt)
     with clean_errors(debug):
         try:
             module = importlib.import_module(module_name)

@@ -359,8 +359,8 @@ class Engine(Protocol):
         """Whether a folder is that of a single point of this engine, finished or not."""
 
     @classmethod
-    def read(cls, folder: Path) -> FinishedRun:
-        """The finished single point in a folder.
+    def read(cls, folder: Path) -> Sequence[FinishedRun]:
+        """What is finished in a folder: a single point, or every ionic step of a run of several.
 
         Raises
         ------

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -271,11 +275,17 @@ def processes(
     """
     check_workers(workers)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=initializer, initargs=arguments) as pool:
-        with main_left_out():
-            for ready in [pool.submit(_ready) for _ in range(workers)]:
-                ready.result()
-        yield pool
+    start = (os.getpid(), initializer, arguments)
+    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=start) as pool:
+        try:
+            with main_left_out():
+                for ready in [pool.submit(_ready) for _ in range(workers)]:
+                    ready.result()
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _terminate(pool)
+            raise
 
 
 @contextlib.contextmanager
@@ -300,9 +310,23 @@ def _ready() -> bool:
     return True
 
 
+def _begin(parent: int, initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    """Once in each process of a pool: end with the parent, however that ends; leave Ctrl-C to it."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if initializer is not None:
+        initializer(*arguments)
+
+
 def _terminate(pool: ProcessPoolExecutor) -> None:
     for process in list((pool._processes or {}).values()):
-        process.terminate()
+        process.terminate()  # a program that it waits for is stopped by the kernel, see `programs`
 
 
 def _distributed() -> Any:

@@ -79,7 +79,7 @@ def collect(
     inputs = {}
     for run in runs[:1] if compact else runs:
         suffix, text = engine.published_input(run)
-        inputs[f"{set_name}_{run.name}{suffix}"] = text
+        inputs[f"{set_name}_{run.folder.name}{suffix}"] = text
     return write_set(
         runs, set_name, out, inputs, extra, overwrite=overwrite, compact=compact, left_out=left_out
     )
@@ -137,7 +137,7 @@ def read_runs(folder: str | os.PathLike, partial: bool = False) -> tuple[list[Fi
     failures: dict[str, str] = {}
     for place in places:
         try:
-            runs.append(engine.read(place))
+            runs += engine.read(place)
         except (CalculationError, InputError) as error:
             failures[place.name] = str(error)
     if failures and not (partial and runs):
@@ -148,6 +148,11 @@ def read_runs(folder: str | os.PathLike, partial: bool = False) -> tuple[list[Fi
             "Finish them (himlip label … --resume), or leave them out with --partial"
         )
     if failures:
-        log.warning("left out %d of %d runs: %s", len(failures), len(places), ", ".join(failures))
+        log.warning(
+            "left out %d of %d runs: %s",
+            len(failures),
+            len(places),
+            "; ".join(f"{name} ({reason})" for name, reason in failures.items()),
+        )
     check_one_accuracy(runs, folder)
     return runs, failures

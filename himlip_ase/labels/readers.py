@@ -15,7 +15,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
-from himlip_ase.errors import InputError
+from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import reading
 from himlip_ase.labels.formats import HESSIAN_FORMATS, format_of
 from himlip_ase.labels.frames import JUDGES, HessianLabel, LabelledFrame, count_labels
@@ -235,17 +235,23 @@ def read_displaced(path: Path) -> list[LabelledFrame]:
 
 
 def read_pw_output(path: Path) -> list[LabelledFrame]:
-    """The last structure of a finished, converged run of pw.x."""
-    text = path.read_text(errors="replace")
-    if "JOB DONE" not in text:
-        raise InputError(f"{path}: the run did not finish (no JOB DONE); continue or repeat it")
-    if "convergence NOT achieved" in text:
-        raise InputError(f"{path}: the run did not converge; an unconverged run is not a label")
-    atoms = ase.io.read(path, format="espresso-out")
-    assert isinstance(atoms, Atoms)
-    folder = path.parent
+    """Every ionic step of a finished, converged run of pw.x."""
+    from himlip_ase.labels.pw_output import read_pw_output as read_strictly
+
+    try:
+        output = read_strictly(path)
+    except CalculationError as error:
+        raise InputError(f"{error}; not a label") from error
+    folder = path.absolute().parent
     name = folder.parent.name if folder.name.isdigit() else folder.name
-    return [frame_from_atoms(atoms, name, source=str(path))]
+    several = len(output.steps) > 1
+    return [
+        LabelledFrame(
+            output.structure(step), step.energy, step.forces, step.stress,
+            set=name, source=f"{path}#{k}" if several else str(path),
+        )
+        for k, step in enumerate(output.steps)
+    ]  # fmt: skip
 
 
 def phonopy_hessian(path: Path, name: str, symmetrize: bool, weight: float) -> HessianLabel:

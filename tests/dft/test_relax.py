@@ -8,9 +8,9 @@ from ase import Atoms
 from ase.build import bulk
 
 from himlip_ase.dft.espresso.inputs import read_pw_input
-from himlip_ase.dft.espresso.parse import read_pw_output
 from himlip_ase.dft.espresso.relax import last_structure, only_volume_is_free, relax, space_group
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
+from himlip_ase.labels.pw_output import read_pw_output
 from himlip_ase.units import BOHR_ANGSTROM, EV_PER_ANGSTROM3_GPA, RY_PER_BOHR3_EV_PER_ANGSTROM3
 from tests.dft.conftest import DATA
 

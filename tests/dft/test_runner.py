@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,8 @@ from himlip_ase.dft.publish import collect
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.files import FolderLock
 from tests.dft.conftest import FAULTS, faulty
+
+RETRIED = tuple(fault for fault in FAULTS if fault != "out of time")
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def test_good_run_runs_once_and_is_reused(tmp_path, fake_pw, text):
     assert json.loads((folder / "pw.json").read_text())["retries"] == []
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", RETRIED)
 def test_one_failure_is_repeated_with_stated_changes(tmp_path, fake_pw, text, fault):
     fake_pw.plan(faulty(fake_pw.good, fault))
     folder = tmp_path / "000"
@@ -52,10 +56,10 @@ def test_one_failure_is_repeated_with_stated_changes(tmp_path, fake_pw, text, fa
     assert read_run(folder).notes["retries"] == retries
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", RETRIED)
 def test_lasting_failure_is_bounded_and_never_a_label(tmp_path, fake_pw, text, fault):
     fake_pw.always(faulty(fake_pw.good, fault))
-    kind = NotConvergedError if fault in ("unconverged", "out of time") else CalculationError
+    kind = NotConvergedError if fault == "unconverged" else CalculationError
     with pytest.raises(kind, match="after 4 attempts"):
         run_pw(tmp_path / "set" / "000", text, fake_pw.launcher)
     assert fake_pw.calls == 4
@@ -63,6 +67,25 @@ def test_lasting_failure_is_bounded_and_never_a_label(tmp_path, fake_pw, text, f
     with pytest.raises(CalculationError, match="1 of 1 runs"):
         collect(tmp_path / "set", "bad", tmp_path / "labels")
     assert not (tmp_path / "labels").exists()
+
+
+MPI = """--------------------------------------------------------------------------
+There are not enough slots available in the system to satisfy the 64
+slots that were requested by the application:
+
+  pw.x
+"""
+
+
+def test_a_time_limit_and_mpi_are_no_scf_failures(tmp_path, fake_pw, text):
+    """Neither is repeated with gentler mixing; MPI is quoted in its own words."""
+    fake_pw.always(faulty(fake_pw.good, "out of time"))
+    with pytest.raises(NotConvergedError, match=r"line \d+: Maximum CPU time exceeded; give it more time"):
+        run_pw(tmp_path / "a", text, fake_pw.launcher)
+    fake_pw.always(MPI)
+    with pytest.raises(CalculationError, match=r"MPI did not start.*not enough slots available"):
+        run_pw(tmp_path / "b", text, fake_pw.launcher)
+    assert fake_pw.calls == 2
 
 
 def test_errors_that_no_retry_mends_are_not_retried(tmp_path, fake_pw, text):
@@ -133,10 +156,11 @@ def test_two_processes_in_one_folder(tmp_path, fake_pw, text, aluminium, setting
     assert fake_pw.calls == 0
 
 
-def test_lock_outlives_a_killed_parent_while_the_program_runs(tmp_path, fake_pw, text):
-    """The parent dies of SIGKILL; its orphaned program still holds the folder."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda how: how.name)
+def test_no_program_outlives_its_parent(tmp_path, fake_pw, text, how):
+    """However the parent ends, its program is gone within seconds, and the folder can be continued."""
     slow = tmp_path / "slow.x"
-    slow.write_text("#!/bin/sh\ntouch started\nexec sleep 90\n")
+    slow.write_text("#!/bin/sh\necho $$ > started\nexec sleep 90\n")
     slow.chmod(0o755)
     folder = tmp_path / "000"
     code = (
@@ -149,19 +173,21 @@ def test_lock_outlives_a_killed_parent_while_the_program_runs(tmp_path, fake_pw,
     try:
         parent.stdin.write(text)
         parent.stdin.close()
+        started = folder / "started"
         deadline = time.monotonic() + 60
-        while not (folder / "started").exists() and time.monotonic() < deadline:
+        while not (started.exists() and started.read_text().strip()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        parent.kill()
-        parent.wait()
-        with pytest.raises(InputError, match="in use"):
+        program = int(started.read_text())
+        with pytest.raises(InputError, match=rf"in use by another process \(.*pid {parent.pid}.*\)"):
             run_pw(folder, text, fake_pw.launcher)
+        parent.send_signal(how)
+        parent.wait(timeout=20)
+        deadline = time.monotonic() + 5
+        while Path(f"/proc/{program}").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not Path(f"/proc/{program}").exists()
     finally:
-        os.killpg(parent.pid, signal.SIGKILL)
-    for _ in range(100):
-        try:
-            run_pw(folder, text, fake_pw.launcher)
-            break
-        except InputError:
-            time.sleep(0.05)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
+    run_pw(folder, text, fake_pw.launcher)
     assert fake_pw.calls == 1

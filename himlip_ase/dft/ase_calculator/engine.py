@@ -152,9 +152,9 @@ class AseCalculator:
         return (Path(folder) / REQUEST).is_file()
 
     @classmethod
-    def read(cls, folder: Path) -> FinishedRun:
+    def read(cls, folder: Path) -> list[FinishedRun]:
         """See `himlip_ase.dft.engine.Engine.read`."""
-        return read_run(folder)
+        return [read_run(folder)]
 
     @classmethod
     def provenance(

@@ -14,8 +14,8 @@ from himlip_ase.dft.espresso.harmonic import harmonic
 from himlip_ase.dft.espresso.inputs import QESettings, relocated
 from himlip_ase.dft.espresso.publish import collect_harmonic, record_pseudopotentials
 from himlip_ase.dft.espresso.relax import relax
-from himlip_ase.dft.espresso.runner import Launcher, requested_input
-from himlip_ase.dft.espresso.runs import finished_label, read_run
+from himlip_ase.dft.espresso.runner import Launcher
+from himlip_ase.dft.espresso.runs import finished_labels, read_run
 from himlip_ase.dft.espresso.single_points import SinglePoint, single_points
 from himlip_ase.dft.executors import JobExecutor
 from himlip_ase.errors import InputError
@@ -170,12 +170,12 @@ class Espresso:
     @classmethod
     def holds(cls, folder: Path) -> bool:
         """Whether there is a pw.in."""
-        return requested_input(Path(folder), "pw") is not None
+        return (Path(folder) / "pw.in").is_file()
 
     @classmethod
-    def read(cls, folder: Path) -> FinishedRun:
-        """See `himlip_ase.dft.engine.Engine.read`."""
-        return finished_label(read_run(folder))
+    def read(cls, folder: Path) -> list[FinishedRun]:
+        """See `himlip_ase.dft.engine.Engine.read`; every ionic step of a relaxation or trajectory."""
+        return finished_labels(read_run(folder))
 
     @classmethod
     def provenance(
@@ -185,7 +185,7 @@ class Espresso:
         sources = [run.source for run in runs]
         return {
             "pseudopotentials": record_pseudopotentials(sources, out, pseudo_dir),
-            "worst_accuracy_ry": max(run.output.accuracy_ry for run in sources),
+            "worst_accuracy_ry": max(run.info["pw_accuracy_ry"] for run in runs),
         }
 
     @classmethod

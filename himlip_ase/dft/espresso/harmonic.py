@@ -32,6 +32,7 @@ from himlip_ase.dft.executors import JobExecutor
 from himlip_ase.dft.programs import RunLock, run_program
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, write_json
+from himlip_ase.labels.pw_output import MpiError, OutOfTimeError
 
 log = logging.getLogger(__name__)
 
@@ -221,6 +222,8 @@ def _run_ph(
             if status:
                 raise CalculationError(f"{folder / 'ph.out'}: the program ended with exit status {status}")
             break
+        except (OutOfTimeError, MpiError):
+            raise  # repeating it mends neither
         except CalculationError as error:
             if attempt == launcher.retries:
                 raise type(error)(f"{error} after {attempt + 1} attempts") from error

@@ -17,7 +17,8 @@ from ase.io.espresso import read_espresso_in, read_fortran_namelist, write_espre
 
 from himlip_ase.dft.espresso.pseudopotentials import find_pseudopotentials, pseudo_folder
 from himlip_ase.errors import InputError
-from himlip_ase.files import read_text
+from himlip_ase.files import reading
+from himlip_ase.labels.pw_output import SAME_MASS, element_of_label, is_natural, set_masses
 
 PREFIX = "pwscf"
 SCRATCH = "./out"
@@ -74,7 +75,7 @@ class QESettings:
 
 
 def check_crystal(atoms: Atoms) -> Atoms:
-    """A bare copy (species, positions, cell) of a crystal that pw.x can take.
+    """A bare copy (species, positions, cell, masses) of a crystal that pw.x can take.
 
     Constraints, momenta and calculators are left behind, so that forces come out raw.
 
@@ -100,6 +101,7 @@ def check_crystal(atoms: Atoms) -> Atoms:
             f"pbc is {atoms.pbc.tolist()}; pw.x is periodic in all three directions: set atoms.pbc = True"
         )
     bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+    set_masses(bare, atoms.get_masses())
     if len(bare) > 1:
         distances = bare.get_all_distances(mic=True) + 10 * np.eye(len(bare))
         if distances.min() < 0.05:
@@ -174,7 +176,54 @@ def pw_input(
         kpts=settings.k_grid,
         koffset=(0, 0, 0),
     )
-    return stream.getvalue()
+    return with_masses(stream.getvalue(), bare)
+
+
+def with_masses(text: str, atoms: Atoms) -> str:
+    """A pw.x input with the masses of its atoms; elements of several masses become several species.
+
+    Parameters
+    ----------
+    text : str
+        As ASE writes it, with natural masses and one species for each element.
+    atoms : Atoms
+
+    Returns
+    -------
+    str
+        The same text where all masses are natural.
+
+    Raises
+    ------
+    InputError
+        An element has more than ten masses.
+    """
+    symbols, masses = atoms.get_chemical_symbols(), atoms.get_masses()
+    kinds: dict[str, list[float]] = {}
+    for symbol, mass in zip(symbols, masses, strict=True):
+        known = kinds.setdefault(symbol, [])
+        if not any(abs(mass - other) < SAME_MASS * other for other in known):
+            known.append(float(mass))
+    if all(len(found) == 1 and is_natural(found[0], symbol) for symbol, found in kinds.items()):
+        return text
+    lines = text.splitlines()
+    species = next(k for k, line in enumerate(lines) if line.startswith("ATOMIC_SPECIES"))
+    places = next(k for k, line in enumerate(lines) if line.startswith("ATOMIC_POSITIONS"))
+    rows = {line.split()[0]: line.split()[2] for line in lines[species + 1 : species + 1 + len(kinds)]}
+    written, label_of = [], {}
+    for symbol, found in kinds.items():
+        for k, mass in enumerate(found):
+            label = symbol if len(found) == 1 else f"{symbol}{k}"
+            if k > 9 or symbol not in rows:
+                raise InputError(f"the masses of {symbol} cannot be written as species of pw.x: {found}")
+            label_of[symbol, k] = label
+            written.append(f"{label} {mass:.6f} {rows[symbol]}")
+    for row, (symbol, mass) in enumerate(zip(symbols, masses, strict=True)):
+        k = next(i for i, other in enumerate(kinds[symbol]) if abs(mass - other) < SAME_MASS * other)
+        words = lines[places + 1 + row].split()
+        lines[places + 1 + row] = " ".join([label_of[symbol, k], *words[1:]])
+    lines[species + 1 : species + 1 + len(kinds)] = written
+    return re.sub(r"(?m)^(\s*ntyp\s*=\s*)\d+", rf"\g<1>{len(written)}", "\n".join(lines) + "\n")
 
 
 def essential_ph_input(text: str) -> str:
@@ -352,6 +401,35 @@ def relocated(text: str, pseudo_dir: str = "./pseudo") -> str:
     return re.sub(r"(?m)^(\s*pseudo_dir\s*=\s*).*$", rf"\g<1>'{pseudo_dir}'", text)
 
 
+SAME_SURFACE = frozenset(
+    "ibrav a b c cosab cosac cosbc nat ntyp nbnd nosym nosym_evc noinv no_t_rev force_symmorphic "
+    "use_all_frac nr1 nr2 nr3 nr1s nr2s nr3s report space_group uniqueb origin_choice rhombohedral la2f "
+    "input_dft ecutwfc ecutrho occupations smearing degauss nspin".split()
+)
+"""Keywords of &SYSTEM that leave the energy surface as it is, or are compared under another name."""
+
+SURFACE_OF = {
+    "control": ("tefield", "dipfield", "lelfield", "gate", "lfcp", "nppstr", "gdir"),
+    "electrons": ("real_space", "tqr", "efield", "efield_cart"),
+}
+"""Keywords of other namelists that change it."""
+
+DEFAULTS: Mapping[str, Any] = {
+    "vdw_corr": "none",
+    "tot_charge": 0.0,
+    "noncolin": False,
+    "lspinorb": False,
+    "assume_isolated": "none",
+    "lda_plus_u": False,
+    "tefield": False,
+    "dipfield": False,
+    "lelfield": False,
+    "real_space": False,
+    "tqr": False,
+}
+"""What pw.x takes where a keyword is absent: written or not, it is the same calculation."""
+
+
 @dataclass(frozen=True)
 class PwInput:
     """What a pw.x input asks for.
@@ -359,11 +437,12 @@ class PwInput:
     Attributes
     ----------
     atoms : Atoms
-        Structure, Å, without constraints.
+        Structure, Å, without constraints, with the masses of its species.
     k_grid : tuple of int
         Automatic k-grid; (1, 1, 1) for Γ.
     settings : dict
-        Cutoffs (Ry), smearing, threshold: what has to agree between the labels of one set.
+        Whatever changes the energy surface, and the threshold: what has to agree between the labels of one
+        set.
     pseudopotentials : dict
         {element: file name}.
     pseudo_dir : Path or None
@@ -377,23 +456,58 @@ class PwInput:
     pseudo_dir: Path | None
 
 
-def read_pw_input(path: str | os.PathLike) -> PwInput:
+def read_pw_input(path: str | os.PathLike, echoed: Atoms | None = None) -> PwInput:
     """Read a pw.x input with an automatic k-grid.
+
+    Parameters
+    ----------
+    path : path-like
+    echoed : Atoms, optional
+        Structure in the output of the run, for inputs that give their lattice by ``ibrav``.
+
+    Returns
+    -------
+    PwInput
 
     Raises
     ------
     InputError
-        The file does not exist or is no pw.x input.
+        The file does not exist or is no pw.x input, or gives its lattice by ``ibrav`` and `echoed` is None.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist")
-    text = read_text(path)
-    try:
-        atoms = read_espresso_in(io.StringIO(text))
+    with reading(path, "it is not a readable pw.x input"):
+        text = path.read_text(encoding="utf-8")
         namelists, cards = read_fortran_namelist(io.StringIO(text))
-    except Exception as error:
-        raise InputError(f"{path} is not a readable pw.x input: {error}") from error
+        namelists = {name: _unquoted(values) for name, values in namelists.items()}
+        system = namelists.get("system", {})
+        species = [row.split()[:3] for row in _card(cards, "ATOMIC_SPECIES", int(system["ntyp"]))]
+        labels = [row.split()[0] for row in _card(cards, "ATOMIC_POSITIONS", int(system["nat"]))]
+        elements = {label: _element(label, path) for label, _, _ in species}
+        if system.get("ibrav", 0) == 0:
+            atoms = read_espresso_in(io.StringIO(_relabelled(text, elements)))
+        elif echoed is not None:
+            atoms = echoed
+        else:
+            raise InputError(
+                f"{path} gives its lattice by ibrav = {system['ibrav']}; write ibrav = 0 and CELL_PARAMETERS"
+            )
+        mass_of = {label: float(mass.lower().replace("d", "e")) for label, mass, _ in species}
+    atoms = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+    set_masses(atoms, [mass_of[label] for label in labels])
+    grid, sampling = _k_points(cards)
+    folder = namelists.get("control", {}).get("pseudo_dir")
+    return PwInput(
+        atoms,
+        grid,
+        _settings(namelists, cards, [label for label, _, _ in species]) | sampling,
+        {elements[label]: name for label, _, name in species},
+        (path.parent / folder).resolve() if folder else None,
+    )
+
+
+def _settings(namelists: Mapping[str, Any], cards: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
     system, electrons = namelists.get("system", {}), namelists.get("electrons", {})
     settings = {
         "ecutwfc_ry": system.get("ecutwfc"),
@@ -404,16 +518,77 @@ def read_pw_input(path: str | os.PathLike) -> PwInput:
         "nspin": system.get("nspin", 1),
         "conv_thr_ry": electrons.get("conv_thr"),
     }
-    files: dict[str, str] = {}
-    grid = (1, 1, 1)
+    others = {key: value for key, value in system.items() if key.partition("(")[0] not in SAME_SURFACE}
+    others = {key: value for key, value in others.items() if not key.startswith("celldm")}
+    for namelist, keys in SURFACE_OF.items():
+        found = namelists.get(namelist, {})
+        others |= {key: found[key] for key in keys if key in found}
+    for key, value in sorted(others.items()):
+        value = value.lower() if isinstance(value, str) else value
+        if key in DEFAULTS and value == DEFAULTS[key]:
+            continue
+        name, _, index = key.partition("(")
+        number = index.partition(")")[0].partition(",")[0].strip()
+        if number.isdigit() and 0 < int(number) <= len(labels):
+            name = f"{name} of {labels[int(number) - 1]}"
+        settings[name] = value
+    hubbard = [
+        " ".join(row.split()) for row in cards if re.match(r"\s*(HUBBARD|[UJVB]\d?\s+\w+-\d[spdf])", row)
+    ]
+    return settings | ({"hubbard": hubbard} if hubbard else {})
+
+
+def _k_points(cards: Sequence[str]) -> tuple[tuple[int, int, int], dict[str, Any]]:
+    """The automatic grid, and what else the card says."""
     for index, card in enumerate(cards):
         words = card.split()
-        if words and words[0].upper() == "ATOMIC_SPECIES":
-            for row in cards[index + 1 : index + 1 + int(system["ntyp"])]:
-                label, _, name = row.split()[:3]
-                files[re.sub(r"[\d_].*", "", label).capitalize()] = name
-        elif words and words[0].upper() == "K_POINTS" and "automatic" in card.lower():
-            grid = tuple(int(k) for k in cards[index + 1].split()[:3])  # type: ignore[assignment]
-    folder = namelists.get("control", {}).get("pseudo_dir")
-    atoms = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-    return PwInput(atoms, grid, settings, files, (path.parent / folder).resolve() if folder else None)
+        if words and words[0].upper() == "K_POINTS":
+            kind = card.partition(words[0])[2].strip(" {}()\t").lower() or "tpiba"
+            if kind == "automatic":
+                n = [int(k) for k in cards[index + 1].split()[:6]]
+                offset = n[3:6]
+                return (n[0], n[1], n[2]), ({"k_offset": offset} if any(offset) else {})
+            if kind == "gamma":
+                return (1, 1, 1), {}
+            return (1, 1, 1), {"k_points": kind}
+    return (1, 1, 1), {}
+
+
+def _card(cards: Sequence[str], name: str, count: int) -> list[str]:
+    start = next(
+        (k for k, row in enumerate(cards) if row.split()[:1] and row.split()[0].upper() == name), None
+    )
+    if start is None:
+        raise InputError(f"no card {name}")
+    return list(cards[start + 1 : start + 1 + count])
+
+
+def _element(label: str, path: Path) -> str:
+    symbol = element_of_label(label)
+    if symbol is None:
+        raise InputError(
+            f"{path}: the species {label!r} names no element; call it Fe1, H_1 or D, for example"
+        )
+    return symbol
+
+
+def _relabelled(text: str, elements: Mapping[str, str]) -> str:
+    """An input whose species ASE understands: H0, H1 for D and H_2."""
+    short = {label: f"{symbol}{k}" for k, (label, symbol) in enumerate(elements.items())}
+    lines, inside = [], False
+    for line in text.splitlines():
+        words = line.split()
+        first = words[0] if words else ""
+        if first.upper() in ("ATOMIC_SPECIES", "ATOMIC_POSITIONS"):
+            inside = True
+        elif first.startswith("&") or ("_" in first and first.isupper() and first not in short):
+            inside = False
+        elif inside and first in short:
+            line = line.replace(first, short[first], 1)
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _unquoted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Namelist values without the double quotes that ASE leaves around strings."""
+    return {key: value.strip("\"'") if isinstance(value, str) else value for key, value in values.items()}

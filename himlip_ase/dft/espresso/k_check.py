@@ -24,7 +24,6 @@ from ase import Atoms
 
 from himlip_ase.dft.espresso.harmonic import PH_RETRIES
 from himlip_ase.dft.espresso.inputs import PREFIX, SCRATCH, QESettings, essential_ph_input, pw_input
-from himlip_ase.dft.espresso.parse import check_finished, parse_pw_output
 from himlip_ase.dft.espresso.ph_files import check_dyn, check_ph_output, ph_core_seconds
 from himlip_ase.dft.espresso.runner import (
     Launcher,
@@ -35,6 +34,7 @@ from himlip_ase.dft.espresso.runner import (
 )
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, write_json
+from himlip_ase.labels.pw_output import check_finished, parse_pw_output
 from himlip_ase.lattice import grid_indices
 from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
 from himlip_ase.phonons.k_error import KMeshChange, telling_qpoint

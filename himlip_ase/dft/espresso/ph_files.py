@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from himlip_ase.dft.espresso.parse import program_error, seconds
 from himlip_ase.errors import CalculationError, NotConvergedError
+from himlip_ase.labels.pw_output import OutOfTimeError, check_started, program_error, seconds
 from himlip_ase.units import BOHR_ANGSTROM
 
 _NOT_FINITE = re.compile(r"\b(?:nan|inf|infinity)\b", re.IGNORECASE)
@@ -64,7 +64,8 @@ def check_ph_output(text: str, name: str = "ph.out") -> None:
     if "No convergence has been achieved" in text:
         raise NotConvergedError(f"{name}: the response to a displacement did not converge")
     if "Maximum CPU time exceeded" in text:
-        raise NotConvergedError(f"{name}: the run stopped on its time limit; continue it with --resume")
+        raise OutOfTimeError(f"{name}: the run stopped on its time limit; continue it with --resume")
+    check_started(text, name, "PHONON")
     if "JOB DONE" not in text:
         raise CalculationError(
             f"{name}: the output ends without JOB DONE; the run was cut short, continue with --resume"

@@ -13,13 +13,13 @@ from ase import Atoms
 
 from himlip_ase.dft.engine import RelaxResult
 from himlip_ase.dft.espresso.inputs import QESettings, check_crystal, pw_input
-from himlip_ase.dft.espresso.parse import PwOutput
 from himlip_ase.dft.espresso.runner import Launcher, requested_input, run_pw
 from himlip_ase.dft.espresso.runs import finished_label, read_run
 from himlip_ase.dft.executors import JobExecutor
 from himlip_ase.dft.label_folder import write_crystal
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.files import FolderLock
+from himlip_ase.labels.pw_output import PwOutput
 from himlip_ase.symmetry.spglib_search import spglib_search
 from himlip_ase.units import BOHR_ANGSTROM, EV_PER_ANGSTROM3_GPA, RY_EV
 

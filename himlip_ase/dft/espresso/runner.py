@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from himlip_ase.dft.espresso.inputs import SCRATCH, comparable, read_pw_input
-from himlip_ase.dft.espresso.parse import PwOutput, check_same_crystal, program_error, read_pw_output
 from himlip_ase.dft.espresso.pseudopotentials import md5
 from himlip_ase.dft.programs import InterruptedRun, RunLock, run_program
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
-from himlip_ase.files import atomic_write, write_json
+from himlip_ase.files import atomic_write, read_text, write_json
+from himlip_ase.labels.pw_output import (
+    MpiError,
+    OutOfTimeError,
+    PwOutput,
+    check_same_crystal,
+    program_error,
+    read_pw_output,
+)
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +117,7 @@ def requested_input(folder: Path, stem: str) -> str | None:
     """
     for name in (f"{stem}.requested.in", f"{stem}.in"):
         if (folder / name).is_file():
-            return (folder / name).read_text(encoding="utf-8")
+            return read_text(folder / name, "delete it and continue with --resume")
     return None
 
 
@@ -248,8 +255,8 @@ def run_pw(
             try:
                 output = _run_once(command, folder, stem, launcher, held)
                 break
-            except InterruptedRun:
-                raise
+            except (InterruptedRun, OutOfTimeError, MpiError):
+                raise  # other scf settings mend none of these
             except CalculationError as error:
                 printed = (folder / f"{stem}.out").read_text(errors="replace")
                 hopeless = _HOPELESS.search((program_error(printed) or "").partition(":")[0])

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from himlip_ase.dft.engine import FinishedRun
 from himlip_ase.dft.espresso.inputs import PwInput, read_pw_input
-from himlip_ase.dft.espresso.parse import PwOutput, check_same_crystal, read_pw_output
 from himlip_ase.files import read_mapping
+from himlip_ase.labels.pw_output import PwOutput, check_same_crystal, read_pw_output
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,10 @@ def read_run(folder: str | os.PathLike, stem: str = "pw") -> Run:
         The run is unfinished, unconverged, of another crystal, or used other pseudopotential files.
     """
     folder = Path(folder)
-    request = read_pw_input(folder / f"{stem}.in")
+    if not (folder / f"{stem}.in").is_file():
+        read_pw_input(folder / f"{stem}.in")  # says that it is missing
     output = read_pw_output(folder / f"{stem}.out")
+    request = read_pw_input(folder / f"{stem}.in", output.structure(output.steps[0]))
     check_same_crystal(request.atoms, output, str(folder / f"{stem}.out"))
     notes_file = folder / f"{stem}.json"
     notes = read_mapping(notes_file) if notes_file.is_file() else {}
@@ -55,26 +58,50 @@ def read_run(folder: str | os.PathLike, stem: str = "pw") -> Run:
 
 
 def finished_label(run: Run) -> FinishedRun:
-    """A run as every engine's is published."""
+    """A run as every engine's is published, by its last ionic step."""
+    return finished_labels(run)[-1]
+
+
+def finished_labels(run: Run) -> list[FinishedRun]:
+    """Every ionic step of a run as every engine's is published.
+
+    The first has the structure of the input, which is the same with more digits.
+    """
     output = run.output
-    return FinishedRun(
-        name=run.name,
-        folder=run.folder,
-        atoms=run.request.atoms,
-        energy=output.energy,
-        forces=output.forces,
-        stress=output.stress,
-        core_seconds=output.core_seconds,
-        code=f"pw.x {output.version}",
-        settings=run.request.settings,
-        info={"k_grid": np.array(run.request.k_grid), "pw_accuracy_ry": output.accuracy_ry},
-        record={
-            "k_grid": list(run.request.k_grid),
-            "n_kpoints": output.n_kpoints,
-            "scf_iterations": output.iterations,
-            "core_seconds": round(output.core_seconds, 2),
-            "processes": output.n_processes,
-        },
-        notes=run.notes,
-        source=run,
-    )
+    settings = run.request.settings | {"exchange_correlation": output.exchange_correlation}
+    count = len(output.steps)
+    return [
+        FinishedRun(
+            name=run.name if count == 1 else f"{run.name}.{k}",
+            folder=run.folder,
+            atoms=_structure(run, k),
+            energy=step.energy,
+            forces=step.forces,
+            stress=step.stress,
+            core_seconds=output.core_seconds / count,
+            code=f"pw.x {output.version}",
+            settings=settings,
+            info={"k_grid": np.array(run.request.k_grid), "pw_accuracy_ry": step.accuracy_ry},
+            record={
+                "k_grid": list(run.request.k_grid),
+                "n_kpoints": output.n_kpoints,
+                "scf_iterations": step.iterations,
+                "core_seconds": round(output.core_seconds / count, 2),
+                "processes": output.n_processes,
+            },
+            notes=run.notes,
+            source=run,
+        )
+        for k, step in enumerate(output.steps)
+    ]
+
+
+def _structure(run: Run, k: int) -> Atoms:
+    """The structure of an ionic step, with the digits of the input where the output has fewer."""
+    given, step, first = run.request.atoms, run.output.steps[k], run.output.steps[0]
+    if k == 0:
+        return given
+    atoms = run.output.structure(step)
+    if np.array_equal(step.cell, first.cell):
+        atoms.set_cell(given.cell, scale_atoms=True)
+    return atoms

@@ -13,10 +13,10 @@ import spglib
 from ase import Atoms
 
 from himlip_ase.dft.espresso.inputs import QESettings, k_grid_like, k_grid_of_spacing, pw_input
-from himlip_ase.dft.espresso.parse import PwOutput
 from himlip_ase.dft.espresso.runner import Launcher, check_input_unchanged, finished_run, run_pw
 from himlip_ase.dft.single_points import run_jobs, tags_of
 from himlip_ase.errors import InputError
+from himlip_ase.labels.pw_output import PwOutput
 from himlip_ase.symmetry.spglib_search import spglib_search
 
 

@@ -15,9 +15,9 @@ from himlip_ase.files import atomic_write
 
 if TYPE_CHECKING:
     from himlip_ase.dft.espresso.inputs import QESettings
-    from himlip_ase.dft.espresso.parse import PwOutput
     from himlip_ase.dft.espresso.runner import Launcher
     from himlip_ase.dft.espresso.single_points import SinglePoint
+    from himlip_ase.labels.pw_output import PwOutput
 
 GENERATOR = {"method": "SSCHA verification"}
 
