@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.superconductivity.curve_formats import Column, Layout, format_of, uniform_step
+from himlip_ase.superconductivity.curve_formats import Column, Layout, format_of
 from himlip_ase.superconductivity.elph_files import read_text
-from himlip_ase.superconductivity.number_rows import Block, NumberRows, read_rows
+from himlip_ase.superconductivity.number_rows import Block, NumberRows, check_steps, read_rows
 from himlip_ase.superconductivity.spectrum import Spectrum, spectrum_from_curve
 
 DEFAULT_UNIT = "meV"
 """Where neither the file nor the caller says."""
 _OPEN_END = 0.2
 _NOT_ZERO = 0.01
+_NOTHING = 1e-6
 _LAMBDA_TOLERANCE = 0.03
 _LOWEST_TOP_EV, _HIGHEST_TOP_EV = 1e-3, 1.0
 
@@ -133,7 +134,7 @@ def read_alpha2f_table(path: str | Path, unit: str | None = None, column: int | 
     for place, found in enumerate(columns):
         block = blocks[place] if len(blocks) > 1 else blocks[0]
         values = block.numbers[:, 1 if len(blocks) > 1 else found.number - 1]
-        spectra.append(_spectrum(path, block, values, stated or DEFAULT_UNIT, tuple(caveats)))
+        spectra.append(_spectrum(path, block, values, stated or DEFAULT_UNIT, tuple(caveats), rows.open_end))
     _compare(path, layout, spectra)
     choice = "" if column is not None else layout.choice
     return Alpha2FTable(
@@ -179,32 +180,33 @@ def _curves(rows: NumberRows) -> list[Block]:
     return joined
 
 
-def _spectrum(path: Path, block: Block, values: np.ndarray, unit: str, caveats: tuple[str, ...]) -> Spectrum:
+def _spectrum(
+    path: Path,
+    block: Block,
+    values: np.ndarray,
+    unit: str,
+    caveats: tuple[str, ...],
+    open_end: bool = False,
+) -> Spectrum:
     omega = block.numbers[:, 0]
-    steps = np.diff(omega)
     if len(omega) < 3:
         raise InputError(f"{path} holds {len(omega)} rows; α²F wants at least 3")
-    if (steps <= 0).any():
-        line = int(block.lines[int((steps <= 0).argmax()) + 1])
-        raise InputError(f"{path}, line {line}: the frequencies must ascend, and go back here")
-    step = uniform_step(omega)
-    if step is not None and (steps > 1.5 * step).any():
-        place = int((steps > 1.5 * step).argmax())
-        missing = round(float(steps[place]) / step) - 1
-        raise InputError(
-            f"{path}: {missing} rows are missing between line {block.lines[place]} ({omega[place]:g} "
-            f"{unit}) and line "
-            f"{block.lines[place + 1]} ({omega[place + 1]:g} {unit}), where the frequencies step by {step:g}"
-        )
+    step = check_steps(path, block, unit)
     peak = float(np.abs(values).max())
     if peak > 0:
         last, first = abs(float(values[-1])) / peak, abs(float(values[0])) / peak
+        if open_end and last > _NOTHING:
+            raise InputError(
+                f"{path} stops within line {block.lines[-1]}, where α²F is {last:.2g} of its peak: it is "
+                f"truncated; "
+                "if it is whole, end its last line with a newline"
+            )
         if last > _OPEN_END:
             raise InputError(
                 f"{path}: α²F ends at {omega[-1]:g} {unit} (line {block.lines[-1]}) with {last:.0%} of its "
-                f"peak, not at "
-                "zero: the file is truncated, or its range was too small; write it again up to the highest "
-                "phonon"
+                "peak, not at zero: the file is truncated, or its range was too small; write it again up "
+                "to the "
+                "highest phonon"
             )
         if step is not None and first > _OPEN_END and omega[0] > 1.5 * step:
             raise InputError(

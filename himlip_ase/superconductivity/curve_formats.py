@@ -6,11 +6,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from himlip_ase.errors import InputError
 from himlip_ase.registry import Registry
-from himlip_ase.superconductivity.number_rows import NumberRows
+from himlip_ase.superconductivity.number_rows import NumberRows, fortran_number
 
 
 @dataclass(frozen=True)
@@ -100,24 +98,29 @@ def _own(rows: NumberRows) -> Layout:
 
 
 def _matdyn(rows: NumberRows) -> Layout:
-    found = re.search(r"lambda\s*=\s*([-+.\dEeDd]+)", rows.tail)
-    if found is None:
+    found = re.search(r"lambda\s*=\s*(\S+)", rows.tail)
+    printed = fortran_number(found.group(1)) if found else None
+    if printed is None:
         raise _unfinished(rows, "line 'lambda = … Delta = …' of matdyn.x")
-    printed = float(found.group(1).replace("D", "E"))
     modes = (Column(place + 1, f"mode {place - 1}") for place in range(2, _columns(rows)))
     return Layout("Ry", (Column(2, "total"), *modes), printed_lambda=(printed,))
 
 
+def _broadenings(rows: NumberRows) -> list[float]:
+    """The numbers that stand behind E(THz) in the header of lambda.x; empty where these are not numbers."""
+    line = next((line for line in rows.header if "E(THz)" in line), "")
+    values = [fortran_number(word) for word in line.partition("E(THz)")[2].split()]
+    return [value for value in values if value is not None] if None not in values else []
+
+
 def _lambda_x(rows: NumberRows) -> Layout:
-    words = next(line for line in rows.header if "E(THz)" in line).split("E(THz)")[1].split()
-    if len(words) != _columns(rows) - 1:
+    sigmas = _broadenings(rows)
+    if len(sigmas) != _columns(rows) - 1:
         raise InputError(
-            f"{rows.path} names {len(words)} broadenings in its header and holds {_columns(rows) - 1} "
-            f"columns of α²F"
+            f"{rows.path} names {len(sigmas)} broadenings in its header and holds {_columns(rows) - 1} "
+            "columns of α²F"
         )
-    columns = (
-        Column(place, f"σ = {float(word):g} Ry", float(word)) for place, word in enumerate(words, start=2)
-    )
+    columns = (Column(place, f"σ = {sigma:g} Ry", sigma) for place, sigma in enumerate(sigmas, start=2))
     return Layout("THz", tuple(columns), width_unit="Ry")
 
 
@@ -130,7 +133,8 @@ def _epw(rows: NumberRows) -> Layout:
     if "Integrated el-ph coupling" not in rows.tail:
         raise _unfinished(rows, "line 'Integrated el-ph coupling' of EPW")
     numbers = re.search(r"Phonon smearing \(meV\)\s*\n\s*#\s*(.*)", rows.tail)
-    widths = [float(word) for word in numbers.group(1).split()] if numbers else []
+    given = [fortran_number(word) for word in numbers.group(1).split()] if numbers else []
+    widths = [value for value in given if value is not None]
     printed = rows.blocks[-1].numbers[-1, 1 + count :]
     if len(widths) != count:
         return Layout(
@@ -218,7 +222,7 @@ FORMATS = Registry[CurveFormat](
     CurveFormat(
         "lambda",
         "alpha2F.dat of lambda.x (THz), a column for each σ",
-        lambda r: "E(THz)" in r.head,
+        lambda r: bool(_broadenings(r)),
         _lambda_x,
     ),
     CurveFormat("epw", "prefix.a2f of EPW (meV)", lambda r: "w[meV]" in r.head and "a2f" in r.head, _epw),
@@ -259,21 +263,3 @@ def format_of(rows: NumberRows) -> CurveFormat:
     CurveFormat
     """
     return next(entry for entry in FORMATS if entry.recognises(rows))
-
-
-def uniform_step(omega: np.ndarray) -> float | None:
-    """The step of a grid of frequencies that is uniform but for a few holes; None for any other grid.
-
-    Parameters
-    ----------
-    omega : ndarray, shape (n,)
-        Ascending.
-
-    Returns
-    -------
-    float or None
-    """
-    steps = np.diff(omega)
-    middle = float(np.median(steps))
-    regular = np.abs(steps - middle) < 0.02 * middle
-    return middle if len(steps) >= 8 and regular.mean() > 0.9 else None

@@ -10,7 +10,7 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.superconductivity.elph_files import read_text
-from himlip_ase.superconductivity.number_rows import read_rows
+from himlip_ase.superconductivity.number_rows import check_steps, fortran_number, read_rows
 
 _UP = re.compile(r"dos\W?_?up|\bup\b", re.IGNORECASE)
 _DOWN = re.compile(r"dos\W?_?d(?:w|n|own)|\bdown\b", re.IGNORECASE)
@@ -113,8 +113,13 @@ def read_electronic_dos(path: str | Path, fermi_ev: float | None = None) -> Elec
         places = " and ".join(block.where for block in rows.blocks)
         raise InputError(f"{path} holds {len(rows.blocks)} tables, in {places}; give one density of states")
     if fermi_ev is None:
-        found = re.search(r"EFermi\s*=\s*([-+\d.]+)", rows.head)
-        fermi_ev = float(found.group(1)) if found else 0.0
+        found = re.search(r"EFermi\s*=\s*(\S+)", rows.head)
+        fermi_ev = fortran_number(found.group(1)) if found else 0.0
+        if fermi_ev is None:
+            raise InputError(f"{path}: EFermi in its header is no number; mend it")
+    check_steps(path, rows.blocks[0], "eV")
+    if rows.open_end:
+        raise InputError(f"{path} stops within its last line: it is truncated; copy it again or rerun dos.x")
     numbers = rows.blocks[0].numbers
     spins = bool(_UP.search(rows.head) and _DOWN.search(rows.head))
     if spins and numbers.shape[1] < 3:

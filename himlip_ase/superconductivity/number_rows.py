@@ -54,6 +54,8 @@ class NumberRows:
         More than one where comments or empty lines part the rows.
     counts : tuple of int
         Single integers that stand alone in a line before the rows, as a program announces their number.
+    open_end : bool
+        Whether the text stops within a line of numbers, as that of a program that was stopped.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class NumberRows:
     blocks: tuple[Block, ...]
     trailer: tuple[str, ...]
     counts: tuple[int, ...] = ()
+    open_end: bool = False
 
     @property
     def head(self) -> str:
@@ -150,12 +153,14 @@ def read_rows(path: Path, text: str) -> NumberRows:
         trailer.clear()
     if not blocks:
         raise InputError(f"{path} holds no rows of at least two numbers")
+    open_end = blocks[-1][1][-1] == text.count("\n") + 1
     return NumberRows(
         path,
         tuple(header),
         tuple(_block(path, rows, lines) for rows, lines in blocks),
         tuple(trailer),
         tuple(counts),
+        open_end,
     )
 
 
@@ -196,3 +201,45 @@ def _block(path: Path, rows: list[list[float]], lines: list[int]) -> Block:
             "cut off, or the file was stopped while it was written"
         )
     return Block(np.array(rows, dtype=float), np.array(lines))
+
+
+def check_steps(path: Path, block: Block, unit: str) -> float | None:
+    """Refuse a first column that goes back, or one of a uniform grid in which rows are missing.
+
+    Parameters
+    ----------
+    path : Path
+        What messages name.
+    block : Block
+    unit : str
+        Of the first column.
+
+    Returns
+    -------
+    float or None
+        The step of the grid; None where it is not uniform.
+
+    Raises
+    ------
+    InputError
+        The lines are named.
+    """
+    first = block.numbers[:, 0]
+    steps = np.diff(first)
+    if (steps <= 0).any():
+        line = int(block.lines[int((steps <= 0).argmax()) + 1])
+        raise InputError(f"{path}, line {line}: the first column must ascend, and goes back here")
+    middle = float(np.median(steps)) if len(steps) else 0.0
+    regular = np.abs(steps - middle) < 0.02 * middle
+    if len(steps) < 8 or regular.mean() <= 0.9:
+        return None
+    if (steps > 1.5 * middle).any():
+        place = int((steps > 1.5 * middle).argmax())
+        missing = round(float(steps[place]) / middle) - 1
+        raise InputError(
+            f"{path}: {missing} rows are missing between line {block.lines[place]} ({first[place]:g} "
+            f"{unit}) and "
+            f"line {block.lines[place + 1]} ({first[place + 1]:g} {unit}), where the first column steps by "
+            f"{middle:g}"
+        )
+    return middle

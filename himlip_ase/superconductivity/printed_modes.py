@@ -145,7 +145,7 @@ def _one_q(path: Path, qpoint: np.ndarray) -> _OneQ:
             )
     first = text.split("\n", 1)[0].split()
     try:
-        here, modes = np.array(first[:3], dtype=float), int(first[-1])
+        here, modes = np.array([float(first[place]) for place in range(3)]), int(first[-1])
         head = re.split(r"Gaussian|Tetrahedron", text, maxsplit=1)[0].split("\n", 1)[1]
         omega2 = np.array([float(w.replace("D", "E")) for w in re.findall(_NUMBER, head)])
     except (ValueError, IndexError) as error:

@@ -263,6 +263,19 @@ def _curve(folder: Path) -> None:
     (folder / "alpha2F.dat").write_text("\n".join(lines) + "\n")
 
 
+def _tc_results(folder: Path) -> None:
+    from himlip_ase.superconductivity import Spectrum, TcOptions, analyse_curve, write_results
+
+    spectrum = Spectrum(np.array([0.02, 0.05]), np.array([0.4, 0.6]))
+    write_results(folder / "tc.json", [analyse_curve("curve", spectrum, TcOptions((0.1,), gap=True))])
+
+
+def _printed_modes(folder: Path) -> None:
+    from tests.superconductivity.test_printed_modes import write_run
+
+    write_run(folder, "tetra")
+
+
 def _dos(folder: Path) -> None:
     energy = np.linspace(-10, 10, 201)
     dos = 1 + 0.1 * np.cos(energy)
@@ -390,7 +403,24 @@ KINDS: tuple[Kind, ...] = (
         "α²F curve",
         _curve,
         ("alpha2F.dat",),
-        lambda n, d: n("superconductivity.qe_outputs.read_alpha2f")(d / "alpha2F.dat", "THz"),
+        lambda n, d: n("superconductivity.curve_files.read_alpha2f")(d / "alpha2F.dat", "THz"),
+    ),
+    Kind(
+        "λ of ph.x's own modes",
+        _printed_modes,
+        ("al.dyn*",),
+        lambda n, d: [
+            (s.energies_ev, s.lambdas)
+            for s in n("superconductivity.printed_modes.read_printed_modes")(d).spectra
+        ],
+    ),
+    Kind(
+        "Tc results",
+        _tc_results,
+        ("tc.json",),
+        lambda n, d: [
+            item.to_record() for item in n("superconductivity.output_files.read_results")(d / "tc.json")[0]
+        ],
     ),
     Kind(
         "electronic DOS",
