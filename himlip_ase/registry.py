@@ -51,6 +51,11 @@ class Registry(Generic[T]):
         before : str, optional
             Name of the entry that it stands before; None: at the end.
 
+        Returns
+        -------
+        Entry
+            The same.
+
         Raises
         ------
         InputError
@@ -66,7 +71,19 @@ class Registry(Generic[T]):
 
     @contextlib.contextmanager
     def added(self, entry: T, before: str | None = None) -> Iterator[T]:
-        """An entry that is there while the context lasts; see `add`."""
+        """An entry that is there while the context lasts; see `add`.
+
+        Parameters
+        ----------
+        entry : Entry
+        before : str, optional
+            Name of the entry that it stands before.
+
+        Returns
+        -------
+        Entry
+            Inside the context.
+        """
         added = self.add(entry, before)
         try:
             yield added
@@ -108,6 +125,18 @@ class Registry(Generic[T]):
 
 
 def did_you_mean(key: str, allowed: list[str]) -> str:
-    """The nearest allowed key as a hint, else all of them."""
+    """The nearest allowed key as a hint, else all of them.
+
+    Parameters
+    ----------
+    key : str
+        What was typed.
+    allowed : list of str
+
+    Returns
+    -------
+    str
+        Such as "did you mean 'sscha'?" or "allowed: labels, sscha".
+    """
     near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'?" if near else f"allowed: {', '.join(allowed)}"

@@ -120,6 +120,16 @@ def _cell(text: str) -> str:
 def number(value: Any, uncertainty: float | None = None) -> str:
     """A value as printed: two digits of its uncertainty, else four significant ones; None is a dash.
 
+    Parameters
+    ----------
+    value : float, int, str or None
+    uncertainty : float, optional
+        Standard error, in the same unit.
+
+    Returns
+    -------
+    str
+
     >>> number(123.456, 0.789)
     '123.46 ± 0.79'
     >>> number(None)

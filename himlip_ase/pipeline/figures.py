@@ -74,6 +74,11 @@ def bands(
     left, right : mapping of label to DynamicalMatrices
     npoints : int
         Points on the longest segment.
+
+    Returns
+    -------
+    Path
+        Of the picture.
     """
     from himlip_ase.phonons.bands import BandStructure, band_path, band_structure
     from himlip_ase.phonons.plots import plot_bands

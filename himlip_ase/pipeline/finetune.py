@@ -27,7 +27,18 @@ PAIRS = "pairs.npz"
 
 
 def load_trained(context: Context, without_hessian: bool = False) -> Potential | None:
-    """The run's model, or its twin trained without the Hessian term (None where there is none)."""
+    """The run's model, or its twin trained without the Hessian term (None where there is none).
+
+    Parameters
+    ----------
+    context : Context
+    without_hessian : bool
+        The twin instead of the model.
+
+    Returns
+    -------
+    Potential or None
+    """
     from himlip_ase.potential.checkpoint import load_model
 
     path = context.of("finetune") / (MODEL_WITHOUT if without_hessian else MODEL)
@@ -64,7 +75,13 @@ def _run(context: Context, folder: Path) -> Outcome:
 
 
 def copy_model(source: Path, target: Path) -> None:
-    """Copy weights and the JSON card beside them."""
+    """Copy weights and the JSON card beside them.
+
+    Parameters
+    ----------
+    source, target : Path
+        Weights, ``.safetensors``.
+    """
     for suffix in (".safetensors", ".json"):
         if source.with_suffix(suffix).is_file():
             shutil.copyfile(source.with_suffix(suffix), target.with_suffix(suffix))
@@ -158,7 +175,22 @@ def _judge(context: Context, labels: LabelFolder, folder: Path, outcome: Outcome
 
 
 def bootstrap_rmse(wanted: np.ndarray, got: np.ndarray, blocks: int, samples: int = 200) -> float | None:
-    """Standard error of a root mean square error, by resampling whole frames (`blocks` of equal length)."""
+    """Standard error of a root mean square error, by resampling whole frames (`blocks` of equal length).
+
+    Parameters
+    ----------
+    wanted, got : ndarray
+        Of equal shape, frame after frame.
+    blocks : int
+        Number of frames.
+    samples : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    float or None
+        In the unit of the values; None for fewer than two frames.
+    """
     if blocks < 2 or len(wanted) % blocks:
         return None
     squared = ((got - wanted) ** 2).reshape(blocks, -1).mean(axis=1)

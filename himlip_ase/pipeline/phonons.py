@@ -62,6 +62,10 @@ def fit_well(amplitudes: np.ndarray, energies: np.ndarray, slopes: np.ndarray) -
         Å, from 0; any order.
     energies, slopes : ndarray (n,)
         eV and eV/Å, energy and its derivative with respect to the amplitude. No form of the well is assumed.
+
+    Returns
+    -------
+    Well
     """
     order = np.argsort(amplitudes)
     amplitudes, energies, slopes = (np.asarray(x, dtype=float)[order] for x in (amplitudes, energies, slopes))
@@ -73,7 +77,20 @@ def fit_well(amplitudes: np.ndarray, energies: np.ndarray, slopes: np.ndarray) -
 
 
 def dft_well(labels: LabelFolder, name: str = DOUBLE_WELL) -> tuple[np.ndarray, Well] | None:
-    """Displacement pattern (n, 3) of norm 1, and well, of a ``doublewell`` set; None without one."""
+    """Displacement pattern (n, 3) of norm 1, and well, of a ``doublewell`` set; None without one.
+
+    Parameters
+    ----------
+    labels : LabelFolder
+    name : str
+        Of the set.
+
+    Returns
+    -------
+    pattern : (n, 3) ndarray
+        Of norm 1.
+    well : Well
+    """
     if name not in labels.sets():
         return None
     frames = [f for f in labels.frames([name]) if f.energy is not None and f.forces is not None]
@@ -95,7 +112,22 @@ def dft_well(labels: LabelFolder, name: str = DOUBLE_WELL) -> tuple[np.ndarray, 
 def model_well(
     model: Potential, crystal: Atoms, pattern: np.ndarray, largest: float, points: int = 81
 ) -> Well:
-    """The well of a potential along `pattern`, on a fine scan from 0 to `largest` Å."""
+    """The well of a potential along `pattern`, on a fine scan from 0 to `largest` Å.
+
+    Parameters
+    ----------
+    model : Potential
+    crystal : Atoms
+    pattern : (n, 3) ndarray
+        Displacements of norm 1.
+    largest : float
+        Å.
+    points : int
+
+    Returns
+    -------
+    Well
+    """
     from himlip_ase.potential.evaluate import evaluate
 
     amplitudes = np.linspace(0.0, largest, points)

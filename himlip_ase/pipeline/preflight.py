@@ -126,7 +126,18 @@ def preflight(config: RunConfig, folder: Path) -> Plan | None:
 
 
 def sample_cells(config: RunConfig, primitive: Atoms) -> dict[str, tuple[int, Atoms]]:
-    """{name: (number of cells, one of them, undisplaced)} of the sets of single points that are made."""
+    """{name: (number of cells, one of them, undisplaced)} of the sets of single points that are made.
+
+    Parameters
+    ----------
+    config : RunConfig
+    primitive : Atoms
+
+    Returns
+    -------
+    dict
+        By the name of the set: number of cells, and one of them, undisplaced.
+    """
     labels = config.labels
     shapes: dict[str, tuple[int, Sequence[int]]] = {}
     for name, quantum in labels.quantum_sets.items():
@@ -141,7 +152,21 @@ def sample_cells(config: RunConfig, primitive: Atoms) -> dict[str, tuple[int, At
 
 
 def disk_faults(tasks: Sequence[Task], workers: int, folder: Path) -> list[str]:
-    """Whether the scratch files of the jobs that run side by side fit on the disk of a folder."""
+    """Whether the scratch files of the jobs that run side by side fit on the disk of a folder.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    workers : int
+        Jobs side by side.
+    folder : Path
+        Where they run.
+
+    Returns
+    -------
+    list of str
+        What is wrong, in words; empty if nothing is.
+    """
     needed = max((min(workers, task.jobs) * (task.disk_mb or 0.0) for task in tasks), default=0.0) / 1e3
     place = folder.absolute()
     while not place.exists():

@@ -304,6 +304,11 @@ def lowest_optical(matrices: DynamicalMatrices, sigma_cm: np.ndarray) -> tuple[f
     matrices : DynamicalMatrices
     sigma_cm : ndarray (nq, 3n)
         Standard errors in the order of ``matrices.frequencies()``.
+
+    Returns
+    -------
+    frequency, error : float
+        cm⁻¹.
     """
     frequencies = _without_translations(matrices, matrices.frequencies())[0]
     lowest = frequencies.min()

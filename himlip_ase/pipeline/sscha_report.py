@@ -32,6 +32,14 @@ def runs(document: Document, config: RunConfig, quoted: Mapping[str, Figure]) ->
     """One column for each SSCHA run, then the difference of each further grid from the main one.
 
     Nothing is added where there is only the main run.
+
+    Parameters
+    ----------
+    document : Document
+        To which they are added.
+    config : RunConfig
+    quoted : mapping
+        Figures of ``results.json`` by name.
     """
     grids = {grid_name(grid): "×".join(map(str, grid)) for grid in config.anharmonic.grids}
     main = "×".join(map(str, config.q_grid))

@@ -106,6 +106,14 @@ def electron_phonon(
     labels : LabelFolder
     name : str or None
         None: the run on the finest q-grid.
+
+    Returns
+    -------
+    name : str
+        Of the run.
+    phonons : DynamicalMatrices
+    elph : ElphMatrices
+    coarser : list of ElphMatrices
     """
     runs = {run: labels.coupled(run) for run in labels.elph_runs()}
     if name is not None and name not in runs:

@@ -206,7 +206,13 @@ def drawn(folder: Path, name: str, draw: Callable[[Any], Any], size: tuple[float
 
 
 def write_document(folder: Path, document: Document) -> None:
-    """Write ``report.md`` and ``report.html``, replacing what is there."""
+    """Write ``report.md`` and ``report.html``, replacing what is there.
+
+    Parameters
+    ----------
+    folder : Path
+    document : Document
+    """
     with atomic_write(folder / "report.md", overwrite=True) as stream:
         stream.write(document.markdown(folder))
     with atomic_write(folder / "report.html", overwrite=True) as stream:

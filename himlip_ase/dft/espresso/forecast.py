@@ -130,7 +130,18 @@ def response_k_points(atoms: Atoms, k_grid: Sequence[int], q_grid: Sequence[int]
 
 
 def irreducible_count(grid: Sequence[int], rotations: Sequence[np.ndarray]) -> int:
-    """Number of orbits of a Γ-centred grid under integer rotations of the reciprocal basis."""
+    """Number of orbits of a Γ-centred grid under integer rotations of the reciprocal basis.
+
+    Parameters
+    ----------
+    grid : three ints
+    rotations : sequence of (3, 3) ndarray of int
+        In the reciprocal basis.
+
+    Returns
+    -------
+    int
+    """
     dims = np.asarray(grid)
     triplets = grid_triplets(grid)
     fractions = triplets / dims

@@ -152,6 +152,10 @@ def check_k(
         run on the mesh of the labels.
     tolerance_cm : float
 
+    Returns
+    -------
+    KCheck
+
     Raises
     ------
     InputError
@@ -199,7 +203,21 @@ def denser(mesh: Sequence[int]) -> Grid:
 
 
 def write_k_check(check: KCheck, matrices: DynamicalMatrices, folder: str | os.PathLike) -> Path:
-    """Write k_check.json with the k-error of each frequency of the run's own `matrices`."""
+    """Write k_check.json with the k-error of each frequency of the run's own `matrices`.
+
+    Parameters
+    ----------
+    check : KCheck
+    matrices : DynamicalMatrices
+        The run's own.
+    folder : path-like
+        That of the harmonic run.
+
+    Returns
+    -------
+    Path
+        Of the file.
+    """
     errors = check.change.errors(matrices)
     frequencies = matrices.frequencies()
     data = {
@@ -382,6 +400,10 @@ def single_q_input(
         In units of the reciprocal vectors; written in 2π/alat, Cartesian, alat = |a₁| (ibrav = 0).
     atoms : Atoms
         The crystal as pw.x got it.
+
+    Returns
+    -------
+    str
     """
     alat = float(np.linalg.norm(atoms.cell[0]))
     cartesian = np.asarray(q) @ atoms.cell.reciprocal() * alat

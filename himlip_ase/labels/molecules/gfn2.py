@@ -39,7 +39,20 @@ class GFN2:
         }  # fmt: skip
 
     def calculate(self, atoms: Atoms, hessian: bool) -> MolecularResult:
-        """Energy eV, forces eV/Å and perhaps the Hessian eV/Å²; for the errors see `Labeller`."""
+        """Energy eV, forces eV/Å and perhaps the Hessian eV/Å²; for the errors see `Labeller`.
+
+        Parameters
+        ----------
+        atoms : Atoms
+            A neutral molecule.
+        hessian : bool
+            Whether the Hessian is wanted.
+
+        Returns
+        -------
+        MolecularResult
+            Energy in eV, forces (N, 3) in eV/Å, Hessian (N, 3, N, 3) in eV/Å² or None.
+        """
         check_molecule(atoms)
         energy, forces = self.evaluator(atoms.numbers, atoms.positions)
         first = energy(atoms.positions), forces(atoms.positions)
@@ -49,7 +62,19 @@ class GFN2:
         return MolecularResult(*first, matrix, deviation)
 
     def evaluator(self, numbers: np.ndarray, positions: np.ndarray) -> tuple[Any, Any]:
-        """Functions of the positions (Å) for energy (eV) and forces (eV/Å); densities are carried over."""
+        """Functions of the positions (Å) for energy (eV) and forces (eV/Å); densities are carried over.
+
+        Parameters
+        ----------
+        numbers : (N,) ndarray of int
+        positions : (N, 3) ndarray
+            Å, where the first density is converged.
+
+        Returns
+        -------
+        energy, forces : callable
+            Of positions (N, 3) in Å: eV, and (N, 3) in eV/Å.
+        """
         code_version("tblite")
         from tblite.interface import Calculator
 

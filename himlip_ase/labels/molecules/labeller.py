@@ -42,7 +42,20 @@ class Labeller(Protocol):
         """Everything that decides the result, for the record: method, numerics, version."""
 
     def calculate(self, atoms: Atoms, hessian: bool) -> MolecularResult:
-        """Energy, forces and perhaps the Hessian; CalculationError or InputError where that fails."""
+        """Energy, forces and perhaps the Hessian; CalculationError or InputError where that fails.
+
+        Parameters
+        ----------
+        atoms : Atoms
+            A neutral molecule.
+        hessian : bool
+            Whether the Hessian is wanted.
+
+        Returns
+        -------
+        MolecularResult
+            Energy in eV, forces (N, 3) in eV/Å, Hessian (N, 3, N, 3) in eV/Å² or None.
+        """
 
 
 def code_version(package: str) -> str:

@@ -51,7 +51,20 @@ class WB97X:
         }  # fmt: skip
 
     def calculate(self, atoms: Atoms, hessian: bool) -> MolecularResult:
-        """Energy eV, forces eV/Å and perhaps the Hessian eV/Å²; for the errors see `Labeller`."""
+        """Energy eV, forces eV/Å and perhaps the Hessian eV/Å²; for the errors see `Labeller`.
+
+        Parameters
+        ----------
+        atoms : Atoms
+            A neutral molecule.
+        hessian : bool
+            Whether the Hessian is wanted.
+
+        Returns
+        -------
+        MolecularResult
+            Energy in eV, forces (N, 3) in eV/Å, Hessian (N, 3, N, 3) in eV/Å² or None.
+        """
         check_molecule(atoms)
         field = self._converged(atoms)
         scale = HARTREE_EV / BOHR_ANGSTROM

@@ -25,7 +25,20 @@ GENERATOR = {"method": "SSCHA verification"}
 def pw_jobs(
     images: Sequence[Atoms], folder: Path, settings: QESettings, primitive: Atoms
 ) -> list[SinglePoint]:
-    """One pw.x run for each image, in ``<folder>/000``, …, with the k-density of `primitive`."""
+    """One pw.x run for each image, in ``<folder>/000``, …, with the k-density of `primitive`.
+
+    Parameters
+    ----------
+    images : sequence of Atoms
+    folder : Path
+    settings : QESettings
+    primitive : Atoms
+        Cell to which the k-grid of `settings` belongs.
+
+    Returns
+    -------
+    list of SinglePoint
+    """
     from himlip_ase.dft.espresso.single_points import single_points
 
     return single_points(images, folder, settings, reference=primitive, generator=GENERATOR)
