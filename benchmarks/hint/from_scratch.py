@@ -33,6 +33,6 @@ def step_seconds(trainers: Mapping[str, Trainer], rounds: int = 5) -> dict[str, 
     for _ in range(rounds):
         for name, own in trainers.items():
             start = time.process_time()
-            own._step(range(own.settings.batch_size), 0.5)
+            own.take_step(range(own.settings.batch_size), 0.5)
             best[name] = min(best[name], time.process_time() - start)
     return best

@@ -110,7 +110,7 @@ def steps(model: Potential, atoms: int) -> list[Callable[[], object]]:
     for labels, products in (([], "difference"), (hessians, "difference"), (hessians, "exact")):
         settings = TrainingSettings(batch_size=1, hessian_products=products, device="cpu")  # type: ignore[arg-type]
         trainer = Trainer(model, frames, labels, settings)
-        found.append(lambda trainer=trainer: trainer._step([0], 0.5))  # type: ignore[misc]
+        found.append(lambda trainer=trainer: trainer.take_step([0], 0.5))  # type: ignore[misc]
     graph = trainer.hessians[0].graph
     vectors = torch.ones_like(graph.positions)
 

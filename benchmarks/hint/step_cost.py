@@ -103,7 +103,7 @@ class Case:
     def step(self, probes: int | str, kind: str) -> Callable[[], object]:
         """A training step."""
         trainer, chunk = self.trainer(probes, KINDS[kind]), list(range(len(self.frames)))
-        return lambda: trainer._step(chunk, 0.5)
+        return lambda: trainer.take_step(chunk, 0.5)
 
 
 def labelled(images: list[Atoms]) -> tuple[list[LabelledFrame], list[HessianLabel]]:

@@ -203,7 +203,21 @@ class Trainer:
     def _weight(self, name: str) -> float:
         return float(getattr(self.settings.loss, name))
 
-    def _step(self, chunk: Sequence[int], fraction: float) -> dict[str, float]:
+    def take_step(self, chunk: Sequence[int], fraction: float) -> dict[str, float]:
+        """One step of the optimiser.
+
+        Parameters
+        ----------
+        chunk : sequence of int
+            Frames of the batch.
+        fraction : float
+            How much of the training is done: learning rate and weight of the Hessian follow it.
+
+        Returns
+        -------
+        dict
+            Parts of the loss by name.
+        """
         s = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(fraction)
@@ -425,7 +439,7 @@ class Trainer:
         sums: dict[str, list[float]] = {}
         for k in range(n_steps):
             chunk = chunks[k] if chunks else []
-            for key, value in self._step(chunk, self._fraction(k / n_steps)).items():
+            for key, value in self.take_step(chunk, self._fraction(k / n_steps)).items():
                 sums.setdefault(key, []).append(value)
             if s.epochs is None and self._end():
                 break
