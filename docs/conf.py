@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from importlib.metadata import version as _version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
@@ -88,14 +88,17 @@ class RegistryTable(Directive):
     """``{registry} module.NAME``: a table of the entries of a registry, as ``--help`` lists them."""
 
     required_arguments = 1
+    option_spec: ClassVar[dict[str, Any]] = {"columns": str.split}
+    """Further attributes of the entries, a column each."""
 
     def run(self) -> list[nodes.Node]:
         """Render the table."""
         module, _, name = self.arguments[0].rpartition(".")
-        rows = [(entry.name, entry.summary) for entry in getattr(import_module(module), name)]
-        lines = [".. list-table::", "   :widths: 25 75", ""]
-        for name, summary in rows:
-            lines += [f"   * - ``{name}``", f"     - {summary}"]
+        more = self.options.get("columns", [])
+        lines = [".. list-table::", f"   :widths: 20 {' '.join(['20'] * len(more))} 60", ""]
+        for entry in getattr(import_module(module), name):
+            lines += [f"   * - ``{entry.name}``", *(f"     - {getattr(entry, column)}" for column in more)]
+            lines += [f"     - {entry.summary}"]
         node = nodes.container()
         self.state.nested_parse(StringList(lines, source="registry"), self.content_offset, node)
         return node.children
