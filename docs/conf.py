@@ -95,10 +95,12 @@ class RegistryTable(Directive):
         """Render the table."""
         module, _, name = self.arguments[0].rpartition(".")
         more = self.options.get("columns", [])
-        lines = [".. list-table::", f"   :widths: 20 {' '.join(['20'] * len(more))} 60", ""]
+        # pages are Markdown, and so is what a directive in them parses
+        width = len(more) + 2
+        lines = ["| " + " | ".join(["name", *more, "what it is"]) + " |", "|" + "---|" * width]
         for entry in getattr(import_module(module), name):
-            lines += [f"   * - ``{entry.name}``", *(f"     - {getattr(entry, column)}" for column in more)]
-            lines += [f"     - {entry.summary}"]
+            cells = [f"`{entry.name}`", *(getattr(entry, column) for column in more), entry.summary]
+            lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
         node = nodes.container()
         self.state.nested_parse(StringList(lines, source="registry"), self.content_offset, node)
         return node.children
