@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
+import io
 import json
 import shutil
 import tempfile
@@ -310,12 +312,20 @@ def _python_sscha(text: bool) -> Callable[[Path], None]:
     return make
 
 
+_SSCHA = {"n_configurations": 40, "n_hessian_configurations": 40, "n_blocks": 4, "max_populations": 1}
+
+
 def _sscha_run(folder: Path) -> None:
     crystal, _ = _distribution()
-    settings = current("sscha.SschaSettings")(
-        n_configurations=40, n_hessian_configurations=40, n_blocks=4, max_populations=1
-    )
+    settings = current("sscha.SschaSettings")(**_SSCHA)
     current("sscha.run_sscha")(crystal.harmonic(), crystal, settings, folder / "run")
+
+
+def _sscha_state(folder: Path) -> None:
+    """A run that was stopped before its result was written."""
+    _sscha_run(folder)
+    for path in (folder / "run").glob("result.*"):
+        path.unlink()
 
 
 def _ensemble_file(folder: Path) -> None:
@@ -348,6 +358,40 @@ def _packed(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         _sscha_run(Path(place))
         current("sscha.run.checkpoints.pack_run")(Path(place) / "run", folder / "run.zip")
+
+
+def _training(folder: Path, resume: bool = False, named: Named = current) -> Any:
+    settings = named("hint.training.settings.TrainingSettings")
+    network = named("potential.network.HiMLIPConfig")(elements=("Cl", "Na"), channels=4, layers=1)
+    frames = [dataclasses.replace(frame, hessian=None) for frame in _toy_frames()]
+    with _quiet():
+        return named("hint.training.finetune.finetune")(
+            frames,
+            network=network,
+            settings=settings.from_dict(
+                {"epochs": 2, "batch_size": 2, "polish": {"rounds": 0}, "device": "cpu"}
+            ),
+            folder=folder / "tuned",
+            resume=resume,
+        )
+
+
+def _resumed_training(named: Named, folder: Path) -> Any:
+    _training(folder, True, named)
+    return _model(named, folder / "tuned" / "model.safetensors")
+
+
+def _resumed_sscha(named: Named, folder: Path) -> Any:
+    crystal, _ = _distribution(named)
+    settings = named("sscha.SschaSettings")(**_SSCHA)
+    result = named("sscha.run_sscha")(crystal.harmonic(), crystal, settings, folder / "run", resume=True)
+    return [result.free_energy, result.auxiliary.matrices, result.hessian.matrices]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def _results(folder: Path) -> None:
@@ -468,6 +512,13 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("packed SSCHA run", _packed, ("run.zip",), _unpacked, sealed=True),
     Kind("SSCHA result", _sscha_run, ("run/result.*",), lambda n, d: n("sscha.load_result")(d / "run")),
+    Kind("state of an SSCHA run", _sscha_state, ("run/state/*",), _resumed_sscha),
+    Kind(
+        "checkpoint of a training",
+        lambda folder: _training(folder) and None,
+        ("tuned/state/*", "tuned/model.*"),
+        _resumed_training,
+    ),
     Kind(
         "results.json of a run",
         _results,

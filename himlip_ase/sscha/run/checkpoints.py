@@ -91,12 +91,13 @@ class State:
         old = load_json(path)
         if old.get("schema") != SCHEMA:
             raise InputError(f"{path} has schema {old.get('schema')!r}; this version reads {SCHEMA}")
+        before = old.get("settings") or {}
         changed = [
-            f"{name} was {old['settings'].get(name)!r}, now {value!r}"
+            f"{name} was {before.get(name)!r}, now {value!r}"
             for name, value in settings.as_dict().items()
-            if name not in MAY_CHANGE and old["settings"].get(name) != value
+            if name not in MAY_CHANGE and before.get(name) != value
         ]
-        if old["initial_sha256"] != run["initial_sha256"]:
+        if old.get("initial_sha256") != run["initial_sha256"]:
             changed.append("the starting dynamical matrices differ")
         if old.get("origin") != origin:
             changed.append("the run it continues from differs")
