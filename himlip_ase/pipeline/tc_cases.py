@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -163,11 +164,11 @@ class TcResults:
     def isotope_coefficients(self) -> list[IsotopeCoefficient]:
         """Coefficients of every isotope of one element, for the anharmonic phonons that both runs have."""
         found = []
-        for phonons, heavy in self.cases.items():
-            light = self.cases.get(Phonons(phonons.kind))
-            if not phonons.isotope or phonons.kind == "harmonic" or light is None:
-                continue
-            if light.analysis is None or heavy.analysis is None:
+        isotopes = dict.fromkeys(phonons.isotope for phonons in self.cases if phonons.isotope)
+        for isotope, kind in product(isotopes, ("hessian", "auxiliary")):
+            phonons = Phonons(kind, isotope)
+            light, heavy = self.cases.get(Phonons(kind)), self.cases.get(phonons)
+            if light is None or heavy is None or light.analysis is None or heavy.analysis is None:
                 continue
             masses = light.analysis.masses_amu, heavy.analysis.masses_amu
             changed = [e for e in masses[0] if abs(masses[0][e] - masses[1].get(e, np.nan)) > 1e-6]

@@ -149,3 +149,44 @@ def test_matrices_are_still_asked_for_where_phonons_are_given() -> None:
     with pytest.raises(InputError, match=r"lambda_tetra.*himlip tc --elph"):
         read_elph(reference("tetra_example"), al_primitive())
     assert callable(mode_coupling)
+
+
+def test_weights_of_a_shifted_grid_whose_stars_leave_it() -> None:
+    """The stars of an fcc grid shifted along all axes hold more points than the grid (as ph.x writes them)."""
+    from itertools import permutations, product
+
+    from himlip_ase.superconductivity.printed_modes import _OneQ, _weights
+
+    cell = al_primitive().cell.array
+    inverse = np.linalg.inv(cell)
+    grid = np.array([(np.array(n) + 0.5) / 2 for n in product(range(2), repeat=3)])
+    turns = [
+        np.eye(3)[list(order)] * np.array(signs)[:, None]
+        for order in permutations(range(3))
+        for signs in product((1, -1), repeat=3)
+    ]
+
+    def images(q: np.ndarray) -> np.ndarray:
+        turned = np.array([cell @ (turn @ (inverse @ q)) for turn in turns])
+        return np.unique(np.round(turned % 1, 6) % 1, axis=0)
+
+    stars: list[np.ndarray] = []
+    for q in grid:
+        if not any(np.abs((star - q + 0.5) % 1 - 0.5).max(axis=1).min() < 1e-5 for star in stars):
+            stars.append(images(q))
+    assert sum(len(star) for star in stars) > len(grid)
+    points = [
+        _OneQ(Path(f"al.dyn{n}.elph.{n}"), star, np.ones(3), (), np.ones((1, 3)))
+        for n, star in enumerate(stars, 1)
+    ]
+    # the first point of each star must lie on the grid, as ph.x writes it
+    for point in points:
+        steps = 2 * point.star - 0.5
+        inside = np.abs(steps - np.rint(steps)).max(axis=1) < 1e-5
+        point.star[:] = np.concatenate([point.star[inside], point.star[~inside]])
+    weights = _weights(points, (2, 2, 2))
+    assert weights.sum() == pytest.approx(1)
+    expected = [
+        sum(np.abs((star - q + 0.5) % 1 - 0.5).max(axis=1).min() < 1e-5 for q in grid) / 8 for star in stars
+    ]
+    assert weights == pytest.approx(expected)
