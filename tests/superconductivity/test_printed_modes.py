@@ -152,7 +152,7 @@ def test_matrices_are_still_asked_for_where_phonons_are_given() -> None:
 
 
 def test_weights_of_a_shifted_grid_whose_stars_leave_it() -> None:
-    """The stars of an fcc grid shifted along all axes hold more points than the grid (as ph.x writes them)."""
+    """The stars of a shifted fcc grid hold more points than the grid, as ph.x writes them."""
     from itertools import permutations, product
 
     from himlip_ase.superconductivity.printed_modes import _OneQ, _weights
