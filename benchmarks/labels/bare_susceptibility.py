@@ -1,7 +1,7 @@
-"""The electrons' bare static susceptibility at one q, which is what a k-mesh has to converge for a phonon.
+"""The electrons' bare static susceptibility at one q: what a k-mesh has to converge for a phonon.
 
-χ(q) = 2/N Σ_k Σ_mn (f_mk − f_nk+q)/(ε_mk − ε_nk+q) w(ε_mk) w(ε_nk+q) with every matrix element 1. Far from the
-Fermi level the summand is smooth and any mesh does, so that a Gaussian window w about E_F leaves only what
+χ(q) = 2/N Σ_k Σ_mn (f_mk − f_nk+q)/(ε_mk − ε_nk+q) w(ε_mk) w(ε_nk+q) with every matrix element 1. Far from
+the Fermi level the summand is smooth and any mesh does, so that a Gaussian window w about E_F leaves what
 matters. Bands on one dense mesh give χ on every mesh that it contains, for any smearing, in seconds.
 """
 

@@ -1,355 +1,46 @@
-"""How labels of hydrides move with the k-mesh and the smearing: phonons, double well, forces.
+"""Are the DFT labels of the hydrides converged in k? Phonons, double well and forces by mesh and smearing.
 
-    python benchmarks/labels/k_convergence.py cost                      # what is left, in core-minutes
-    python benchmarks/labels/k_convergence.py run --scratch FOLDER      # resumable; wants ESPRESSO_PSEUDO
-    python benchmarks/labels/k_convergence.py collect --scratch FOLDER  # .json, .md and .png in results/
+    python -m benchmarks.labels.k_convergence cost --scratch FOLDER     # what is left, in core-minutes
+    python -m benchmarks.labels.k_convergence run --scratch FOLDER      # resumable; wants ESPRESSO_PSEUDO
+    python -m benchmarks.labels.k_convergence collect --scratch FOLDER  # benchmarks/results/k_convergence.*
 
-A calculation is named CRYSTAL-QUANTITY-SMEARING-kN, e.g. ``h3s-frozen_third-mp0.02-k18``. Quantities:
-
-- frequencies of ph.x at a q-point, all (``gamma``, ``third``, …) or of some irreducible representations,
-  which have to be all of one type (``third_irr1to3``);
-- one of them by frozen phonons of pw.x (``frozen_third``);
-- the energy of a frame of the double well (``well0``, …), the forces of a disordered cell (``force8_0``:
-  frame 0 of labels/quantum8).
-
-``run --queue FILE`` takes names from a file, one a line, and reads it again after each calculation. One
-process on one core at a time.
+`run` takes the names of `STUDY`, or those in a file (``--queue FILE``, one a line, read again after each
+calculation; see `k_calculations` for what a name says). One process on one core at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import re
-import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
-from ase import Atoms
-from ase.build import bulk
 from ase.io import read
 
-from himlip_ase.dft.espresso.inputs import PREFIX, SCRATCH, QESettings, k_grid_like, pw_input
-from himlip_ase.dft.espresso.parse import seconds
-from himlip_ase.dft.espresso.ph_files import check_dyn, check_ph_output, ph_core_seconds
-from himlip_ase.dft.espresso.runner import Launcher, run_program, run_pw
+from benchmarks.labels.bare_susceptibility import OCCUPATIONS, on_whole_mesh, susceptibility
+from benchmarks.labels.k_calculations import CRYSTALS, FROZEN, LABELS, QPOINTS, Calculation
+from himlip_ase.dft.espresso.runner import Launcher
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.files import write_json
-from himlip_ase.phonons.dynamical_matrices import mass_reduced
-from himlip_ase.phonons.qe_text import read_dyn_file
-from himlip_ase.units import RY_PER_BOHR2_EV_PER_ANGSTROM2, signed_frequencies_cm
+from himlip_ase.files import atomic_write, write_json
+from himlip_ase.units import signed_frequencies_cm
 
-FROZEN = Path(__file__).parent / "frozen"
-LABELS = Path(__file__).parents[2] / "examples" / "h3s" / "labels"
-NAME = re.compile(
-    r"(?P<crystal>\w+)-(?P<quantity>\w+)-(?P<smearing>mp|mv|gauss|fd)(?P<width>[\d.]+)-k(?P<k>\d+)(-e(?P<cutoff>\d+))?"
-)
+RESULTS = Path(__file__).parents[1] / "results" / "k_convergence"
+ELECTRONS = {"h3s": 9.0}
+STUDY = """
+h3s-gamma-mp0.02-k12
+h3s-third_irr1to3-mp0.02-k12
+h3s-third_irr1to3-mp0.02-k12-e40
+h3s-frozen_third-mp0.02-k12
+""".split()
+"""In the order in which they tell most for their price."""
+SMEARINGS = (("mp", 0.02), ("mp", 0.03), ("mp", 0.05), ("mv", 0.02), ("mv", 0.03), ("mv", 0.05))
+NAMES = {"mp": "Methfessel–Paxton", "mv": "Marzari–Vanderbilt"}
 log = logging.getLogger(__name__)
-
-
-def h3s() -> Atoms:
-    """The relaxed cell of the labels, Im-3m, 150 GPa."""
-    atoms = read(LABELS / "crystal.extxyz")
-    assert isinstance(atoms, Atoms)
-    return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-
-
-def pdh() -> Atoms:
-    """Fm-3m, 0 GPa."""
-    return bulk("PdH", "rocksalt", a=4.09)
-
-
-def cah6() -> Atoms:
-    """Im-3m, about 150 GPa: calcium in a sodalite cage of hydrogen."""
-    a = 3.5
-    cell = a / 2 * np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
-    quarter = [(0, 1, 2), (0, 3, 2), (2, 0, 1), (2, 0, 3), (1, 2, 0), (3, 2, 0)]
-    return Atoms("CaH6", positions=np.array([(0, 0, 0), *quarter]) * a / 4, cell=cell, pbc=True)
-
-
-CRYSTALS: dict[str, Callable[[], Atoms]] = {"h3s": h3s, "pdh": pdh, "cah6": cah6}
-CUTOFF_RY = 60.0
-QPOINTS = {
-    "gamma": (0.0, 0.0, 0.0),
-    "third": (0.0, 1 / 3, 1 / 3),
-    "quarter": (0.0, 0.0, 0.25),
-    "half": (0.0, 0.0, 0.5),
-    "generic": (0.1, 0.25, 0.4),
-}
-"""In units of the reciprocal vectors. Of H3S ``third`` is on a threefold axis, ``generic`` on none."""
-
-
-@dataclass(frozen=True)
-class Calculation:
-    """One number (or vector of numbers) of the study."""
-
-    crystal: str
-    quantity: str
-    smearing: str
-    width_ry: float
-    k: int
-    cutoff_ry: float = CUTOFF_RY
-
-    @classmethod
-    def named(cls, name: str) -> Calculation:
-        """The calculation of a name such as ``h3s-third-mp0.02-k18``."""
-        match = NAME.fullmatch(name)
-        if match is None or match["crystal"] not in CRYSTALS:
-            raise InputError(f"'{name}' names no calculation; write CRYSTAL-QUANTITY-SMEARING-kN")
-        return cls(
-            match["crystal"],
-            match["quantity"],
-            match["smearing"],
-            float(match["width"]),
-            int(match["k"]),
-            float(match["cutoff"] or CUTOFF_RY),
-        )
-
-    @property
-    def name(self) -> str:
-        """CRYSTAL-QUANTITY-SMEARING-kN."""
-        return f"{self.crystal}-{self.quantity}-{self.electrons}"
-
-    @property
-    def electrons(self) -> str:
-        """Smearing, mesh and, where it is not the usual one, cutoff."""
-        cutoff = "" if self.cutoff_ry == CUTOFF_RY else f"-e{self.cutoff_ry:g}"
-        return f"{self.smearing}{self.width_ry:g}-k{self.k}{cutoff}"
-
-    @property
-    def settings(self) -> QESettings:
-        """Cutoff, smearing and k-grid of the primitive cell."""
-        return QESettings(
-            ecutwfc_ry=self.cutoff_ry,
-            k_grid=(self.k,) * 3,
-            smearing=self.smearing,
-            degauss_ry=self.width_ry,
-            pseudopotentials={
-                e: f"{e}_ONCV_PBE_sr.upf" for e in CRYSTALS[self.crystal]().get_chemical_symbols()
-            },
-        )
-
-    def run(self, scratch: Path, launcher: Launcher) -> dict[str, Any]:
-        """Calculate; {quantity of the result: numbers, "core_seconds": …}."""
-        if self.quantity.partition("_irr")[0] in QPOINTS:
-            return self._frequencies(scratch, launcher)
-        if self.quantity == "bands":
-            return self._bands(scratch, launcher)
-        return self._single_point(scratch, launcher)
-
-    def _bands(self, scratch: Path, launcher: Launcher) -> dict[str, Any]:
-        """Band energies on a dense mesh at the density of 12×12×12 k, as ``results/NAME.npz``."""
-        atoms, folder = CRYSTALS[self.crystal](), scratch / self.name
-        scf_settings = self.settings.with_k_grid((12, 12, 12))
-        shutil.rmtree(folder, ignore_errors=True)
-        scf = run_pw(folder, pw_input(atoms, scf_settings), launcher, stem="scf", delete_scratch=False)
-        quiet = {"control": {"disk_io": "none", "verbosity": "high", "tstress": False, "tprnfor": False}}
-        text = pw_input(atoms, self.settings, calculation="nscf", overrides=quiet)
-        (folder / "nscf.in").write_text(text)
-        run_program(launcher.command(launcher.pw, "nscf.in"), folder, "nscf.out", launcher.threads)
-        shutil.rmtree(folder / SCRATCH)
-        output = (folder / "nscf.out").read_text()
-        if "JOB DONE" not in output:
-            raise CalculationError(f"{folder / 'nscf.out'}: the run was cut short")
-        kpoints, energies = read_bands(output, atoms)
-        np.savez_compressed(scratch / "results" / f"{self.name}.npz", kpoints=kpoints, energies_ev=energies)
-        times = re.findall(r"PWSCF\s+:\s+(.+?)\s*CPU", output)
-        return {"core_seconds": scf.core_seconds + seconds(times[-1]), "k_points": len(kpoints)}
-
-    def _frequencies(self, scratch: Path, launcher: Launcher) -> dict[str, Any]:
-        """ph.x at one q-point; only some irreducible representations if the quantity says so."""
-        point, _, block = self.quantity.partition("_irr")
-        atoms = CRYSTALS[self.crystal]()
-        folder = scratch / f"{self.crystal}-{self.electrons}"
-        have_density = (folder / SCRATCH / f"{PREFIX}.save" / "charge-density.dat").is_file()
-        scf = run_pw(
-            folder,
-            pw_input(atoms, self.settings),
-            launcher,
-            delete_scratch=False,
-            fresh_scratch=not have_density,
-            reuse=have_density,
-        )
-        stem = f"ph-{self.quantity}"
-        shutil.rmtree(folder / SCRATCH / "_ph0", ignore_errors=True)
-        alat = float(np.linalg.norm(atoms.cell[0]))
-        q = np.array(QPOINTS[point]) @ atoms.cell.reciprocal() * alat
-        text = "\n".join(
-            [
-                "&INPUTPH",
-                f"   prefix = '{PREFIX}', outdir = '{SCRATCH}', fildyn = 'dyn-{self.quantity}'",
-                "   tr2_ph = 1.0d-14",
-                *(["   start_irr = {}, last_irr = {}".format(*block.split("to"))] if block else []),
-                "/",
-                " ".join(f"{x:.12f}" for x in q),
-                "",
-            ]
-        )
-        (folder / f"{stem}.in").write_text(text)
-        run_program(launcher.command(launcher.ph, f"{stem}.in"), folder, f"{stem}.out", launcher.threads)
-        saved = folder / f"phsave-{self.quantity}"
-        shutil.rmtree(saved, ignore_errors=True)
-        shutil.copytree(folder / SCRATCH / "_ph0" / f"{PREFIX}.phsave", saved)
-        shutil.rmtree(folder / SCRATCH / "_ph0", ignore_errors=True)
-        output = (folder / f"{stem}.out").read_text(errors="replace")
-        check_ph_output(output, str(folder / f"{stem}.out"))
-        if block:
-            first, last = (int(number) for number in block.split("to"))
-            values = squared_frequencies(saved, range(first, last + 1), atoms.get_masses())
-        else:
-            check_dyn(folder / f"dyn-{self.quantity}", atoms)
-            dyn = read_dyn_file(folder / f"dyn-{self.quantity}")
-            values = np.linalg.eigvalsh(mass_reduced(dyn.matrices[0], dyn.header.atoms.get_masses()))
-        points = re.search(r"number of k points=\s*(\d+)", output)
-        return {
-            "frequencies_cm": np.round(signed_frequencies_cm(values), 3).tolist(),
-            "energy_ev": scf.energy,
-            "pressure_gpa": scf.pressure_gpa,
-            "scf_core_seconds": scf.core_seconds,
-            "core_seconds": _seconds_of(folder, stem),
-            "k_points": int(points[1]) if points else 0,
-        }
-
-    def _single_point(self, scratch: Path, launcher: Launcher) -> dict[str, Any]:
-        """pw.x; a structure's first run leaves its density for the others to start from."""
-        primitive = CRYSTALS[self.crystal]()
-        atoms, conv_thr = self._frame()
-        if "k_divisors" in atoms.info:
-            grid = self.settings.k_grid // np.asarray(atoms.info["k_divisors"])
-        else:
-            grid = k_grid_like(primitive, self.settings.k_grid, atoms)
-        settings = self.settings.with_k_grid(grid)
-        disordered = self.quantity.startswith("force")
-        electrons: dict[str, Any] = {"conv_thr": conv_thr}
-        folder = scratch / self.name
-        shutil.rmtree(folder, ignore_errors=True)
-        density = scratch / "density" / f"{self.crystal}-{self.quantity}-e{self.cutoff_ry:g}"
-        if density.is_dir():
-            electrons["startingpot"] = "file"
-            shutil.copytree(density, folder / SCRATCH / f"{PREFIX}.save")
-        text = pw_input(atoms, settings, nosym=disordered, overrides={"electrons": electrons})
-        output = run_pw(folder, text, launcher, fresh_scratch=False, delete_scratch=False)
-        if not density.is_dir():
-            saved = folder / SCRATCH / f"{PREFIX}.save"
-            shutil.copytree(saved, density, ignore=shutil.ignore_patterns("wfc*", "*.upf", "*.UPF"))
-        shutil.rmtree(folder / SCRATCH)
-        assert output.forces is not None
-        return {
-            "energy_ev": output.energy,
-            "forces_ev_per_angstrom": np.round(output.forces, 6).tolist(),
-            "symbols": list(output.symbols),
-            "k_points": output.n_kpoints,
-            "core_seconds": output.core_seconds,
-        }
-
-    def _frame(self) -> tuple[Atoms, float]:
-        """Structure and scf threshold (Ry) of ``well3``, ``force8_0`` or ``frozen_third``."""
-        if self.quantity.startswith("frozen"):
-            return read(FROZEN / f"{self.crystal}_{self.quantity}.extxyz"), 1e-11  # type: ignore[return-value]
-        if match := re.fullmatch(r"well(\d)", self.quantity):
-            return read(LABELS / "doublewell.extxyz", index=int(match[1])), 1e-10  # type: ignore[return-value]
-        if match := re.fullmatch(r"force(\d+)_(\d)", self.quantity):
-            return read(LABELS / f"quantum{match[1]}.extxyz", index=int(match[2])), 1e-8  # type: ignore[return-value]
-        raise InputError(
-            f"'{self.quantity}' is no quantity; there are {', '.join(QPOINTS)}, frozen_…, wellN, forceN_M"
-        )
-
-
-def read_bands(output: str, atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
-    """k-points (fractional) and band energies (eV) that pw.x printed with verbosity = 'high'."""
-    alat = float(np.linalg.norm(atoms.cell[0]))
-    kpoints, energies = [], []
-    text = output[output.index("End of band structure calculation") :]
-    for match in re.finditer(
-        r"k =((?: *-?\d+\.\d+){3}) \(.*?bands \(ev\):\s*\n\s*\n((?:(?: *-?\d+\.\d+)+\n)+)", text
-    ):
-        numbers = re.findall(r"-?\d+\.\d{4}", match[1])
-        kpoints.append([float(x) for x in numbers])
-        energies.append([float(x) for x in re.findall(r"-?\d+\.\d{4}", match[2])])
-    return np.array(kpoints) / alat @ atoms.cell.array.T, np.array(energies)
-
-
-def frozen_phonon(
-    atoms: Atoms, q: np.ndarray, supercell: np.ndarray, mode: np.ndarray, amplitude: float
-) -> Atoms:
-    """A supercell with one standing wave u_a(R) = Re(w_a exp 2πi q·R), for frozen phonons.
-
-    Parameters
-    ----------
-    q : (3,) ndarray
-        In units of the reciprocal vectors; commensurate with `supercell`.
-    supercell : (3, 3) integer ndarray
-        Its vectors in units of those of `atoms`.
-    mode : (n, 3) complex ndarray
-        Displacements w_a = e_a/√m_a; they get the phase that makes the wave even about the origin: where
-        every atom is a centre of inversion the odd orders of the energy then vanish.
-    amplitude : float
-        Å; largest displacement of an atom.
-    """
-    from ase.build import make_supercell
-
-    phases = np.exp(-2j * np.pi * atoms.get_scaled_positions(wrap=False) @ q)
-    even = mode * phases[:, None]
-    even = even * np.exp(-1j * np.angle(even.flat[np.abs(even).argmax()]))
-    if np.abs(even.imag).max() > 1e-3 * np.abs(even).max():
-        raise InputError("the wave is even about no phase: not every atom is a centre of inversion")
-    wave = even.real / phases[:, None]
-    result = make_supercell(atoms, supercell)
-    owners = np.tile(np.arange(len(atoms)), len(result) // len(atoms))
-    cells = np.rint((result.positions - atoms.positions[owners]) @ np.linalg.inv(atoms.cell.array))
-    moved = (wave[owners] * np.exp(2j * np.pi * cells @ q)[:, None]).real
-    result.positions += amplitude / np.linalg.norm(moved, axis=1).max() * moved
-    result.arrays["displacements"] = amplitude / np.linalg.norm(moved, axis=1).max() * moved
-    return result
-
-
-def squared_frequencies(phsave: Path, irreps: Sequence[int], masses: np.ndarray) -> np.ndarray:
-    """Eigenvalues (eV/Å²/amu) of the part of D(q) that some irreducible representations span.
-
-    `irreps` have to be all those of one symmetry type: the displacement patterns of one type mix among
-    themselves only. Row i of the matrix in the basis of patterns comes with the representation of pattern i
-    (dynmat.1.IRR.xml), the part without electronic response with number 0.
-    """
-    patterns = ElementTree.parse(phsave / "patterns.1.xml").getroot()
-    columns: list[np.ndarray] = []
-    places: list[int] = []
-    for irrep in range(1, int(patterns.findtext(".//NUMBER_IRR_REP", "0")) + 1):
-        for pattern in patterns.findall(f".//REPRESENTION.{irrep}//DISPLACEMENT_PATTERN"):
-            if irrep in irreps:
-                places.append(len(columns))
-            columns.append(_complex(pattern))
-    size = len(columns)
-    matrix = np.zeros((size, size), dtype=complex)
-    for irrep in (0, *irreps):
-        tree = ElementTree.parse(phsave / f"dynmat.1.{irrep}.xml")
-        if tree.findtext(".//DONE_IRR", "").strip() != "true":
-            raise CalculationError(f"{phsave}: representation {irrep} is not finished")
-        part = tree.find(".//PARTIAL_DYN")
-        assert part is not None
-        matrix += _complex(part).reshape(size, size).T
-    block = matrix[np.ix_(places, places)]
-    basis = np.array(columns).T[:, places]
-    full = basis @ block @ basis.conj().T * RY_PER_BOHR2_EV_PER_ANGSTROM2
-    values, vectors = np.linalg.eigh(mass_reduced(full, masses))
-    inside = (np.abs(basis.conj().T @ vectors) ** 2).sum(axis=0) > 0.5
-    return values[inside]
-
-
-def _complex(element: ElementTree.Element) -> np.ndarray:
-    numbers = np.array([float(word) for word in (element.text or "").replace(",", " ").split()])
-    return numbers[::2] + 1j * numbers[1::2]
-
-
-def _seconds_of(folder: Path, stem: str) -> float:
-    """CPU seconds of one ph.x output."""
-    own = folder / "time"
-    own.mkdir(exist_ok=True)
-    shutil.copyfile(folder / f"{stem}.out", own / "ph.out")
-    return ph_core_seconds(own)
 
 
 def run(names: Callable[[], Sequence[str]], scratch: Path, launcher: Launcher) -> None:
@@ -357,31 +48,197 @@ def run(names: Callable[[], Sequence[str]], scratch: Path, launcher: Launcher) -
     results = scratch / "results"
     results.mkdir(parents=True, exist_ok=True)
     failed: set[str] = set()
-    while True:
-        left = [n for n in names() if n not in failed and not (results / f"{n}.json").is_file()]
-        if not left:
-            break
-        log.info("%s", left[0])
+    while left := [n for n in names() if n not in failed and not (results / f"{n}.json").is_file()]:
+        name = left[0]
+        log.info("%s (%d left)", name, len(left))
         try:
-            result = Calculation.named(left[0]).run(scratch, launcher)
+            result = Calculation.named(name).run(scratch, launcher)
         except (CalculationError, InputError) as error:
-            log.error("%s: %s", left[0], error)
-            failed.add(left[0])
+            log.error("%s: %s", name, error)
+            failed.add(name)
             continue
-        write_json(results / f"{left[0]}.json", result, overwrite=True)
-        log.info("%s: %.0f core-seconds, %s", left[0], result["core_seconds"], result.get("frequencies_cm"))
+        write_json(results / f"{name}.json", result, overwrite=True)
+        log.info("%s: %.0f core-seconds", name, result["core_seconds"])
+
+
+def collect(scratch: Path) -> dict[str, Any]:
+    """All results as one dictionary of tables."""
+    found = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((scratch / "results").glob("*.json"))
+    }
+    tables: dict[str, Any] = {"phonons": [], "wells": [], "forces": [], "susceptibility": []}
+    for name, result in found.items():
+        calculation = Calculation.named(name)
+        row = {
+            "crystal": calculation.crystal,
+            "smearing": calculation.smearing,
+            "width_ry": calculation.width_ry,
+            "k": calculation.k,
+            "cutoff_ry": calculation.cutoff_ry,
+            "core_seconds": round(result["core_seconds"], 1),
+        }
+        if "frequencies_cm" in result:
+            cost = result["core_seconds"] + result["scf_core_seconds"]
+            tables["phonons"].append(
+                row
+                | {"quantity": calculation.quantity, "core_seconds": round(cost, 1)}
+                | {"frequencies_cm": result["frequencies_cm"]}
+            )
+        elif calculation.quantity.startswith("frozen"):
+            frequency = frozen_frequency(calculation, result)
+            tables["phonons"].append(
+                row | {"quantity": calculation.quantity, "frequencies_cm": [round(frequency, 1)]}
+            )
+    tables["wells"] = wells(found)
+    tables["forces"] = forces(found)
+    tables["susceptibility"] = susceptibilities(scratch, found)
+    return tables
+
+
+def frozen_frequency(calculation: Calculation, result: dict[str, Any]) -> float:
+    """−u·F/(u·Mu) along the frozen wave as a frequency, cm⁻¹, imaginary negative."""
+    frame = read(FROZEN / f"{calculation.crystal}_{calculation.quantity}.extxyz")
+    moved, masses = frame.arrays["displacements"], frame.get_masses()[:, None]
+    squared = -(moved * np.array(result["forces_ev_per_angstrom"])).sum() / (masses * moved**2).sum()
+    return float(signed_frequencies_cm(np.array(squared)))
+
+
+def wells(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """E(u) − E(0) of the double well by smearing and mesh; those of the labels beside the new ones."""
+    energies: dict[tuple[str, float, int], dict[float, float]] = {}
+    seconds: dict[tuple[str, float, int], float] = {}
+    frames = read(LABELS / "doublewell.extxyz", index=":")
+    amplitudes = [float(np.linalg.norm(frame.positions - frames[0].positions)) for frame in frames]
+    for name, result in found.items():
+        calculation = Calculation.named(name)
+        if match := re.fullmatch(r"well(\d)", calculation.quantity):
+            key = (calculation.smearing, calculation.width_ry, calculation.k)
+            energies.setdefault(key, {})[amplitudes[int(match[1])]] = result["energy_ev"]
+            seconds[key] = seconds.get(key, 0.0) + result["core_seconds"]
+    for mesh, name in ((12, "doublewell"), (18, "doublewell_k18"), (24, "doublewell_k24")):
+        for frame in read(LABELS / f"{name}.extxyz", index=":"):
+            amplitude = float(np.linalg.norm(frame.positions - frames[0].positions))
+            energies.setdefault(("mp", 0.02, mesh), {})[amplitude] = float(frame.info["REF_energy"])
+            seconds[("mp", 0.02, mesh)] = seconds.get(("mp", 0.02, mesh), 0.0) + float(
+                frame.info["core_seconds"]
+            )
+    return [
+        {
+            "smearing": key[0],
+            "width_ry": key[1],
+            "k": key[2],
+            "energy_at_rest_ev": round(values[0.0], 6),
+            "depth_mev": {
+                f"{u:.3f}": round(1000 * (energy - values[0.0]), 2)
+                for u, energy in sorted(values.items())
+                if u
+            },
+            "core_seconds": round(seconds[key], 1),
+        }
+        for key, values in sorted(energies.items())
+        if 0.0 in values
+    ]
+
+
+def forces(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Forces of disordered cells on one mesh against the next: rms of all components, and by element."""
+    known: dict[str, dict[tuple[str, float, int], tuple[np.ndarray, float, float]]] = {}
+    symbols: dict[str, list[str]] = {}
+    for name, result in found.items():
+        calculation = Calculation.named(name)
+        if match := re.fullmatch(r"force(\d+)_(\d)", calculation.quantity):
+            cell = f"quantum{match[1]} {match[2]}"
+            label = read(LABELS / f"quantum{match[1]}.extxyz", index=int(match[2]))
+            symbols[cell] = label.get_chemical_symbols()
+            entries = known.setdefault(cell, {})
+            entries[("mp", 0.02, 12)] = (
+                label.arrays["REF_forces"],
+                float(label.info["REF_energy"]),
+                float(label.info["core_seconds"]),
+            )
+            entries[(calculation.smearing, calculation.width_ry, calculation.k)] = (
+                np.array(result["forces_ev_per_angstrom"]),
+                result["energy_ev"],
+                result["core_seconds"],
+            )
+    rows = []
+    for cell, entries in known.items():
+        keys = sorted(entries)
+        for first, second in pairwise(keys):
+            if first[:2] != second[:2]:
+                continue
+            change = entries[second][0] - entries[first][0]
+            elements = np.array(symbols[cell])
+            rows.append(
+                {
+                    "cell": cell,
+                    "smearing": first[0],
+                    "width_ry": first[1],
+                    "k": [first[2], second[2]],
+                    "forces_rms_ev_per_angstrom": round(float(np.sqrt(np.mean(entries[second][0] ** 2))), 3),
+                    "change_rms_mev_per_angstrom": round(1000 * float(np.sqrt(np.mean(change**2))), 1),
+                    "by_element": {
+                        str(e): round(1000 * float(np.sqrt(np.mean(change[elements == e] ** 2))), 1)
+                        for e in np.unique(elements)
+                    },
+                    "energy_mev_per_atom": round(
+                        1000 * (entries[second][1] - entries[first][1]) / len(elements), 2
+                    ),
+                    "core_seconds": [round(entries[first][2], 1), round(entries[second][2], 1)],
+                }
+            )
+    return rows
+
+
+def susceptibilities(scratch: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """χ(q) on every mesh that a mesh of bands contains and that holds q, by smearing."""
+    rows = []
+    for name in found:
+        calculation = Calculation.named(name)
+        if calculation.quantity != "bands":
+            continue
+        atoms = CRYSTALS[calculation.crystal]()
+        data = np.load(scratch / "results" / f"{name}.npz")
+        whole = on_whole_mesh(data["kpoints"], data["energies_ev"], calculation.k, atoms)
+        for step in range(1, calculation.k // 9 + 1):
+            if calculation.k % step:
+                continue
+            mesh = calculation.k // step
+            for point, q in QPOINTS.items():
+                if np.abs(np.array(q) * mesh - np.rint(np.array(q) * mesh)).max() > 1e-6:
+                    continue
+                for smearing, width in SMEARINGS:
+                    part = whole[::step, ::step, ::step]
+                    value = susceptibility(part, q, ELECTRONS[calculation.crystal], smearing, width)
+                    rows.append(
+                        {"crystal": calculation.crystal, "q": point, "smearing": smearing, "width_ry": width}
+                        | {"k": mesh, "bands_k": calculation.k, "per_ev": round(value, 5)}
+                    )
+    return rows
 
 
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("run",))
-    parser.add_argument("--scratch", type=Path)
-    parser.add_argument("--queue", type=Path)
-    parser.add_argument("--prefix", default="nice -n 19")
+    parser.add_argument("what", choices=("cost", "run", "collect"))
+    parser.add_argument(
+        "--scratch", type=Path, required=True, help="folder of the runs, outside the repository"
+    )
+    parser.add_argument("--queue", type=Path, help="file of names instead of the study's own")
+    parser.add_argument("--prefix", default="nice -n 19", help="in front of pw.x and ph.x")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    run(lambda: arguments.queue.read_text().split(), arguments.scratch, Launcher(arguments.prefix))
+
+    def names() -> list[str]:
+        return STUDY if arguments.queue is None else arguments.queue.read_text().split()
+
+    if arguments.what == "run":
+        run(names, arguments.scratch, Launcher(arguments.prefix))
+    elif arguments.what == "collect":
+        tables = collect(arguments.scratch)
+        write_json(arguments.out.with_suffix(".json"), tables, overwrite=True)
 
 
 if __name__ == "__main__":
