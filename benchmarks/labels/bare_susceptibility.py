@@ -62,7 +62,7 @@ def on_whole_mesh(kpoints: np.ndarray, energies_ev: np.ndarray, mesh: int, atoms
     return whole
 
 
-def fermi_level(energies_ev: np.ndarray, electrons: float, smearing: str, width_ry: float) -> float:
+def fermi_level(energies_ev: np.ndarray, electrons: int, smearing: str, width_ry: float) -> float:
     """E_F, eV, by bisection."""
     low, high = float(energies_ev.min()), float(energies_ev.max())
     points = np.prod(energies_ev.shape[:3])
@@ -74,7 +74,7 @@ def fermi_level(energies_ev: np.ndarray, electrons: float, smearing: str, width_
 
 
 def susceptibility(
-    energies_ev: np.ndarray, q: Sequence[float], electrons: float, smearing: str, width_ry: float
+    energies_ev: np.ndarray, q: Sequence[float], electrons: int, smearing: str, width_ry: float
 ) -> float:
     """χ(q) in 1/eV and cell (negative).
 

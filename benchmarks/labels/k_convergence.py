@@ -11,6 +11,7 @@ calculation; see `k_calculations` for what a name says). One process on one core
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import logging
 import re
@@ -22,15 +23,16 @@ from typing import Any
 import numpy as np
 from ase.io import read
 
-from benchmarks.labels.bare_susceptibility import OCCUPATIONS, on_whole_mesh, susceptibility
+from benchmarks.labels.bare_susceptibility import on_whole_mesh, susceptibility
 from benchmarks.labels.k_calculations import CRYSTALS, FROZEN, LABELS, QPOINTS, Calculation
+from benchmarks.labels.k_report import draw, write_table
 from himlip_ase.dft.espresso.runner import Launcher
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.files import atomic_write, write_json
-from himlip_ase.units import signed_frequencies_cm
+from himlip_ase.files import write_json
+from himlip_ase.units import RY_EV, signed_frequencies_cm
 
 RESULTS = Path(__file__).parents[1] / "results" / "k_convergence"
-ELECTRONS = {"h3s": 9.0}
+ELECTRONS = {"h3s": 9, "pdh": 19, "cah6": 16}
 STUDY = """
 h3s-gamma-mp0.02-k12
 h3s-third_irr1to3-mp0.02-k12
@@ -38,8 +40,18 @@ h3s-third_irr1to3-mp0.02-k12-e40
 h3s-frozen_third-mp0.02-k12
 """.split()
 """In the order in which they tell most for their price."""
-SMEARINGS = (("mp", 0.02), ("mp", 0.03), ("mp", 0.05), ("mv", 0.02), ("mv", 0.03), ("mv", 0.05))
-NAMES = {"mp": "Methfessel–Paxton", "mv": "Marzari–Vanderbilt"}
+SECONDS_AT_12 = {
+    "gamma": 80,
+    "third": 650,
+    "third_irr": 210,
+    "frozen_third": 120,
+    "frozen_third_large": 120,
+    "well": 8,
+    "force": 40,
+    "bands": 6,
+}
+"""Core-seconds on 12×12×12 k, measured for H3S."""
+SMEARINGS = tuple((kind, width) for kind in ("mp", "mv", "gauss") for width in (0.02, 0.03, 0.05))
 log = logging.getLogger(__name__)
 
 
@@ -192,30 +204,53 @@ def forces(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def susceptibilities(scratch: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
-    """χ(q) on every mesh that a mesh of bands contains and that holds q, by smearing."""
-    rows = []
+    """χ(q) on every mesh that a mesh of bands contains; H3S at 24³ from the bands of the labels."""
+    meshes = [("h3s", *labels_bands())]
     for name in found:
         calculation = Calculation.named(name)
-        if calculation.quantity != "bands":
+        if calculation.quantity == "bands":
+            data = np.load(scratch / "results" / f"{name}.npz")
+            meshes.append((calculation.crystal, calculation.k, data["kpoints"], data["energies_ev"]))
+    rows: dict[tuple, dict[str, Any]] = {}
+    for crystal, dense, kpoints, energies in sorted(meshes, key=lambda entry: entry[:2]):
+        whole = on_whole_mesh(kpoints, energies, dense, CRYSTALS[crystal]())
+        for mesh in (k for k in (12, 18, 24, 36, 48) if dense % k == 0):
+            part = whole[:: dense // mesh, :: dense // mesh, :: dense // mesh]
+            for smearing, width in SMEARINGS:
+                for point in ("gamma", "third"):
+                    value = susceptibility(part, QPOINTS[point], ELECTRONS[crystal], smearing, width)
+                    rows[crystal, point, smearing, width, mesh] = {
+                        "crystal": crystal,
+                        "q": point,
+                        "smearing": smearing,
+                        "width_ry": width,
+                        "k": mesh,
+                        "per_ev": round(value, 5),
+                    }
+    return [rows[key] for key in sorted(rows)]
+
+
+def labels_bands() -> tuple[int, np.ndarray, np.ndarray]:
+    """Mesh, k-points (fractional) and energies (eV) of the bands beside the labels of H3S."""
+    words = gzip.open(LABELS / "harmonic444" / "a2Fsave.gz", "rt").read().split()
+    bands, points = int(words[0]), int(words[1])
+    energies = np.array(words[2 : 2 + bands * points], dtype=float).reshape(points, bands) * RY_EV
+    start = 2 + bands * points
+    cartesian = np.array(words[start : start + 3 * points], dtype=float).reshape(points, 3)
+    cell = CRYSTALS["h3s"]().cell.array
+    return int(words[-1]), cartesian / np.linalg.norm(cell[0]) @ cell.T, energies
+
+
+def core_minutes(names: Sequence[str], scratch: Path) -> float:
+    """Estimate for what is left: k-points count, nothing else."""
+    total = 0.0
+    for name in names:
+        if (scratch / "results" / f"{name}.json").is_file():
             continue
-        atoms = CRYSTALS[calculation.crystal]()
-        data = np.load(scratch / "results" / f"{name}.npz")
-        whole = on_whole_mesh(data["kpoints"], data["energies_ev"], calculation.k, atoms)
-        for step in range(1, calculation.k // 9 + 1):
-            if calculation.k % step:
-                continue
-            mesh = calculation.k // step
-            for point, q in QPOINTS.items():
-                if np.abs(np.array(q) * mesh - np.rint(np.array(q) * mesh)).max() > 1e-6:
-                    continue
-                for smearing, width in SMEARINGS:
-                    part = whole[::step, ::step, ::step]
-                    value = susceptibility(part, q, ELECTRONS[calculation.crystal], smearing, width)
-                    rows.append(
-                        {"crystal": calculation.crystal, "q": point, "smearing": smearing, "width_ry": width}
-                        | {"k": mesh, "bands_k": calculation.k, "per_ev": round(value, 5)}
-                    )
-    return rows
+        calculation = Calculation.named(name)
+        kind = re.sub(r"\d.*", "", calculation.quantity)
+        total += SECONDS_AT_12[kind] * (calculation.k / 12) ** 3
+    return total / 60
 
 
 def main() -> None:
@@ -236,9 +271,14 @@ def main() -> None:
 
     if arguments.what == "run":
         run(names, arguments.scratch, Launcher(arguments.prefix))
+    elif arguments.what == "cost":
+        left = core_minutes(names(), arguments.scratch)
+        print(f"about {left:.0f} core-minutes are left (an idle core of 2026; H3S, others two to five times)")
     elif arguments.what == "collect":
         tables = collect(arguments.scratch)
         write_json(arguments.out.with_suffix(".json"), tables, overwrite=True)
+        write_table(tables, arguments.out.with_suffix(".md"))
+        draw(tables, arguments.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":
