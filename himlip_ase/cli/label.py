@@ -82,6 +82,16 @@ def harmonic(
     ] = True,
     keep_scratch: Annotated[bool, typer.Option("--keep-scratch", help="Keep out/ after success.")] = False,
     keep_cell: KeepCellOption = False,
+    check_k: Annotated[
+        bool, typer.Option("--check-k", help="Then repeat one q-point on a denser k-mesh: errors of all.")
+    ] = False,
+    check_k_mesh: Annotated[
+        Grid | None, typer.Option("--check-k-mesh", help="That mesh; default: half as dense again as --k.")
+    ] = None,
+    check_k_q: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option("--check-k-q", help="That q-point, in reciprocal vectors; default: a soft one off --q."),
+    ] = None,
     calculator: CalculatorOption = None,
     *,
     dft: DFTOptions,
@@ -90,10 +100,16 @@ def harmonic(
     from dataclasses import replace
 
     from himlip_ase.dft.espresso.engine import Espresso, Harmonic
+    from himlip_ase.errors import InputError
+
+    if (check_k_mesh or check_k_q) and not check_k:
+        raise InputError("--check-k-mesh and --check-k-q say how to check; add --check-k")
 
     engine = dft.chosen_engine(calculator, electron_phonon=electron_phonon, keep_scratch=keep_scratch)
     if isinstance(engine, Espresso):
         engine = replace(engine, harmonic_run=Harmonic(k_dense, sigma, n_sigma))
+    elif check_k:
+        raise InputError(f"--check-k is for the engine espresso; {engine.name} has no k-mesh of its own here")
     atoms = _read_crystal(crystal, keep_cell)
     if dft.dry_run:
         grid = "×".join(map(str, q))
@@ -101,7 +117,11 @@ def harmonic(
         return
     with dft.running(engine) as executor:
         made = engine.harmonic(atoms, q, out, executor, resume=dft.resume)
-    typer.echo(f"{made} in {out}")
+        typer.echo(f"{made} in {out}")
+        if check_k and isinstance(engine, Espresso):
+            meshes = [check_k_mesh] if check_k_mesh else []
+            check = engine.check_k(atoms, out, executor, meshes=meshes, qpoint=check_k_q)
+            typer.echo(f"{check.verdict()}; errors of all frequencies in {out / 'k_check' / 'k_check.json'}")
 
 
 def rattle(

@@ -14,13 +14,13 @@ same atoms no more there than where it was tested.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, acoustic, mass_reduced
+from himlip_ase.lattice import commensurate_qpoints, crystal_mismatch, grid_indices
+from himlip_ase.phonons.force_constants import DynamicalMatrices, acoustic, mass_reduced
 from himlip_ase.symmetry.operations import crystal_operations
 from himlip_ase.units import signed_frequencies_cm
 
@@ -62,7 +62,13 @@ class KMeshChange:
         object.__setattr__(self, "qpoint", np.asarray(self.qpoint, dtype=float))
 
     def frequencies(self) -> tuple[np.ndarray, np.ndarray]:
-        """Frequencies (3n,) on the coarse and on the dense mesh, cm⁻¹, ascending, imaginary negative."""
+        """Frequencies on both meshes.
+
+        Returns
+        -------
+        coarse, dense : (3n,) ndarray
+            cm⁻¹, ascending, imaginary ones negative.
+        """
         masses = self.primitive.get_masses()
         coarse, dense = (
             signed_frequencies_cm(np.linalg.eigvalsh(mass_reduced(m, masses)))
@@ -101,7 +107,11 @@ class KMeshChange:
         InputError
             Another crystal.
         """
-        _same_crystal(self.primitive, matrices.primitive)
+        mismatch = crystal_mismatch(self.primitive, matrices.primitive)
+        if mismatch is not None:
+            raise InputError(
+                f"the k-mesh was tested on another crystal than that of the matrices: {mismatch}"
+            )
         images = self._images()
         # B_a is mass-reduced with the masses of the DFT run; isotopes carry √(M/M') on either side
         ratio = np.sqrt(self.primitive.get_masses() / matrices.primitive.get_masses())
@@ -141,13 +151,16 @@ def telling_qpoint(matrices: DynamicalMatrices) -> np.ndarray:
     lacks; among them the one with the lowest Fourier-interpolated frequency. High-symmetry points, which
     every grid has, look converged long before others do.
 
+    Parameters
+    ----------
+    matrices : DynamicalMatrices
+        Of the run.
+
     Returns
     -------
     (3,) ndarray
         In units of the reciprocal vectors.
     """
-    from himlip_ase.lattice import commensurate_qpoints, grid_indices
-
     finer = tuple(d + 1 for d in matrices.dims)
     qpoints = commensurate_qpoints(finer)
     new = qpoints[grid_indices(qpoints, matrices.dims) < 0]
@@ -156,24 +169,6 @@ def telling_qpoint(matrices: DynamicalMatrices) -> np.ndarray:
     return new[int(np.flatnonzero(lowest < lowest.min() + 0.01)[0])]
 
 
-def plain(change: KMeshChange) -> dict[str, Any]:
-    """The two matrices as numbers that JSON holds: [[re, im], …] by rows, eV/Å²."""
-    return {
-        name: np.round(np.stack([matrix.real, matrix.imag], axis=-1), 8).tolist()
-        for name, matrix in (("coarse", change.coarse), ("dense", change.dense))
-    }
-
-
 def _degenerate(frequencies: np.ndarray) -> list[np.ndarray]:
     starts = np.flatnonzero(np.diff(frequencies) > _DEGENERATE_CM) + 1
     return np.split(np.arange(len(frequencies)), starts)
-
-
-def _same_crystal(one: Atoms, other: Atoms) -> None:
-    if one.get_chemical_symbols() != other.get_chemical_symbols():
-        raise InputError(
-            f"the k-mesh was tested on {one.get_chemical_formula()}, "
-            f"the matrices are of {other.get_chemical_formula()}"
-        )
-    if np.abs(one.cell.array - other.cell.array).max() > 1e-3:
-        raise InputError("the k-mesh was tested on another cell than that of the matrices")

@@ -109,6 +109,11 @@ class LabelsSection(Section):
     """Supercells of the q-grid, drawn from the harmonic distribution, labelled and never trained on."""
     double_well: int = Field(default=9, ge=0)
     """Single points along the softest mode at Γ."""
+    check_k: bool = True
+    """Where ph.x runs here: repeat one q-point on a denser k-mesh, for the k-error of every frequency."""
+    k_tolerance_cm: float = Field(default=10.0, gt=0)
+    """cm⁻¹; a k-mesh that moves a frequency of that q-point by more is not converged, and the harmonic Tc is
+    withheld."""
 
     @property
     def rattle_sets(self) -> dict[str, RattleSet]:

@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.dft.espresso.engine import Espresso
+from himlip_ase.dft.espresso.k_check import RULE, KCheck, read_k_check
 from himlip_ase.dft.single_points import run_jobs
 from himlip_ase.errors import InputError
 from himlip_ase.files import read_mapping, reading, write_json
@@ -64,6 +65,10 @@ class LabelFolder:
     def harmonic(self) -> DynamicalMatrices:
         """Φ(q) of DFT on the whole q-grid."""
         return read_dyn(self.path / "harmonic" / "dyn0")
+
+    def k_check(self, name: str = "harmonic") -> KCheck | None:
+        """The k-check of one ph.x run, None where there is none."""
+        return read_k_check(self.path / name)
 
     def harmonic_runs(self) -> list[str]:
         """Names of the ph.x runs: ``harmonic``, and perhaps others on finer q-grids (``harmonic444``)."""
@@ -180,10 +185,32 @@ def _run(context: Context, folder: Path) -> Outcome:
             f"dft_core_minutes.{name}", round(minutes, 2), "core-min", f"CPU time that DFT printed for {name}"
         )
     outcome.add("q_grid", dims, "", "grid of the dynamical matrices of ph.x")
+    quote_k_check(outcome, labels)
     pressure = read_structure(labels.path / "crystal.extxyz").info.get("pressure_gpa")
     if pressure is not None:
         outcome.add("pressure", float(pressure), "GPa", "static pressure of DFT at the labelled crystal")
     return outcome
+
+
+def quote_k_check(outcome: Outcome, labels: LabelFolder) -> None:
+    """What the k-mesh leaves open in the harmonic frequencies, as figures and, where it is much, as a note.
+
+    Parameters
+    ----------
+    outcome : Outcome
+    labels : LabelFolder
+    """
+    check = labels.k_check()
+    if check is None:
+        how = "no k-check among the labels; `himlip label harmonic --check-k --resume` makes one"
+        outcome.add("k_check.shift", None, "1/cm", how)
+        return
+    errors = check.change.errors(labels.harmonic)
+    outcome.add("k_check.shift", round(check.shifts()[0], 1), "1/cm", check.verdict())
+    outcome.add("k_error.median", round(float(np.median(errors)), 1), "1/cm", f"harmonic frequencies, {RULE}")
+    outcome.add("k_error.largest", round(float(errors.max()), 1), "1/cm", f"harmonic frequencies, {RULE}")
+    if not check.converged:
+        outcome.notes.append(f"The k-mesh of the harmonic labels is not converged: {check.verdict()}.")
 
 
 def check_labels(labels: LabelFolder, config: RunConfig) -> None:
@@ -260,6 +287,9 @@ def make_labels(config: RunConfig, folder: Path, plan: Plan | None = None) -> No
                 _log_scaled(plan, relaxed.core_seconds / relaxed.runs)
         logger.info("harmonic matrices%s", " and G(q)" if engine.abilities.electron_phonon else "")
         engine.harmonic(atoms, config.q_grid, runs / "harmonic", executor, resume=True)
+        if config.labels.check_k and isinstance(engine, Espresso):
+            tolerance = config.labels.k_tolerance_cm
+            engine.check_k(atoms, runs / "harmonic", executor, tolerance_cm=tolerance)
         collect(runs / "harmonic", "harmonic", out, pseudo_dir=config.qe_settings.pseudo_dir, overwrite=True)
         for name, frames in label_sets(config, atoms, read_dyn(out / "harmonic" / "dyn0")):
             logger.info("%s: %d single points of %d atoms", name, len(frames), len(frames[0]))

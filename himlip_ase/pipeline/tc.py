@@ -66,7 +66,10 @@ def _run(context: Context, folder: Path) -> Outcome:
     bands = electrons(labels, name, config.electronic_dos)
     leading: TcAnalysis | None = None
     kind = ""
-    for case in _cases(context, harmonic):
+    unconverged = k_refusal(labels, name)
+    if unconverged:
+        outcome.notes.append(f"Every Tc rests on labels of which {unconverged}.")
+    for case in _cases(context, harmonic, unconverged):
         leads = leading is None or case.phonons.kind == kind
         try:
             found = analyse(
@@ -156,7 +159,24 @@ def electrons(labels: LabelFolder, run: str, path: Path | None) -> ElectronicDos
     return read_a2fsave(beside) if beside.is_file() else None
 
 
-def _cases(context: Context, harmonic: DynamicalMatrices) -> Iterator[Case]:
+def k_refusal(labels: LabelFolder, name: str) -> str:
+    """Why the harmonic phonons of one ph.x run give no Tc: the k-mesh; empty if it is converged or unknown.
+
+    Parameters
+    ----------
+    labels : LabelFolder
+    name : str
+        The run; where it has no k-check, that of ``harmonic`` speaks for it.
+
+    Returns
+    -------
+    str
+    """
+    check = labels.k_check(name) or labels.k_check()
+    return "" if check is None or check.converged else f"the k-mesh is not converged: {check.verdict()}"
+
+
+def _cases(context: Context, harmonic: DynamicalMatrices, unconverged: str) -> Iterator[Case]:
     """Every set of phonons; the one whose σ-plateau decides comes first."""
     from himlip_ase.sscha.results.result import load_result
 
@@ -176,7 +196,7 @@ def _cases(context: Context, harmonic: DynamicalMatrices) -> Iterator[Case]:
             yield Case(Phonons(kind, isotope, grid), matrices, deviations_of(result, kind), refusal)
         if grid is None:
             masses = result.auxiliary.primitive.get_masses()
-            yield Case(Phonons("harmonic", isotope), harmonic.with_masses(masses))
+            yield Case(Phonons("harmonic", isotope), harmonic.with_masses(masses), refusal=unconverged)
 
 
 def quote(outcome: Outcome, results: TcResults) -> None:

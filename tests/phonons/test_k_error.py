@@ -8,7 +8,7 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import commensurate_qpoints, grid_indices
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices, mass_reduced
+from himlip_ase.phonons.force_constants import DynamicalMatrices, mass_reduced
 from himlip_ase.phonons.k_error import KMeshChange, telling_qpoint
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM
 from tests.phonons.springs import Springs, triclinic, zincblende

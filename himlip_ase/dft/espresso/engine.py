@@ -12,6 +12,7 @@ from ase import Atoms
 from himlip_ase.dft.engine import Abilities, FinishedRun, RelaxResult, Task
 from himlip_ase.dft.espresso.harmonic import harmonic
 from himlip_ase.dft.espresso.inputs import QESettings, relocated
+from himlip_ase.dft.espresso.k_check import TOLERANCE_CM, KCheck, check_k
 from himlip_ase.dft.espresso.publish import collect_harmonic, record_pseudopotentials
 from himlip_ase.dft.espresso.relax import relax
 from himlip_ase.dft.espresso.runner import Launcher
@@ -166,6 +167,28 @@ class Espresso:
 
         dense = self.harmonic_run.dense_k_grid if self.electron_phonon else None
         return forecast(atoms, q_grid, sets, self.qe, self.launcher, dense, relax)
+
+    def check_k(
+        self,
+        atoms: Atoms,
+        folder: Path,
+        executor: JobExecutor,
+        *,
+        meshes: Sequence[Sequence[int]] = (),
+        qpoint: Sequence[float] | None = None,
+        tolerance_cm: float = TOLERANCE_CM,
+    ) -> KCheck:
+        """The k-check of the harmonic run in `folder`, see `himlip_ase.dft.espresso.k_check.check_k`."""
+        return check_k(
+            atoms,
+            folder,
+            self.qe,
+            self.launcher,
+            meshes=meshes,
+            qpoint=qpoint,
+            tolerance_cm=tolerance_cm,
+            executor=executor,
+        )
 
     @classmethod
     def holds(cls, folder: Path) -> bool:

@@ -27,16 +27,16 @@ from himlip_ase.dft.espresso.inputs import PREFIX, SCRATCH, QESettings, essentia
 from himlip_ase.dft.espresso.ph_files import check_dyn, check_ph_output, ph_core_seconds
 from himlip_ase.dft.espresso.runner import (
     Launcher,
-    RunLock,
     check_input_unchanged,
-    run_program,
     run_pw,
 )
+from himlip_ase.dft.executors import JobExecutor
+from himlip_ase.dft.programs import RunLock, run_program
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.labels.pw_output import check_finished, parse_pw_output
 from himlip_ase.lattice import grid_indices
-from himlip_ase.phonons.dynamical_matrices import DynamicalMatrices
+from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.k_error import KMeshChange, telling_qpoint
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.phonons.qe_text import read_dyn_file
@@ -131,6 +131,7 @@ def check_k(
     meshes: Sequence[Sequence[int]] = (),
     qpoint: Sequence[float] | None = None,
     tolerance_cm: float = TOLERANCE_CM,
+    executor: JobExecutor | None = None,
 ) -> KCheck:
     """Repeat one q-point of a finished harmonic run on denser k-meshes and write ``k_check/`` beside it.
 
@@ -151,6 +152,9 @@ def check_k(
         In units of the reciprocal vectors; default `telling_qpoint`. A point of the run's q-grid saves the
         run on the mesh of the labels.
     tolerance_cm : float
+        A mesh does if no frequency at the tested q-point moves by more on the densest one.
+    executor : JobExecutor, optional
+        Where the programs run; None: here.
 
     Returns
     -------
@@ -178,9 +182,8 @@ def check_k(
     core_seconds = 0.0
     with RunLock(place):
         for mesh in todo:
-            found[mesh], spent = _matrix_at(
-                atoms, q, settings.with_k_grid(mesh), place / _name(mesh), launcher, place
-            )
+            job = (atoms, q, settings.with_k_grid(mesh), place.absolute(), launcher)
+            found[mesh], spent = executor.call(_matrix_at, *job) if executor else _matrix_at(*job)
             core_seconds += spent
     if on_grid >= 0:
         found[ladder[0]] = matrices.matrices[on_grid]
@@ -198,25 +201,34 @@ def check_k(
 
 
 def denser(mesh: Sequence[int]) -> Grid:
-    """The mesh to test another against: half as many points again along each direction."""
+    """The mesh to test another against: half as many points again along each direction.
+
+    Parameters
+    ----------
+    mesh : three ints
+
+    Returns
+    -------
+    three ints
+    """
     return tuple(math.ceil(1.5 * k) for k in mesh)  # type: ignore[return-value]
 
 
 def write_k_check(check: KCheck, matrices: DynamicalMatrices, folder: str | os.PathLike) -> Path:
-    """Write k_check.json with the k-error of each frequency of the run's own `matrices`.
+    """Write k_check.json with the k-error of each frequency of the run.
 
     Parameters
     ----------
     check : KCheck
     matrices : DynamicalMatrices
-        The run's own.
+        Of the run.
     folder : path-like
-        That of the harmonic run.
+        Of the run.
 
     Returns
     -------
     Path
-        Of the file.
+        The file.
     """
     errors = check.change.errors(matrices)
     frequencies = matrices.frequencies()
@@ -249,7 +261,17 @@ def write_k_check(check: KCheck, matrices: DynamicalMatrices, folder: str | os.P
 
 
 def read_k_check(folder: str | os.PathLike) -> KCheck | None:
-    """The k-check beside the dyn files of a harmonic run or label folder; None where there is none.
+    """The k-check beside the dyn files of a harmonic run or of published labels.
+
+    Parameters
+    ----------
+    folder : path-like
+        Holds dyn0 and k_check/.
+
+    Returns
+    -------
+    KCheck or None
+        None where there is no check.
 
     Raises
     ------
@@ -273,9 +295,26 @@ def read_k_check(folder: str | os.PathLike) -> KCheck | None:
         tolerance, spent = float(data["tolerance_cm"]), float(data["core_seconds"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path} is not a complete k-check ({error}); delete it and make it again"
+            f"{path} is not a complete k-check ({error}); make it again with --check-k"
         ) from error
     return KCheck(own.primitive, q, tuple(meshes), np.array(found), tolerance, spent)
+
+
+def published_files(folder: str | os.PathLike) -> list[Path]:
+    """What of a k-check belongs to the labels: k_check.json and the dyn files; empty where there is none.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of the harmonic run.
+
+    Returns
+    -------
+    list of Path
+    """
+    place = Path(folder) / FOLDER
+    record = place / "k_check.json"
+    return [record, *sorted(place.glob("dyn_*"))] if record.is_file() else []
 
 
 def _frequencies(check: KCheck) -> list[np.ndarray]:
@@ -292,7 +331,7 @@ def _ladder(labels: Grid, meshes: Sequence[Sequence[int]]) -> tuple[Grid, ...]:
         if grid == ladder[-1] or any(new < old for new, old in zip(grid, ladder[-1], strict=True)):
             raise InputError(
                 f"the k-check needs a mesh denser than {_times(ladder[-1])}, not {_times(grid)}; "
-                f"give e.g. {_times(denser(ladder[-1]))}"
+                f"give e.g. --check-k-mesh {' '.join(map(str, denser(ladder[-1])))}"
             )
         ladder.append(grid)
     return tuple(ladder)
@@ -337,10 +376,10 @@ def _little_orders(primitive: Atoms, qpoints: np.ndarray) -> np.ndarray:
 
 
 def _matrix_at(
-    atoms: Atoms, q: np.ndarray, settings: QESettings, folder: Path, launcher: Launcher, place: Path
+    atoms: Atoms, q: np.ndarray, settings: QESettings, place: Path, launcher: Launcher
 ) -> tuple[np.ndarray, float]:
     """Φ(q) of one mesh and its CPU seconds; a finished run is read."""
-    kept = place / _dyn_name(settings.k_grid)
+    folder, kept = place / _name(settings.k_grid), place / _dyn_name(settings.k_grid)
     folder.mkdir(exist_ok=True)
     text = single_q_input(q, atoms)
     old = folder / "ph.in"
@@ -400,6 +439,10 @@ def single_q_input(
         In units of the reciprocal vectors; written in 2π/alat, Cartesian, alat = |a₁| (ibrav = 0).
     atoms : Atoms
         The crystal as pw.x got it.
+    tr2_ph : float
+        Threshold of the self-consistency of the response.
+    alpha_mix : float, optional
+        Mixing of the first iterations; None leaves ph.x's 0.7.
 
     Returns
     -------

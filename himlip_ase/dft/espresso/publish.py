@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from himlip_ase.dft.espresso.inputs import essential_ph_input, relocated
+from himlip_ase.dft.espresso.k_check import published_files
 from himlip_ase.dft.espresso.ph_files import check_ph_folder
 from himlip_ase.dft.espresso.pseudopotentials import md5
 from himlip_ase.dft.espresso.runs import Run, finished_label, read_run
@@ -134,6 +135,9 @@ def collect_harmonic(
     if (folder / "a2Fsave").is_file():  # band energies of the dense k-grid
         with atomic_write(target / "a2Fsave.gz", "wb", overwrite=overwrite) as stream:
             stream.write(gzip.compress((folder / "a2Fsave").read_bytes(), 9, mtime=0))
+    for path in published_files(folder):
+        with atomic_write(target / path.relative_to(folder), overwrite=overwrite) as stream:
+            stream.write(path.read_text())
     for input_name in [*(f"{stem}.in" for stem in stems), "ph.in"]:
         with atomic_write(out / "inputs" / f"{name}_{input_name}", overwrite=True) as stream:
             stream.write(essential_ph_input(relocated((folder / input_name).read_text())))
