@@ -90,6 +90,9 @@ def susceptibility(
         raise ValueError(f"q = {list(q)} is no point of the {mesh}×{mesh}×{mesh} mesh")
     level = fermi_level(energies_ev, electrons, smearing, width_ry)
     here = energies_ev - level
+    here = here[
+        ..., np.abs(here).min(axis=(0, 1, 2)) < 2.5 * WINDOW_EV
+    ]  # farther bands weigh exp(-6) and less
     there = np.roll(here, tuple(-steps), axis=(0, 1, 2))
     occupation = OCCUPATIONS[smearing]
     total = 0.0

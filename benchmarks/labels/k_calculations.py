@@ -68,11 +68,13 @@ CUTOFF_RY = 60.0
 QPOINTS = {
     "gamma": (0.0, 0.0, 0.0),
     "third": (0.0, 1 / 3, 1 / 3),
-    "quarter": (0.0, 0.0, 0.25),
+    "third_of_b1": (1 / 3, 0.0, 0.0),
     "half": (0.0, 0.0, 0.5),
-    "generic": (0.1, 0.25, 0.4),
+    "corner": (0.5, 0.5, 0.5),
+    "sixth_of_b1": (1 / 6, 0.0, 0.0),
+    "general": (1 / 6, 1 / 3, 0.0),
 }
-"""In units of the reciprocal vectors. Of H3S ``third`` is on a threefold axis, ``generic`` on none."""
+"""In units of the reciprocal vectors. Of H3S ``third`` is on a threefold axis."""
 
 
 @dataclass(frozen=True)

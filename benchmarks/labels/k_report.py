@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks.labels.k_calculations import QPOINTS
 from himlip_ase.files import atomic_write
-from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, signed_frequencies_cm
 
 SMEARING_NAMES = {"mp": "Methfessel–Paxton", "mv": "Marzari–Vanderbilt", "gauss": "Gaussian"}
 COLOURS = {"mp": ("#1f4e79", "#2e86c1", "#85c1e9"), "mv": ("#7b241c", "#cb4335", "#f1948a")}
-MARKERS = {"frozen_third": "o", "third_irr1to3": "s"}
-CALIBRATION = (("mp", 0.02, 12), ("mp", 0.05, 12))
-"""The two frozen phonons that set the scale of the susceptibility; all other values are predictions."""
 METHODS = {
-    "frozen_third": "frozen at 0.006 Å, pw.x",
-    "frozen_third_large": "frozen at 0.1 Å, pw.x",
+    "frozen_third": "pw.x, frozen at 0.006 Å along the mode of 12³, 0.02 Ry",
+    "frozen_third_wide": "the same at 0.02 Å",
     "third_irr1to3": "ph.x, the three A₁ modes",
     "gamma": "ph.x, all modes",
 }
@@ -28,48 +25,8 @@ def named(row: dict[str, Any]) -> str:
     return f"{SMEARING_NAMES[row['smearing']]} {row['width_ry']:g} Ry"
 
 
-class SoftBranch:
-    """ω² of the soft branch at one q as a linear function of the bare susceptibility there.
-
-    Two frozen phonons give the two constants; everything else is predicted.
-    """
-
-    def __init__(self, tables: dict[str, Any], crystal: str = "h3s") -> None:
-        self.measured = {
-            (row["smearing"], row["width_ry"], row["k"]): squared(row["frequencies_cm"][0])
-            for row in tables["phonons"]
-            if row["crystal"] == crystal and row["quantity"] == "frozen_third" and row["cutoff_ry"] == 60.0
-        }
-        self.susceptibility = {
-            (row["smearing"], row["width_ry"], row["k"]): row["per_ev"]
-            for row in tables["susceptibility"]
-            if row["crystal"] == crystal and row["q"] == "third"
-        }
-        first, second = CALIBRATION
-        self.calibrated = all(key in self.measured and key in self.susceptibility for key in (first, second))
-        if self.calibrated:
-            run = self.susceptibility[second] - self.susceptibility[first]
-            self.slope = (self.measured[second] - self.measured[first]) / run
-            self.offset = self.measured[first] - self.slope * self.susceptibility[first]
-
-    def frequency(self, key: tuple[str, float, int]) -> float:
-        """Predicted frequency, cm⁻¹, imaginary negative."""
-        return frequency(self.offset + self.slope * self.susceptibility[key])
-
-
-def squared(frequency_cm: float) -> float:
-    """ω|ω| in eV/Å²/amu."""
-    return frequency_cm * abs(frequency_cm) / SQRT_EV_PER_ANGSTROM2_AMU_CM**2
-
-
-def frequency(value: float) -> float:
-    """The frequency (cm⁻¹, imaginary negative) of an eigenvalue in eV/Å²/amu."""
-    return float(signed_frequencies_cm(np.array(value)))
-
-
 def write_table(tables: dict[str, Any], path: Path) -> None:
     """The .md file."""
-    branch = SoftBranch(tables)
     lines = [
         "# Labels against the k-mesh and the smearing",
         "",
@@ -89,36 +46,73 @@ def write_table(tables: dict[str, Any], path: Path) -> None:
             f"| {METHODS[row['quantity']]} | {named(row)} | {row['cutoff_ry']:g} | {row['k']}³ | {shown} "
             f"| {row['core_seconds']:.0f} |"
         )
-    if branch.calibrated:
-        lines += _prediction(branch)
-    lines += _other_tables(tables)
+    lines += [*_susceptibilities(tables), *_other_tables(tables)]
     with atomic_write(path, overwrite=True) as stream:
         stream.write("\n".join(lines) + "\n")
 
 
-def _prediction(branch: SoftBranch) -> list[str]:
-    meshes = sorted({key[2] for key in branch.susceptibility})
-    smearings = sorted({key[:2] for key in branch.susceptibility})
+def _susceptibilities(tables: dict[str, Any]) -> list[str]:
+    """χ(q) by crystal, smearing and mesh, and what a change of it does to the measured soft branch."""
     lines = [
         "",
-        "## The same branch from the bare susceptibility χ(q) of the bands",
+        "## Bare susceptibility χ of the bands at (0, ⅓, ⅓), 1/eV and cell",
         "",
-        "ω² = a + bχ, a and b from the frozen phonons on 12³ with Methfessel–Paxton 0.02 and 0.05 Ry; all",
-        "other entries are predictions. In brackets what pw.x gave.",
-        "",
-        "| smearing | " + " | ".join(f"{mesh}³" for mesh in meshes) + " |",
-        "|---|" + "---|" * len(meshes),
+        "Matrix elements 1, bands within about 2 eV of E_F: what mesh and smearing do to the Fermi surface.",
     ]
-    for smearing, width in smearings:
-        cells = []
-        for mesh in meshes:
-            key = (smearing, width, mesh)
-            text = f"{branch.frequency(key):.0f}"
-            if key in branch.measured:
-                text += f" ({frequency(branch.measured[key]):.0f})"
-            cells.append(text)
-        lines.append(f"| {SMEARING_NAMES[smearing]} {width:g} Ry | " + " | ".join(cells) + " |")
+    for crystal in sorted({row["crystal"] for row in tables["susceptibility"]}):
+        values = {
+            (row["smearing"], row["width_ry"], row["k"]): row["per_ev"]
+            for row in tables["susceptibility"]
+            if row["crystal"] == crystal and row["q"] == "third"
+        }
+        meshes = sorted({key[2] for key in values})
+        lines += ["", f"| {crystal} | " + " | ".join(f"{mesh}³" for mesh in meshes) + " |"]
+        lines.append("|---|" + "---|" * len(meshes))
+        for smearing, width in sorted({key[:2] for key in values}):
+            cells = [
+                f"{values[smearing, width, mesh]:.4f}" if (smearing, width, mesh) in values else ""
+                for mesh in meshes
+            ]
+            lines.append(f"| {SMEARING_NAMES[smearing]} {width:g} Ry | {' | '.join(cells)} |")
+    lines += ["", "Other q-points of H3S, Methfessel–Paxton 0.02 Ry:", ""]
+    points = {(r["q"], r["k"]): r["per_ev"] for r in tables["susceptibility"] if _is_reference(r)}
+    meshes = sorted({mesh for _, mesh in points})
+    lines += ["| q | " + " | ".join(f"{mesh}³" for mesh in meshes) + " |", "|---|" + "---|" * len(meshes)]
+    for point, q in QPOINTS.items():
+        if point != "gamma":
+            name = ", ".join(str(Fraction(x).limit_denominator(12)) for x in q)
+            lines.append(
+                f"| ({name}) | " + " | ".join(f"{points[point, mesh]:.4f}" for mesh in meshes) + " |"
+            )
+    slopes = soft_branch_slopes(tables)
+    if slopes:
+        lines += ["", "What a change of χ does to ω² of the soft branch of H3S (frozen phonons):", ""]
+        lines += [f"- {name}: {value / 1e6:.1f}·10⁶ cm⁻² for 1/eV" for name, value in slopes.items()]
     return lines
+
+
+def _is_reference(row: dict[str, Any]) -> bool:
+    return row["crystal"] == "h3s" and row["smearing"] == "mp" and row["width_ry"] == 0.02
+
+
+def soft_branch_slopes(tables: dict[str, Any]) -> dict[str, float]:
+    """Δω²/Δχ (cm⁻² per 1/eV) of each pair of frozen phonons of H3S that differ in mesh or in width only."""
+    squares = {
+        (row["smearing"], row["width_ry"], row["k"]): row["frequencies_cm"][0] * abs(row["frequencies_cm"][0])
+        for row in tables["phonons"]
+        if row["crystal"] == "h3s" and row["quantity"] == "frozen_third"
+    }
+    values = {
+        (row["smearing"], row["width_ry"], row["k"]): row["per_ev"]
+        for row in tables["susceptibility"]
+        if row["crystal"] == "h3s" and row["q"] == "third"
+    }
+    slopes = {}
+    for first, second in combinations(sorted(key for key in squares if key in values), 2):
+        if sum(a != b for a, b in zip(first, second, strict=True)) == 1:
+            name = " → ".join(f"{SMEARING_NAMES[s]} {w:g} Ry {k}³" for s, w, k in (first, second))
+            slopes[name] = (squares[second] - squares[first]) / (values[second] - values[first])
+    return slopes
 
 
 def _other_tables(tables: dict[str, Any]) -> list[str]:
@@ -164,48 +158,58 @@ def _other_tables(tables: dict[str, Any]) -> list[str]:
     return lines
 
 
+def colour_of(smearing: str, width_ry: float) -> str:
+    """Colour of a smearing and its width."""
+    return COLOURS[smearing][(0.02, 0.03, 0.05).index(width_ry)]
+
+
 def draw(tables: dict[str, Any], path: Path) -> None:
-    """The .png file: soft branch, double well and forces against the mesh."""
+    """The .png file: soft branch, susceptibility and double well against the mesh."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    branch = SoftBranch(tables)
-    if branch.calibrated:
-        for smearing in ("mp", "mv"):
-            widths = sorted({key[1] for key in branch.susceptibility if key[0] == smearing})
-            for colour, width in zip(COLOURS[smearing], widths, strict=False):
-                keys = sorted(key for key in branch.susceptibility if key[:2] == (smearing, width))
-                left.plot(
-                    [key[2] for key in keys],
-                    [branch.frequency(key) for key in keys],
-                    color=colour,
-                    linestyle="-" if smearing == "mp" else "--",
-                    label=f"{SMEARING_NAMES[smearing]} {width:g} Ry",
-                )
-                own = sorted(key for key in branch.measured if key[:2] == (smearing, width))
-                left.plot(
-                    [key[2] for key in own],
-                    [frequency(branch.measured[key]) for key in own],
-                    "o",
-                    color=colour,
-                    markeredgecolor="black",
-                    zorder=3,
-                )
-    for row in tables["phonons"]:
-        if row["quantity"] == "third_irr1to3" and row["cutoff_ry"] == 60.0:
-            left.plot(
-                row["k"], row["frequencies_cm"][0], "s", color="none", markeredgecolor="black", zorder=4
-            )
-    left.axhline(0, color="grey", linewidth=0.8)
-    left.set(
-        xlabel="k-points along each direction",
-        ylabel="frequency (cm⁻¹), imaginary negative",
-        title="H3S, soft branch at (0, ⅓, ⅓)",
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12.5, 3.9), layout="constrained")
+    rows = [row for row in tables["phonons"] if row["quantity"] in ("frozen_third", "third_irr1to3")]
+    rows.sort(key=lambda row: (row["k"], row["quantity"], -row["cutoff_ry"], row["width_ry"]))
+    for place, row in enumerate(rows):
+        frozen = row["quantity"] == "frozen_third"
+        colour = colour_of(row["smearing"], row["width_ry"])
+        heights = row["frequencies_cm"][:1]
+        left.plot(
+            [place], heights, "o" if frozen else "s", color=colour, fillstyle="full" if frozen else "none"
+        )
+        left.annotate(
+            f"{heights[0]:.0f}", (place, heights[0]), (0, 7), textcoords="offset points", ha="center"
+        )
+    left.set_xticks(
+        range(len(rows)),
+        [
+            f"{'pw.x' if row['quantity'] == 'frozen_third' else 'ph.x'}\n{row['k']}³\n"
+            f"{row['smearing']} {row['width_ry']:g}\n{row['cutoff_ry']:g} Ry"
+            for row in rows
+        ],
+        fontsize=7,
     )
-    left.legend(fontsize=7, loc="lower right")
+    left.axhline(0, color="grey", linewidth=0.8)
+    left.margins(x=0.15, y=0.15)
+    left.set(ylabel="frequency (cm⁻¹), imaginary negative", title="H3S, soft mode at (0, ⅓, ⅓)")
+    lines: dict[tuple[str, float], list[tuple[int, float]]] = {}
+    for row in tables["susceptibility"]:
+        if row["crystal"] == "h3s" and row["q"] == "third" and row["smearing"] in COLOURS:
+            lines.setdefault((row["smearing"], row["width_ry"]), []).append((row["k"], row["per_ev"]))
+    for (smearing, width), points in sorted(lines.items()):
+        style = "o-" if smearing == "mp" else "s--"
+        name = f"{SMEARING_NAMES[smearing]} {width:g} Ry"
+        colour = colour_of(smearing, width)
+        middle.plot(*zip(*sorted(points), strict=True), style, color=colour, markersize=4, label=name)
+    middle.set(
+        xlabel="k-points along each direction",
+        ylabel="χ (1/eV)",
+        title="H3S, bare susceptibility at (0, ⅓, ⅓)",
+    )
+    middle.legend(fontsize=7)
     series: dict[tuple[str, float], list[tuple[int, float]]] = {}
     for row in tables["wells"]:
         if "0.132" in row["depth_mev"]:
@@ -213,7 +217,7 @@ def draw(tables: dict[str, Any], path: Path) -> None:
                 (row["k"], row["depth_mev"]["0.132"])
             )
     for (smearing, width), points in sorted(series.items()):
-        colour = COLOURS[smearing][(0.02, 0.03, 0.05).index(width)]
+        colour = colour_of(smearing, width)
         right.plot(
             *zip(*sorted(points), strict=True),
             "o-",

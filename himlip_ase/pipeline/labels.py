@@ -22,7 +22,7 @@ from himlip_ase.labels.frames import JUDGES
 from himlip_ase.lattice import crystal_mismatch
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
-from himlip_ase.pipeline.config import RunConfig
+from himlip_ase.pipeline.config import LabelsSection, RunConfig
 from himlip_ase.pipeline.preflight import Plan
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.structures import read_structure, read_structures
@@ -165,6 +165,9 @@ def _inputs(context: Context) -> list[Any]:
     engine = config.engine
     sections = [section for section in engine.sections if section != "launcher"]
     chosen = [] if engine == Espresso() else [plain["engine"]]
+    for key in ("check_k", "k_tolerance_cm"):  # younger than runs that are finished and stay so
+        if plain["labels"][key] == LabelsSection.model_fields[key].default:
+            del plain["labels"][key]
     return [
         config.structure,
         *(plain[key] for key in ("pressure_gpa", "q_grid", *sections, "labels")),
