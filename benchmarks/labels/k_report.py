@@ -46,7 +46,12 @@ def write_table(tables: dict[str, Any], path: Path) -> None:
             f"| {METHODS[row['quantity']]} | {named(row)} | {row['cutoff_ry']:g} | {row['k']}³ | {shown} "
             f"| {row['core_seconds']:.0f} |"
         )
-    lines += [*_susceptibilities(tables), *_other_tables(tables)]
+    lines += [
+        "",
+        "Frozen phonons give −u·F/(u·Mu) along one displacement: an upper bound of the lowest ω² of its type.",
+        *_susceptibilities(tables),
+        *_other_tables(tables),
+    ]
     with atomic_write(path, overwrite=True) as stream:
         stream.write("\n".join(lines) + "\n")
 
