@@ -48,7 +48,7 @@ def write_table(tables: dict[str, Any], path: Path) -> None:
         )
     lines += [
         "",
-        "Frozen phonons give −u·F/(u·Mu) along one displacement: an upper bound of the lowest ω² of its type.",
+        "Frozen phonons give −u·F/(u·Mu) along one displacement: an upper bound of the lowest ω².",
         *_susceptibilities(tables),
         *_other_tables(tables),
     ]
