@@ -272,7 +272,9 @@ def phonopy_hessian(path: Path, name: str, symmetrize: bool, weight: float) -> H
     """
     from himlip_ase.phonons.phonopy_files import read_force_constants
 
-    return HessianLabel.from_force_constants(read_force_constants(path), name, symmetrize, weight)
+    return HessianLabel.from_force_constants(
+        read_force_constants(path, cell="unit"), name, symmetrize, weight
+    )
 
 
 def dyn_hessian(path: Path, name: str, symmetrize: bool, weight: float) -> HessianLabel:

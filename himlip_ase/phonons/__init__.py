@@ -30,7 +30,8 @@ if TYPE_CHECKING:
         write_bands_and_dos,
         write_phonons,
     )
-    from himlip_ase.phonons.qe import read_dyn, read_q2r, write_dyn
+    from himlip_ase.phonons.q2r import read_q2r
+    from himlip_ase.phonons.qe import read_dyn, write_dyn
     from himlip_ase.phonons.third_order import ThirdOrder, third_order_force_constants
 
 _HOMES = {
@@ -55,7 +56,7 @@ _HOMES = {
     "read_displaced_supercells": "phonopy_files",
     "read_dyn": "qe",
     "read_force_constants": "phonopy_files",
-    "read_q2r": "qe",
+    "read_q2r": "q2r",
     "third_order_force_constants": "third_order",
     "to_cellconstructor": "cellconstructor",
     "to_phono3py": "phono3py_io",

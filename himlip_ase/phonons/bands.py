@@ -37,6 +37,10 @@ class BandPath:
     qpoints: tuple[np.ndarray, ...]
     distances: tuple[np.ndarray, ...]
 
+    def directions(self) -> tuple[np.ndarray, ...]:
+        """Fractional direction of each segment, for each of its points (k, 3): how Γ is approached on it."""
+        return tuple(np.broadcast_to(q[-1] - q[0], q.shape) for q in self.qpoints)
+
     def ticks(self) -> tuple[list[float], list[str]]:
         """Positions and labels of the special points; a jump reads "X|K"."""
         positions, names = [float(self.distances[0][0])], [self.labels[0][0]]
@@ -196,7 +200,7 @@ def _pretty(name: str) -> str:
 
 
 def band_structure(fc: ForceConstants, npoints: int = 101, path: BandPath | None = None) -> BandStructure:
-    """Phonon bands of force constants.
+    """Phonon bands of force constants; with Born charges, Γ has the LO–TO splitting of each segment.
 
     Parameters
     ----------
@@ -211,7 +215,7 @@ def band_structure(fc: ForceConstants, npoints: int = 101, path: BandPath | None
     BandStructure
     """
     path = path if path is not None else band_path(fc.primitive, npoints)
-    frequencies = fc.frequencies(np.concatenate(path.qpoints))
+    frequencies = fc.frequencies(np.concatenate(path.qpoints), np.concatenate(path.directions()))
     cuts = np.cumsum([len(q) for q in path.qpoints])[:-1]
     return BandStructure(path, tuple(np.split(frequencies, cuts)))
 

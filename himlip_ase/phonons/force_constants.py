@@ -8,7 +8,7 @@ cell.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +26,7 @@ from himlip_ase.lattice import (
     grid_indices,
     replace_masses,
 )
+from himlip_ase.phonons.born_charges import BornCharges, check_number
 from himlip_ase.phonons.phonopy_objects import to_phonopy
 from himlip_ase.units import signed_frequencies_cm
 
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
     from phonopy import Phonopy
 
 Order = Literal["phonopy", "ase"]
+
+GAMMA = 1e-8
+"""Fractional; a q-point within this of zero is Γ."""
+
+NEAR_GAMMA = 2e-5
+"""Å⁻¹ without 2π; nearer to Γ (1e-5) phonopy puts the limit in the place of the non-analytical term."""
 
 
 def mass_reduced(matrices: np.ndarray, masses: np.ndarray) -> np.ndarray:
@@ -71,7 +78,9 @@ class DynamicalMatrices:
         Fractional coordinates in the reciprocal primitive basis; the whole grid, nq = prod(dims). Any order
         is accepted; points and matrices are kept in the order of `lattice.commensurate_qpoints`.
     matrices : (nq, 3n, 3n) complex ndarray
-        Φ(q) in eV/Å², rows and columns ordered (atom, direction).
+        Φ(q) in eV/Å², rows and columns ordered (atom, direction). At Γ without the non-analytical part.
+    born : BornCharges, optional
+        Of a polar insulator: with them, what is interpolated off the grid has the LO–TO splitting.
 
     Raises
     ------
@@ -83,6 +92,7 @@ class DynamicalMatrices:
     dims: tuple[int, int, int]
     qpoints: np.ndarray
     matrices: np.ndarray
+    born: BornCharges | None = None
 
     def __post_init__(self) -> None:
         dims = check_dims(self.dims)
@@ -95,6 +105,7 @@ class DynamicalMatrices:
                 f"a {dims} grid of {len(primitive)} atoms needs qpoints ({count}, 3) and matrices "
                 f"({count}, {size}, {size}); got {qpoints.shape} and {matrices.shape}"
             )
+        check_number(self.born, len(primitive))
         if not np.isfinite(matrices).all():
             raise InputError("the dynamical matrices hold numbers that are not finite")
         indices = grid_indices(qpoints, dims)
@@ -158,18 +169,27 @@ class DynamicalMatrices:
         return float(np.abs(self.matrices[0].reshape(n, 3, n, 3).sum(axis=2)).max())
 
     def with_acoustic_sum_rule(self) -> DynamicalMatrices:
-        """The nearest matrices that obey the acoustic sum rule: uniform shifts are projected out at Γ."""
+        """The nearest matrices that obey the acoustic sum rule: uniform shifts are projected out at Γ.
+
+        Born charges are made to add up to zero.
+        """
         n = len(self.primitive)
         projector = np.eye(3 * n) - np.kron(np.full((n, n), 1 / n), np.eye(3))
         matrices = self.matrices.copy()
         matrices[0] = projector @ matrices[0] @ projector
-        return DynamicalMatrices(self.primitive, self.dims, self.qpoints, matrices)
+        return replace(self, matrices=matrices, born=self.born and self.born.with_sum_rule())
+
+    def with_matrices(self, matrices: np.ndarray) -> DynamicalMatrices:
+        """Other Φ(q) of the same crystal on the same grid (nq, 3n, 3n), eV/Å²; Born charges are kept."""
+        return replace(self, matrices=matrices)
+
+    def with_born(self, born: BornCharges | None) -> DynamicalMatrices:
+        """The same Φ(q) with other Born charges, or without."""
+        return replace(self, born=born)
 
     def with_masses(self, masses: dict[str, float] | Sequence[float] | np.ndarray) -> DynamicalMatrices:
         """The same Φ(q) with other masses (amu), by element or one for each atom."""
-        return DynamicalMatrices(
-            replace_masses(self.primitive, masses), self.dims, self.qpoints, self.matrices
-        )
+        return replace(self, primitive=replace_masses(self.primitive, masses))
 
     def force_constants(self, tolerance: float = 1e-3) -> ForceConstants:
         """Real-space force constants of the commensurate supercell (inverse Fourier transform).
@@ -202,13 +222,14 @@ class DynamicalMatrices:
         grid = hermitian.reshape(d3, d2, d1, n, 3, n, 3)
         real = np.fft.fftn(grid, axes=(0, 1, 2)).real / (d1 * d2 * d3)
         compact = real.transpose(3, 5, 0, 1, 2, 4, 6).reshape(n, n * d1 * d2 * d3, 3, 3)
-        return ForceConstants(self.primitive, self.dims, compact)
+        return ForceConstants(self.primitive, self.dims, compact, self.born)
 
     def interpolated(self, dims: Sequence[int]) -> DynamicalMatrices:
         """Fourier interpolation onto another grid (minimum images, see `ForceConstants.matrices`)."""
         dims = check_dims(dims)
         qpoints = commensurate_qpoints(dims)
-        return DynamicalMatrices(self.primitive, dims, qpoints, self.force_constants().matrices(qpoints))
+        matrices = self.force_constants().matrices(qpoints)
+        return DynamicalMatrices(self.primitive, dims, qpoints, matrices, self.born)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +245,8 @@ class ForceConstants:
     compact : (n_prim, n_super, 3, 3) ndarray
         ∂²E/∂u_i∂u_J in eV/Å²: i a primitive atom at R = 0, J an atom of the supercell in phonopy's order
         (each primitive atom with all its translations, first lattice index fastest).
+    born : BornCharges, optional
+        Of a polar insulator: frequencies off the commensurate grid then have the LO–TO splitting.
 
     Attributes
     ----------
@@ -239,6 +262,7 @@ class ForceConstants:
     primitive: Atoms
     dims: tuple[int, int, int]
     compact: np.ndarray
+    born: BornCharges | None = None
     supercell: Atoms = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -251,6 +275,7 @@ class ForceConstants:
             raise InputError(
                 f"{n} atoms in a {dims} supercell need compact force constants {shape}; got {compact.shape}"
             )
+        check_number(self.born, n)
         if not np.isfinite(compact).all():
             raise InputError("the force constants hold numbers that are not finite")
         compact.setflags(write=False)
@@ -393,7 +418,8 @@ class ForceConstants:
         grid = self.compact.reshape(n, n, d3, d2, d1, 3, 3)
         phi = np.fft.ifftn(grid, axes=(2, 3, 4)) * count
         matrices = phi.transpose(2, 3, 4, 0, 5, 1, 6).reshape(count, 3 * n, 3 * n)
-        return DynamicalMatrices(self.primitive, self.dims, commensurate_qpoints(self.dims), matrices)
+        qpoints = commensurate_qpoints(self.dims)
+        return DynamicalMatrices(self.primitive, self.dims, qpoints, matrices, self.born)
 
     # -- q-space ---------------------------------------------------------------------------------------------
 
@@ -418,19 +444,23 @@ class ForceConstants:
             In phonopy's default units (eV, Å, amu, THz); the primitive cell is both its unit and its
             primitive cell.
         """
-        return to_phonopy(self.primitive, self.dims, self.compact, symmetry, symprec)
+        return to_phonopy(self.primitive, self.dims, self.compact, symmetry, symprec, self.born)
 
-    def matrices(self, qpoints: np.ndarray) -> np.ndarray:
+    def matrices(self, qpoints: np.ndarray, directions: np.ndarray | None = None) -> np.ndarray:
         """Φ(q) at any q-points, interpolated by phonopy.
 
         Pairs at equal distance from several periodic images share their force constant between them
         (minimum-image convention), so off the commensurate grid the result has the symmetry of the crystal;
-        on it, it is exact.
+        on it, it is exact. With Born charges the dipole-dipole part is taken out before and put back
+        analytically (Gonze and Lee, PRB 55, 10355 (1997)), which splits LO from TO modes near Γ.
 
         Parameters
         ----------
         qpoints : (nq, 3) ndarray
             Fractional coordinates in the reciprocal primitive basis.
+        directions : (nq, 3) ndarray, optional
+            Fractional directions from which Γ is approached, where a q-point is Γ and there are Born charges;
+            zero, and the default, is Γ itself, without LO–TO splitting.
 
         Returns
         -------
@@ -440,16 +470,40 @@ class ForceConstants:
         qpoints = np.asarray(qpoints, dtype=float)
         if qpoints.ndim != 2 or qpoints.shape[1] != 3 or not np.isfinite(qpoints).all():
             raise InputError(f"q-points must be finite and of shape (nq, 3); got shape {qpoints.shape}")
-        result = self._phonopy.run_qpoints(qpoints, with_dynamical_matrices=True)
-        reduced = np.asarray(result.dynamical_matrices)
+        reduced = self._interpolated(qpoints)
+        if self.born is not None:
+            along = qpoints.copy()  # close to Γ, where phonopy leaves the limit to its caller
+            at_gamma = is_gamma(qpoints)
+            along[at_gamma] = (
+                0.0 if directions is None else _checked_directions(directions, qpoints)[at_gamma]
+            )
+            lengths = np.linalg.norm(qpoints @ np.linalg.inv(self.primitive.cell.array).T, axis=1)
+            for index in np.flatnonzero((lengths < NEAR_GAMMA) & along.any(axis=1)):
+                reduced[index] = self._interpolated(qpoints[[index]], along[index])[0]
         roots = np.sqrt(np.repeat(self.primitive.get_masses(), 3))
         scaled = self.primitive.get_scaled_positions(wrap=False)
         phase = np.repeat(np.exp(2j * np.pi * qpoints @ scaled.T), 3, axis=1)
         return reduced * roots[:, None] * roots * phase[:, :, None] * np.conj(phase)[:, None, :]
 
-    def frequencies(self, qpoints: np.ndarray) -> np.ndarray:
-        """Frequencies (nq, 3n) in cm⁻¹ at any q-points (see `matrices`), ascending, imaginary negative."""
-        matrices = self.matrices(qpoints)
+    def _interpolated(self, qpoints: np.ndarray, direction: np.ndarray | None = None) -> np.ndarray:
+        """phonopy's mass-reduced matrices, in its phase convention."""
+        found = self._phonopy.run_qpoints(qpoints, with_dynamical_matrices=True, nac_q_direction=direction)
+        return np.array(found.dynamical_matrices)
+
+    def frequencies(self, qpoints: np.ndarray, directions: np.ndarray | None = None) -> np.ndarray:
+        """Frequencies at any q-points.
+
+        Parameters
+        ----------
+        qpoints, directions
+            As in `matrices`.
+
+        Returns
+        -------
+        (nq, 3n) ndarray
+            cm⁻¹, ascending, imaginary ones negative.
+        """
+        matrices = self.matrices(qpoints, directions)
         return signed_frequencies_cm(np.linalg.eigvalsh(mass_reduced(matrices, self.primitive.get_masses())))
 
     # -- symmetry, sum rule, masses --------------------------------------------------------------------------
@@ -465,7 +519,7 @@ class ForceConstants:
     def with_acoustic_sum_rule(
         self, method: Literal["projection", "onsite"] = "projection"
     ) -> ForceConstants:
-        """Force constants that obey the acoustic sum rule.
+        """Force constants that obey the acoustic sum rule, and Born charges that add up to zero.
 
         Parameters
         ----------
@@ -481,17 +535,35 @@ class ForceConstants:
         compact = self.compact.copy()
         atoms = np.arange(len(self.primitive))
         compact[atoms, atoms * int(np.prod(self.dims))] -= self.compact.sum(axis=1)
-        return ForceConstants(self.primitive, self.dims, compact)
+        return replace(self, compact=compact, born=self.born and self.born.with_sum_rule())
 
     def symmetrized(self) -> ForceConstants:
         """Projection onto the space group, permutation symmetry and sum rules (phonopy with symfc)."""
         ph = self.to_phonopy()
         ph.symmetrize_force_constants(use_symfc_projector=True)
-        return ForceConstants(self.primitive, self.dims, np.asarray(ph.force_constants))
+        return replace(
+            self, compact=np.asarray(ph.force_constants), born=self.born and self.born.with_sum_rule()
+        )
 
     def with_masses(self, masses: dict[str, float] | Sequence[float] | np.ndarray) -> ForceConstants:
         """The same force constants with other masses (amu), by element (``{"H": 2.014}``) or atom."""
-        return ForceConstants(replace_masses(self.primitive, masses), self.dims, self.compact)
+        return replace(self, primitive=replace_masses(self.primitive, masses))
+
+    def with_born(self, born: BornCharges | None) -> ForceConstants:
+        """The same force constants with other Born charges, or without."""
+        return replace(self, born=born)
+
+
+def _checked_directions(directions: np.ndarray, qpoints: np.ndarray) -> np.ndarray:
+    along = np.asarray(directions, dtype=float)
+    if along.shape != qpoints.shape or not np.isfinite(along).all():
+        raise InputError(f"directions must be finite and of shape {qpoints.shape}; got {along.shape}")
+    return along
+
+
+def is_gamma(qpoints: np.ndarray) -> np.ndarray:
+    """Which q-points (nq, 3), fractional, are Γ itself: (nq,) of bool."""
+    return np.abs(qpoints).max(axis=1) < GAMMA
 
 
 def acoustic(dynamical: DynamicalMatrices) -> np.ndarray:

@@ -2,14 +2,22 @@
 
 ``phonopy_params.yaml`` holds everything. FORCE_SETS, FORCE_CONSTANTS and ``force_constants.hdf5`` hold no
 structure: it is taken from ``phonopy_disp.yaml`` (or another of phonopy's YAML files) beside them, or from
-POSCAR and SPOSCAR. Files are read by phonopy, in the units of the calculator that they name, and converted.
+POSCAR and SPOSCAR. Born charges stand in the YAML file, or in BORN beside it. Files are read by phonopy, in
+the units of the calculator that they name, and converted. Any of them may be compressed (.gz, .xz, .lzma,
+.bz2).
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import lzma
 import os
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -26,17 +34,52 @@ STRUCTURES = ("phonopy_disp.yaml", "phonopy_params.yaml", "phonopy.yaml")
 """Where the structure of a file of forces or force constants is looked for, in this order."""
 FORCES = "FORCE_SETS"
 CONSTANTS = ("FORCE_CONSTANTS", "force_constants.hdf5")
+BORN = "BORN"
+COMPRESSED = {".gz": "gzip", ".xz": "lzma", ".lzma": "lzma", ".bz2": "bz2"}
+"""Suffixes of compressed files, and the modules that read them."""
 LARGEST_MISMATCH = 1e-3
 """Å between the sites of SPOSCAR and those of the supercell that phonopy makes of POSCAR."""
 
 
 def is_phonopy_file(path: str | os.PathLike) -> bool:
-    """Whether a path has the name of one of phonopy's files."""
-    path = Path(path)
-    return path.suffix in (".yaml", ".yml") or path.name.startswith((FORCES, *CONSTANTS))
+    """Whether a path has the name of one of phonopy's files, compressed or not."""
+    name = _plain_name(Path(path))
+    return name.endswith((".yaml", ".yml")) or name.startswith((FORCES, *CONSTANTS))
 
 
-def read_force_constants(path: str | os.PathLike) -> ForceConstants:
+def _plain_name(path: Path) -> str:
+    return path.stem if path.suffix in COMPRESSED else path.name
+
+
+@contextlib.contextmanager
+def _uncompressed(path: Path) -> Iterator[Path]:
+    """The file itself, or a copy of what a compressed one holds, as long as the context lasts."""
+    if path.suffix not in COMPRESSED:
+        yield path
+        return
+    try:
+        with importlib.import_module(COMPRESSED[path.suffix]).open(path, "rb") as stream:
+            content = stream.read()
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+        raise InputError(f"{path} cannot be decompressed: {error}; is it whole?") from error
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.stem
+        copy.write_bytes(content)
+        yield copy
+
+
+def _beside(path: Path, name: str) -> Path | None:
+    """A file of that name in the folder of another, compressed or not."""
+    for suffix in ("", *COMPRESSED):
+        candidate = path.parent / f"{name}{suffix}"
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def read_force_constants(
+    path: str | os.PathLike, cell: Literal["primitive", "unit"] = "primitive"
+) -> ForceConstants:
     """Force constants of a calculation of phonopy.
 
     Parameters
@@ -44,6 +87,12 @@ def read_force_constants(path: str | os.PathLike) -> ForceConstants:
     path : path-like
         A YAML file of phonopy with force constants or with displacements and forces (in it or in a FORCE_SETS
         beside it), FORCE_SETS, FORCE_CONSTANTS or ``force_constants.hdf5``.
+    cell : {"primitive", "unit"}
+        "primitive": of the file's own primitive cell ("auto" where it states none, as phonopy has it), with
+        Born charges. A supercell that is not diagonal in it is extended (see
+        `himlip_ase.phonons.phonopy_io.from_phonopy`).
+        "unit": of the unit cell, so that the supercell is the one that was calculated; it has to be diagonal
+        in the unit cell. Without Born charges.
 
     Returns
     -------
@@ -53,15 +102,13 @@ def read_force_constants(path: str | os.PathLike) -> ForceConstants:
     Raises
     ------
     InputError
-        A file is missing or belongs to another structure, or the supercell is not diagonal.
+        A file is missing or belongs to another structure, or (for "unit") the supercell is not diagonal.
     """
-    try:
-        return from_phonopy(load_phonopy(path, primitive_matrix="P"))
-    except InputError as first:
-        try:
-            return from_phonopy(load_phonopy(path))
-        except InputError:
-            raise first from None
+    if cell == "primitive":
+        return from_phonopy(load_phonopy(path))
+    if cell != "unit":
+        raise InputError(f"cell must be 'primitive' or 'unit'; got {cell!r}")
+    return of_unit_cell(load_phonopy(path))
 
 
 def read_displaced_supercells(path: str | os.PathLike) -> list[tuple[Atoms, float | None, np.ndarray]]:
@@ -121,7 +168,7 @@ def load_phonopy(
     path : path-like
         As `read_force_constants`.
     primitive_matrix : str, optional
-        "P" takes the unit cell for the primitive one; default: what the file says.
+        "P" takes the unit cell for the primitive one; default: what the file says, else "auto".
     produce : bool
         Fit force constants where there are displacements and forces.
 
@@ -135,79 +182,148 @@ def load_phonopy(
     InputError
         See `read_force_constants`.
     """
-    import phonopy
-
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    with contextlib.ExitStack() as stack:
+
+        def plain(file: Path) -> Path:
+            return stack.enter_context(_uncompressed(file))
+
+        try:
+            return _load(path, primitive_matrix, produce, plain)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"phonopy cannot read {path}: {error or type(error).__name__}") from error
+
+
+def _load(path: Path, primitive_matrix: str | None, produce: bool, plain: Callable[[Path], Path]) -> Phonopy:
+    import phonopy
+    from phonopy.interface.phonopy_yaml import PhonopyYaml
+
     options: dict[str, Any] = {"is_nac": False, "produce_fc": produce, "log_level": 0}
+    name = _plain_name(path)
+    yaml = name.endswith((".yaml", ".yml"))
+    structure = path if yaml else _structure_for(path)
+    content: Any = None
+    if structure is not None:
+        options["phonopy_yaml"] = plain(structure)
+        content = PhonopyYaml().read(options["phonopy_yaml"])
+    else:
+        options |= _poscar_for(path)
+    data = (None if _holds_all(content) else _data_beside(path)) if yaml else path
+    if data is not None:
+        kind = "force_sets_filename" if _plain_name(data).startswith(FORCES) else "force_constants_filename"
+        options[kind] = plain(data)
     if primitive_matrix is not None:
         options["primitive_matrix"] = primitive_matrix
-    try:
-        if path.suffix in (".yaml", ".yml"):
-            options |= {"phonopy_yaml": path} | _beside(path)
-        else:
-            kind = "force_sets_filename" if path.name.startswith(FORCES) else "force_constants_filename"
-            options |= {kind: path} | _structure_for(path)
-        if produce and _random(options):
-            options["fc_calculator"] = "symfc"
-        phonon = phonopy.load(**options)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"phonopy cannot read {path}: {error or type(error).__name__}") from error
+    elif content is None or content.primitive_matrix is None:
+        options["primitive_matrix"] = "auto"
+    born = _beside(path, BORN)
+    if content is not None and content.nac_params is not None:
+        options["nac_params"] = content.nac_params
+    elif born is not None:
+        options["born_filename"] = plain(born)
+    if produce and _random(options, content):
+        options["fc_calculator"] = "symfc"
+    phonon = phonopy.load(**options)
     if "unitcell_filename" in options:
         _check_supercell(phonon, path.parent / "SPOSCAR")
     return phonon
 
 
-def _beside(path: Path) -> dict[str, Path]:
-    """Forces or force constants beside a YAML file that has none itself."""
-    from phonopy.interface.phonopy_yaml import PhonopyYaml
-
-    content = PhonopyYaml().read(path)
+def _holds_all(content: Any) -> bool:
+    """Whether a YAML file has force constants or forces itself."""
     dataset: Any = content.dataset or {}
     if content.force_constants is not None or "forces" in dataset:
-        return {}
-    if "first_atoms" in dataset and all("forces" in x for x in dataset["first_atoms"]):
-        return {}
+        return True
+    return "first_atoms" in dataset and all("forces" in x for x in dataset["first_atoms"])
+
+
+def _data_beside(path: Path) -> Path:
+    """Forces or force constants beside a YAML file that has none itself."""
     for name in (FORCES, *CONSTANTS):
-        if (path.parent / name).is_file():
-            key = "force_sets_filename" if name == FORCES else "force_constants_filename"
-            return {key: path.parent / name}
+        if found := _beside(path, name):
+            return found
     raise InputError(
         f"{path} holds neither force constants nor forces, and there is no {FORCES} or "
         f"{' or '.join(CONSTANTS)} beside it; make one with phonopy -f, or name a phonopy_params.yaml"
     )
 
 
-def _structure_for(path: Path) -> dict[str, Any]:
-    folder = path.parent
-    for name in STRUCTURES:
-        if (folder / name).is_file():
-            return {"phonopy_yaml": folder / name}
-    if (folder / "POSCAR").is_file() and (folder / "SPOSCAR").is_file():
-        from phonopy.interface.vasp import read_vasp
+def of_unit_cell(ph: Phonopy) -> ForceConstants:
+    """Force constants of the unit cell of a `Phonopy` object, on the supercell that was calculated.
 
-        unit, supercell = (np.asarray(read_vasp(folder / n).cell) for n in ("POSCAR", "SPOSCAR"))
-        matrix = supercell @ np.linalg.inv(unit)
-        if np.abs(matrix - np.rint(matrix)).max() > 1e-3:
-            raise InputError(
-                f"{folder / 'SPOSCAR'} is no supercell of POSCAR: its matrix is "
-                f"{np.round(matrix, 3).tolist()}"
-            )
-        # phonopy's matrix acts on columns of basis vectors
-        return {
-            "unitcell_filename": folder / "POSCAR",
-            "supercell_matrix": np.rint(matrix).astype(int).T.tolist(),
-        }
+    Parameters
+    ----------
+    ph : Phonopy
+        With force constants, full or of its primitive cell; its supercell is diagonal in the unit cell.
+
+    Returns
+    -------
+    ForceConstants
+        eV/Å², without Born charges.
+
+    Raises
+    ------
+    InputError
+        No force constants, or a supercell that is not diagonal.
+    """
+    from phonopy import Phonopy
+    from phonopy.harmonic.force_constants import compact_fc_to_full_fc
+
+    if ph.force_constants is None:
+        raise InputError(
+            "this Phonopy object holds no force constants; call ph.produce_force_constants() first"
+        )
+    constants = np.array(ph.force_constants)
+    if constants.shape[0] != constants.shape[1]:
+        constants = compact_fc_to_full_fc(ph.primitive, constants)
+    matrix = np.asarray(ph.supercell_matrix)
+    if np.any(matrix != np.diag(np.diag(matrix))):
+        raise InputError(
+            f"the supercell is not diagonal in the unit cell; its matrix is {matrix.tolist()}. Take a "
+            "diagonal one (phonopy --dim with three numbers)"
+        )
+    unit = Phonopy(
+        ph.unitcell, matrix, primitive_matrix="P", calculator=ph.calculator, symprec=ph.symmetry.tolerance
+    )
+    unit.force_constants = constants
+    return from_phonopy(unit)
+
+
+def _structure_for(path: Path) -> Path | None:
+    """The YAML file that belongs to forces or force constants; None where POSCAR and SPOSCAR do."""
+    for name in STRUCTURES:
+        if found := _beside(path, name):
+            return found
+    if (path.parent / "POSCAR").is_file() and (path.parent / "SPOSCAR").is_file():
+        return None
     raise InputError(
         f"{path.name} needs the structure it belongs to: put {STRUCTURES[0]} (or another YAML file of "
-        f"phonopy), or POSCAR and SPOSCAR, beside it in {folder.absolute()}"
+        f"phonopy), or POSCAR and SPOSCAR, beside it in {path.parent.absolute()}"
     )
 
 
-def _random(options: dict[str, Any]) -> bool:
+def _poscar_for(path: Path) -> dict[str, Any]:
+    from phonopy.interface.vasp import read_vasp
+
+    folder = path.parent
+    unit, supercell = (np.asarray(read_vasp(folder / n).cell) for n in ("POSCAR", "SPOSCAR"))
+    matrix = supercell @ np.linalg.inv(unit)
+    if np.abs(matrix - np.rint(matrix)).max() > 1e-3:
+        raise InputError(
+            f"{folder / 'SPOSCAR'} is no supercell of POSCAR: its matrix is {np.round(matrix, 3).tolist()}"
+        )
+    # phonopy's matrix acts on columns of basis vectors
+    return {
+        "unitcell_filename": folder / "POSCAR",
+        "supercell_matrix": np.rint(matrix).astype(int).T.tolist(),
+    }
+
+
+def _random(options: dict[str, Any], content: Any) -> bool:
     """Whether all atoms are displaced in every supercell, so that force constants need a fit."""
     if "force_sets_filename" in options:
         from phonopy.file_IO import parse_FORCE_SETS
@@ -215,9 +331,6 @@ def _random(options: dict[str, Any]) -> bool:
         return "displacements" in parse_FORCE_SETS(options["force_sets_filename"])
     if "force_constants_filename" in options:
         return False
-    from phonopy.interface.phonopy_yaml import PhonopyYaml
-
-    content = PhonopyYaml().read(options["phonopy_yaml"])
     return content.force_constants is None and "displacements" in (content.dataset or {})
 
 

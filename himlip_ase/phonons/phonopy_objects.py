@@ -9,6 +9,8 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.phonons.born_charges import BornCharges
+from himlip_ase.units import COULOMB_EV_ANGSTROM
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -41,8 +43,11 @@ def from_phonopy_atoms(atoms: Any, length: float = 1.0) -> Atoms:
     Atoms
         Å, amu.
     """
+    if any(number is None for number in atoms.numbers):
+        raise InputError(f"sites shared by several elements are not supported: {sorted(set(atoms.symbols))}")
+    # numbers, because phonopy's symbols may carry a label: H2 for deuterium, Cr1 and Cr2 for two spins
     return Atoms(
-        atoms.symbols,
+        numbers=atoms.numbers,
         cell=np.asarray(atoms.cell) * length,
         scaled_positions=atoms.scaled_positions,
         pbc=True,
@@ -92,6 +97,7 @@ def to_phonopy(
     compact: np.ndarray,
     symmetry: bool = True,
     symprec: float = 1e-5,
+    born: BornCharges | None = None,
 ) -> Phonopy:
     """A `phonopy.Phonopy` object with force constants.
 
@@ -107,6 +113,8 @@ def to_phonopy(
         Whether phonopy searches the space group.
     symprec : float
         Tolerance of that search, Å.
+    born : BornCharges, optional
+        For the dipole-dipole part, which phonopy interpolates as Gonze and Lee (PRB 55, 10355 (1997)) do.
 
     Returns
     -------
@@ -114,6 +122,13 @@ def to_phonopy(
         In phonopy's default units (eV, Å, amu, THz).
     """
     ph = setup_phonopy(primitive, dims, symmetry, symprec)
+    if born is not None:
+        ph.nac_params = {
+            "born": np.array(born.charges),
+            "dielectric": np.array(born.dielectric),
+            "factor": COULOMB_EV_ANGSTROM,
+            "method": "gonze",
+        }
     ph.force_constants = np.array(compact)
     return ph
 

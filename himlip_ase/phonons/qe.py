@@ -1,9 +1,10 @@
-"""Quantum ESPRESSO's dynamical-matrix files (ph.x) and force-constant files (q2r.x)."""
+"""Quantum ESPRESSO's dynamical-matrix files (ph.x), text and XML."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from himlip_ase.lattice import (
     commensurate_qpoints,
     crystal_mismatch,
     grid_indices,
-    grid_triplets,
     shortest_qpoints,
 )
-from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants, mass_reduced
-from himlip_ase.phonons.qe_text import DynFile, LineReader, find_file, read_dyn_file, read_header
+from himlip_ase.phonons.born_charges import BornCharges
+from himlip_ase.phonons.force_constants import DynamicalMatrices, mass_reduced
+from himlip_ase.phonons.qe_text import DynFile, LineReader, find_file, read_dyn_file
+from himlip_ase.phonons.qe_xml import read_xml_dyn_file
 from himlip_ase.symmetry.spglib_search import spglib_search
 from himlip_ase.units import (
     AMU_RY,
@@ -39,14 +41,15 @@ def read_dyn(path: str | os.PathLike) -> DynamicalMatrices:
     ----------
     path : path-like
         ``fildyn`` as given to ph.x (the name without its number), or the ``dyn0`` file. Each file may be
-        gzipped. Without a ``dyn0`` (python-sscha writes none) the files 1, 2, … are read and the grid is
-        inferred.
+        gzipped, or XML (``fildyn`` that ends in ``.xml``). Without a ``dyn0`` (python-sscha writes none) the
+        files 1, 2, … are read and the grid is inferred.
 
     Returns
     -------
     DynamicalMatrices
-        Φ(q) in eV/Å², crystal and atom order of the files in Å, masses of the files in amu (the files hold
-        amu × 911.444). QE's own phase, Σ_R Φ(0a, Rb) exp(+iq·R), is the one used here.
+        Φ(q) in eV/Å², crystal and atom order of the files in Å, masses of the files in amu (text files hold
+        amu × 911.444). QE's own phase, Σ_R Φ(0a, Rb) exp(+iq·R), is the one used here. Born charges and
+        dielectric tensor are those of Γ's file, if it has them (``epsil=.true.``).
 
     Raises
     ------
@@ -55,10 +58,11 @@ def read_dyn(path: str | os.PathLike) -> DynamicalMatrices:
         incomplete (the missing q-points are listed).
     """
     prefix, dims, count = _grid_of(Path(path))
+    kinds = (".xml", "") if str(path).endswith(".xml") else ("", ".xml")
     files: list[DynFile] = []
     number = 1
     while count is None or number <= count:
-        found = find_file(f"{prefix}{number}")
+        found = _numbered(prefix, number, kinds)
         if found is None:
             if count is None and files:
                 break
@@ -66,7 +70,8 @@ def read_dyn(path: str | os.PathLike) -> DynamicalMatrices:
                 f"{prefix}{number} does not exist"
                 + (f": dyn0 announces {count} files; complete ph.x (recover=.true.)" if count else "")
             )
-        files.append(read_dyn_file(found))
+        is_xml = found.name.removesuffix(".gz").endswith(".xml")
+        files.append(read_xml_dyn_file(found) if is_xml else read_dyn_file(found))
         number += 1
     first = files[0]
     for other in files[1:]:
@@ -77,17 +82,23 @@ def read_dyn(path: str | os.PathLike) -> DynamicalMatrices:
     qpoints = np.concatenate([f.qpoints for f in files]) / alat @ np.asarray(atoms.cell).T
     matrices = np.concatenate([f.matrices for f in files])
     owners = [f.path for f in files for _ in f.qpoints]
-    return _assemble(atoms, dims or _infer_dims(qpoints, prefix), qpoints, matrices, owners)
+    born = next((f.born for f in files if f.born is not None), None)
+    return _assemble(atoms, dims or _infer_dims(qpoints, prefix), qpoints, matrices, owners).with_born(born)
+
+
+def _numbered(prefix: str, number: int, kinds: Sequence[str] = ("", ".xml")) -> Path | None:
+    """The file of a number, text or XML, the first of these kinds that there is."""
+    found = (find_file(f"{prefix}{number}{kind}") for kind in kinds)
+    return next((path for path in found if path is not None), None)
 
 
 def _grid_of(path: Path) -> tuple[str, tuple[int, int, int] | None, int | None]:
     """Prefix of the numbered files, and grid and number of files where a dyn0 states them."""
-    text = str(path)
     is_zero = re.search(r"0(\.gz)?$", path.name) is not None and path.is_file()
-    prefix = re.sub(r"0(\.gz)?$", "", text) if is_zero else text
+    prefix = re.sub(r"0(\.gz)?$", "", str(path)) if is_zero else str(path).removesuffix(".xml")
     zero = path if is_zero else find_file(f"{prefix}0")
     if zero is None:
-        if find_file(f"{prefix}1") is None:
+        if _numbered(prefix, 1) is None:
             raise InputError(
                 f"neither {prefix}0 nor {prefix}1 exists; give fildyn as in the ph.x input, "
                 "for example harmonic/dyn"
@@ -183,7 +194,8 @@ def write_dyn(dm: DynamicalMatrices, prefix: str | os.PathLike, overwrite: bool 
     """Write dyn files as ph.x does: ``<prefix>0`` with the grid, and one file for each star of q.
 
     q2r.x, matdyn.x and CellConstructor read them. The lattice is written with ibrav = 0, masses as amu ×
-    911.444, Φ(q) in Ry/bohr² with twelve decimals.
+    911.444, Φ(q) in Ry/bohr² with twelve decimals; dielectric tensor and Born charges stand in Γ's file.
+    Isotopes of one element get labels of their own (``H``, ``H2``), because readers go by the label.
 
     Parameters
     ----------
@@ -218,6 +230,8 @@ def write_dyn(dm: DynamicalMatrices, prefix: str | os.PathLike, overwrite: bool 
         for index in group:
             body += ["", "     Dynamical  Matrix in cartesian axes", "", _q_line(qpoints[index]), ""]
             body += _block_lines(dm.matrices[index] / RY_PER_BOHR2_EV_PER_ANGSTROM2)
+        if dm.born is not None and group[0] == 0:
+            body += _born_lines(dm.born)
         body += ["", "     Diagonalizing the dynamical matrix", "", _q_line(qpoints[group[0]]), ""]
         body += _mode_lines(dm.matrices[group[0]], dm.primitive.get_masses())
         with atomic_write(path, overwrite=overwrite) as stream:
@@ -236,11 +250,37 @@ def _header_lines(atoms: Atoms, alat: float) -> list[str]:
     celldm = "".join(f"{x:18.12f}" for x in (alat / BOHR_ANGSTROM, 0, 0, 0, 0, 0))
     lines += [f"{len(types):3d}{len(atoms):5d}{0:4d}{celldm}", "Basis vectors"]
     lines += ["  " + "".join(f"{x:19.14f}" for x in row / alat) for row in np.asarray(atoms.cell)]
-    lines += [f"{i + 1:12d}  '{s:<3s}' {m * AMU_RY:24.12f}" for (s, m), i in types.items()]
+    labels = _labels([symbol for symbol, _ in types])
+    lines += [f"{i + 1:12d}  '{labels[i]:<3s}' {m * AMU_RY:24.12f}" for (_, m), i in types.items()]
     lines += [
         f"{i + 1:5d}{kind + 1:5d}" + "".join(f"{x:20.14f}" for x in position / alat)
         for i, (kind, position) in enumerate(zip(kinds, atoms.positions, strict=True))
     ]
+    return lines
+
+
+def _labels(symbols: list[str]) -> list[str]:
+    """Species labels of at most three characters: the symbol, and a number from the second of its kind on."""
+    counts: dict[str, int] = {}
+    labels = []
+    for symbol in symbols:
+        counts[symbol] = counts.get(symbol, 0) + 1
+        labels.append(symbol if counts[symbol] == 1 else f"{symbol}{counts[symbol]}")
+    if max(map(len, labels)) > 3:
+        raise InputError(
+            f"{max(counts.values())} masses of one element do not fit the three characters of a species label"
+        )
+    return labels
+
+
+def _born_lines(born: BornCharges) -> list[str]:
+    def rows(matrix: np.ndarray) -> list[str]:
+        return ["".join(f"{x + 0.0:24.12f}" for x in row) for row in matrix]
+
+    lines = ["", "     Dielectric Tensor:", "", *rows(born.dielectric)]
+    lines += ["", "     Effective Charges E-U: Z_{alpha}{s,beta}", ""]
+    for atom, charge in enumerate(born.charges):
+        lines += [f"     atom # {atom + 1:4d}", *rows(charge)]
     return lines
 
 
@@ -272,52 +312,3 @@ def _mode_lines(matrix: np.ndarray, masses: np.ndarray) -> list[str]:
         for atom in displacements[:, mode].reshape(-1, 3):
             lines.append(" (" + "".join(f"{z.real:10.6f}{z.imag:10.6f}" for z in atom) + " ) ")
     return [*lines, border]
-
-
-# -- q2r -----------------------------------------------------------------------------------------------------
-
-
-def read_q2r(path: str | os.PathLike) -> ForceConstants:
-    """Read a force-constant file of q2r.x (``flfrc``, text; ``.gz`` allowed).
-
-    Returns
-    -------
-    ForceConstants
-        eV/Å²; crystal, atom order and masses of the file. As in the file: no acoustic sum rule is imposed
-        here.
-
-    Raises
-    ------
-    InputError
-        A missing or truncated file (with the line), or a polar one: there q2r.x has removed the dipole part.
-    """
-    found = find_file(path)
-    if found is None:
-        raise InputError(f"{path} does not exist; give the flfrc file of q2r.x")
-    reader = LineReader(found)
-    if reader.lines[0].lstrip().startswith("<?xml"):
-        raise InputError(f"{found} is an XML file; run q2r.x with a flfrc that does not end in .xml")
-    header = read_header(reader, basis_title=False)
-    flag = reader.next("T or F (effective charges)", skip_blank=True).strip().strip(".").upper()
-    if not flag.startswith("F"):
-        if flag.startswith("T"):
-            raise InputError(
-                f"{found} is of a polar crystal: q2r.x has removed the dipole-dipole part. "
-                "Read the dyn files instead (read_dyn), which hold the whole matrices"
-            )
-        raise reader.fail("T or F (effective charges)")
-    d1, d2, d3 = reader.integers(3, "the grid nr1 nr2 nr3", skip_blank=True)
-    n, count = len(header.atoms), d1 * d2 * d3
-    if min(d1, d2, d3) < 1:
-        raise reader.fail("a positive grid nr1 nr2 nr3")
-    # The file holds Φ(Ra, 0b) = Φ(0a, −R b); the first index of R runs fastest, as here.
-    minus = ((-grid_triplets((d1, d2, d3))) % (d1, d2, d3)) @ (1, d1, d1 * d2)
-    compact = np.empty((n, n, count, 3, 3))
-    for _ in range(9 * n * n):
-        i, j, a, b = reader.integers(4, "the indices 'i j na nb'", skip_blank=True)
-        if not (1 <= i <= 3 and 1 <= j <= 3 and 1 <= a <= n and 1 <= b <= n):
-            raise reader.fail(f"indices 'i j na nb' with i, j ≤ 3 and na, nb ≤ {n}")
-        values = [reader.numbers(4, "'m1 m2 m3 force constant'")[3] for _ in range(count)]
-        compact[a - 1, b - 1, minus, i - 1, j - 1] = values
-    compact *= RY_PER_BOHR2_EV_PER_ANGSTROM2
-    return ForceConstants(header.atoms, (d1, d2, d3), compact.reshape(n, n * count, 3, 3))

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import gzip
-import logging
 import os
 import shlex
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.phonons.born_charges import BornCharges
 from himlip_ase.phonons.qe_frequencies import check_printed_frequencies
 from himlip_ase.phonons.qe_lattice import ibrav_cell
 from himlip_ase.units import AMU_RY, BOHR_ANGSTROM, RY_PER_BOHR2_EV_PER_ANGSTROM2
-
-logger = logging.getLogger(__name__)
 
 
 def find_file(path: str | os.PathLike) -> Path | None:
@@ -27,6 +26,35 @@ def find_file(path: str | os.PathLike) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
+
+
+def read_text(path: Path) -> str:
+    """Text of a file, gzipped or not.
+
+    Raises
+    ------
+    InputError
+        It is empty, not text, or damaged.
+    """
+    try:
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+        text = data.decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not text.strip():
+        raise InputError(
+            f"{path} is empty: the run that writes it has not finished; complete it (recover=.true.)"
+        )
+    return text
+
+
+class Reader(Protocol):
+    """What tells where in which file something is wrong."""
+
+    def fail(self, expected: str) -> InputError:
+        """The error to raise."""
 
 
 class LineReader:
@@ -40,18 +68,8 @@ class LineReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            data = path.read_bytes()
-            if path.suffix == ".gz":
-                data = gzip.decompress(data)
-            self.lines = data.decode("utf-8").splitlines()
-        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-            raise InputError(f"{path} cannot be read: {error}") from error
+        self.lines = read_text(path).splitlines()
         self.number = 0
-        if not any(line.strip() for line in self.lines):
-            raise InputError(
-                f"{path} is empty: the run that writes it has not finished; complete it (recover=.true.)"
-            )
 
     def fail(self, expected: str) -> InputError:
         """The error to raise for the current line."""
@@ -201,13 +219,13 @@ def read_header(reader: LineReader, basis_title: bool) -> Header:
     return Header(alat, atoms)
 
 
-def element_of(label: str, reader: LineReader) -> str:
+def element_of(label: str, reader: Reader) -> str:
     """Element of a QE species label such as ``H1``, ``Fe_up``.
 
     Parameters
     ----------
     label : str
-    reader : LineReader
+    reader : Reader
         Names file and line in the error.
 
     Returns
@@ -226,12 +244,13 @@ def element_of(label: str, reader: LineReader) -> str:
 
 @dataclass(frozen=True)
 class DynFile:
-    """One dyn file: crystal, q-points (2π/alat, Cartesian) and Φ(q) in eV/Å²."""
+    """One dyn file: crystal, q-points (2π/alat, Cartesian), Φ(q) in eV/Å², and Born charges in Γ's."""
 
     path: Path
     header: Header
     qpoints: np.ndarray
     matrices: np.ndarray
+    born: BornCharges | None = None
 
 
 def read_blocks(reader: LineReader, n_atoms: int) -> np.ndarray:
@@ -282,35 +301,73 @@ def read_dyn_file(path: Path) -> DynFile:
         The file is not a dyn file, or ends in the middle; the message names file and line.
     """
     reader = LineReader(path)
-    if reader.lines[0].lstrip().startswith("<?xml"):
-        raise InputError(f"{path} is an XML dyn file; run ph.x with a fildyn that does not end in .xml")
     if "dynamical matrix file" not in reader.next("'Dynamical matrix file'").lower():
         raise reader.fail("'Dynamical matrix file'")
     reader.next("the title")
     header = read_header(reader, basis_title=True)
     qpoints, matrices = [], []
-    polar = False
+    dielectric: np.ndarray | None = None
+    charges: np.ndarray | None = None
     while (line := reader.peek()) is not None:
         text = " ".join(line.split()).lower()
+        if text.startswith("diagonalizing"):
+            break
+        reader.next("", skip_blank=True)
         if text.startswith("dynamical matrix in"):
-            reader.next("", skip_blank=True)
             qpoints.append(read_qpoint(reader))
             matrices.append(read_blocks(reader, len(header.atoms)))
-        elif text.startswith("diagonalizing"):
+        elif text.startswith("dielectric tensor"):
+            dielectric = read_tensor(reader, "the dielectric tensor")
+        elif text.startswith("effective charges e-u"):
+            charges = read_charges(reader, len(header.atoms))
+        elif text.startswith("effective charges"):
+            read_charges(reader, len(header.atoms))  # U-E: the same, from other derivatives
+        elif text.startswith(("raman", "derivatives of the dielectric")):
             break
-        elif text.startswith(("dielectric", "effective charges")) or polar:
-            polar = True
-            reader.next("", skip_blank=True)
         else:
-            reader.next("", skip_blank=True)
             raise reader.fail("'Dynamical Matrix in cartesian axes' or 'Diagonalizing the dynamical matrix'")
     if not qpoints:
         raise reader.fail("a dynamical matrix")
-    if polar:
-        logger.warning(
-            "%s holds dielectric constant or effective charges: the LO-TO splitting is not carried along",
-            path,
-        )
-    found = np.array(matrices) * RY_PER_BOHR2_EV_PER_ANGSTROM2
-    check_printed_frequencies(path, reader.lines, found, header.atoms.get_masses())
-    return DynFile(path, header, np.array(qpoints), found)
+    born = None if dielectric is None or charges is None else BornCharges(charges, dielectric)
+    scaled = np.array(matrices) * RY_PER_BOHR2_EV_PER_ANGSTROM2
+    check_printed_frequencies(path, reader.lines, scaled, header.atoms.get_masses())
+    return DynFile(path, header, np.array(qpoints), scaled, born)
+
+
+def read_tensor(reader: LineReader, name: str) -> np.ndarray:
+    """Three lines of three numbers.
+
+    Parameters
+    ----------
+    reader : LineReader
+        Before the first line, or the blank ones above it.
+    name : str
+        What they are, for the error.
+
+    Returns
+    -------
+    ndarray (3, 3)
+    """
+    return np.array([reader.numbers(3, f"three numbers of {name}", skip_blank=True) for _ in range(3)])
+
+
+def read_charges(reader: LineReader, n_atoms: int) -> np.ndarray:
+    """Born charges (n, 3, 3) of a dyn or fc file, a line with the atom's number above each.
+
+    Parameters
+    ----------
+    reader : LineReader
+    n_atoms : int
+
+    Returns
+    -------
+    ndarray (n, 3, 3)
+        First direction: the electric field.
+    """
+    charges = np.empty((n_atoms, 3, 3))
+    for atom in range(n_atoms):
+        line = reader.next(f"atom {atom + 1} of the effective charges", skip_blank=True)
+        if not line.split()[-1:] == [str(atom + 1)]:
+            raise reader.fail(f"atom {atom + 1} of the effective charges")
+        charges[atom] = read_tensor(reader, f"the effective charge of atom {atom + 1}")
+    return charges

@@ -407,7 +407,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("pw.x output", _pw, ("pw.out",), lambda n, d: _frames(n, d / "pw.out")),
     Kind("DFT run folder", _dft_run, ("000/*",), lambda n, d: n("dft.espresso.runs.read_run")(d / "000")),
     Kind("dyn files", _copy("harmonic/dyn*"), ("dyn*",), lambda n, d: n("phonons.qe.read_dyn")(d / "dyn")),
-    Kind("q2r.x force constants", _q2r, ("q2r.fc",), lambda n, d: n("phonons.qe.read_q2r")(d / "q2r.fc")),
+    Kind("q2r.x force constants", _q2r, ("q2r.fc",), lambda n, d: n("phonons.q2r.read_q2r")(d / "q2r.fc")),
     *(
         Kind(
             f"phonopy {name}",

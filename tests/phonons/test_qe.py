@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.qe import read_dyn, read_q2r, stars, write_dyn
+from himlip_ase.phonons.q2r import read_q2r
+from himlip_ase.phonons.qe import read_dyn, stars, write_dyn
 from himlip_ase.phonons.qe_lattice import SUPPORTED, ibrav_cell
 from himlip_ase.units import AMU_RY
 
