@@ -9,6 +9,7 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import shortest_qpoints
+from himlip_ase.phonons.born_charges import BornCharges
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 
 
@@ -78,6 +79,9 @@ def to_cellconstructor(dm: DynamicalMatrices) -> Any:
     dyn.q_stars = [[q + 0.0] for q in qpoints]
     hermitian = (dm.matrices + np.conj(dm.matrices.swapaxes(1, 2))) / 2
     dyn.dynmats = [np.array(m) / unit for m in hermitian]
+    if dm.born is not None:
+        dyn.dielectric_tensor = np.array(dm.born.dielectric)
+        dyn.effective_charges = np.array(dm.born.charges)
     dyn.nqirr = len(qpoints)
     dyn.initialized = True
     dyn.AdjustQStar()
@@ -105,4 +109,9 @@ def from_cellconstructor(dyn: Any) -> DynamicalMatrices:
     qpoints = np.asarray(dyn.q_tot) @ cell.T
     unit = cc.Units.RY_TO_EV * cc.Units.A_TO_BOHR**2
     dims = tuple(int(d) for d in dyn.GetSupercell())
-    return DynamicalMatrices(atoms, (dims[0], dims[1], dims[2]), qpoints, np.asarray(dyn.dynmats) * unit)
+    born = None
+    if dyn.dielectric_tensor is not None and dyn.effective_charges is not None:
+        born = BornCharges(dyn.effective_charges, dyn.dielectric_tensor)
+    return DynamicalMatrices(
+        atoms, (dims[0], dims[1], dims[2]), qpoints, np.asarray(dyn.dynmats) * unit, born
+    )

@@ -16,7 +16,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
 from himlip_ase.lattice import crystal_mismatch
 from himlip_ase.phonons.force_constants import ForceConstants
-from himlip_ase.phonons.phonopy_objects import to_phonopy_atoms
+from himlip_ase.phonons.phonopy_objects import nac_parameters, to_phonopy_atoms
 from himlip_ase.phonons.third_order import ThirdOrder, third_order_force_constants
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def to_phono3py(fc: ForceConstants, third: ThirdOrder) -> Phono3py:
         primitive_matrix="P",
         phonon_supercell_matrix=list(fc.dims),
     )
+    if fc.born is not None:
+        found.nac_params = nac_parameters(fc.born)
     found.fc2 = np.array(fc.compact)
     found.fc3 = np.array(third.compact)
     return found

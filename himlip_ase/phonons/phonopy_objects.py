@@ -123,14 +123,19 @@ def to_phonopy(
     """
     ph = setup_phonopy(primitive, dims, symmetry, symprec)
     if born is not None:
-        ph.nac_params = {
-            "born": np.array(born.charges),
-            "dielectric": np.array(born.dielectric),
-            "factor": COULOMB_EV_ANGSTROM,
-            "method": "gonze",
-        }
+        ph.nac_params = nac_parameters(born)
     ph.force_constants = np.array(compact)
     return ph
+
+
+def nac_parameters(born: BornCharges) -> Any:
+    """phonopy's parameters of the non-analytical term, in eV and Å, for the method of Gonze and Lee."""
+    return {
+        "born": np.array(born.charges),
+        "dielectric": np.array(born.dielectric),
+        "factor": COULOMB_EV_ANGSTROM,
+        "method": "gonze",
+    }
 
 
 def match_sites(supercell: Atoms, scaled: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from ase import Atoms
 
 from himlip_ase.errors import CalculationError
 from himlip_ase.files import atomic_write
+from himlip_ase.phonons.born_charges import BornCharges
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 
 
@@ -28,7 +29,9 @@ def pack(prefix: str, dynamical: DynamicalMatrices) -> dict[str, np.ndarray]:
     dict of str to ndarray
     """
     primitive = dynamical.primitive
-    return {
+    born = dynamical.born
+    polar = {f"{prefix}_born": born.charges, f"{prefix}_dielectric": born.dielectric} if born else {}
+    return polar | {
         f"{prefix}_numbers": primitive.numbers,
         f"{prefix}_positions": primitive.positions,
         f"{prefix}_cell": primitive.cell.array,
@@ -59,7 +62,16 @@ def unpack(prefix: str, arrays: dict[str, np.ndarray]) -> DynamicalMatrices:
         pbc=True,
     )
     dims = tuple(int(d) for d in arrays[f"{prefix}_dims"])
-    return DynamicalMatrices(primitive, dims, arrays[f"{prefix}_qpoints"], arrays[f"{prefix}_matrices"])  # type: ignore[arg-type]
+    born = None
+    if f"{prefix}_born" in arrays:
+        born = BornCharges(arrays[f"{prefix}_born"], arrays[f"{prefix}_dielectric"])
+    return DynamicalMatrices(
+        primitive,
+        dims,  # type: ignore[arg-type]
+        arrays[f"{prefix}_qpoints"],
+        arrays[f"{prefix}_matrices"],
+        born,
+    )
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray], overwrite: bool = False) -> None:

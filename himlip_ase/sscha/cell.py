@@ -9,7 +9,7 @@ each population (Broyden's secant update).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -61,7 +61,7 @@ def strained(dynamical: DynamicalMatrices, strain: np.ndarray) -> DynamicalMatri
     """
     primitive = dynamical.primitive.copy()
     primitive.set_cell(primitive.cell.array @ (np.eye(3) + strain), scale_atoms=True)
-    return DynamicalMatrices(primitive, dynamical.dims, dynamical.qpoints, dynamical.matrices)
+    return replace(dynamical, primitive=primitive)
 
 
 def static_stiffness(supercell: Atoms, basis: np.ndarray, evaluate: Evaluate) -> np.ndarray:

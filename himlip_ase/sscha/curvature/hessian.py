@@ -197,9 +197,7 @@ def _over_stars(
 
 
 def _plus(dynamical: DynamicalMatrices, change: np.ndarray) -> DynamicalMatrices:
-    return DynamicalMatrices(
-        dynamical.primitive, dynamical.dims, dynamical.qpoints, dynamical.matrices + change
-    )
+    return dynamical.with_matrices(dynamical.matrices + change)
 
 
 def estimate_hessian(

@@ -102,9 +102,7 @@ def hessian_with_bubble(
         bubble[index] = weighted @ there.reshape(size, -1).T
     compact = bubble.reshape(count, group.n, 3, group.n, 3).transpose(1, 0, 3, 2, 4)
     matrices = group.matrices(group.to_matrices(compact.reshape(group.n, -1, 3, 3)))
-    return DynamicalMatrices(
-        dynamical.primitive, dynamical.dims, dynamical.qpoints, dynamical.matrices + matrices
-    )
+    return dynamical.with_matrices(dynamical.matrices + matrices)
 
 
 def _on_modes(tensor: np.ndarray, modes: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ Gaussian: Υ vanishes on them, and no average depends on them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -108,7 +108,7 @@ class TrialGaussian:
         """Φ(q) and centroids on the whole grid, with the cell, species and masses of `like`."""
         primitive = like.primitive.copy()
         primitive.positions = self.centroids
-        return DynamicalMatrices(primitive, like.dims, like.qpoints, self.crystal.grid.join(self.matrices))
+        return replace(like, primitive=primitive, matrices=self.crystal.grid.join(self.matrices))
 
     @cached_property
     def energies(self) -> list[np.ndarray]:

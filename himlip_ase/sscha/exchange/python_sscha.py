@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def _scaled(dynamical: DynamicalMatrices, power: int) -> DynamicalMatrices:
         masses=old.get_masses() * mass,
         pbc=True,
     )
-    return DynamicalMatrices(primitive, dynamical.dims, dynamical.qpoints, dynamical.matrices * spring)
+    return replace(dynamical, primitive=primitive, matrices=dynamical.matrices * spring)
 
 
 def write_python_sscha(

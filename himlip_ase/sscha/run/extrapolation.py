@@ -9,6 +9,8 @@ Gaussian on its own force constants is less than one (a quartic oscillator has a
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from himlip_ase.errors import CalculationError, InputError
@@ -56,9 +58,7 @@ def extrapolate(auxiliary: DynamicalMatrices, in_sample: Residual, move_centroid
         primitive = auxiliary.primitive.copy()
         primitive.positions += length * shift
         try:
-            found = DynamicalMatrices(
-                primitive, auxiliary.dims, auxiliary.qpoints, auxiliary.matrices + length * change
-            )
+            found = replace(auxiliary, primitive=primitive, matrices=auxiliary.matrices + length * change)
         except InputError as error:
             raise CalculationError(f"the step to the next population is not finite: {error}") from error
         if np.sort(found.frequencies().ravel())[3] > FLOOR_CM and found.frequencies().min() > -1.0:

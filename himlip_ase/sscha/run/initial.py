@@ -60,7 +60,7 @@ def positive_definite_start(dynamical: DynamicalMatrices) -> tuple[DynamicalMatr
             reduced.shape[0] * reduced.shape[1] - 3,
             FLOOR_CM,
         )
-    start = DynamicalMatrices(symmetric.primitive, symmetric.dims, symmetric.qpoints, matrices)
+    start = symmetric.with_matrices(matrices)
     return start, np.array(changed, dtype=float).reshape(-1, 4)
 
 

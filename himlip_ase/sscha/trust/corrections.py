@@ -267,9 +267,7 @@ def correct(
     dynamical = target.dynamical
 
     def frequencies(change: np.ndarray) -> np.ndarray:
-        return DynamicalMatrices(
-            dynamical.primitive, dynamical.dims, dynamical.qpoints, dynamical.matrices + change
-        ).frequencies()
+        return dynamical.with_matrices(dynamical.matrices + change).frequencies()
 
     corrected = mean + whole.matrices
     without = (mean - shares[:, None, None, None] * ours) / (1 - shares)[:, None, None, None]
@@ -305,9 +303,7 @@ def correct(
         free_energy_sigma=float(np.hypot(energy_sigma, change_energy_sigma)),
         free_energy_change=whole.energy,
         free_energy_change_sigma=change_energy_sigma,
-        auxiliary=DynamicalMatrices(
-            dynamical.primitive, dynamical.dims, dynamical.qpoints, dynamical.matrices + corrected
-        ),
+        auxiliary=dynamical.with_matrices(dynamical.matrices + corrected),
         change=whole.matrices,
         frequencies_cm=frequencies(corrected),
         frequencies_sigma_cm=sigma,
