@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +25,7 @@ from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.evaluation import Evaluation
 from himlip_ase.potential.checkpoint import default_model, load_model
 from himlip_ase.potential.derivatives import hessian, hessians
+from himlip_ase.potential.devices import find_device
 from himlip_ase.potential.evaluate import evaluate, frozen
 from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.interface import Potential
@@ -82,7 +85,7 @@ class HiMLIPCalculator(Calculator):
         super().__init__()
         if dtype not in ("float64", "float32"):
             raise InputError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = find_device(device)
         if isinstance(model, Potential):
             name, loaded = "custom", copy.deepcopy(model)
         else:
@@ -93,8 +96,29 @@ class HiMLIPCalculator(Calculator):
         self.parameters = {"model": name, "device": str(self.device), "dtype": dtype, "skin": skin}
         self.memory_gb = memory_gb
         self._verlet = VerletList(self.model.cutoff, skin)
-        self._hessian_atoms: Atoms | None = None
-        self._hessian_rows: dict[int, np.ndarray] = {}
+        self._hessian = _HessianRows()
+        self._lock = _Lock()
+
+    def set(self, **changes: Any) -> dict[str, Any]:
+        """Refuse changes: model, device, precision and skin are those that the calculator was made with.
+
+        Raises
+        ------
+        InputError
+            A parameter that would change.
+        """
+        changed = {
+            key: value
+            for key, value in changes.items()
+            if key not in self.parameters or self.parameters[key] != value
+        }
+        if changed:
+            asked = ", ".join(f"{key}={value!r}" for key, value in changed.items())
+            raise InputError(
+                f"{', '.join(changed)} of a calculator cannot be changed; make another one, which may have "
+                f"model, device, dtype, skin and memory_gb: HiMLIPCalculator({asked})"
+            )
+        return {}
 
     # -- first order -----------------------------------------------------------------------------------------
 
@@ -135,7 +159,8 @@ class HiMLIPCalculator(Calculator):
             if not allow_calculation and not self._has_hessian(subject):
                 return None
             return self.get_hessian(subject)
-        return super().get_property(name, atoms, allow_calculation)
+        with self._lock:
+            return super().get_property(name, atoms, allow_calculation)
 
     def calculate(
         self,
@@ -231,25 +256,24 @@ class HiMLIPCalculator(Calculator):
         if not len(subject):
             raise InputError("the structure has no atoms")
         rows = _check_indices(indices, len(subject))
-        if not self._same_structure(subject):
-            self._hessian_atoms = subject.copy()
-            self._hessian_rows = {}
-        missing = sorted(set(rows) - set(self._hessian_rows))
-        if missing and symmetry:
-            from himlip_ase.symmetry.irreducible_hessian import symmetric_hessian
+        with self._lock:
+            known = self._hessian.of(subject)
+            missing = sorted(set(rows) - set(known))
+            if missing and symmetry:
+                from himlip_ase.symmetry.irreducible_hessian import symmetric_hessian
 
-            values, _ = symmetric_hessian(subject, partial(self.hessian_vector_product, subject))
-            self._hessian_rows = dict(enumerate(values))
-        elif missing:
-            with frozen(self.model):
-                rows_found = hessian(
-                    self.model, subject, missing, memory_gb=self.memory_gb, device=self.device
-                )
-            values = rows_found.cpu().numpy()
-            self._hessian_rows.update(zip(missing, values, strict=True))
+                values, _ = symmetric_hessian(subject, partial(self.hessian_vector_product, subject))
+                known = dict(enumerate(values))
+            elif missing:
+                with frozen(self.model):
+                    rows_found = hessian(
+                        self.model, subject, missing, memory_gb=self.memory_gb, device=self.device
+                    )
+                known |= zip(missing, rows_found.cpu().numpy(), strict=True)
+            self._hessian = _HessianRows(subject.copy(), known)
         found = np.zeros((len(rows), 3, len(subject), 3))
         for place, row in enumerate(rows):
-            found[place] = self._hessian_rows[row]
+            found[place] = known[row]
         return found.reshape(3 * len(rows), 3 * len(subject)) if flat else found
 
     def get_hessians(
@@ -390,13 +414,39 @@ class HiMLIPCalculator(Calculator):
         _check_neutral(atoms)
         return exact_force_constants(atoms, supercell, self.hessian_vector_product, symmetry, symprec)[0]
 
-    def _same_structure(self, atoms: Atoms) -> bool:
-        return self._hessian_atoms is not None and not compare_atoms(
-            self._hessian_atoms, atoms, excluded_properties=_IGNORED_BY_HESSIAN
-        )
-
     def _has_hessian(self, atoms: Atoms) -> bool:
-        return self._same_structure(atoms) and len(self._hessian_rows) == len(atoms)
+        return len(self._hessian.of(atoms)) == len(atoms)
+
+
+@dataclass(frozen=True, eq=False)
+class _HessianRows:
+    """Rows of the Hessian of one structure, which belong together however many threads ask."""
+
+    atoms: Atoms | None = None
+    rows: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def of(self, atoms: Atoms) -> dict[int, np.ndarray]:
+        """A copy of the rows if they are of this structure, else none."""
+        other = self.atoms is None or compare_atoms(
+            self.atoms, atoms, excluded_properties=_IGNORED_BY_HESSIAN
+        )
+        return {} if other else dict(self.rows)
+
+
+class _Lock:
+    """A reentrant lock that copies and pickles as a lock of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Lock, ()
 
 
 def _check_neutral(atoms: Atoms) -> None:

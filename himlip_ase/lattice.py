@@ -28,10 +28,17 @@ def check_primitive(atoms: Atoms) -> Atoms:
     Raises
     ------
     InputError
-        No atoms, a non-finite position, a singular cell, or a mass that is not positive.
+        No atoms, no periodicity in three directions, a non-finite position, a singular cell, or a mass that
+        is not positive.
     """
     if len(atoms) == 0:
         raise InputError("the primitive cell holds no atoms")
+    if not atoms.pbc.all():
+        raise InputError(
+            f"a crystal is needed, periodic in three directions; the structure has pbc {atoms.pbc.tolist()}. "
+            "For the vibrations of a molecule, a wire or a slab type `himlip hessian STRUCTURE --out "
+            "hessian.npz`; for a crystal whose file does not tell, set atoms.pbc = True"
+        )
     bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
     if bad.size:
         raise InputError(f"the position of atom {bad[0]} is not finite: {atoms.positions[bad[0]]}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 
@@ -92,6 +93,10 @@ def with_results(atoms: Atoms, energy: float, forces: np.ndarray, stress: np.nda
     Atoms
     """
     copy = atoms.copy()
+    # what another calculation left under ASE's names is of no account beside these, and ASE cannot write both
+    for place in (copy.info, copy.arrays):
+        for name in set(all_properties) & set(place):
+            del place[name]
     copy.calc = SinglePointCalculator(copy, energy=energy, free_energy=energy, forces=forces, stress=stress)
     return copy
 
@@ -111,8 +116,7 @@ def write_structures(path: str | os.PathLike, images: Sequence[Atoms], overwrite
     InputError
         The file exists and `overwrite` is False, or its suffix is not ``.extxyz`` or ``.xyz``.
     """
-    if Path(path).suffix not in (".extxyz", ".xyz"):
-        raise InputError(f"structures are written as extended XYZ; type {Path(path).stem}.extxyz")
+    _check_suffix(path)
     text = io.StringIO()
     write(text, list(images), format="extxyz")
     with atomic_write(path, overwrite=overwrite) as stream:
@@ -134,3 +138,26 @@ def require_new(path: str | os.PathLike, overwrite: bool) -> None:
     """
     if Path(path).exists() and not overwrite:
         raise InputError(f"{path} exists already; pass --overwrite or choose another name")
+
+
+def require_structures(path: str | os.PathLike, overwrite: bool) -> None:
+    """Refuse, before any work is done, a path to which `write_structures` could not write in the end.
+
+    Parameters
+    ----------
+    path : path-like
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    InputError
+        The file exists and `overwrite` is False, or its suffix is not ``.extxyz`` or ``.xyz``.
+    """
+    _check_suffix(path)
+    require_new(path, overwrite)
+
+
+def _check_suffix(path: str | os.PathLike) -> None:
+    if Path(path).suffix not in (".extxyz", ".xyz"):
+        raise InputError(f"structures are written as extended XYZ; type {Path(path).stem}.extxyz")

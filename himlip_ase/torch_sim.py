@@ -16,6 +16,7 @@ from torch import Tensor
 
 from himlip_ase.evaluation import matrix_from_voigt
 from himlip_ase.potential.checkpoint import load_model
+from himlip_ase.potential.devices import find_device
 from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.neighbours import PairList, VerletList
@@ -59,7 +60,7 @@ class HiMLIPTorchSimModel(ModelInterface):
         skin: float = 0.3,
     ) -> None:
         super().__init__()
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._device = find_device(device)
         self._dtype = dtype
         self._compute_stress = compute_stress
         self._compute_forces = True

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.mixing import SumCalculator
@@ -344,3 +346,79 @@ def test_relaxation_lowers_the_energy(atoms: Atoms) -> None:
     before = atoms.get_potential_energy()
     BFGS(atoms, logfile=None).run(fmax=1e-3, steps=5)
     assert atoms.get_potential_energy() < before
+
+
+def test_threads_on_one_calculator_get_their_own_results(calc: HiMLIPCalculator) -> None:
+    frames = [rattled(h3s(), 0.05, seed) for seed in range(6)]
+    right = [HiMLIPCalculator(small_model()).get_hessian(atoms) for atoms in frames]
+    energies = [HiMLIPCalculator(small_model()).get_property("energy", atoms) for atoms in frames]
+    for _ in range(5):
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(calc.get_hessian, frames))
+            values = list(pool.map(lambda atoms: calc.get_property("energy", atoms), frames))
+        assert all(close(one, two, 1e-10) for one, two in zip(found, right, strict=True))
+        assert values == pytest.approx(energies, abs=1e-9)
+        for atoms, hessian in zip(frames, right, strict=True):
+            assert close(calc.get_hessian(atoms), hessian, 1e-10)
+
+
+def test_energies_in_single_precision_are_summed_in_double() -> None:
+    """Elements of hundreds of eV: a step that costs 1e-4 eV is seen among 256 atoms."""
+    model = small_model()
+    model.energy_shift += torch.tensor([-13.6, -300.0], dtype=torch.float64)
+    crystal = rattled(h3s().repeat((4, 4, 4)), 0.03)
+    changes = []
+    for dtype in ("float64", "float32"):
+        calc = HiMLIPCalculator(model, dtype=dtype)
+        energies = []
+        for step in (-1, 1):
+            moved = crystal.copy()
+            moved.positions[5, 0] += step * 1e-3
+            energies.append(calc.get_property("energy", moved))
+        assert energies[0] < -10_000
+        changes.append(energies[1] - energies[0])
+    assert abs(changes[1] - changes[0]) < 5e-5
+    assert model.to(torch.float32).energy_shift.dtype == torch.float64
+
+
+def test_settings_of_a_calculator_are_not_changed_behind_its_back(calc: HiMLIPCalculator) -> None:
+    known = dict(calc.parameters)
+    assert calc.set(skin=0.0) == {}
+    with pytest.raises(InputError, match="HiMLIPCalculator"):
+        calc.set(dtype="float32", skin=0.5)
+    with pytest.raises(InputError, match="charge"):
+        calc.set(charge=1)
+    assert calc.parameters == known
+
+
+@pytest.mark.parametrize("device", ["cuda:97", "gpu", "meta-cpu"])
+def test_a_device_that_is_not_there_is_one_sentence(device: str) -> None:
+    with pytest.raises(InputError, match="device"):
+        HiMLIPCalculator(small_model(), device=device)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, False), (False, False, False)])
+def test_slabs_and_molecules_have_no_force_constants(calc: HiMLIPCalculator, pbc) -> None:
+    from himlip_ase.phonons import ForceConstants, harmonic_force_constants
+
+    slab = h3s()
+    slab.pbc = pbc
+    refusals = (
+        lambda: calc.get_force_constants(slab, (1, 1, 1)),
+        lambda: harmonic_force_constants(slab, calc, (1, 1, 1)),
+        lambda: ForceConstants(slab, (1, 1, 1), np.zeros((4, 4, 3, 3))),
+    )
+    for refused in refusals:
+        with pytest.raises(InputError, match="himlip hessian"):
+            refused()
+
+
+def test_modes_of_a_slab_do_not_depend_on_its_empty_direction(calc: HiMLIPCalculator) -> None:
+    from himlip_ase.vibrations import normal_modes
+
+    frequencies = []
+    for height in (12.0, 6.0, 1.0):
+        slab = Atoms("SHHH", positions=[[0, 0, 0], [1.5, 0, 0.1], [0, 1.5, 0], [0.1, 0, 1.5]])
+        slab.cell, slab.pbc = [3.0, 3.0, height], [True, True, False]
+        frequencies.append(normal_modes(slab, calc.get_hessian(slab)).frequencies)
+    assert close(frequencies[0], frequencies[1], 1e-9) and close(frequencies[0], frequencies[2], 1e-9)

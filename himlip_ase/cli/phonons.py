@@ -107,11 +107,13 @@ def phonons(
         sets = _from_files(dyn or [], label or [], asr)
     else:
         from himlip_ase.calculator import HiMLIPCalculator
+        from himlip_ase.lattice import check_primitive
         from himlip_ase.phonons.harmonic import harmonic_force_constants
         from himlip_ase.relaxation import relax as relax_atoms
         from himlip_ase.structures import read_structure
 
         crystal = read_structure(structure)
+        check_primitive(crystal)
         calculator = HiMLIPCalculator(model) if model else HiMLIPCalculator()
         if relax:
             crystal = relax_atoms(crystal, calculator, pressure, fmax, keep_symmetry=True).atoms

@@ -29,9 +29,9 @@ def predict(
 ) -> None:
     """Energy (eV), forces (eV/Å) and, for crystals, stress (eV/Å³) of structures."""
     from himlip_ase.calculator import HiMLIPCalculator
-    from himlip_ase.structures import read_structures, require_new, with_results, write_structures
+    from himlip_ase.structures import read_structures, require_structures, with_results, write_structures
 
-    require_new(out, overwrite)
+    require_structures(out, overwrite)
     images = read_structures(structures)
     result = HiMLIPCalculator(model, device=device, dtype=dtype).evaluate(images)  # type: ignore[arg-type]
     rows = [with_results(atoms, *point) for atoms, point in zip(images, result, strict=True)]

@@ -34,9 +34,9 @@ def relax(
     """Relax the atoms of a structure, and its cell if a pressure is given."""
     from himlip_ase import relaxation
     from himlip_ase.calculator import HiMLIPCalculator
-    from himlip_ase.structures import read_structure, require_new, with_results, write_structures
+    from himlip_ase.structures import read_structure, require_structures, with_results, write_structures
 
-    require_new(out, overwrite)
+    require_structures(out, overwrite)
     atoms = read_structure(structure)
     found = relaxation.relax(
         atoms, HiMLIPCalculator(model, device=device), pressure, fmax, steps, keep_symmetry=keep_symmetry

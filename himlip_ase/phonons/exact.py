@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.phonons.force_constants import ForceConstants
+from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, physical_units
 from himlip_ase.symmetry.irreducible import RowsReport, symmetric_rows
 from himlip_ase.symmetry.operations import SYMPREC, supercell_with_operations
 
@@ -70,18 +71,21 @@ def fill_phonopy(phonopy: Phonopy, products: AtomsProducts) -> None:
     Parameters
     ----------
     phonopy : phonopy.Phonopy
-        In eV and Å; its displacements and forces are replaced.
+        In the units of its calculator. Displacements and forces that it holds stay as they are.
     products : callable
         As in `exact_force_constants`.
     """
-    from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms
-
-    supercell = from_phonopy_atoms(phonopy.supercell)
-    # Products are linear, so the length of the displacement is of no account.
-    phonopy.generate_displacements(distance=1.0, is_plusminus=False)
-    displaced = phonopy.displacements  # (index, x, y, z) of each
+    units = physical_units(phonopy)
+    length = units.distance_to_A
+    supercell = from_phonopy_atoms(phonopy.supercell, length)
+    # What stands for finite differences here never enters the object: products are linear in displacements,
+    # whose length is of no account, and would be taken for calculated forces.
+    scratch = phonopy.replicate()
+    scratch.generate_displacements(distance=1.0, is_plusminus=False)
+    displaced = scratch.displacements  # (index, x, y, z) of each
     vectors = np.zeros((len(displaced), len(supercell), 3))
     for row, (index, *displacement) in enumerate(displaced):
         vectors[row, int(index)] = displacement
-    phonopy.forces = -products(supercell, vectors)
-    phonopy.produce_force_constants(calculate_full_force_constants=False)
+    scratch.forces = -products(supercell, vectors * length) / units.force_to_eVperA
+    scratch.produce_force_constants(calculate_full_force_constants=False)
+    phonopy.force_constants = scratch.force_constants

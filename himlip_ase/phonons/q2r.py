@@ -74,7 +74,8 @@ def dipole_matrices(
         weight = factor * np.exp(-square / width) / square
         return np.einsum("g,gai,gbj->aibj", weight, field, np.conj(field))
 
-    diagonal = summed(np.zeros(3)).sum(axis=2).real  # (a, i, j)
+    diagonal = summed(np.zeros(3)).sum(axis=2).real  # (a, i, j), of which the symmetric part is taken
+    diagonal = (diagonal + diagonal.swapaxes(1, 2)) / 2
     result = np.array([summed(q) for q in np.asarray(qpoints, dtype=float)])
     atoms = np.arange(n)
     result[:, atoms, :, atoms, :] -= diagonal[:, None]

@@ -22,7 +22,7 @@ from himlip_ase.lattice import (
 )
 from himlip_ase.phonons.born_charges import BornCharges
 from himlip_ase.phonons.force_constants import DynamicalMatrices, mass_reduced
-from himlip_ase.phonons.qe_text import DynFile, LineReader, find_file, read_dyn_file
+from himlip_ase.phonons.qe_text import DynFile, LineReader, find_file, read_dyn_file, read_text
 from himlip_ase.phonons.qe_xml import read_xml_dyn_file
 from himlip_ase.symmetry.spglib_search import spglib_search
 from himlip_ase.units import (
@@ -70,7 +70,7 @@ def read_dyn(path: str | os.PathLike) -> DynamicalMatrices:
                 f"{prefix}{number} does not exist"
                 + (f": dyn0 announces {count} files; complete ph.x (recover=.true.)" if count else "")
             )
-        is_xml = found.name.removesuffix(".gz").endswith(".xml")
+        is_xml = read_text(found).lstrip().startswith("<?xml")
         files.append(read_xml_dyn_file(found) if is_xml else read_dyn_file(found))
         number += 1
     first = files[0]

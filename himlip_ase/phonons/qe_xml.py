@@ -45,7 +45,7 @@ class XmlReader:
         """The element at a path such as ``GEOMETRY_INFO/AT``."""
         found = self.root.find(place)
         if found is None:
-            raise self.fail(f"<{place}>: this is no dyn file of ph.x, or it is cut short")
+            raise self.fail(f"<{place}>: this is no XML dyn file of ph.x, or it is cut short")
         return found
 
     def numbers(self, place: str, count: int) -> np.ndarray:

@@ -23,7 +23,9 @@ class Potential(nn.Module):
     config : dataclass
         All that is needed to build the network again: numbers, strings and containers, as JSON has them.
     energy_shift : Tensor (n_elements,)
-        Energy in eV that each element adds; fitted to the labels before training (a buffer).
+        Energy in eV that each element adds; fitted to the labels before training (a buffer). It is in double
+        precision whatever the precision of the network, and so are the sums that it enters: energies of
+        hundreds of eV an atom would be rounded to meV.
     batch_pairs : int
         Atom pairs to evaluate at once where nothing else is said: enough to hide the cost of a call, few
         enough for a workstation's memory.
@@ -33,6 +35,13 @@ class Potential(nn.Module):
     config: Any
     energy_shift: Tensor
     batch_pairs: int = 16_384
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Potential:
+        """Conversions of device and precision; `energy_shift` takes part in the former only."""
+        kept = self.energy_shift
+        super()._apply(fn, recurse)
+        self.energy_shift = kept.to(self.energy_shift.device)
+        return self
 
     @property
     def elements(self) -> tuple[str, ...]:

@@ -166,8 +166,20 @@ class MACEPotential(Potential):
         }
         # e3nn's spherical harmonics are TorchScript; unoptimised, it rounds every call alike
         with torch.jit.optimized_execution(False):
-            energies = self.network(data, compute_force=False)["energy"]
-        return energies.index_add(0, graph.frame, self.energy_shift[graph.species])
+            output = self.network(data, compute_force=False)
+        return self._in_double(output, graph, data["node_attrs"]).index_add(
+            0, graph.frame, self.energy_shift[graph.species]
+        )
+
+    def _in_double(self, output: Mapping[str, Any], graph: Graph, species: Tensor) -> Tensor:
+        """Energies (B,) in double precision; MACE adds those of its atoms in the network's."""
+        energies: Tensor = output["energy"]
+        interaction = output.get("interaction_energy")
+        if energies.dtype == torch.float64 or interaction is None:
+            return energies.double()
+        table = self.network.get_submodule("atomic_energies_fn").get_buffer("atomic_energies")
+        atoms = species.double() @ torch.atleast_2d(table)[self._head].double()
+        return interaction.double().index_add(0, graph.frame, atoms)
 
     def to_mace(self) -> nn.Module:
         """A ScaleShiftMACE of the same energies for MACE's own tools, which save it with `torch.save`.
@@ -178,7 +190,7 @@ class MACEPotential(Potential):
         module.load_state_dict(self.network.state_dict())
         energies = torch.atleast_2d(module.get_submodule("atomic_energies_fn").get_buffer("atomic_energies"))
         energies[self._head] += self.energy_shift.to(energies)
-        return module.to(self.energy_shift)
+        return module.to(next(self.network.parameters()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # e3nn's own way of copying goes through TorchScript
@@ -188,7 +200,8 @@ class MACEPotential(Potential):
 
 def _again(config: MACEConfig, tensors: dict[str, Tensor], fixed: list[str]) -> MACEPotential:
     """A copy, of which the named parameters are not trained."""
-    potential = MACEPotential(config).to(tensors["energy_shift"])
+    reference = next(t for name, t in tensors.items() if name != "energy_shift" and t.is_floating_point())
+    potential = MACEPotential(config).to(reference)
     potential.load_state_dict(tensors)
     for name in fixed:
         potential.get_parameter(name).requires_grad_(False)

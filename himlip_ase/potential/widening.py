@@ -32,7 +32,7 @@ def widened(model: HiMLIP, extra: int) -> HiMLIP:
     """
     if extra == 0:
         return copy.deepcopy(model)
-    result = HiMLIP(replace(model.config, hidden=model.config.hidden + extra)).to(model.energy_shift)
+    result = HiMLIP(replace(model.config, hidden=model.config.hidden + extra)).to(next(model.parameters()))
     source = model.state_dict()
     for name, target in result.state_dict().items():
         target.copy_(
@@ -64,7 +64,7 @@ def restricted_to(model: HiMLIP, elements: Sequence[str]) -> HiMLIP:
     if unknown or not elements:
         raise InputError(f"cannot keep {', '.join(unknown) or 'nothing'}; the model knows {model.elements}")
     kept = torch.tensor([model.elements.index(symbol) for symbol in elements])
-    result = HiMLIP(replace(model.config, elements=tuple(elements))).to(model.energy_shift)
+    result = HiMLIP(replace(model.config, elements=tuple(elements))).to(next(model.parameters()))
     source = model.state_dict()
     for name, target in result.state_dict().items():
         values = source[name]

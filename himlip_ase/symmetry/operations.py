@@ -229,8 +229,6 @@ def supercell_with_operations(
     InputError
         A structure that is not periodic in three directions.
     """
-    if not atoms.pbc.all():
-        raise InputError(f"force constants need a crystal; the structure has pbc {atoms.pbc.tolist()}")
     checked, primitive = check_dims(dims), check_primitive(atoms)
     supercell = build_supercell(primitive, checked)
     operations = (

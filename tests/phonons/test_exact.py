@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from phonopy import Phonopy
+from phonopy.physical_units import get_calculator_physical_units
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.errors import CalculationError, InputError
@@ -129,11 +130,36 @@ def test_residuals_see_what_is_wrong() -> None:
 def test_phonopy_objects_of_any_cells(matrix: list, primitive: str) -> None:
     calc = HiMLIPCalculator(small_model())
     phonopy = Phonopy(to_phonopy_atoms(conventional()), matrix, primitive_matrix=primitive)
-    fill_phonopy(phonopy, calc.hessian_vector_product)
+    taken = []
+
+    def products(atoms, vectors):
+        taken.append(len(vectors))
+        return calc.hessian_vector_product(atoms, vectors)
+
+    fill_phonopy(phonopy, products)
     supercell = from_phonopy_atoms(phonopy.supercell)
     dense = calc.get_hessian(supercell).transpose(0, 2, 1, 3)[phonopy.primitive.p2s_map]
     assert np.abs(phonopy.force_constants - dense).max() < 1e-9
-    assert len(phonopy.displacements) <= 6
+    assert sum(taken) <= 6
+    assert phonopy.dataset is None  # nothing that could be taken for calculated forces
+
+
+@pytest.mark.parametrize("calculator", ["qe", "abinit", "cp2k"])
+def test_phonopy_objects_in_the_units_of_their_calculator(calculator: str) -> None:
+    calc = HiMLIPCalculator(small_model())
+    plain = Phonopy(to_phonopy_atoms(h3s()), [2, 1, 1], primitive_matrix="P")
+    fill_phonopy(plain, calc.hessian_vector_product)
+    cell = to_phonopy_atoms(h3s())
+    cell.cell = np.asarray(cell.cell) / get_calculator_physical_units(calculator).distance_to_A
+    other = Phonopy(cell, [2, 1, 1], primitive_matrix="P", calculator=calculator)
+    other.generate_displacements(distance=0.02)
+    other.forces = np.zeros((len(other.displacements), len(other.supercell), 3))
+    given = other.dataset
+    fill_phonopy(other, calc.hessian_vector_product)
+    qpoints = [[0.1, 0.2, 0.3], [0, 0, 0.5]]
+    both = [np.asarray(ph.run_qpoints(qpoints).frequencies) for ph in (plain, other)]
+    assert np.abs(both[0] - both[1]).max() < 1e-3 * np.abs(both[0]).max()
+    assert other.dataset is given and np.abs(other.forces).max() == 0
 
 
 def test_refusals() -> None:

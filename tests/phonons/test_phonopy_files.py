@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 from pathlib import Path
 
@@ -11,11 +12,17 @@ import pytest
 from ase.build import bulk
 from phonopy.file_IO import write_FORCE_CONSTANTS, write_force_constants_to_hdf5, write_FORCE_SETS
 from phonopy.interface.vasp import write_vasp
+from phonopy.physical_units import get_calculator_physical_units
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.phonopy_files import read_displaced_supercells, read_force_constants
+from himlip_ase.phonons.phonopy_files import (
+    is_phonopy_file,
+    read_displaced_supercells,
+    read_force_constants,
+)
+from himlip_ase.phonons.phonopy_io import from_phonopy
 from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, to_phonopy_atoms
-from himlip_ase.units import BOHR_ANGSTROM, RY_EV
+from himlip_ase.units import BOHR_ANGSTROM, RY_EV, THZ_CM
 from tests.hint.toy import toy_labels
 
 CUBE = bulk("NaCl", "rocksalt", a=5.2, cubic=True)
@@ -43,8 +50,11 @@ def phonon() -> phonopy.Phonopy:
 def _write(phonon: phonopy.Phonopy, folder: Path) -> None:
     phonon.save(folder / "phonopy_disp.yaml", settings={"force_sets": False, "force_constants": False})
     write_FORCE_SETS(phonon.dataset, filename=folder / "FORCE_SETS")
-    write_FORCE_CONSTANTS(phonon.force_constants, filename=folder / "FORCE_CONSTANTS")
-    write_force_constants_to_hdf5(phonon.force_constants, filename=folder / "force_constants.hdf5")
+    rows = phonon.primitive.p2s_map
+    write_FORCE_CONSTANTS(phonon.force_constants, filename=folder / "FORCE_CONSTANTS", p2s_map=rows)
+    write_force_constants_to_hdf5(
+        phonon.force_constants, filename=folder / "force_constants.hdf5", p2s_map=rows
+    )
 
 
 def test_the_same_force_constants_from_every_file(phonon: phonopy.Phonopy, tmp_path: Path) -> None:
@@ -144,3 +154,63 @@ def test_other_structures_are_refused(phonon: phonopy.Phonopy, tmp_path: Path) -
             read_force_constants(tmp_path / name)
     with pytest.raises(InputError, match="no such file"):
         read_force_constants(tmp_path / "FORCE_SETS_2")
+
+
+def _conventional(folder: Path) -> phonopy.Phonopy:
+    """phonopy 4's way: conventional cell, primitive cell "auto", compact force constants."""
+    phonon = phonopy.Phonopy(to_phonopy_atoms(CUBE), [2, 2, 2], primitive_matrix="auto")
+    phonon.generate_displacements(distance=0.01)
+    images = [from_phonopy_atoms(c) for c in phonon.supercells_with_displacements]
+    phonon.forces = [toy_labels(atoms)[1] for atoms in images]
+    phonon.produce_force_constants(calculate_full_force_constants=False)
+    assert phonon.force_constants.shape == (2, 64, 3, 3)
+    _write(phonon, folder)
+    phonon.save(folder / "phonopy_params.yaml", settings={"force_constants": True})
+    return phonon
+
+
+def test_compact_constants_of_a_conventional_cell(tmp_path: Path) -> None:
+    phonon = _conventional(tmp_path)
+    qpoints = np.array([[0.1, 0.2, 0.3], [0.5, 0.5, 0.0], [0.25, 0.0, 0.0]])
+    theirs = np.asarray(phonon.run_qpoints(qpoints).frequencies) * THZ_CM
+    for name in ("phonopy_params.yaml", "FORCE_CONSTANTS", "force_constants.hdf5"):
+        found = read_force_constants(tmp_path / name)
+        assert len(found.primitive) == 2, name  # six branches of NaCl, not twenty-four
+        assert np.abs(found.frequencies(qpoints) - theirs).max() < 0.05, name
+    # labels want the supercell that was calculated, of which the unit cell is a diagonal part
+    of_unit = read_force_constants(tmp_path / "phonopy_params.yaml", cell="unit")
+    assert len(of_unit.primitive) == 8 and of_unit.dims == (2, 2, 2)
+    gamma = of_unit.frequencies(np.zeros((1, 3)))[0]
+    for frequency in np.asarray(phonon.run_qpoints(np.array([[0.5, 0.0, 0.5]])).frequencies)[0] * THZ_CM:
+        assert np.abs(gamma - frequency).min() < 0.05  # X of the primitive cell folds onto Γ
+
+
+def test_compressed_files_are_read(phonon: phonopy.Phonopy, tmp_path: Path) -> None:
+    _write(phonon, tmp_path)
+    reference = read_force_constants(tmp_path / "FORCE_SETS").compact
+    for name in ("FORCE_SETS", "phonopy_disp.yaml"):
+        path = tmp_path / name
+        (tmp_path / f"{name}.xz").write_bytes(lzma.compress(path.read_bytes()))
+        path.unlink()
+    found = read_force_constants(tmp_path / "FORCE_SETS.xz")
+    assert np.array_equal(found.compact, reference)
+    assert np.array_equal(read_force_constants(tmp_path / "phonopy_disp.yaml.xz").compact, reference)
+    assert is_phonopy_file(tmp_path / "FORCE_SETS.xz") and is_phonopy_file("a/phonopy_params.yaml.gz")
+
+
+@pytest.mark.parametrize("calculator", ["qe", "abinit", "cp2k", "elk", "wien2k", "siesta", "castep"])
+def test_units_of_every_calculator(phonon: phonopy.Phonopy, calculator: str) -> None:
+    """The same crystal in the units of each: the frequencies of phonopy, and of the crystal in eV and Å."""
+    units = get_calculator_physical_units(calculator)
+    cell = to_phonopy_atoms(CUBE)
+    cell.cell = np.asarray(cell.cell) / units.distance_to_A
+    other = phonopy.Phonopy(cell, [2, 1, 1], primitive_matrix="P", calculator=calculator)
+    factor = units.force_to_eVperA / units.distance_to_A
+    other.force_constants = np.asarray(phonon.force_constants) / factor
+    found = from_phonopy(other)
+    expected = from_phonopy(phonon)
+    assert np.abs(found.compact - expected.compact).max() < 1e-9 * np.abs(expected.compact).max()
+    assert np.asarray(found.primitive.cell) == pytest.approx(np.asarray(CUBE.cell))
+    qpoints = np.array([[0.1, 0.2, 0.3]])
+    theirs = np.asarray(other.run_qpoints(qpoints).frequencies) * THZ_CM
+    assert np.abs(found.frequencies(qpoints) - theirs).max() < 0.05

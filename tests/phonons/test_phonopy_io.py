@@ -13,7 +13,7 @@ import yaml
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.phonopy_files import read_force_constants
 from himlip_ase.phonons.phonopy_io import from_phonopy, write_phonopy_params
-from himlip_ase.phonons.phonopy_objects import setup_phonopy
+from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, setup_phonopy, to_phonopy_atoms
 from himlip_ase.units import THZ_CM
 
 from .springs import triclinic, zincblende
@@ -116,16 +116,52 @@ def _positions_order(fc, ph):
 
 def test_what_cannot_be_read_is_refused(tmp_path):
     _, fc = build(zincblende, (2, 2, 2))
-    ph = fc.to_phonopy()
     empty = setup_phonopy(fc.primitive, (2, 2, 2))
     with pytest.raises(InputError, match="no force constants"):
         from_phonopy(empty)
-    skewed = phonopy.Phonopy(ph.unitcell, [[1, 1, 0], [0, 1, 0], [0, 0, 1]], primitive_matrix="P")
-    skewed.force_constants = np.zeros((2, 2, 3, 3))
-    with pytest.raises(InputError, match="not diagonal"):
-        from_phonopy(skewed)
     with pytest.raises(InputError, match="no such file"):
         read_force_constants(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("a: [1, 2\n")
     with pytest.raises(InputError, match=r"bad\.yaml"):
         read_force_constants(tmp_path / "bad.yaml")
+
+
+@pytest.mark.parametrize(
+    ("matrix", "dims"),
+    [([[0, 1, 1], [1, 0, 1], [1, 1, 0]], (2, 2, 2)), ([[2, 0, 0], [1, 1, 0], [0, 0, 3]], (2, 2, 3))],
+)
+def test_supercells_that_are_not_diagonal_keep_phonopys_frequencies(matrix, dims):
+    springs = zincblende()
+    ph = phonopy.Phonopy(to_phonopy_atoms(springs.atoms), np.array(matrix).T, primitive_matrix="P")
+    hessian = springs.hessian(from_phonopy_atoms(ph.supercell))
+    ph.force_constants = hessian.transpose(0, 2, 1, 3)
+    found = from_phonopy(ph)
+    assert found.dims == dims
+    qpoints = np.random.default_rng(0).random((8, 3))
+    theirs = np.asarray(ph.run_qpoints(qpoints).frequencies) * THZ_CM
+    assert np.abs(found.frequencies(qpoints) - theirs).max() < 0.01
+    ph.nac_params = {
+        "born": np.array([2 * np.eye(3), -2 * np.eye(3)]), "dielectric": 4 * np.eye(3), "factor": 14.4,
+        "method": "wang",
+    }  # fmt: skip
+    polar = from_phonopy(ph)
+    ph.nac_params = dict(ph.nac_params) | {"method": "gonze"}
+    theirs = np.asarray(ph.run_qpoints(qpoints).frequencies) * THZ_CM
+    assert np.abs(polar.frequencies(qpoints) - theirs).max() < 0.1
+
+
+def test_labels_of_species_are_not_symbols():
+    """H2 is hydrogen of another mass to phonopy, Cl1 chlorine with a spin."""
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    cell = PhonopyAtoms(
+        symbols=["H2", "Cl1"],
+        cell=3 * np.eye(3),
+        scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]],
+        masses=[2.0141, 35.45],
+    )
+    ph = phonopy.Phonopy(cell, [1, 1, 1], primitive_matrix="P")
+    ph.force_constants = np.zeros((2, 2, 3, 3))
+    primitive = from_phonopy(ph).primitive
+    assert primitive.get_chemical_symbols() == ["H", "Cl"]
+    assert primitive.get_masses() == pytest.approx([2.0141, 35.45])

@@ -6,6 +6,7 @@ import gzip
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from himlip_ase.errors import InputError
 from himlip_ase.phonons.q2r import read_q2r
 from himlip_ase.phonons.qe import read_dyn, stars, write_dyn
 from himlip_ase.phonons.qe_lattice import SUPPORTED, ibrav_cell
-from himlip_ase.units import AMU_RY
+from himlip_ase.phonons.qe_text import DynFile, read_dyn_file
+from himlip_ase.units import AMU_RY, BOHR_ANGSTROM, RY_PER_BOHR2_EV_PER_ANGSTROM2
 
 from .springs import triclinic, zincblende
 from .test_force_constants import build
@@ -233,3 +235,96 @@ def test_ibrav_lattices_have_the_right_volume(ibrav):
     assert np.linalg.det(cell) == pytest.approx(volume)
     with pytest.raises(InputError, match="celldm"):
         ibrav_cell(ibrav, [-1.0, 1.2, 1.7, c4, c5, c6])
+
+
+XML = """<?xml version="1.0" encoding="UTF-8"?>
+<Root>
+  <GEOMETRY_INFO>
+    <NUMBER_OF_TYPES>{types}</NUMBER_OF_TYPES> <NUMBER_OF_ATOMS>{atoms}</NUMBER_OF_ATOMS>
+    <CELL_DIMENSIONS>{alat} 0 0 0 0 0</CELL_DIMENSIONS> <AT>{cell}</AT>
+    {names} {sites} <NUMBER_OF_Q>{count}</NUMBER_OF_Q>
+  </GEOMETRY_INFO>
+  <DIELECTRIC_PROPERTIES epsil="true" zstar="true" raman="true">
+    <EPSILON>{epsilon}</EPSILON> <ZSTAR>{charges}</ZSTAR>
+    <RAMAN_TENSOR_A2><RAMAN_S_ALPHA.1.1>3.2-309 2.7+229 NaN</RAMAN_S_ALPHA.1.1></RAMAN_TENSOR_A2>
+  </DIELECTRIC_PROPERTIES>
+  {blocks}
+</Root>
+"""
+
+
+def as_xml(file: DynFile) -> str:
+    """The XML that ph.x writes instead of a text file: Fortran's order, masses in amu."""
+    atoms, alat = file.header.atoms, file.header.alat
+    n, unit = len(atoms), RY_PER_BOHR2_EV_PER_ANGSTROM2
+
+    def numbers(values):
+        return " ".join(f"{x:.15E}" for x in np.ravel(values))
+
+    def block(matrix, a, b):
+        part = matrix.reshape(n, 3, n, 3)[a, :, b].T
+        return (
+            f"<PHI.{a + 1}.{b + 1}>{numbers(np.stack([part.real, part.imag], axis=-1))}</PHI.{a + 1}.{b + 1}>"
+        )
+
+    return XML.format(
+        types=n, atoms=n, alat=alat / BOHR_ANGSTROM, cell=numbers(atoms.cell.array / alat),
+        count=len(file.qpoints),
+        names="".join(
+            f"<TYPE_NAME.{i}>{s}</TYPE_NAME.{i}><MASS.{i}>{m}</MASS.{i}>"
+            for i, (s, m) in enumerate(zip(atoms.symbols, atoms.get_masses(), strict=True), 1)
+        ),
+        sites="".join(
+            f'<ATOM.{i} SPECIES="{s}" INDEX="{i}" TAU="{numbers(r / alat)}"/>'
+            for i, (s, r) in enumerate(zip(atoms.symbols, atoms.positions, strict=True), 1)
+        ),
+        epsilon=numbers(file.born.dielectric.T),
+        charges="".join(f"<Z_AT_.{i}>{numbers(z.T)}</Z_AT_.{i}>" for i, z in enumerate(file.born.charges, 1)),
+        blocks="".join(
+            f"<DYNAMICAL_MAT_.{i}><Q_POINT>{numbers(q)}</Q_POINT>"
+            + "".join(block(m / unit, a, b) for a in range(n) for b in range(n))
+            + f"</DYNAMICAL_MAT_.{i}>"
+            for i, (q, m) in enumerate(zip(file.qpoints, file.matrices, strict=True), 1)
+        ),
+    )  # fmt: skip
+
+
+def test_xml_dyn_files_are_the_text_ones(tmp_path):
+    from .polar import polar
+
+    dm = polar(triclinic, (2, 1, 1)).with_masses([2.0141, 6.9, 16.0]).dynamical_matrices()
+    paths = write_dyn(dm, tmp_path / "dyn")
+    for path in paths[1:]:
+        file = read_dyn_file(path)
+        file = file if file.born is not None else replace(file, born=dm.born)
+        (tmp_path / f"{path.name}.xml").write_text(as_xml(file))
+        path.unlink()
+    for name in ("dyn", "dyn0", "dyn.xml"):
+        back = read_dyn(tmp_path / name)
+        assert np.abs(back.matrices - dm.matrices).max() < 1e-9
+        assert back.primitive.get_masses() == pytest.approx([2.0141, 6.9, 16.0])
+        assert np.abs(back.primitive.positions - dm.primitive.positions).max() < 1e-9
+        assert np.abs(back.born.charges - dm.born.charges).max() < 1e-9
+        assert np.abs(back.born.dielectric - dm.born.dielectric).max() < 1e-9
+    text = (tmp_path / "dyn1.xml").read_text()
+    for damaged, message in (
+        (text[: len(text) // 2], "no complete XML file"),
+        (text.replace("<PHI.2.1>", "<PHI.9.9>").replace("</PHI.2.1>", "</PHI.9.9>"), r"PHI\.2\.1"),
+        (text.replace("<PHI.1.1>", "<PHI.1.1> NaN "), "18 finite numbers"),
+    ):
+        (tmp_path / "dyn1.xml").write_text(damaged)
+        with pytest.raises(InputError, match=message):
+            read_dyn(tmp_path / "dyn")
+
+
+def test_isotopes_of_one_element_have_labels_of_their_own(tmp_path):
+    _, fc = build(zincblende, (2, 1, 1))
+    atoms = fc.primitive.copy()
+    atoms.symbols[:] = "H"
+    dm = replace(fc.dynamical_matrices(), primitive=atoms).with_masses([1.008, 2.0141])
+    write_dyn(dm, tmp_path / "dyn")
+    labels = re.findall(r"'(.{3})'", (tmp_path / "dyn1").read_text())
+    assert len(set(labels)) == 2
+    back = read_dyn(tmp_path / "dyn")
+    assert back.primitive.get_chemical_symbols() == ["H", "H"]
+    assert back.primitive.get_masses() == pytest.approx([1.008, 2.0141])

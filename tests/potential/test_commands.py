@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import read, write
 from typer.testing import CliRunner
@@ -49,6 +50,42 @@ def test_predict_writes_what_the_calculator_says(folder: Path) -> None:
     assert np.allclose(found[1].get_forces(), expected.forces[1], atol=1e-7)
     assert np.allclose(found[1].get_stress(), expected.stresses[1], atol=1e-12)
     assert "stress" not in found[2].calc.results
+
+
+def test_old_results_in_a_trajectory_are_of_no_account(folder: Path) -> None:
+    """A .traj that carries an energy in info, forces in arrays and another calculator's results."""
+    old = read(folder / "two.extxyz", 0)
+    old.info |= {"energy": -319.0, "stress": np.ones(6), "note": "kept"}
+    old.arrays["forces"] = np.ones((4, 3))
+    old.calc = SinglePointCalculator(old, energy=7.0, forces=np.ones((4, 3)))
+    write(folder / "old.traj", old)
+    himlip(folder, "predict", "@old.traj", "--model", "@toy.safetensors", "--out", "@out.extxyz")
+    found = read(folder / "out.extxyz")
+    expected = HiMLIPCalculator(small_model()).evaluate(old)
+    assert found.get_potential_energy() == pytest.approx(expected.energies[0], rel=1e-12)
+    assert np.allclose(found.get_forces(), expected.forces[0], atol=1e-7)
+    assert found.info["note"] == "kept"
+
+
+def test_what_cannot_be_written_is_said_before_the_work(folder: Path) -> None:
+    for command in ("predict", "relax"):
+        output = himlip(folder, command, "@h2s.xyz", "-m", "@toy.safetensors", "-o", "@out.cif", status=2)
+        assert "out.extxyz" in output
+    output = himlip(
+        folder, "predict", "@h2s.xyz", "-m", "@toy.safetensors", "-o", "@o.extxyz", "--device", "cuda:9",
+        status=2,
+    )  # fmt: skip
+    assert "--device cpu" in output
+
+
+def test_phonons_of_a_slab_are_refused_before_the_work(folder: Path) -> None:
+    slab = h3s()
+    slab.pbc = (True, True, False)
+    write(folder / "slab.extxyz", slab)
+    output = himlip(
+        folder, "phonons", "@slab.extxyz", "--model", "@toy.safetensors", "--out", "@phonons", status=2
+    )
+    assert "himlip hessian" in output and not (folder / "phonons").exists()
 
 
 def test_nothing_is_overwritten_unasked(folder: Path) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixBondLengths, FixCartesian, FixedLine, FixedPlane, FixScaled
 from ase.thermochemistry import IdealGasThermo
 from ase.vibrations import Vibrations
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.errors import InputError
 from himlip_ase.relaxation import relax
+from himlip_ase.units import EV_CM, signed_frequencies_cm
 from himlip_ase.vibrations.thermochemistry import harmonic_limit, ideal_gas, vibrations_data
 
 from ..potential.zoo import h3s, rattled, small_model
@@ -102,6 +103,72 @@ def test_constraints_and_indices_choose_what_vibrates(water) -> None:
     held.set_constraint(FixAtoms([0, 1, 2]))
     with pytest.raises(InputError, match="no atom is free"):
         vibrations_data(held, calc)
+
+
+def reduced_frequencies(atoms: Atoms, calc: HiMLIPCalculator, basis: np.ndarray) -> np.ndarray:
+    """cm⁻¹ of the coordinates that are left, the rows of an orthonormal `basis` (k, 3N)."""
+    n = len(atoms)
+    roots = np.sqrt(np.repeat(atoms.get_masses(), 3))
+    matrix = calc.get_hessian(atoms).reshape(3 * n, 3 * n) / roots / roots[:, None]
+    return signed_frequencies_cm(np.linalg.eigvalsh(basis @ matrix @ basis.T))
+
+
+def test_atoms_may_be_named_in_any_order_or_by_a_mask(water) -> None:
+    atoms, calc = water
+    reference = vibrations_data(atoms, calc, indices=[0, 1]).get_energies()
+    expected = reduced_frequencies(atoms, calc, np.eye(9)[:6]) / EV_CM
+    assert np.abs(np.sort(reference.real) - np.maximum(expected, 0)).max() < 1e-6
+    for indices in ([1, 0], [-2, 0], np.array([True, True, False]), [True, True, False]):
+        found = vibrations_data(atoms, calc, indices=indices)
+        assert np.abs(found.get_energies() - reference).max() < 1e-12
+        assert found.get_indices().tolist() == [0, 1]
+        zero_point = harmonic_limit(atoms, calc, indices).get_ZPE_correction()
+        assert zero_point == pytest.approx(reference.real.sum() / 2, rel=1e-9)
+    for wrong in ([0, 0], [0, -3], [3], [0.5], [True, False]):
+        with pytest.raises(InputError):
+            vibrations_data(atoms, calc, indices=wrong)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "fixed"),
+    [
+        (FixCartesian([1], (True, False, False)), [[1, 0, 0]]),
+        (FixedPlane([1], (0, 0, 2.0)), [[0, 0, 1]]),
+        (FixedLine([1], (1.0, 1.0, 0)), [[1, -1, 0], [0, 0, 1]]),
+        (FixScaled([1], (False, True, True)), [[1, -1, 0], [0, 0, 1]]),
+    ],
+)
+def test_atoms_that_are_held_in_some_directions(water, constraint, fixed) -> None:
+    """The vibrations of the coordinates that are left, and a mode of zero frequency for each that is not."""
+    molecule, calc = water
+    atoms = molecule.copy()
+    atoms.cell = [[6.0, 6.0, 0], [0, 8.0, 0.1], [0, 0, 9.0]]
+    if isinstance(constraint, FixScaled):
+        atoms.cell = [[6.0, 6.0, 0], [-6.0, 6.0, 0], [0, 0, 9.0]]
+    atoms.set_constraint([FixAtoms([0]), constraint])
+    rows = np.zeros((len(fixed), 9))
+    rows[:, 3:6] = np.array(fixed) / np.linalg.norm(fixed, axis=1)[:, None]
+    held = np.vstack([np.eye(9)[:3], rows])
+    basis = np.linalg.svd(held)[2][len(held) :]
+    bare = atoms.copy()
+    bare.set_constraint()
+    expected = reduced_frequencies(bare, calc, basis)
+    found = vibrations_data(atoms, calc)
+    assert found.get_indices().tolist() == [1, 2]
+    energies = found.get_energies()
+    values = np.sort(energies.real - energies.imag) * EV_CM
+    assert np.abs(values - np.sort(np.append(expected, np.zeros(len(fixed))))).max() < 0.1
+    if (expected > 1).all():
+        assert len(harmonic_limit(atoms, calc).vib_energies) == len(basis)
+
+
+def test_constraints_that_are_not_directions_are_refused(water) -> None:
+    atoms, calc = water
+    held = atoms.copy()
+    held.set_constraint(FixBondLengths([[0, 1]]))
+    with pytest.raises(InputError, match="FixBondLengths"):
+        vibrations_data(held, calc)
+    assert vibrations_data(held, calc, indices=[1]).get_energies().shape == (3,)
 
 
 def test_gibbs_energy_of_a_molecule(water) -> None:
