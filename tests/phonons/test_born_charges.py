@@ -187,9 +187,9 @@ def test_cellconstructor_keeps_the_charges():
 
 
 def test_sscha_matrices_keep_the_charges():
+    from himlip_ase.sscha.array_files import pack
+    from himlip_ase.sscha.array_files import unpack as unpacked
     from himlip_ase.sscha.cell import strained
-    from himlip_ase.sscha.run.checkpoints import pack
-    from himlip_ase.sscha.run.checkpoints import unpack as unpacked
     from himlip_ase.sscha.run.initial import positive_definite_start
 
     dm = polar(zincblende, (2, 2, 2)).dynamical_matrices()
