@@ -284,7 +284,7 @@ def of_unit_cell(ph: Phonopy) -> ForceConstants:
     if np.any(matrix != np.diag(np.diag(matrix))):
         raise InputError(
             f"the supercell is not diagonal in the unit cell; its matrix is {matrix.tolist()}. Take a "
-            "diagonal one (phonopy --dim with three numbers)"
+            "diagonal one (three numbers in DIM)"
         )
     unit = Phonopy(
         ph.unitcell, matrix, primitive_matrix="P", calculator=ph.calculator, symprec=ph.symmetry.tolerance
