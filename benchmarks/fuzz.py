@@ -30,8 +30,8 @@ from tests.fuzz.outcomes import CHANGED, REFUSED, SAME, TRACEBACK, trials
 
 RESULTS = Path(__file__).parent / "results" / "fuzz"
 OUTCOMES = (REFUSED, SAME, CHANGED, TRACEBACK)
-SLOW = {"phonopy": 0.25}
-"""Kinds whose name begins so get this share of the trials: a read takes a third of a second."""
+SLOW = 0.25
+"""Kinds that are slow to read get this share of the trials."""
 
 
 def make_all(folder: Path) -> None:
@@ -53,7 +53,7 @@ def read_all(folder: Path, count: int, names: dict[str, str], only: str | None) 
     for number, kind in enumerate(KINDS):
         if only and only not in kind.name:
             continue
-        share = next((value for name, value in SLOW.items() if kind.name.startswith(name)), 1.0)
+        share = SLOW if kind.slow else 1.0
         start = time.time()
         try:
             made = list(trials(kind, folder / f"{number:02d}", max(int(count * share), 1), named))
@@ -80,7 +80,7 @@ def table(data: dict[str, Any]) -> str:
         f"`python -m benchmarks.fuzz --make INPUTS`, `python -m benchmarks.fuzz --read INPUTS --count "
         f"{data['count']}`: each input is truncated, corrupted (up to 64 bytes), gets a bit flipped, loses "
         "up to three lines, or has up to 512 bytes zeroed. Counts are refused / same value / changed "
-        "silently / **traceback**; a quarter of the trials for phonopy's files.",
+        "silently / **traceback**; a quarter of the trials where reading is slow.",
         "",
         "| kind | " + " | ".join(builds) + " |",
         "|---|" + "---|" * len(builds),

@@ -46,6 +46,8 @@ class Kind:
         Reads it: ``read(named, folder)``; `named` finds things of the package by their dotted name.
     sealed : bool
         A checksum covers the values, so that no change may pass.
+    slow : bool
+        Reading takes a good part of a second.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Kind:
     files: tuple[str, ...]
     read: Callable[[Named, Path], Any]
     sealed: bool = False
+    slow: bool = False
 
 
 def content(value: Any) -> Iterator[Any]:
@@ -414,6 +417,7 @@ KINDS: tuple[Kind, ...] = (
             _phonopy,
             (name,),
             lambda n, d, name=name: n("phonons.phonopy_files.read_force_constants")(d / name),
+            slow=True,
         )
         for name in ("FORCE_CONSTANTS", "force_constants.hdf5", "phonopy_params.yaml", "phonopy_disp.yaml")
     ),
@@ -512,12 +516,13 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("packed SSCHA run", _packed, ("run.zip",), _unpacked, sealed=True),
     Kind("SSCHA result", _sscha_run, ("run/result.*",), lambda n, d: n("sscha.load_result")(d / "run")),
-    Kind("state of an SSCHA run", _sscha_state, ("run/state/*",), _resumed_sscha),
+    Kind("state of an SSCHA run", _sscha_state, ("run/state/*",), _resumed_sscha, slow=True),
     Kind(
         "checkpoint of a training",
         lambda folder: _training(folder) and None,
         ("tuned/state/*", "tuned/model.*"),
         _resumed_training,
+        slow=True,
     ),
     Kind(
         "results.json of a run",
