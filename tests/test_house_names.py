@@ -92,21 +92,23 @@ def commands() -> dict[tuple[str, ...], set[str]]:
     return found
 
 
-def command_lines(text: str) -> Iterator[list[str]]:
-    """Words after ``himlip`` in code blocks, code spans and messages."""
+def command_lines(text: str) -> Iterator[tuple[list[str], bool]]:
+    """Words after ``himlip`` in code and messages, and whether they are code beyond doubt."""
     text = re.sub(r"\\\n\s*", " ", text)
-    for line in re.findall(r"(?:(?<=[`\s(])|^)himlip (?=[a-z-])([^`\n|;#]*)", text, re.MULTILINE):
-        line = line.split("&&")[0]
+    pattern = r"(?:(?<=[`\s(])|^)himlip (?=[a-z-])([^`\n|;#]*)"
+    for found in re.finditer(pattern, text, re.MULTILINE):
+        line = found[1].split("&&")[0]
         try:
-            yield shlex.split(line)
+            words = shlex.split(line)
         except ValueError:
-            yield line.split()
+            words = line.split()
+        yield words, text[max(found.start() - 1, 0)] in "`\n"
 
 
 def wrong_commands(text: str) -> list[str]:
     """Subcommands and options that the command does not have."""
     known, wrong = commands(), []
-    for tokens in command_lines(text):
+    for tokens, code in command_lines(text):
         path: tuple[str, ...] = ()
         while tokens and (*path, tokens[0]) in known:
             path = (*path, tokens.pop(0))
@@ -114,6 +116,9 @@ def wrong_commands(text: str) -> list[str]:
             options = set().union(*(o for words, o in known.items() if words[: len(path)] == path))
         else:
             options = known[path]
+        group = bool(path) and any(words[:-1] == path for words in known)
+        if code and group and tokens and re.fullmatch(r"[a-z][a-z-]+", tokens[0]):
+            wrong.append(f"himlip {' '.join(path)} {tokens[0]}")
         for token in tokens:
             option = re.match(r"(--[a-z][a-z0-9-]*|-[a-zA-Z])(?=$|[=,.)\s])", token)
             if option and option[1] not in options:
@@ -228,6 +233,7 @@ def test_what_is_named_exists(check: Any) -> None:
         (wrong_commands, "type `himlip sscha run --fourth`", ["himlip sscha run --fourth"]),
         (wrong_commands, "```bash\nhimlip tc --dyn a \\\n  --fourht\n```", ["himlip tc --fourht"]),
         (wrong_commands, "`himlip sscha --dyn a --model b --out c`", []),
+        (wrong_commands, "`himlip label k-check runs`", ["himlip label k-check"]),
         (wrong_options, "| `--fourth` | fourth order |", ["--fourth"]),
         (wrong_keys, "e.g. --set sscha.configurations=200", ["sscha.configurations"]),
         (wrong_keys, "e.g. --set sscha.n_configurations=200", []),
@@ -285,3 +291,9 @@ def test_dependencies_are_used_and_what_is_used_is_declared() -> None:
     foreign = used - set(sys.stdlib_module_names) - {"himlip_ase"}
     undeclared = foreign - wanted
     assert not undeclared, "imported and declared nowhere"
+
+
+def test_subcommands_that_pages_name_exist() -> None:
+    for path in PAGES:
+        for name in re.findall(r"`himlip ([a-z]+)", TEXTS[path]):
+            assert name in cli.COMMANDS, f"{path.name} names `himlip {name}`"
