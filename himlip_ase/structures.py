@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
+from ase.io.formats import filetype
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
@@ -44,7 +45,9 @@ def read_structures(paths: str | os.PathLike | Iterable[str | os.PathLike], inde
         if not Path(path).is_file():
             raise InputError(f"the structure file {os.fspath(path)} does not exist")
         try:
-            images = read(os.fspath(path), index=index)
+            images = _images(path, index)
+        except InputError:
+            raise
         except Exception as error:
             raise InputError(
                 f"{path} is not a structure file that ASE can read ({type(error).__name__}: {error})"
@@ -54,6 +57,15 @@ def read_structures(paths: str | os.PathLike | Iterable[str | os.PathLike], inde
             raise InputError(f"{path} holds no structure at index {index!r}")
         found += images
     return found
+
+
+def _images(path: str | os.PathLike, index: str) -> Atoms | list[Atoms]:
+    """As ASE reads them, but inputs of pw.x with their masses and any label of a species."""
+    if filetype(os.fspath(path), guess=False) == "espresso-in":
+        from himlip_ase.pw_structure import read_pw_structure
+
+        return [read_pw_structure(path).atoms]
+    return read(os.fspath(path), index=index)
 
 
 def read_structure(path: str | os.PathLike) -> Atoms:

@@ -14,6 +14,7 @@ from himlip_ase.dft.executors import Local
 from himlip_ase.dft.programs import terminate_children
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import FolderLock
+from himlip_ase.progress import ProgressBar
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +78,10 @@ def run_jobs(
         failures: dict[int, str] = {}
         with (
             _pool(executor, workers) as pool,
-            _bar(progress, folder.name, len(jobs), len(results)) as advance,
+            ProgressBar(folder.name, progress, remaining=True) as bar,
         ):
+            bar.begin(total=len(jobs))
+            bar.update(len(results))
             futures: dict[Future, int] = {}
 
             def take(future: Future, k: int) -> None:
@@ -92,7 +95,7 @@ def run_jobs(
                         raise
                     failures[k] = "its worker ended before it was done (killed, out of memory, out of time)"
                     log.error("%s: %s", jobs[k].folder, failures[k])
-                advance()
+                bar.update(len(results) + len(failures))
 
             try:
                 for k in missing:
@@ -137,30 +140,3 @@ def _pool(executor: Executor | None, workers: int) -> Iterator[Executor]:
         return
     with Local().opened(workers) as pool:
         yield pool
-
-
-@contextlib.contextmanager
-def _bar(show: bool, title: str, total: int, done: int) -> Iterator[Any]:
-    if not show:
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as bar:
-        task = bar.add_task(title, total=total, completed=done)
-        yield lambda: bar.advance(task)

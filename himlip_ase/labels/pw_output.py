@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,15 +26,13 @@ from ase.data import atomic_masses, atomic_numbers
 
 from himlip_ase.errors import CalculationError, NotConvergedError
 from himlip_ase.evaluation import voigt_from_matrix
+from himlip_ase.pw_structure import element_of_label, set_masses
 from himlip_ase.units import (
     BOHR_ANGSTROM,
     EV_PER_ANGSTROM3_GPA,
     RY_EV,
     RY_PER_BOHR3_EV_PER_ANGSTROM3,
 )
-
-SAME_MASS = 5e-4
-"""Relative difference below which a mass is the natural one, written with other digits."""
 
 _NUMBER = r"[-+]?\d+\.\d*(?:[EeDd][-+]?\d+)?"
 _TIME = re.compile(r"^\s+(?:PWSCF|PHONON)\s+:\s+(.+?)\s*CPU\s+(.+?)\s*WALL", re.M)
@@ -160,48 +158,6 @@ def seconds(text: str) -> float:
     if not parts:
         raise CalculationError(f"{text!r} is no time as Quantum ESPRESSO writes it")
     return sum(float(value) * {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}[unit] for value, unit in parts)
-
-
-def element_of_label(label: str) -> str | None:
-    """Chemical symbol of a species label (``Fe1``, ``H_1``, ``D``), or None if it names no element."""
-    letters = re.match(r"[A-Za-z]*", label)
-    symbol = letters.group().capitalize() if letters else ""
-    if symbol in ("D", "T"):
-        return "H"
-    return symbol if symbol in atomic_numbers and symbol != "X" else None
-
-
-def is_natural(mass: float, symbol: str) -> bool:
-    """Whether a mass is that of the natural element, to the digits it is written with.
-
-    Parameters
-    ----------
-    mass : float
-        amu.
-    symbol : str
-
-    Returns
-    -------
-    bool
-    """
-    natural = float(atomic_masses[atomic_numbers[symbol]])
-    return abs(mass - natural) < SAME_MASS * natural
-
-
-def set_masses(atoms: Atoms, masses: Sequence[float] | np.ndarray) -> None:
-    """Give a structure masses (amu), where they are not the natural ones written with other digits.
-
-    Parameters
-    ----------
-    atoms : Atoms
-        Without masses of its own; changed.
-    masses : sequence of float
-        One for each atom.
-    """
-    natural = [is_natural(mass, symbol) for mass, symbol in zip(masses, atoms.symbols, strict=True)]
-    if not all(natural):
-        own = atoms.get_masses()
-        atoms.set_masses(np.where(natural, own, np.asarray(masses, dtype=float)))
 
 
 def check_started(text: str, name: str, program: str) -> None:

@@ -20,8 +20,10 @@ from himlip_ase.cli.app import app
 from himlip_ase.dft.espresso.inputs import QESettings, pw_input, read_pw_input
 from himlip_ase.dft.publish import collect, read_runs
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
-from himlip_ase.labels.pw_output import OutOfTimeError, element_of_label, parse_pw_output
+from himlip_ase.labels.pw_output import OutOfTimeError, parse_pw_output
 from himlip_ase.labels.readers import read_labels
+from himlip_ase.pw_structure import element_of_label
+from himlip_ase.structures import read_structure
 from himlip_ase.units import BOHR_ANGSTROM, RY_EV
 from tests.dft.conftest import DATA
 
@@ -175,6 +177,8 @@ def test_p4_masses_of_isotopes_are_kept(tmp_path, pseudo) -> None:
         assert again.get_masses() == pytest.approx(masses, abs=1e-5)
         assert again.positions == pytest.approx(crystal.positions, abs=1e-8)
     assert not read_pw_input_text(natural, tmp_path).has("masses")
+    (tmp_path / "deuterium.pw.in").write_text(text_of("labels", "in"))
+    assert read_structure(tmp_path / "deuterium.pw.in").get_masses()[1] == 2.014
 
 
 def read_pw_input_text(text: str, folder: Path) -> Atoms:

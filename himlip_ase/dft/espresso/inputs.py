@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io.espresso import read_espresso_in, read_fortran_namelist, write_espresso_in
+from ase.io.espresso import write_espresso_in
 
 from himlip_ase.dft.espresso.pseudopotentials import find_pseudopotentials, pseudo_folder
 from himlip_ase.errors import InputError
-from himlip_ase.files import reading
-from himlip_ase.labels.pw_output import SAME_MASS, element_of_label, is_natural, set_masses
+from himlip_ase.pw_structure import SAME_MASS, is_natural, read_pw_structure, set_masses
 
 PREFIX = "pwscf"
 SCRATCH = "./out"
@@ -477,32 +476,15 @@ def read_pw_input(path: str | os.PathLike, echoed: Atoms | None = None) -> PwInp
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist")
-    with reading(path, "it is not a readable pw.x input"):
-        text = path.read_text(encoding="utf-8")
-        namelists, cards = read_fortran_namelist(io.StringIO(text))
-        namelists = {name: _unquoted(values) for name, values in namelists.items()}
-        system = namelists.get("system", {})
-        species = [row.split()[:3] for row in _card(cards, "ATOMIC_SPECIES", int(system["ntyp"]))]
-        labels = [row.split()[0] for row in _card(cards, "ATOMIC_POSITIONS", int(system["nat"]))]
-        elements = {label: _element(label, path) for label, _, _ in species}
-        if system.get("ibrav", 0) == 0:
-            atoms = read_espresso_in(io.StringIO(_relabelled(text, elements)))
-        elif echoed is not None:
-            atoms = echoed
-        else:
-            raise InputError(
-                f"{path} gives its lattice by ibrav = {system['ibrav']}; write ibrav = 0 and CELL_PARAMETERS"
-            )
-        mass_of = {label: float(mass.lower().replace("d", "e")) for label, mass, _ in species}
-    atoms = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-    set_masses(atoms, [mass_of[label] for label in labels])
+    found = read_pw_structure(path, echoed)
+    namelists, cards = found.namelists, found.cards
     grid, sampling = _k_points(cards)
     folder = namelists.get("control", {}).get("pseudo_dir")
     return PwInput(
-        atoms,
+        found.atoms,
         grid,
-        _settings(namelists, cards, [label for label, _, _ in species]) | sampling,
-        {elements[label]: name for label, _, name in species},
+        _settings(namelists, cards, list(found.files)) | sampling,
+        {found.elements[label]: name for label, name in found.files.items()},
         (path.parent / folder).resolve() if folder else None,
     )
 
@@ -552,43 +534,3 @@ def _k_points(cards: Sequence[str]) -> tuple[tuple[int, int, int], dict[str, Any
                 return (1, 1, 1), {}
             return (1, 1, 1), {"k_points": kind}
     return (1, 1, 1), {}
-
-
-def _card(cards: Sequence[str], name: str, count: int) -> list[str]:
-    start = next(
-        (k for k, row in enumerate(cards) if row.split()[:1] and row.split()[0].upper() == name), None
-    )
-    if start is None:
-        raise InputError(f"no card {name}")
-    return list(cards[start + 1 : start + 1 + count])
-
-
-def _element(label: str, path: Path) -> str:
-    symbol = element_of_label(label)
-    if symbol is None:
-        raise InputError(
-            f"{path}: the species {label!r} names no element; call it Fe1, H_1 or D, for example"
-        )
-    return symbol
-
-
-def _relabelled(text: str, elements: Mapping[str, str]) -> str:
-    """An input whose species ASE understands: H0, H1 for D and H_2."""
-    short = {label: f"{symbol}{k}" for k, (label, symbol) in enumerate(elements.items())}
-    lines, inside = [], False
-    for line in text.splitlines():
-        words = line.split()
-        first = words[0] if words else ""
-        if first.upper() in ("ATOMIC_SPECIES", "ATOMIC_POSITIONS"):
-            inside = True
-        elif first.startswith("&") or ("_" in first and first.isupper() and first not in short):
-            inside = False
-        elif inside and first in short:
-            line = line.replace(first, short[first], 1)
-        lines.append(line)
-    return "\n".join(lines) + "\n"
-
-
-def _unquoted(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Namelist values without the double quotes that ASE leaves around strings."""
-    return {key: value.strip("\"'") if isinstance(value, str) else value for key, value in values.items()}
