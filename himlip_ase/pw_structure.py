@@ -69,9 +69,9 @@ def read_pw_structure(path: str | os.PathLike, echoed: Atoms | None = None) -> P
         `echoed` is None.
     """
     with reading(path, "it is not a readable pw.x input"):
-        text = Path(path).read_text(encoding="utf-8")
-        raw, cards = read_fortran_namelist(io.StringIO(text))
-        namelists = {name: _unquoted(values) for name, values in raw.items()}
+        # ASE ends a namelist at a slash in double quotes, and leaves such quotes around other values
+        text = re.sub(r'"([^"\n]*)"', r"'\1'", Path(path).read_text(encoding="utf-8"))
+        namelists, cards = read_fortran_namelist(io.StringIO(text))
         system = namelists.get("system", {})
         species = [row.split()[:3] for row in _rows(cards, "ATOMIC_SPECIES", int(system["ntyp"]))]
         labels = [row.split()[0] for row in _rows(cards, "ATOMIC_POSITIONS", int(system["nat"]))]
@@ -87,7 +87,8 @@ def read_pw_structure(path: str | os.PathLike, echoed: Atoms | None = None) -> P
         mass_of = {label: float(mass.lower().replace("d", "e")) for label, mass, _ in species}
     bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
     set_masses(bare, [mass_of[label] for label in labels])
-    return PwStructure(bare, elements, {label: name for label, _, name in species}, namelists, list(cards))
+    files = {label: name for label, _, name in species}
+    return PwStructure(bare, elements, files, {k: dict(v) for k, v in namelists.items()}, list(cards))
 
 
 def element_of_label(label: str) -> str | None:
@@ -163,8 +164,3 @@ def _relabelled(text: str, elements: Mapping[str, str]) -> str:
             line = line.replace(first, short[first], 1)
         lines.append(line)
     return "\n".join(lines) + "\n"
-
-
-def _unquoted(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Namelist values without the double quotes that ASE leaves around strings."""
-    return {key: value.strip("\"'") if isinstance(value, str) else value for key, value in values.items()}

@@ -139,3 +139,20 @@ def test_workers_are_counted_from_one(kind):
 def test_impossible_cores_are_refused():
     with pytest.raises(InputError, match="cores"):
         Slurm(cores=0)
+
+
+def test_processes_of_a_pool_end_with_a_killed_parent(tmp_path):
+    code = (
+        "import os, time\nfrom himlip_ase.dft.executors import Local\n"
+        "with Local().opened(2, programs=False) as pool:\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n    time.sleep(90)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 5
+    while os.path.exists(f"/proc/{worker}") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not os.path.exists(f"/proc/{worker}")

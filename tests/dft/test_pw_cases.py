@@ -145,6 +145,15 @@ def test_p3_what_is_written_and_what_is_default_are_one(tmp_path) -> None:
     assert len(read_runs(tmp_path)[0]) == 8
 
 
+def test_p3_double_quotes_are_quotes(tmp_path) -> None:
+    """ASE ends a namelist at a slash inside them."""
+    single, double = text_of("relax", "in"), text_of("relax", "in").replace("'", '"')
+    for name, text in (("single", single), ("double", double)):
+        (tmp_path / f"{name}.in").write_text(text)
+    first, second = (read_pw_input(tmp_path / f"{name}.in") for name in ("single", "double"))
+    assert first.settings == second.settings and first.pseudo_dir == second.pseudo_dir == tmp_path / "pseudo"
+
+
 def test_p4_masses_of_isotopes_are_kept(tmp_path, pseudo) -> None:
     assert read_pw_input_text(text_of("labels", "in"), tmp_path).get_masses().tolist() == [
         1.008,

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ase.io import write
 
 from himlip_ase.dft.espresso.inputs import pw_input
 from himlip_ase.dft.espresso.runner import RETRY_CHANGES, Launcher, run_pw, with_electrons
@@ -191,3 +192,38 @@ def test_no_program_outlives_its_parent(tmp_path, fake_pw, text, how):
             os.killpg(parent.pid, signal.SIGKILL)
     run_pw(folder, text, fake_pw.launcher)
     assert fake_pw.calls == 1
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(tmp_path, aluminium, pseudo, good_output):
+    """One message, status 130, no program left, and what was finished is kept for --resume."""
+    program = tmp_path / "bin" / "pw.x"
+    program.parent.mkdir()
+    (tmp_path / "good").write_text(good_output)
+    program.write_text(
+        f"#!/bin/sh\nif [ -f {tmp_path}/first ]; then echo $$ > {tmp_path}/second; exec sleep 90; fi\n"
+        f"touch {tmp_path}/first; cat {tmp_path}/good\n"
+    )
+    program.chmod(0o755)
+    write(tmp_path / "cells.extxyz", [aluminium, aluminium])
+    words = ["label", "supercell", "cells.extxyz", "--out", "runs", "--reference", "one.extxyz"]
+    accuracy = ["--pseudo", str(pseudo), "--ecutwfc", "15", "--k", "4", "4", "2", "--degauss", "0.05"]
+    write(tmp_path / "one.extxyz", aluminium)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "himlip_ase.cli.app", *words, *accuracy],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    second = tmp_path / "second"
+    deadline = time.monotonic() + 60
+    while not (second.exists() and second.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 130
+    assert "continue with --resume" in process.stderr.read()
+    process.stderr.close()
+    time.sleep(0.2)
+    assert not Path(f"/proc/{int(second.read_text())}").exists()
+    assert (tmp_path / "runs" / "000" / "pw.json").is_file(), "the first run is finished"
+    assert not (tmp_path / "runs" / "001" / "pw.json").exists()

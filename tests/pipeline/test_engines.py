@@ -164,6 +164,7 @@ def test_what_decides_the_labels(tmp_path: Path) -> None:
 
 def test_dry_run_of_a_run_says_where_it_would_go(tmp_path: Path) -> None:
     pytest.importorskip("dask_jobqueue")
+    bulk("Cu", a=3.6).write(tmp_path / "cu.extxyz")
     (tmp_path / "cu.yaml").write_text(SMALL)
     words = ["run", str(tmp_path / "cu.yaml"), "--folder", str(tmp_path / "run"), "--dry-run"]
     slurm = "{name: slurm, account: physics}"
