@@ -178,7 +178,7 @@ class Espresso:
         qpoint: Sequence[float] | None = None,
         tolerance_cm: float = TOLERANCE_CM,
     ) -> KCheck:
-        """The k-check of the harmonic run in `folder`, see `himlip_ase.dft.espresso.k_check.check_k`."""
+        """See `himlip_ase.dft.espresso.k_check.check_k`, of the harmonic run in `folder`."""
         return check_k(
             atoms,
             folder,
