@@ -12,7 +12,9 @@ from himlip_ase.cli.training_options import (
     BatchOption,
     ConfigOption,
     DeviceOption,
+    EnergyKeyOption,
     EpochsOption,
+    ForcesKeyOption,
     HessianOption,
     LabelsOption,
     MinutesOption,
@@ -23,6 +25,7 @@ from himlip_ase.cli.training_options import (
     ResumeOption,
     SeedOption,
     SetsOption,
+    StressKeyOption,
     given,
     names,
 )
@@ -54,6 +57,9 @@ def finetune(
         typer.Option("--elements", help="Keep only these elements of --base, e.g. H,S: smaller and faster."),
     ] = None,
     sets: SetsOption = None,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    stress_key: StressKeyOption = None,
     validation: Annotated[
         list[Path] | None,
         typer.Option("--validation", help="Labels that choose the epoch; else a share is held out."),
@@ -112,6 +118,7 @@ def finetune(
     from himlip_ase.hint.training.config import read_training_config
     from himlip_ase.hint.training.display import training_bar, write_figures
     from himlip_ase.hint.training.finetune import finetune as run
+    from himlip_ase.labels.label_keys import LabelKeys
     from himlip_ase.labels.readers import open_labels, read_hessian, without_judges
 
     if not labels and not hessian:
@@ -129,14 +136,15 @@ def finetune(
     settings, network = read_training_config(config, flags)
     widths = None if noise is None else Noise(*noise)
     ridge = ClosedFormSettings(head=head, prior=prior, noise=widths)  # type: ignore[arg-type]
-    frames: Sequence[LabelledFrame] = open_labels(labels, names(sets)) if labels else []
+    keys = LabelKeys(energy_key, forces_key, stress_key)
+    frames: Sequence[LabelledFrame] = open_labels(labels, names(sets), keys) if labels else []
     if sets is None:
         frames = without_judges(frames)
     hessians = [] if no_hessian else [read_hessian(path) for path in hessian or []]
-    judged = open_labels(validation) if validation else None
+    judged = open_labels(validation, keys=keys) if validation else None
     judging = [read_hessian(path) for path in validation_hessian or []]
     start: Any = base if elements is None else _restricted(base, elements)
-    replayed = open_labels(replay) if replay else ()
+    replayed = open_labels(replay, keys=keys) if replay else ()
     if closed_form in ("alone", "before"):
         alone = finetune_closed_form(
             frames, hessians, start, ridge, settings, out if closed_form == "alone" else None, judged,

@@ -12,7 +12,9 @@ from himlip_ase.cli.training_options import (
     BatchOption,
     ConfigOption,
     DeviceOption,
+    EnergyKeyOption,
     EpochsOption,
+    ForcesKeyOption,
     HessianOption,
     MinutesOption,
     OptimizerOption,
@@ -20,6 +22,7 @@ from himlip_ase.cli.training_options import (
     RateOption,
     ResumeOption,
     SeedOption,
+    StressKeyOption,
     given,
 )
 
@@ -34,6 +37,9 @@ def pretrain(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("pretrain"),
     hessian: HessianOption = None,
     config: ConfigOption = None,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    stress_key: StressKeyOption = None,
     epochs: EpochsOption = None,
     minutes: MinutesOption = None,
     batch_size: BatchOption = None,
@@ -51,6 +57,7 @@ def pretrain(
     from himlip_ase.hint.training.config import read_training_config
     from himlip_ase.hint.training.display import training_bar
     from himlip_ase.hint.training.pretrain import pretrain as run
+    from himlip_ase.labels.label_keys import LabelKeys
     from himlip_ase.labels.readers import open_labels, read_hessian
     from himlip_ase.labels.store import LabelStore, write_labels
 
@@ -65,7 +72,7 @@ def pretrain(
     )
     settings, network = read_training_config(config, flags)
     if store is None or not (resume and store.is_file()):
-        frames = open_labels(labels)
+        frames = open_labels(labels, keys=LabelKeys(energy_key, forces_key, stress_key))
     if store is not None:
         if not (resume and store.is_file()):
             write_labels(store, frames, overwrite=overwrite)

@@ -23,6 +23,14 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="YAML with sections `training` and `network`; flags win."),
 ]
+EnergyKeyOption = Annotated[
+    str | None,
+    typer.Option("--energy-key", help="Name of the energies in the files, if not a known one."),
+]
+ForcesKeyOption = Annotated[str | None, typer.Option("--forces-key", help="The same of the forces.")]
+StressKeyOption = Annotated[
+    str | None, typer.Option("--stress-key", help="The same of the stress, or of a virial (eV).")
+]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Passes over the labels.")]
 MinutesOption = Annotated[
     float | None,

@@ -2,27 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.evaluation import matrix_from_voigt
-from himlip_ase.labels.frames import LabelledFrame
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.hessian_checks import check_hessian
-from himlip_ase.units import EV_PER_ANGSTROM3_GPA
+from himlip_ase.labels.pair_potential import MOST_FRAMES, PairPotential
+from himlip_ase.units import BOHR_ANGSTROM, EV_PER_ANGSTROM3_GPA, HARTREE_EV
+
+logger = logging.getLogger(__name__)
 
 LARGEST_STRESS = 20.0
 """eV/Å³; 3200 GPa. Anything larger is taken for GPa or kbar."""
 LARGEST_TENSION = 0.1
 """eV/Å³; 16 GPa. A crystal that pulls harder on average is taken for a stress of the wrong sign."""
+SURE = 0.85
+"""Correlation of labels with the prediction of a pair potential from which its scale means something."""
+SAME_SCALE = 4.0
+"""Factor within which a pair potential gives stresses and Hessians."""
+STRESS_UNITS = {
+    "its sign is the other": -1.0,
+    "it is in GPa": EV_PER_ANGSTROM3_GPA,
+    "it is in GPa and its sign the other": -EV_PER_ANGSTROM3_GPA,
+    "it is in kbar": 10 * EV_PER_ANGSTROM3_GPA,
+    "it is in kbar and its sign the other": -10 * EV_PER_ANGSTROM3_GPA,
+}
+"""What a stress may be instead of ASE's, and the scale that it then has."""
+HESSIAN_UNITS = {
+    "its sign is the other": -1.0,
+    "it is in Ha/bohr²": BOHR_ANGSTROM**2 / HARTREE_EV,
+    "it is in Ry/bohr²": 2 * BOHR_ANGSTROM**2 / HARTREE_EV,
+    "it is in N/m": 16.0217663,
+    "it is in kcal/mol/Å²": 23.0605,
+    "it is in kJ/mol/Å²": 96.4853,
+}
+"""The same of a Hessian."""
+MOST_HESSIANS = 8
+"""Hessians on frames that are set against the forces."""
+MOST_ATOMS = 300
+"""Atoms of the largest structure that enters these comparisons."""
+HALF = 0.5
+HOT_SHARE = 0.02
+"""If so small a share of the frames has half of all squared forces, these rule the loss."""
 
 
-def check_frames(frames: Iterable[LabelledFrame]) -> None:
+def check_frames(frames: Iterable[LabelledFrame], hessians: Sequence[HessianLabel] = ()) -> None:
     """Refuse labels that are non-finite or in the wrong unit or sign.
 
-    Stresses are compared with :data:`LARGEST_STRESS` and :data:`LARGEST_TENSION`, and, where frames differ by
-    a strain alone, with the change of the energy: ΔE must equal V σ : ε.
+    Stresses are compared with :data:`LARGEST_STRESS` and :data:`LARGEST_TENSION`; where frames differ by a
+    strain alone, with the change of the energy (ΔE must equal V σ : ε); and, like Hessians, with what a pair
+    potential says that was fitted to energies and forces.
+
+    Parameters
+    ----------
+    frames : iterable of LabelledFrame
+    hessians : sequence of HessianLabel
+        Further Hessians, which are set against the forces of the frames.
 
     Raises
     ------
@@ -32,7 +71,7 @@ def check_frames(frames: Iterable[LabelledFrame]) -> None:
     checks = FrameChecks()
     for frame in frames:
         checks.add(frame)
-    checks.finish()
+    checks.finish(hessians)
 
 
 class FrameChecks:
@@ -40,18 +79,39 @@ class FrameChecks:
 
     def __init__(self) -> None:
         self._tension: list[float] = []
+        self._sample: list[LabelledFrame] = []
+        self._hessians: list[HessianLabel] = []
         self._last: dict[bytes, LabelledFrame] = {}
         self._work: list[float] = []
         self._change: list[float] = []
 
     def add(self, frame: LabelledFrame) -> None:
-        """Check what one frame alone can tell."""
+        """Check what one frame alone can tell.
+
+        Parameters
+        ----------
+        frame : LabelledFrame
+
+        Raises
+        ------
+        InputError
+        """
         name = frame.source or frame.set
+        for label, value in (("positions", frame.atoms.positions), ("cell", frame.atoms.cell.array)):
+            if not np.isfinite(value).all():
+                place = np.argwhere(~np.isfinite(value))[0]
+                raise InputError(f"{name}: {label} of row {place[0]} contains {value[tuple(place)]}")
+        if not (np.isfinite(frame.weight) and frame.weight >= 0):
+            raise InputError(f"{name}: its weight is {frame.weight}; give a number that is not negative")
         for label, value in (("energy", frame.energy), ("forces", frame.forces), ("stress", frame.stress)):
             if value is not None and not np.isfinite(value).all():
                 raise InputError(f"{name}: {label} contains {np.asarray(value)!r}")
         if frame.hessian is not None:
             check_hessian(frame.hessian.atoms, frame.hessian.matrix, frame.hessian.name)
+            if len(self._hessians) < MOST_HESSIANS:
+                self._hessians.append(frame.hessian)
+        if frame.forces is not None and len(self._sample) < MOST_FRAMES and len(frame.atoms) <= MOST_ATOMS:
+            self._sample.append(frame)
         if frame.stress is None:
             return
         largest = np.abs(frame.stress).max()
@@ -83,8 +143,18 @@ class FrameChecks:
         self._work.append(total)
         self._change.append(float(second.energy - first.energy))  # type: ignore[operator]
 
-    def finish(self) -> None:
-        """Check what all frames together tell."""
+    def finish(self, hessians: Sequence[HessianLabel] = ()) -> None:
+        """Check what all frames together tell.
+
+        Parameters
+        ----------
+        hessians : sequence of HessianLabel
+            Beside those on the frames.
+
+        Raises
+        ------
+        InputError
+        """
         w, c = np.array(self._work), np.array(self._change)
         if w.size and np.abs(c).max() >= 1e-3:
             slope = float(w @ c / (c @ c))
@@ -100,3 +170,62 @@ class FrameChecks:
                 f"({tension * EV_PER_ANGSTROM3_GPA:.3g} GPa); ASE's stress is positive in tension "
                 "and negative under pressure: is the sign wrong?"
             )
+        self._compare_with_pairs([*hessians, *self._hessians][:MOST_HESSIANS])
+
+    def _compare_with_pairs(self, hessians: Sequence[HessianLabel]) -> None:
+        """Stresses and Hessians against a pair potential of the energies and forces."""
+        stressed = any(frame.stress is not None for frame in self._sample)
+        if not self._sample or not (stressed or hessians):
+            return
+        potential = PairPotential(self._sample)
+        found = potential.stress_scale() if stressed else None
+        if found is not None and _is_wrong(found.scale, found.correlation):
+            raise InputError(
+                f"stress: it is {found.scale:.4g} times what the energies and forces say (correlation "
+                f"{found.correlation:.2f}; ASE's has 1): {_nearest(found.scale, STRESS_UNITS)}. Give eV/Å³, "
+                "positive in tension, or leave it out (--stress-key of another name)"
+            )
+        for label in hessians:
+            if len(label.atoms) > MOST_ATOMS:
+                continue
+            found = potential.hessian_scale(label.atoms, label.matrix)
+            if found is not None and _is_wrong(found.scale, found.correlation):
+                raise InputError(
+                    f"{label.name}: the Hessian is {found.scale:.4g} times what the forces of the frames say "
+                    f"(correlation {found.correlation:.2f}): {_nearest(found.scale, HESSIAN_UNITS)}. Give "
+                    "eV/Å² and d²E/dx²"
+                )
+
+
+def _is_wrong(scale: float, correlation: float) -> bool:
+    return abs(correlation) > SURE and not 1 / SAME_SCALE < scale < SAME_SCALE
+
+
+def _nearest(scale: float, units: dict[str, float]) -> str:
+    """What explains a scale best, within the accuracy of a pair potential."""
+    fits = {name: abs(np.log(abs(scale / unit))) for name, unit in units.items() if scale * unit > 0}
+    name = min(fits, key=lambda key: fits[key], default="")
+    if not name or fits[name] > np.log(SAME_SCALE):
+        return "its unit or sign is another"
+    return f"probably {name}"
+
+
+def hot_frames(squares: Sequence[float]) -> list[int]:
+    """The few frames that hold half of all squared forces, if they are few.
+
+    Parameters
+    ----------
+    squares : sequence of float
+        Σ|F|² of every frame, (eV/Å)².
+
+    Returns
+    -------
+    list of int
+        The hottest first; empty if no small share of the frames (`HOT_SHARE`, at least one) rules the rest.
+    """
+    values = np.asarray(squares, dtype=float)
+    if len(values) < 10 or not values.sum() > 0:
+        return []
+    order = np.argsort(-values)
+    needed = int(np.searchsorted(np.cumsum(values[order]), HALF * values.sum())) + 1
+    return order[:needed].tolist() if needed <= max(1, round(HOT_SHARE * len(values))) else []

@@ -36,6 +36,8 @@ class FileFormat:
         What is read is a sequence whose frames stay on disk until they are asked for.
     fallback : bool
         Asked only for files that no other format takes.
+    named_keys : bool
+        `read` takes ``keys=`` (:class:`himlip_ase.labels.label_keys.LabelKeys`).
     """
 
     name: str
@@ -44,6 +46,7 @@ class FileFormat:
     read: str | Callable[..., Any]
     on_disk: bool = False
     fallback: bool = False
+    named_keys: bool = False
 
     def reader(self) -> Callable[..., Any]:
         """The function that reads."""
@@ -87,6 +90,12 @@ FORMATS: Registry[FileFormat] = Registry(
         on_disk=True,
     ),
     FileFormat(
+        "deepmd",
+        "folder of DeePMD (type.raw, set.000/*.npy)",
+        lambda path: (path / "type.raw").is_file(),
+        "himlip_ase.labels.deepmd:read_deepmd",
+    ),
+    FileFormat(
         "espresso",
         "pw.out of finished Quantum ESPRESSO runs",
         _has_suffix(".out"),
@@ -98,6 +107,7 @@ FORMATS: Registry[FileFormat] = Registry(
         lambda path: True,
         "himlip_ase.labels.readers:read_with_ase",
         fallback=True,
+        named_keys=True,
     ),
 )
 """Formats of files of labelled structures."""

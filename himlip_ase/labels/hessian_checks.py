@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from itertools import permutations, product
+
 import numpy as np
 from ase import Atoms
+from ase.data import covalent_radii
+from ase.geometry import find_mic
 
 from himlip_ase.errors import InputError
+from himlip_ase.labels.spring_model import SpringModel
 from himlip_ase.symmetry.spglib_search import spglib_search
+from himlip_ase.units import BOHR_ANGSTROM, HARTREE_EV, signed_frequencies_cm
 
 ASYMMETRY_TOLERANCE = 1e-2
 SUM_RULE_TOLERANCE = 0.1
 SYMMETRY_TOLERANCE = 0.1
+SOFTEST_CURVATURE = 0.1
+"""eV/Å²; the hardest atom of anything that is bound is held at least so firmly (solid argon: 0.6)."""
+HARDEST_CURVATURE = 1000.0
+"""eV/Å²; no atom is held more firmly (N₂: 143)."""
+LOWEST_WAVENUMBER = 350.0
+"""cm⁻¹ times √amu; the highest frequency of anything bound times the root of its lightest mass is above it
+(argon 400, PdH 470)."""
+WEAKEST_BOND = 0.8
+"""eV/Å²; the strongest spring along a bond of two non-metals is stronger (H3S at 150 GPa: 2.0, C-H: 30)."""
+BOND_LENGTH = 1.15
+"""Sums of covalent radii up to which two non-metals are bonded."""
+NON_METALS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 32, 33, 34, 35, 52, 53)
+SUSPICIOUS_MISFIT = 0.3
+"""Share of a Hessian that springs between pairs do not give (see `spring_model`), from which another order of
+the atoms or another frame of axes is tried. Right ones of hydrides, metals, molecules: 0.01 to 0.25."""
+WRONG_MISFIT = 0.45
+"""The same, from which a Hessian without symmetry is refused."""
+MOST_ATOMS = 120
+"""Atoms of the largest structure whose order is looked at."""
+MOST_EXCHANGES = 3000
+"""Exchanges of two atoms that are tried."""
+BETTER = 0.6
+"""Another order or another frame is the right one if its misfit is smaller by this factor."""
 
 
 def asymmetry(matrix: np.ndarray) -> float:
@@ -128,8 +157,10 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
     ------
     InputError
         Wrong shape, non-finite elements, not symmetric (1 % of the largest element), acoustic sum rule
-        violated (10 %), symmetry of the crystal violated (10 %: another order of atoms or another
-        orientation), or, without symmetry, far pairs stronger than near ones (another order of atoms).
+        violated (10 %), a sum of eigenvalues below zero (the sign), curvatures and frequencies that nothing
+        has (the unit), symmetry of the crystal violated (10 %: another order of atoms or another
+        orientation), springs between pairs that fit much better with atoms in another order or with other
+        axes, or, without symmetry, far pairs stronger than near ones (another order of atoms).
     """
     matrix = np.asarray(matrix)
     n = len(atoms)
@@ -152,6 +183,7 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
             f"{name}: acoustic sum rule violated by {deviation:.2%} of the largest element "
             f"(allowed {SUM_RULE_TOLERANCE:.0%}); mass-weighted, incomplete or badly converged?"
         )
+    _check_size(atoms, matrix, name)
     operations = 1
     if atoms.pbc.all():
         deviation, operations = symmetry_deviation(atoms, matrix)
@@ -161,6 +193,7 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
                 f"the largest element (allowed {SYMMETRY_TOLERANCE:.0%}); are the atoms in another order or "
                 "the axes another frame's?"
             )
+    _check_order(atoms, matrix, name, operations)
     # A crystal's symmetry has told whether the order is right; its strongest pairs need not be the nearest.
     ratio = _decay(atoms, matrix) if operations == 1 else np.inf
     if ratio < 1.0:
@@ -168,3 +201,132 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
             f"{name}: far pairs couple more strongly than near ones (near/far {ratio:.2f}, must exceed 1); "
             "are the atoms in another order?"
         )
+
+
+def _check_size(atoms: Atoms, matrix: np.ndarray, name: str) -> None:
+    """Sign and unit, by what holds atoms in anything that is bound."""
+    n = len(atoms)
+    if n < 2:
+        return
+    curvatures = np.einsum("iaia->i", matrix) / 3
+    if curvatures.sum() <= 0:
+        raise InputError(
+            f"{name}: its eigenvalues add up to {3 * curvatures.sum():.4g} eV/Å², and bound atoms have a "
+            "positive sum; is it dF/dx, whose sign is the other?"
+        )
+    units = (
+        f"is it in Ha/bohr² (× {HARTREE_EV / BOHR_ANGSTROM**2:.4f} gives eV/Å²) or Ry/bohr² "
+        f"(× {HARTREE_EV / BOHR_ANGSTROM**2 / 2:.4f})?"
+    )
+    if not SOFTEST_CURVATURE <= curvatures.max() <= HARDEST_CURVATURE:
+        raise InputError(
+            f"{name}: the hardest atom has a curvature of {curvatures.max():.4g} eV/Å² (allowed "
+            f"{SOFTEST_CURVATURE:g} to {HARDEST_CURVATURE:g}); {units}"
+        )
+    bonds = _springs_along_bonds(atoms, matrix)
+    if bonds.size and bonds.max() < WEAKEST_BOND:
+        raise InputError(
+            f"{name}: the strongest spring along a bond is {bonds.max():.4g} eV/Å², and none is weaker than "
+            f"{WEAKEST_BOND:g}; {units}"
+        )
+    roots = np.sqrt(np.repeat(atoms.get_masses(), 3))
+    reduced = matrix.reshape(3 * n, 3 * n) / roots / roots[:, None]
+    highest = signed_frequencies_cm(np.linalg.eigvalsh((reduced + reduced.T) / 2)[-1:])[0]
+    least = LOWEST_WAVENUMBER / float(np.sqrt(atoms.get_masses().min()))
+    if highest < least:
+        raise InputError(
+            f"{name}: its highest frequency is {highest:.0f} cm⁻¹, and {atoms.get_chemical_formula()} has at "
+            f"least {least:.0f}; {units}"
+        )
+
+
+def _springs_along_bonds(atoms: Atoms, matrix: np.ndarray) -> np.ndarray:
+    """−û·H_ij·û of every bond of two non-metals in one image, eV/Å²."""
+    first, second, distances = _pairs_of_one_image(atoms)
+    radii = covalent_radii[atoms.numbers]
+    bonded = np.isin(atoms.numbers, NON_METALS)
+    own = bonded[first] & bonded[second] & (distances < BOND_LENGTH * (radii[first] + radii[second]))
+    first, second = first[own], second[own]
+    offsets = atoms.get_positions()[second] - atoms.get_positions()[first]
+    if atoms.pbc.any() and len(offsets):
+        offsets = find_mic(offsets, atoms.cell, atoms.pbc)[0]
+    unit = offsets / np.maximum(np.linalg.norm(offsets, axis=1), 1e-12)[:, None]
+    return -np.einsum("pa,pab,pb->p", unit, matrix.transpose(0, 2, 1, 3)[first, second], unit)
+
+
+def _check_order(atoms: Atoms, matrix: np.ndarray, name: str, operations: int) -> None:
+    """Order of the atoms and axes, by how well springs between pairs of atoms give the Hessian."""
+    if not 3 <= len(atoms) <= MOST_ATOMS:
+        return
+    springs = SpringModel(atoms)
+    found = springs.misfit(matrix)
+    if found < SUSPICIOUS_MISFIT:
+        return
+    turned = min((springs.misfit(_turned(matrix, axes)), k) for k, axes in enumerate(AXES))
+    if turned[0] < BETTER * found:
+        axes = AXES[turned[1]]
+        raise InputError(
+            f"{name}: springs between pairs of atoms leave {found:.0%} of it unexplained, and "
+            f"{turned[0]:.0%} if its axes are {_axes_name(axes)} of the structure's; another frame's?"
+        )
+    order, best = _best_order(springs, atoms, matrix, found)
+    if best < BETTER * found:
+        moved = [k for k in range(len(order)) if order[k] != k]
+        raise InputError(
+            f"{name}: springs between pairs of atoms leave {found:.0%} of it unexplained, and {best:.0%} "
+            f"with {len(moved)} atoms in another order (the first are {moved[:4]}); list the atoms of both "
+            "in one order"
+        )
+    if operations == 1 and found > WRONG_MISFIT:
+        raise InputError(
+            f"{name}: springs between pairs of atoms leave {found:.0%} of it unexplained (allowed "
+            f"{WRONG_MISFIT:.0%}); are the atoms in another order, or the axes another frame's?"
+        )
+
+
+def _turned(matrix: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    return np.einsum("ac,icjd,bd->iajb", axes, matrix, axes, optimize=True)
+
+
+def _proper_axes() -> list[np.ndarray]:
+    """The 23 turns that exchange x, y and z, without the identity."""
+    found = []
+    for order in permutations(range(3)):
+        for signs in product((1, -1), repeat=3):
+            axes = np.diag(signs)[list(order)].astype(float)
+            if np.linalg.det(axes) > 0 and not np.array_equal(axes, np.eye(3)):
+                found.append(axes)
+    return found
+
+
+AXES = _proper_axes()
+
+
+def _axes_name(axes: np.ndarray) -> str:
+    names = []
+    for row in axes:
+        place = int(np.abs(row).argmax())
+        names.append(("" if row[place] > 0 else "−") + "xyz"[place])
+    return ", ".join(names)
+
+
+def _best_order(
+    springs: SpringModel, atoms: Atoms, matrix: np.ndarray, misfit: float
+) -> tuple[list[int], float]:
+    """An order of the atoms in which springs fit better, by exchanging two at a time while that helps."""
+    order = list(range(len(atoms)))
+    best, tries = misfit, MOST_EXCHANGES
+    improved = True
+    while improved and tries > 0:
+        improved = False
+        for first in range(len(order)):
+            for second in range(first + 1, len(order)):
+                other = order.copy()
+                other[first], other[second] = other[second], other[first]
+                value = springs.misfit(matrix[np.ix_(other, range(3), other, range(3))])
+                tries -= 1
+                if value < best - 1e-3:
+                    order, best, improved = other, value, True
+                if tries <= 0:
+                    return order, best
+    return order, best

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -20,8 +21,19 @@ from himlip_ase.files import reading
 from himlip_ase.labels.formats import HESSIAN_FORMATS, format_of
 from himlip_ase.labels.frames import JUDGES, HessianLabel, LabelledFrame, count_labels
 from himlip_ase.labels.hessian_checks import check_hessian
-from himlip_ase.labels.label_keys import ENERGY_KEYS, FORCES_KEYS, STRESS_KEYS, frame_from_atoms
+from himlip_ase.labels.label_keys import (
+    KNOWN_KEYS,
+    OWN,
+    REFERENCES,
+    TOLERANCES,
+    LabelKeys,
+    candidates,
+    frame_from_atoms,
+    has_key,
+    tell_of,
+)
 from himlip_ase.labels.views import Chosen, Joined, set_names
+from himlip_ase.structures import read_structures
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +44,10 @@ QE_OUTPUT = "pw.out"
 
 
 def read_labels(
-    paths: PathLike | Sequence[PathLike], sets: Sequence[str] | None = None, weight: float = 1.0
+    paths: PathLike | Sequence[PathLike],
+    sets: Sequence[str] | None = None,
+    weight: float = 1.0,
+    keys: LabelKeys = KNOWN_KEYS,
 ) -> list[LabelledFrame]:
     """Read labelled structures.
 
@@ -47,6 +62,8 @@ def read_labels(
         Keep these sets only (``info["set"]``, else the name of the file or folder).
     weight : float
         Multiplies the weight of every frame.
+    keys : LabelKeys
+        Names of energies, forces and stresses in files that ASE reads, where they are not the known ones.
 
     Returns
     -------
@@ -63,15 +80,13 @@ def read_labels(
     frames: list[LabelledFrame] = []
     for entry in paths:
         path = Path(entry)
-        if path.is_dir():
-            frames += frames_of_folder(path)
-        elif path.is_file():
-            found = list(frames_of_file(path))
+        if path.is_dir() and format_of(path).fallback:
+            frames += frames_of_folder(path, keys)
+        elif path.exists():
+            found = list(frames_of_file(path, keys))
             if not any(f.labelled for f in found):
                 raise InputError(
-                    f"{path}: {len(found)} structures but no label in any; looked for "
-                    f"{', '.join(ENERGY_KEYS + FORCES_KEYS + STRESS_KEYS)} in the file "
-                    "and in ASE's calculator"
+                    f"{path}: {len(found)} structures but no label in any; {_looked_for(path, keys)}"
                 )
             frames += [f for f in found if f.labelled]
         else:
@@ -128,7 +143,9 @@ def read_hessian(path: PathLike, symmetrize: bool = True, weight: float = 1.0) -
 
 
 def open_labels(
-    paths: str | os.PathLike | Sequence[str | os.PathLike], sets: Sequence[str] | None = None
+    paths: str | os.PathLike | Sequence[str | os.PathLike],
+    sets: Sequence[str] | None = None,
+    keys: LabelKeys = KNOWN_KEYS,
 ) -> Sequence[LabelledFrame]:
     """Labelled structures, of which those in HDF5 stay on disk until they are asked for.
 
@@ -138,6 +155,8 @@ def open_labels(
         As :func:`himlip_ase.labels.readers.read_labels`.
     sets : sequence of str, optional
         Keep these sets only.
+    keys : LabelKeys
+        As `read_labels`.
 
     Returns
     -------
@@ -155,8 +174,8 @@ def open_labels(
     others = [p for p in paths if p not in on_disk]
     stores: list[Sequence[LabelledFrame]] = [format_of(Path(p)).reader()(Path(p)) for p in on_disk]
     if not stores:
-        return read_labels(paths, sets)
-    every = Joined([*stores, read_labels(others)] if others else stores)
+        return read_labels(paths, sets, keys=keys)
+    every = Joined([*stores, read_labels(others, keys=keys)] if others else stores)
     if sets is None:
         return every
     names = set_names(every)
@@ -172,12 +191,24 @@ def without_judges(frames: Sequence[LabelledFrame]) -> Sequence[LabelledFrame]:
     return frames if len(chosen) == len(frames) else Chosen(frames, chosen)
 
 
-def frames_of_file(path: Path) -> Sequence[LabelledFrame]:
+def _looked_for(path: Path, keys: LabelKeys) -> str:
+    """What names were looked for, and what is there that looks like a label."""
+    names = [keys.named.get(kind) or ", ".join(REFERENCES[kind] + OWN[kind]) for kind in TOLERANCES]
+    text = f"looked for {'; '.join(names)} in the file and in ASE's calculator"
+    if not format_of(path).named_keys:
+        return text
+    found = sorted({option for atoms in read_structures(path) for option in candidates(atoms)})
+    return f"{text}; type {' '.join(found[:6])}, if these are the labels" if found else text
+
+
+def frames_of_file(path: Path, keys: LabelKeys = KNOWN_KEYS) -> Sequence[LabelledFrame]:
     """Everything that a file holds, labelled or not, by the reader of its format.
 
     Parameters
     ----------
     path : Path
+    keys : LabelKeys
+        For formats that take it.
 
     Returns
     -------
@@ -188,15 +219,29 @@ def frames_of_file(path: Path) -> Sequence[LabelledFrame]:
     InputError
         The file cannot be read.
     """
+    entry = format_of(path)
     with reading(path):
-        found: Sequence[LabelledFrame] = format_of(path).reader()(path)
+        found: Sequence[LabelledFrame] = (
+            entry.reader()(path, keys=keys) if entry.named_keys else entry.reader()(path)
+        )
         return found
 
 
-def frames_of_folder(folder: Path) -> list[LabelledFrame]:
-    """The labelled frames of a folder; see `read_labels`."""
+def frames_of_folder(folder: Path, keys: LabelKeys = KNOWN_KEYS) -> list[LabelledFrame]:
+    """The labelled frames of a folder; see `read_labels`.
+
+    Parameters
+    ----------
+    folder : Path
+    keys : LabelKeys
+        For formats that take it.
+
+    Returns
+    -------
+    list of LabelledFrame
+    """
     files = sorted(p for p in folder.iterdir() if p.suffix in LABEL_FILES)
-    frames = [f for p in files for f in frames_of_file(p)]
+    frames = [f for p in files for f in frames_of_file(p, keys)]
     if files:
         skipped = [f.source for f in frames if not f.labelled]
         if skipped:
@@ -213,13 +258,31 @@ def frames_of_folder(folder: Path) -> list[LabelledFrame]:
 # -- the readers of the formats, each of a path --------------------------------------------------------------
 
 
-def read_with_ase(path: Path) -> list[LabelledFrame]:
-    """Every structure of a file that ASE reads, with the labels that it carries."""
+def read_with_ase(path: Path, keys: LabelKeys = KNOWN_KEYS) -> list[LabelledFrame]:
+    """Every structure of a file that ASE reads, with the labels that it carries.
+
+    Parameters
+    ----------
+    path : Path
+    keys : LabelKeys
+
+    Returns
+    -------
+    list of LabelledFrame
+    """
     try:
-        images = ase.io.read(path, index=":")
+        images: Any = ase.io.read(path, index=":")
     except Exception as error:
         raise InputError(f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from error
-    return [frame_from_atoms(a, path.stem, source=f"{path}#{k}") for k, a in enumerate(images)]
+    for kind, key in keys.named.items():
+        if not any(has_key(atoms, key) for atoms in images):
+            found = sorted({option for atoms in images for option in candidates(atoms)})
+            raise InputError(
+                f"{path}: no structure has {key!r} for the {kind} (--{kind}-key)"
+                + (f"; type {' or '.join(found[:6])}" if found else "")
+            )
+    tell_of(images, str(path), keys)
+    return [frame_from_atoms(a, path.stem, source=f"{path}#{k}", keys=keys) for k, a in enumerate(images)]
 
 
 def read_displaced(path: Path) -> list[LabelledFrame]:

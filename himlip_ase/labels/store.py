@@ -192,8 +192,8 @@ class LabelStore(OnDemand[LabelledFrame]):
         return LabelledFrame(
             atoms,
             None if np.isnan(energy) else energy,
-            None if np.isnan(forces).any() else forces,
-            None if np.isnan(stress).any() else stress,
+            None if np.isnan(forces).all() else forces,  # a single NaN is a damaged label: the checks name it
+            None if np.isnan(stress).all() else stress,
             hessian,
             self.sets[self._set_of[index]],
             float(self._frames["weights"][index]),
@@ -226,7 +226,7 @@ class LabelStore(OnDemand[LabelledFrame]):
     def counts(self) -> LabelCounts:
         """How many labels of each kind there are, a block of frames at a time."""
         energies = np.isfinite(self._frames["energies"])
-        stresses = np.isfinite(self._frames["stresses"]).all(axis=1)
+        stresses = np.isfinite(self._frames["stresses"]).any(axis=1)
         first = np.concatenate([self._file["forces"][start : start + 1, 0] for start in self._atoms[:-1]])
         hessians = int((np.diff(self._hessians) > 0).sum())
         vectors = int((np.diff(self._products) // np.diff(self._atoms)).sum())

@@ -115,6 +115,16 @@ class LabelsSection(Section):
     """cm⁻¹; a k-mesh that moves a frequency of that q-point by more is not converged, and the harmonic Tc is
     withheld."""
 
+    def off(self) -> list[str]:
+        """What is switched off, as it is typed."""
+        switches = {name: getattr(self, name) for name in ("relax", "validation", "double_well", "check_k")}
+        found = [f"labels.{name}: {value}" for name, value in switches.items() if not value]
+        for kind in ("rattle", "quantum"):
+            found += [
+                f"labels.{kind}.{name}: null" for name, own in getattr(self, kind).items() if own is None
+            ]
+        return found
+
     @property
     def rattle_sets(self) -> dict[str, RattleSet]:
         """The sets of rattled cells that are made."""
@@ -149,6 +159,13 @@ class FinetuneSection(Section):
     """See `himlip_ase.hint.training.settings.TrainingSettings`."""
     network: dict[str, int | float] = Field(default_factory=dict)
     """Shape of fresh weights: keys of `himlip_ase.potential.network.HiMLIPConfig`, without ``elements``."""
+
+    def off(self) -> list[str]:
+        """What is switched off, as it is typed."""
+        switches: dict[str, Any] = {"hessian": self.hessian, "compare": self.compare}
+        switches["training.polish.rounds"] = self.training.polish.rounds
+        switches["training.loss.hessian"] = self.training.loss.hessian
+        return [f"finetune.{name}: {value}" for name, value in switches.items() if not value]
 
     @model_validator(mode="after")
     def _known_network(self) -> FinetuneSection:

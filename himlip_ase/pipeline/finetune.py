@@ -95,6 +95,8 @@ def _train(config: RunConfig, labels: LabelFolder, folder: Path) -> None:
     from himlip_ase.potential.network import HiMLIPConfig, element_union
 
     section = config.finetune
+    if section.off():
+        logger.info("switched off: %s", ", ".join(section.off()))
     chosen = section.train_sets if section.train_sets is not None else labels.training_sets()
     for name in chosen:
         if name.startswith(VALIDATION):

@@ -271,6 +271,8 @@ def make_labels(config: RunConfig, folder: Path, plan: Plan | None = None) -> No
     plan : Plan, optional
         What the jobs were expected to cost; after the relaxation it is shown again, scaled to this machine.
     """
+    if config.labels.off():
+        logger.info("switched off: %s", ", ".join(config.labels.off()))
     from himlip_ase.dft.publish import collect
 
     atoms = crystal_to_label(config, folder)

@@ -55,12 +55,6 @@ def test_labels_are_read_from_the_calculator_and_from_ref_keys(tmp_path: Path, c
         assert frame.atoms.calc is None
 
 
-def test_reference_keys_win_over_a_calculator_of_another_level(crystal: Atoms) -> None:
-    atoms = _with_calculator(crystal)
-    atoms.info["REF_energy"] = -123.0
-    assert frame_from_atoms(atoms).energy == -123.0
-
-
 def test_swallowed_labels_abort(tmp_path: Path, crystal: Atoms) -> None:
     ase.io.write(tmp_path / "bare.extxyz", crystal)
     with pytest.raises(InputError, match="no label in any"):

@@ -85,3 +85,30 @@ def test_assignments_are_plain_yaml() -> None:
 def test_missing_file_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"h3s\.yaml"):
         load_config(tmp_path / "absent.yaml")
+
+
+def _config(text: str = "{}"):
+    return parse_config(f"structure: a.cif\n{text}" if text != "{}" else "structure: a.cif")
+
+
+def test_naming_one_key_drops_no_other() -> None:
+    """`finetune.training.epochs` used to switch the refinement off."""
+    plain = _config().finetune.training
+    assert plain.polish.rounds > 0
+    named = _config("finetune: {training: {epochs: 20}}").finetune.training
+    assert named.epochs == 20 and named.polish == plain.polish
+    deeper = _config("finetune: {training: {polish: {iterations: 7}}}").finetune.training
+    assert deeper.polish.rounds == plain.polish.rounds and deeper.epochs == plain.epochs
+    labels = _config("labels: {quantum: {quantum211: {number: 2}, mine: {}}}").labels
+    assert labels.quantum_sets["quantum211"].supercell == (2, 1, 1)
+    assert labels.quantum_sets["quantum211"].number == 2 and len(labels.quantum_sets) == 4
+    assert build_config(_config("finetune: {training: {epochs: 20}}").resolved()).finetune.training == named
+
+
+def test_what_is_switched_off_is_named() -> None:
+    config = _config("finetune: {training: {polish: {rounds: 0}}, compare: false}\nlabels: {validation: 0}")
+    assert config.finetune.off() == ["finetune.compare: False", "finetune.training.polish.rounds: 0"]
+    assert config.labels.off() == ["labels.validation: 0"]
+    other = _config("labels: {quantum: {quantum211: null}}").labels
+    assert other.off() == ["labels.quantum.quantum211: null"]
+    assert _config().finetune.off() == [] and _config().labels.off() == []

@@ -96,7 +96,9 @@ def finetune_closed_form(
     with FolderLock(path) if path is not None else nullcontext():
         check_folder(path, False, overwrite)
         own = prepared.hessians[: prepared.given[0]]
-        start = start_training(training, prepared.elements, own, base, network, settings)
+        start = start_training(
+            training, prepared.elements, own, base, network, settings, prepared.element_energies
+        )
         model, origin = start.model, start.origin
         if not isinstance(model, HiMLIP):
             raise InputError(

@@ -115,7 +115,9 @@ def train(
             check_folder(path, resume, overwrite)
         processes.wait()
         own = labels.hessians[: labels.given[0]]
-        start = start_training(labels.training, labels.elements, own, base, network, settings)
+        start = start_training(
+            labels.training, labels.elements, own, base, network, settings, labels.element_energies
+        )
         hessians = taught(labels, settings)
         trainer = Trainer(
             start.model, labels.training, hessians.labels, settings, labels.held_out, path,

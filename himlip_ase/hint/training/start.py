@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,7 @@ def start_training(
     base: Potential | str | os.PathLike | None,
     network: HiMLIPConfig | None,
     settings: TrainingSettings,
+    element_energies: Mapping[str, float] | None = None,
 ) -> Start:
     """Load or make the model, take its statistics, fit the energies of the elements.
 
@@ -68,6 +69,8 @@ def start_training(
     network : HiMLIPConfig or None
         Shape of a model from scratch; None: the default for the elements.
     settings : TrainingSettings
+    element_energies : mapping of str to float, optional
+        Energies of isolated atoms (eV), which are not fitted.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def start_training(
     chosen = None
     if len(frames) > REFERENCE_FRAMES:
         chosen = sorted(typical_frames(elements, settings.seed, REFERENCE_FRAMES))
-    fit_references(model, store, scale=fresh is not None, chosen=chosen)
+    fit_references(model, store, scale=fresh is not None, chosen=chosen, known=element_energies)
     return Start(model, origin, store, statistics)
 
 
@@ -149,6 +152,7 @@ def fit_references(
     scale: bool = False,
     ridge: float = 1e-8,
     chosen: Sequence[int] | None = None,
+    known: Mapping[str, float] | None = None,
 ) -> None:
     """Fit the energy that each element adds, by least squares on what the model misses.
 
@@ -165,7 +169,15 @@ def fit_references(
         Regularisation, relative to the counts.
     chosen : sequence of int, optional
         Frames that are fitted; all by default.
+    known : mapping of str to float, optional
+        Energies of isolated atoms, eV, which are taken as they are; the others are fitted to what they leave.
     """
+    energies = model.get_buffer("energy_shift")
+    given = torch.zeros(len(model.elements), dtype=torch.bool)
+    for symbol, energy in (known or {}).items():
+        if symbol in model.elements:
+            energies[model.elements.index(symbol)] = energy
+            given[model.elements.index(symbol)] = True
     rows, missing, weights = [], [], []
     for k in range(len(store)) if chosen is None else chosen:
         batch = store.item(k)
@@ -179,12 +191,12 @@ def fit_references(
     if not rows:
         return
     a, b, w = torch.stack(rows), torch.cat(missing), torch.cat(weights).sqrt()
+    a = a * ~given
     lhs = (a * w[:, None]).T @ (a * w[:, None])
     values, vectors = torch.linalg.eigh(lhs)
     keep = values > ridge * values.max()
     inverse = torch.where(keep, 1 / torch.where(keep, values, 1.0), 0.0)
     shift = vectors @ (inverse * (vectors.T @ (a.T @ (w**2 * b))))
-    energies = model.get_buffer("energy_shift")
     energies += shift.to(energies)
     if scale:
         rest = b - a @ shift

@@ -13,10 +13,12 @@ import numpy as np
 from himlip_ase.errors import InputError
 from himlip_ase.hint.training.folding import fold_hessian
 from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.labels.checks import hot_frames
 from himlip_ase.labels.digests import hessian_digest, structure_digest
 from himlip_ase.labels.duplicates import check_separate, find_duplicates
 from himlip_ase.labels.frames import HessianLabel, LabelCounts, LabelledFrame
 from himlip_ase.labels.hessian_checks import check_hessian
+from himlip_ase.labels.label_keys import ISOLATED
 from himlip_ase.labels.products import HessianProducts
 from himlip_ase.labels.survey import Survey
 from himlip_ase.labels.views import Chosen, Joined, OnFrames, remembered
@@ -50,6 +52,8 @@ class TrainingLabels:
         How many of `hessians` and `products` were given beside the frames.
     digests : dict
         {what labels are for: digests of their content}, which fingerprints are made from.
+    element_energies : dict
+        {symbol: energy of the isolated atom, eV}, of frames of the set `ISOLATED`.
     """
 
     training: Sequence[LabelledFrame]
@@ -66,6 +70,7 @@ class TrainingLabels:
     product_structures: list[bytes] = field(default_factory=list)
     given: tuple[int, int] = (0, 0)
     digests: dict[str, list[bytes]] = field(default_factory=dict)
+    element_energies: dict[str, float] = field(default_factory=dict)
 
 
 def prepare_labels(
@@ -102,25 +107,35 @@ def prepare_labels(
     labels = remembered(labels)
     for label in hessians:
         check_hessian(label.atoms, label.matrix, label.name)
-    survey = Survey.of(labels)
+    survey = Survey.of(labels, hessians)
     logger.info("labels: %s", survey.counts())
+    _tell_of_hot_frames(survey, settings)
     if not (survey.sets or hessians or products):
         raise InputError("no labels: neither energies, forces, stresses nor Hessians were given")
     kept = _without_duplicates(labels, survey)
+    isolated = [k for k in kept if survey.sets[k] == ISOLATED]
+    kept = [k for k in kept if survey.sets[k] != ISOLATED]
+    element_energies = {survey.elements[k][0]: e for k in isolated if (e := labels[k].energy) is not None}
+    if element_energies:
+        logger.info("energies of the elements, of isolated atoms: %s eV", element_energies)
     if validation is not None:
         train, held = kept, []
         judging = remembered(validation)
         judging_survey = Survey.of(judging)
-        held_places, judged = judging_survey.evaluated, [*range(len(judging))]
+        judged = [k for k, name in enumerate(judging_survey.sets) if name != ISOLATED]
+        held_places = [k for k in judging_survey.evaluated if judging_survey.sets[k] != ISOLATED]
         check_separate(
             Chosen(labels, train), judging,
             [survey.keys[k] for k in train], [judging_survey.keys[k] for k in judged],
         )  # fmt: skip
         held_counts = judging_survey.counts()
     else:
+        formulas = [survey.keys[k].formula for k in kept]
         places, gone = split_indices(
-            [survey.sets[k] for k in kept], settings.validation_fraction, settings.seed
-        )
+            [survey.sets[k] for k in kept], settings.validation_fraction, settings.seed, settings.hold_out,
+            formulas,
+        )  # fmt: skip
+        _tell_of_trajectories(survey, settings, bool(gone))
         train, held = [kept[k] for k in places], [kept[k] for k in gone]
         judging, judging_survey, held_places, judged = labels, survey, held, held
         held_counts = survey.counts(held)
@@ -145,7 +160,9 @@ def prepare_labels(
             "hessians": [hessian_digest(h) for h in hessians] + [survey.hessian_digests[k] for k in own],
             "products": [hessian_digest(p) for p in products] + [survey.product_digests[k] for k in parts],
             "judges": judges[1],
+            "isolated atoms": [survey.digests[k] for k in isolated],
         },
+        element_energies,
     )  # fmt: skip
     logger.info(
         "training on %s; %d Hessians and %d structures with parts of one",
@@ -237,7 +254,13 @@ def split_frames(
     return [frames[k] for k in kept], [frames[k] for k in held]
 
 
-def split_indices(sets: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
+def split_indices(
+    sets: Sequence[str],
+    fraction: float,
+    seed: int,
+    hold_out: str = "frames",
+    formulas: Sequence[str] = (),
+) -> tuple[list[int], list[int]]:
     """As `split_frames`, of the names of the frames' sets: indices of the frames to train on and held out.
 
     Parameters
@@ -245,21 +268,79 @@ def split_indices(sets: Sequence[str], fraction: float, seed: int) -> tuple[list
     sets : sequence of str
     fraction, seed
         As `split_frames`.
+    hold_out : {"frames", "structures", "trajectories"}
+        See `TrainingSettings`.
+    formulas : sequence of str
+        Composition of each frame, for "structures".
 
     Returns
     -------
     kept, held_out : list of int
+
+    Raises
+    ------
+    InputError
+        "structures", and all frames have one composition.
     """
     rng = np.random.default_rng(seed)
+    if hold_out == "structures":
+        held = _whole_compositions(formulas, fraction, rng)
+        return [k for k in range(len(sets)) if k not in held], sorted(held)
     members: dict[str, list[int]] = {}
     for k, name in enumerate(sets):
         members.setdefault(name, []).append(k)
-    held: set[int] = set()
+    held = set()
     for name in sorted(members):
         own = members[name]
         if len(own) >= 5 and fraction > 0:
-            held |= {int(k) for k in rng.choice(own, max(1, round(fraction * len(own))), replace=False)}
+            number = max(1, round(fraction * len(own)))
+            last = hold_out == "trajectories"
+            held |= {int(k) for k in (own[-number:] if last else rng.choice(own, number, replace=False))}
     return [k for k in range(len(sets)) if k not in held], sorted(held)
+
+
+def _whole_compositions(formulas: Sequence[str], fraction: float, rng: np.random.Generator) -> set[int]:
+    """All frames of compositions chosen at random, until their share is reached."""
+    kinds = sorted(set(formulas))
+    if fraction <= 0:
+        return set()
+    if len(kinds) < 2:
+        raise InputError(
+            f"hold_out: structures needs frames of several compositions, and there is {kinds or 'none'}; use "
+            "frames or trajectories, or give --validation"
+        )
+    held: set[int] = set()
+    for place in rng.permutation(len(kinds))[:-1]:
+        if len(held) >= fraction * len(formulas):
+            break
+        held |= {k for k, formula in enumerate(formulas) if formula == kinds[place]}
+    return held
+
+
+def _tell_of_hot_frames(survey: Survey, settings: TrainingSettings) -> None:
+    hot = hot_frames(survey.force_squares)
+    if hot and settings.loss.force_scale is None:
+        logger.warning(
+            "%d of %d frames have half of all squared forces and rule the loss (rms %.3g eV/Å in frame %d, "
+            "set %s); soften them with loss: {force_scale: 1.5}, or leave them out",
+            len(hot), len(survey.sets), (survey.force_squares[hot[0]] / (3 * survey.sizes[hot[0]])) ** 0.5,
+            hot[0], survey.sets[hot[0]],
+        )  # fmt: skip
+    elif hot:
+        logger.info(
+            "%d of %d frames have half of all squared forces; loss.force_scale softens them",
+            len(hot), len(survey.sets),
+        )  # fmt: skip
+
+
+def _tell_of_trajectories(survey: Survey, settings: TrainingSettings, held: bool) -> None:
+    found = survey.trajectories()
+    if found and held and settings.hold_out == "frames":
+        logger.warning(
+            "neighbouring frames of %s are alike (steps of %.2f of their spread): frames held out at random "
+            "between them say little; use hold_out: trajectories, or give --validation",
+            ", ".join(found), min(found.values()),
+        )  # fmt: skip
 
 
 def _without_duplicates(frames: Sequence[LabelledFrame], survey: Survey) -> list[int]:
