@@ -11,6 +11,7 @@ from pathlib import Path
 from ase import Atoms
 
 from himlip_ase.dft.engine import Task
+from himlip_ase.dft.espresso.engine import Espresso
 from himlip_ase.errors import InputError
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.structures import read_structure
@@ -117,6 +118,8 @@ def preflight(config: RunConfig, folder: Path) -> Plan | None:
     if not faults:
         sets = sample_cells(config, cell.atoms)
         tasks = engine.forecast(cell.atoms, config.q_grid, sets, config.labels.relax)
+        if config.labels.check_k and isinstance(engine, Espresso):
+            tasks.append(engine.forecast_k_check(cell.atoms, config.q_grid))
         plan = Plan(cell, tuple(tasks), config.workers)
         faults = disk_faults(plan.tasks, config.workers, folder)
     if faults:

@@ -168,6 +168,12 @@ class Espresso:
         dense = self.harmonic_run.dense_k_grid if self.electron_phonon else None
         return forecast(atoms, q_grid, sets, self.qe, self.launcher, dense, relax)
 
+    def forecast_k_check(self, atoms: Atoms, q_grid: Sequence[int]) -> Task:
+        """See `himlip_ase.dft.espresso.forecast.forecast_k_check`."""
+        from himlip_ase.dft.espresso.forecast import forecast_k_check
+
+        return forecast_k_check(atoms, q_grid, self.qe, self.launcher)
+
     def check_k(
         self,
         atoms: Atoms,

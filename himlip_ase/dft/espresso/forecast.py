@@ -24,6 +24,7 @@ from ase import Atoms
 from himlip_ase.dft.engine import Task
 from himlip_ase.dft.espresso.dry_run import DryRun, dry_run
 from himlip_ase.dft.espresso.inputs import QESettings, k_grid_like
+from himlip_ase.dft.espresso.k_check import denser
 from himlip_ase.dft.espresso.runner import Launcher
 from himlip_ase.lattice import commensurate_qpoints, grid_triplets
 from himlip_ase.symmetry.spglib_search import spglib_search
@@ -85,6 +86,31 @@ def forecast(
             _task(name, number, len(cell), dry_run(cell, settings.with_k_grid(grid), launcher, nosym=True))
         )
     return tasks
+
+
+def forecast_k_check(atoms: Atoms, q_grid: Sequence[int], settings: QESettings, launcher: Launcher) -> Task:
+    """The k-check of `himlip_ase.dft.espresso.k_check`: one q-point off the grid on two k-meshes.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        Primitive cell.
+    q_grid : three ints
+        Of the harmonic run; the point is of the grid with one division more, and the costliest is counted.
+    settings : QESettings
+    launcher : Launcher
+
+    Returns
+    -------
+    Task
+    """
+    run = dry_run(atoms, settings, launcher)
+    finer = [int(q) + 1 for q in q_grid]
+    meshes = (settings.k_grid, denser(settings.k_grid))
+    counts = [max(response_k_points(atoms, mesh, finer)) for mesh in meshes]
+    hours = 3 * len(atoms) * RESPONSE_STEPS * sum(counts) * step_seconds(run) / 3600
+    disk = 3 * counts[-1] * _wave_function_mb(run)
+    return Task("k-check", len(meshes), len(atoms), counts[-1], 1, hours, 3 * run.ram_mb, disk)
 
 
 def step_seconds(run: DryRun) -> float:

@@ -213,7 +213,11 @@ def check_a2fq2r(path: str | os.PathLike, n_atoms: int, sigma_ry: float) -> None
 
 
 def ph_core_seconds(folder: str | os.PathLike) -> float:
-    """CPU seconds of ph.x over all processes, summed over the restarts ph.out, ph.part1.out, and so on."""
+    """CPU seconds of ph.x over all processes, summed over the restarts ph.out, ph.part1.out, and so on.
+
+    A part that was interrupted has printed no CPU time: its lines "total cpu time" hold time on the clock
+    (ph.x 6.7). That is taken, and is more where the machine was busy.
+    """
     total = 0.0
     for path in sorted(Path(folder).glob("ph*.out")):
         text = path.read_text(errors="replace")
