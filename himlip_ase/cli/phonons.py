@@ -73,7 +73,9 @@ def phonons(
     dyn: Annotated[
         list[Path] | None,
         typer.Option(
-            "--dyn", help="Plot QE dyn files (fildyn) or a phonopy_params.yaml instead; repeatable."
+            "--dyn",
+            help="Plot QE dyn files (fildyn) or a phonopy_params.yaml instead, with the Born charges "
+            "that they hold; repeatable.",
         ),
     ] = None,
     label: Annotated[
@@ -82,6 +84,12 @@ def phonons(
     asr: Annotated[
         bool, typer.Option("--asr/--no-asr", help="Impose the acoustic sum rule on what --dyn reads.")
     ] = True,
+    born: Annotated[
+        Path | None,
+        typer.Option(
+            "--born", help="Born charges for LO-TO: BORN or YAML of phonopy, dyn file of Γ (epsil=.true.)."
+        ),
+    ] = None,
     mass: Annotated[
         list[str] | None, typer.Option("--mass", help="ELEMENT=AMU, e.g. H=2.014; repeatable.")
     ] = None,
@@ -123,6 +131,11 @@ def phonons(
 
             for line in write_for_phono3py(crystal, calculator, sets["Hi-MLIP"], third, out, overwrite):
                 typer.echo(line)
+    if born is not None:
+        from himlip_ase.phonons.born_files import read_born
+
+        charges = {name: read_born(born, fc.primitive) for name, fc in sets.items()}
+        sets = {name: fc.with_born(charges[name].with_sum_rule()) for name, fc in sets.items()}
     if masses:
         sets = {name: fc.with_masses(masses) for name, fc in sets.items()}
     for line in write_phonons(sets, out, npoints, mesh, write_dyn_files=write_dyn, overwrite=overwrite):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         band_structure,
         dos,
     )
+    from himlip_ase.phonons.born_charges import BornCharges
+    from himlip_ase.phonons.born_files import read_born
     from himlip_ase.phonons.cellconstructor import from_cellconstructor, to_cellconstructor
     from himlip_ase.phonons.exact import exact_force_constants, fill_phonopy
     from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants, acoustic
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BandPath": "bands",
     "BandStructure": "bands",
+    "BornCharges": "born_charges",
     "DensityOfStates": "bands",
     "DynamicalMatrices": "force_constants",
     "ForceConstants": "force_constants",
@@ -53,6 +56,7 @@ _HOMES = {
     "harmonic_force_constants": "harmonic",
     "plot_bands": "plots",
     "plot_dos": "plots",
+    "read_born": "born_files",
     "read_displaced_supercells": "phonopy_files",
     "read_dyn": "qe",
     "read_force_constants": "phonopy_files",
@@ -70,6 +74,7 @@ _HOMES = {
 __all__ = [
     "BandPath",
     "BandStructure",
+    "BornCharges",
     "DensityOfStates",
     "DynamicalMatrices",
     "ForceConstants",
@@ -86,6 +91,7 @@ __all__ = [
     "harmonic_force_constants",
     "plot_bands",
     "plot_dos",
+    "read_born",
     "read_displaced_supercells",
     "read_dyn",
     "read_force_constants",
