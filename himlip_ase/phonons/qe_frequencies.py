@@ -16,8 +16,8 @@ from himlip_ase.units import (
 )
 
 _FREQUENCY = re.compile(r"(?:freq|omega)\s*\(\s*\d+\s*\)\s*=.*=\s*(\S+)\s*\[cm-1\]")
-RELATIVE = 4e-3
-"""Of ω²: CellConstructor's cm⁻¹ are 4e-4 off, and so are masses of older constants."""
+RELATIVE = 2e-3
+"""Of ω²: older versions of CellConstructor had 109691.4 cm⁻¹ for a Rydberg, 4e-4 less than it is."""
 ROUNDING_RY = 2e-8
 """Of an element of Φ(q) in Ry/bohr², written with eight decimals, and what a sum over a row makes of it."""
 
