@@ -36,7 +36,8 @@ from himlip_ase.superconductivity.gap import gap_curve, tc_sensitivity
 from himlip_ase.superconductivity.methods import FORMULAS
 from himlip_ase.superconductivity.qe_outputs import read_lambda_table
 from himlip_ase.superconductivity.spectrum import Spectrum, spectrum_from_curve
-from himlip_ase.superconductivity.tc import NoTc, Tc, critical_temperature
+from himlip_ase.superconductivity.tc import critical_temperature
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc
 
 ROOT = Path(__file__).parents[2]
 AL = Path("/usr/share/doc/quantum-espresso/examples/PHonon/Recover_example/reference_1")

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from himlip_ase.superconductivity.electronic_dos import ElectronicDos
     from himlip_ase.superconductivity.isotope import IsotopeEffect
     from himlip_ase.superconductivity.options import TcOptions
-    from himlip_ase.superconductivity.tc import NoTc
     from himlip_ase.superconductivity.tc_analysis import TcAnalysis
+    from himlip_ase.superconductivity.tc_entries import NoTc
 
 SUM, MORE, OUTPUT = "α²F", "More", "Output"
 

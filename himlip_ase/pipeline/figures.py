@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from himlip_ase.superconductivity.plateau import SigmaPlateau
     from himlip_ase.superconductivity.q_mesh import QMeshRow
     from himlip_ase.superconductivity.spectrum import Spectrum
-    from himlip_ase.superconductivity.tc import TcTable
+    from himlip_ase.superconductivity.tc_entries import TcTable
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:

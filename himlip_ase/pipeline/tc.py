@@ -19,8 +19,8 @@ from himlip_ase.pipeline.tc_cases import NAMES, CaseResult, Phonons, TcResults
 from himlip_ase.sscha.results.sampling_noise import deviations_of
 from himlip_ase.superconductivity.analysis import analyse
 from himlip_ase.superconductivity.cell_strain import NOT_RECALCULATED
-from himlip_ase.superconductivity.tc import NoTc, mu_star_text
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
+from himlip_ase.superconductivity.tc_entries import NoTc, mu_star_text
 
 if TYPE_CHECKING:
     from himlip_ase.superconductivity.electron_bands import ElectronBands

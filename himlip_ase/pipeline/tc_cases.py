@@ -14,8 +14,8 @@ from himlip_ase.errors import CalculationError
 from himlip_ase.superconductivity.codec import Record, dims_from, read_document, write_document
 from himlip_ase.superconductivity.formulas import isotope_coefficient
 from himlip_ase.superconductivity.spectrum import Spectrum
-from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc, TcTable
 from himlip_ase.superconductivity.uncertainty import size_of
 
 TABLES = "tc.json"

@@ -16,8 +16,8 @@ from himlip_ase.superconductivity.cell_strain import NOT_RECALCULATED
 from himlip_ase.superconductivity.methods import label_of
 from himlip_ase.superconductivity.q_mesh import QMeshRow
 from himlip_ase.superconductivity.tables import budget_rows
-from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable, mu_star_text
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc, TcTable, mu_star_text
 
 Quoted = Mapping[str, Figure]
 Row = tuple[str, Callable[[CaseResult], str]]

@@ -31,8 +31,9 @@ from himlip_ase.superconductivity.printed_modes import PrintedModes, read_printe
 from himlip_ase.superconductivity.q_mesh import QMeshRow, q_mesh_convergence
 from himlip_ase.superconductivity.spectrum import Alpha2F, Problem, Spectrum, spectrum_from_curve
 from himlip_ase.superconductivity.tables import format_table
-from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable, critical_temperature, tc_table
+from himlip_ase.superconductivity.tc import critical_temperature, tc_table
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc, TcTable
 from himlip_ase.superconductivity.zone import ZoneIntegral, integrate_zone
 
 __all__ = [

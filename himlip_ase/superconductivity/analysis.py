@@ -23,8 +23,9 @@ from himlip_ase.superconductivity.options import TcOptions
 from himlip_ase.superconductivity.plateau import SigmaPlateau, plateau_of, sigma_plateau
 from himlip_ase.superconductivity.q_mesh import QMeshRow, at_grid, q_mesh_convergence
 from himlip_ase.superconductivity.spectrum import Spectrum
-from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable, add_spread, critical_temperature, tc_table
+from himlip_ase.superconductivity.tc import add_spread, critical_temperature, tc_table
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc, TcTable
 from himlip_ase.superconductivity.zone import integrate_zone
 
 if TYPE_CHECKING:

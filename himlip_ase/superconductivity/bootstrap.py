@@ -15,15 +15,8 @@ from himlip_ase.superconductivity.codec import Record
 from himlip_ase.superconductivity.coupling import GammaWeight, mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.methods import check_methods
-from himlip_ase.superconductivity.tc import (
-    DEFAULT_MU_STAR,
-    NoTc,
-    Tc,
-    TcTable,
-    add_part,
-    critical_temperature,
-    entry_from_record,
-)
+from himlip_ase.superconductivity.tc import DEFAULT_MU_STAR, add_part, critical_temperature
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc, TcTable, entry_from_record
 from himlip_ase.superconductivity.uncertainty import Part
 
 

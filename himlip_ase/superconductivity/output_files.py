@@ -13,8 +13,8 @@ from himlip_ase.superconductivity import plots
 from himlip_ase.superconductivity.codec import read_document, write_document
 from himlip_ase.superconductivity.isotope import IsotopeEffect, effect_from_record, effect_record
 from himlip_ase.superconductivity.tables import format_table
-from himlip_ase.superconductivity.tc import NoTc, Tc
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc
 from himlip_ase.superconductivity.uncertainty_plots import plot_budget, plot_q_mesh
 
 FIGURE_FILES = ("alpha2f.png", "tc_mu_star.png", "tc.txt")

@@ -14,7 +14,8 @@ from himlip_ase.superconductivity.codec import Record
 from himlip_ase.superconductivity.coupling import GammaWeight, mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.spectrum import Spectrum
-from himlip_ase.superconductivity.tc import NoTc, Tc, critical_temperature
+from himlip_ase.superconductivity.tc import critical_temperature
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.force_constants import DynamicalMatrices

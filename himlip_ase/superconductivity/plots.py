@@ -10,7 +10,7 @@ import numpy as np
 from himlip_ase.errors import InputError
 from himlip_ase.superconductivity.methods import label_of
 from himlip_ase.superconductivity.spectrum import Spectrum
-from himlip_ase.superconductivity.tc import Tc, TcTable
+from himlip_ase.superconductivity.tc_entries import Tc, TcTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from himlip_ase.superconductivity.methods import label_of
-from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable, critical_temperature, mu_star_text
+from himlip_ase.superconductivity.tc import critical_temperature
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc, TcTable, mu_star_text
 
 if TYPE_CHECKING:
     from himlip_ase.superconductivity.isotope import IsotopeEffect

@@ -14,7 +14,7 @@ from himlip_ase.superconductivity.gap import GapCurve
 from himlip_ase.superconductivity.plateau import SigmaPlateau
 from himlip_ase.superconductivity.q_mesh import QMeshRow
 from himlip_ase.superconductivity.spectrum import Spectrum
-from himlip_ase.superconductivity.tc import TcTable
+from himlip_ase.superconductivity.tc_entries import TcTable
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.superconductivity.methods import label_of
 from himlip_ase.superconductivity.plots import COLOURS
 from himlip_ase.superconductivity.tables import budget_rows
-from himlip_ase.superconductivity.tc import TcTable
+from himlip_ase.superconductivity.tc_entries import TcTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,7 +23,7 @@ from himlip_ase.sscha.results.sampling_noise import deviations_of, independent_d
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.superconductivity.bootstrap import resampled_phonons
-from himlip_ase.superconductivity.tc import Tc
+from himlip_ase.superconductivity.tc_entries import Tc
 from tests.superconductivity.material import strained_toy
 
 CONFIG = Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml"

@@ -12,7 +12,8 @@ import pytest
 from himlip_ase.superconductivity.coupling import interpolated_coupling, mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices, read_elph
 from himlip_ase.superconductivity.qe_outputs import read_a2f_dos, read_a2fmatdyn, read_lambda_table
-from himlip_ase.superconductivity.tc import Tc, critical_temperature
+from himlip_ase.superconductivity.tc import critical_temperature
+from himlip_ase.superconductivity.tc_entries import Tc
 from tests.superconductivity.material import AL, AL_STARS, al_phonons, al_primitive, needs_al, text_of
 
 pytestmark = needs_al

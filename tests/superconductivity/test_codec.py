@@ -24,7 +24,7 @@ from himlip_ase.superconductivity import (
 )
 from himlip_ase.superconductivity.isotope import IsotopeEffect, isotope_effects
 from himlip_ase.superconductivity.output_files import write_figures
-from himlip_ase.superconductivity.tc import NoTc, Tc
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc
 from tests.superconductivity.material import strained_toy, toy
 
 VERSION_1 = Path(__file__).parent / "version_1"

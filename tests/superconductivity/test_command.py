@@ -20,7 +20,7 @@ from himlip_ase.superconductivity import TcOptions, analyse, format_table
 from himlip_ase.superconductivity.elph_matrices import read_elph
 from himlip_ase.superconductivity.output_files import write_figures
 from himlip_ase.superconductivity.plateau import sigma_plateau
-from himlip_ase.superconductivity.tc import NoTc, Tc
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc
 from tests.superconductivity.material import AL, al_phonons, al_primitive, needs_al
 
 

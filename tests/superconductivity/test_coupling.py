@@ -15,7 +15,8 @@ from himlip_ase.superconductivity import formulas
 from himlip_ase.superconductivity.coupling import interpolated_coupling, mode_coupling
 from himlip_ase.superconductivity.onto_elph_grid import swap_onto_grid
 from himlip_ase.superconductivity.spectrum import Spectrum, spectrum_from_curve
-from himlip_ase.superconductivity.tc import Tc, critical_temperature
+from himlip_ase.superconductivity.tc import critical_temperature
+from himlip_ase.superconductivity.tc_entries import Tc
 from tests.superconductivity.material import toy
 
 

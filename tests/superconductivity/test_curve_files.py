@@ -24,7 +24,7 @@ from himlip_ase.superconductivity.curve_formats import FORMATS, CurveFormat
 from himlip_ase.superconductivity.electronic_dos import read_electronic_dos
 from himlip_ase.superconductivity.number_rows import fortran_number
 from himlip_ase.superconductivity.spectrum import spectrum_from_curve
-from himlip_ase.superconductivity.tc import Tc
+from himlip_ase.superconductivity.tc_entries import Tc
 
 MEV = np.linspace(0.1, 60.0, 600)
 CURVE = 0.45 * np.exp(-(((MEV - 22) / 4) ** 2)) + 0.3 * np.exp(-(((MEV - 40) / 5) ** 2))

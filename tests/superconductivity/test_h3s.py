@@ -9,7 +9,8 @@ import pytest
 
 from himlip_ase.superconductivity.coupling import mode_coupling
 from himlip_ase.superconductivity.elph_matrices import read_elph
-from himlip_ase.superconductivity.tc import NoTc, Tc, critical_temperature
+from himlip_ase.superconductivity.tc import critical_temperature
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc
 
 HARMONIC = Path(__file__).parents[2] / "examples" / "h3s" / "labels" / "harmonic"
 

@@ -14,7 +14,8 @@ from himlip_ase.errors import InputError
 from himlip_ase.pipeline.config import parse_config
 from himlip_ase.superconductivity import Spectrum, TcOptions, analyse_curve, format_table, tc_table
 from himlip_ase.superconductivity.methods import FORMULAS, TcFormula
-from himlip_ase.superconductivity.tc import Tc, critical_temperature
+from himlip_ase.superconductivity.tc import critical_temperature
+from himlip_ase.superconductivity.tc_entries import Tc
 
 ROOT = Path(__file__).parents[2]
 SPECTRUM = Spectrum(np.array([0.02, 0.05]), np.array([0.5, 0.7]))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from himlip_ase.cli import tc as command
 from himlip_ase.errors import InputError
 from himlip_ase.superconductivity import critical_temperature, mode_coupling, read_printed_modes
-from himlip_ase.superconductivity.tc import NoTc, Tc
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc
 from tests.superconductivity.material import al_primitive
 from tests.superconductivity.test_qe_outputs import reference
 

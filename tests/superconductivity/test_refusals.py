@@ -18,7 +18,8 @@ from himlip_ase.superconductivity.coupling import mode_coupling
 from himlip_ase.superconductivity.elph_matrices import read_elph
 from himlip_ase.superconductivity.methods import FORMULAS
 from himlip_ase.superconductivity.spectrum import Spectrum, spectrum_from_curve
-from himlip_ase.superconductivity.tc import NoTc, Tc, critical_temperature, tc_table
+from himlip_ase.superconductivity.tc import critical_temperature, tc_table
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc
 from tests.superconductivity.material import AL, al_phonons, al_primitive, needs_al, toy
 
 

@@ -18,7 +18,7 @@ from himlip_ase.superconductivity.onto_elph_grid import carry_deviations, swap_o
 from himlip_ase.superconductivity.options import TcOptions
 from himlip_ase.superconductivity.q_mesh import q_mesh_convergence
 from himlip_ase.superconductivity.tables import budget_rows, format_table
-from himlip_ase.superconductivity.tc import NoTc, Tc, TcTable
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc, TcTable
 from tests.superconductivity.material import AL, al_phonons, al_primitive, needs_al, toy
 
 
