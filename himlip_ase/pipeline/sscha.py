@@ -74,15 +74,15 @@ def _run(context: Context, folder: Path) -> Outcome:
             result = _isotope(folder, name, masses, key, forces, partial(continue_run, watch=watch))
             _quote(outcome, result, f".{name}")
             _quote_watch(outcome, folder / name, f".{name}")
-        for grid in section.grids:
-            if grid == start.dims:
+        for dims in section.grids:
+            if dims == start.dims:
                 continue
-            result = _grid(context, folder, grid, start, key, forces, watch)
-            suffix = f".{grid_name(grid)}"
+            result = _grid(context, folder, dims, start, key, forces, watch)
+            suffix = f".{grid_name(dims)}"
             _quote(outcome, result, suffix)
-            _quote_watch(outcome, folder / grid_name(grid), suffix)
-            differences[grid_name(grid)] = compare_grids(main, result)
-            _quote_difference(outcome, differences[grid_name(grid)], suffix)
+            _quote_watch(outcome, folder / grid_name(dims), suffix)
+            differences[grid_name(dims)] = compare_grids(main, result)
+            _quote_difference(outcome, differences[grid_name(dims)], suffix)
     if differences:
         data = {name: difference.as_dict() for name, difference in differences.items()}
         write_json(folder / GRIDS, data, overwrite=True)
@@ -153,7 +153,7 @@ def _isotope(
 def _grid(
     context: Context,
     folder: Path,
-    grid: tuple[int, int, int],
+    dims: tuple[int, int, int],
     start: DynamicalMatrices,
     key: str,
     forces: Evaluate,
@@ -164,26 +164,26 @@ def _grid(
     from himlip_ase.sscha.run.initial import stored_start
     from himlip_ase.sscha.run.loop import run_sscha
 
-    logger.info("grid %s: harmonic start from the potential", "×".join(map(str, grid)))
+    logger.info("grid %s: harmonic start from the potential", "×".join(map(str, dims)))
     calculator = HiMLIPCalculator(load_trained(context))
-    place, settings = folder / grid_name(grid), context.config.sscha
+    place, settings = folder / grid_name(dims), context.config.sscha
 
     def run(resume: bool) -> SschaResult:
         own = stored_start(
-            place, lambda: harmonic_force_constants(start.primitive, calculator, grid).dynamical_matrices()
+            place, lambda: harmonic_force_constants(start.primitive, calculator, dims).dynamical_matrices()
         )
         return run_sscha(own, forces, settings, place, resume, progress=True, watch=watch)
 
-    return _one(place, hash_inputs(key, list(grid)), run)
+    return _one(place, hash_inputs(key, list(dims)), run)
 
 
 def _write_phonopy(result: SschaResult, folder: Path) -> None:
     from himlip_ase.phonons.phonopy_io import write_phonopy_params
 
-    for name, matrices in (("auxiliary", result.auxiliary), ("hessian", result.hessian)):
-        if matrices is not None:
+    for name, dynamical in (("auxiliary", result.auxiliary), ("hessian", result.hessian)):
+        if dynamical is not None:
             path = folder / f"phonopy_params_{name}.yaml"
-            write_phonopy_params(matrices.force_constants(), path, overwrite=True)
+            write_phonopy_params(dynamical.force_constants(), path, overwrite=True)
 
 
 def _quote(outcome: Outcome, result: SschaResult, suffix: str) -> None:
@@ -277,9 +277,9 @@ def _quote_difference(outcome: Outcome, difference: GridDifference, suffix: str)
         outcome.add(f"grid_difference.{kind}_largest{suffix}", value, "cm⁻¹", f"{how}, largest", sigma)
 
 
-def grid_name(grid: tuple[int, int, int]) -> str:
+def grid_name(dims: tuple[int, int, int]) -> str:
     """Folder of a further grid, and how its figures end: ``grid_4x4x4``."""
-    return f"grid_{'x'.join(map(str, grid))}"
+    return f"grid_{'x'.join(map(str, dims))}"
 
 
 def isotope_folders(context: Context) -> dict[str, Path]:
@@ -292,34 +292,34 @@ def isotope_folders(context: Context) -> dict[str, Path]:
 def grid_folders(context: Context) -> dict[tuple[int, int, int], Path]:
     """Folders of the runs on further grids that hold a result."""
     home = context.of(STAGE.name)
-    places = {grid: home / grid_name(grid) for grid in context.config.anharmonic.grids}
-    return {grid: place for grid, place in places.items() if (place / "result.json").is_file()}
+    places = {dims: home / grid_name(dims) for dims in context.config.anharmonic.grids}
+    return {dims: place for dims, place in places.items() if (place / "result.json").is_file()}
 
 
-def lowest_optical(matrices: DynamicalMatrices, sigma_cm: np.ndarray) -> tuple[float, float]:
+def lowest_optical(dynamical: DynamicalMatrices, sigma_cm: np.ndarray) -> tuple[float, float]:
     """Lowest optical frequency at Γ and its standard error, cm⁻¹; degenerate partners are averaged.
 
     Parameters
     ----------
-    matrices : DynamicalMatrices
+    dynamical : DynamicalMatrices
     sigma_cm : ndarray (nq, 3n)
-        Standard errors in the order of ``matrices.frequencies()``.
+        Standard errors in the order of ``dynamical.frequencies()``.
 
     Returns
     -------
     frequency, error : float
         cm⁻¹.
     """
-    frequencies = _without_translations(matrices, matrices.frequencies())[0]
+    frequencies = _without_translations(dynamical, dynamical.frequencies())[0]
     lowest = frequencies.min()
     same = np.abs(frequencies - lowest) < 1.0
     return float(frequencies[same].mean()), float(np.sqrt(np.mean(sigma_cm[0][same] ** 2)))
 
 
-def _without_translations(matrices: DynamicalMatrices, frequencies: np.ndarray) -> np.ndarray:
+def _without_translations(dynamical: DynamicalMatrices, frequencies: np.ndarray) -> np.ndarray:
     """Frequencies with the three translations at Γ set to +inf."""
     result = np.array(frequencies, dtype=float)
-    result[0, acoustic(matrices)] = np.inf
+    result[0, acoustic(dynamical)] = np.inf
     return result
 
 

@@ -21,7 +21,7 @@ from himlip_ase.superconductivity.spectrum import Problem, Spectrum
 if TYPE_CHECKING:
     from ase import Atoms
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 GammaWeight = Literal["counted", "excluded"]
 _RY_GHZ = units.RY_EV / units.PLANCK_EV_S / 1e9
 _IMAGINARY_CM = -0.5
@@ -330,7 +330,7 @@ def _couple(
         for q, b in np.argwhere(imaginary)
     )
     if named:
-        _logger.debug("%d imaginary modes are left out of α²F; the first is %s", len(named), named[0])
+        logger.debug("%d imaginary modes are left out of α²F; the first is %s", len(named), named[0])
     return ModeCoupling(
         primitive.copy(),
         dims,

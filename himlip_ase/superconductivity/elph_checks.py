@@ -12,7 +12,7 @@ import numpy as np
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import commensurate_qpoints, grid_indices
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _TOLERANCE = 1e-3
 
 
@@ -120,4 +120,4 @@ def check_real_space(
             )
         checked += 1
     if checked:
-        _logger.info("%d a2Fmatdyn files checked against %s", checked, place)
+        logger.info("%d a2Fmatdyn files checked against %s", checked, place)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from himlip_ase.phonons.force_constants import DynamicalMatrices
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -348,5 +348,5 @@ def _read_printed(
                 f"{np.round(dos, 6)}: they come from different runs"
             )
         entries.append(replace(entry, qpoint=to_fractional @ entry.qpoint))
-    _logger.info("%d elph.inp_lambda files checked against %s", len(entries), place)
+    logger.info("%d elph.inp_lambda files checked against %s", len(entries), place)
     return tuple(entries)

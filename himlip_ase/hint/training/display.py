@@ -17,38 +17,31 @@ from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.views import sampled
 from himlip_ase.potential.interface import Potential
+from himlip_ase.progress import ProgressBar
 
 
 @contextlib.contextmanager
 def training_bar(settings: TrainingSettings) -> Iterator[Callable[[Progress], None]]:
-    """Progress bar on standard error, redrawn at most twice a second.
+    """A line on standard error with the losses.
 
     Yields
     ------
     callable
         To be passed to the training as `on_epoch`.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
     total = float(settings.epochs) if settings.epochs is not None else 60 * float(settings.max_minutes or 1)
-    bar = Bar(
-        TextColumn("training"), BarColumn(), TextColumn("{task.fields[losses]}"), TimeElapsedColumn(),
-        TimeRemainingColumn(), console=Console(stderr=True), refresh_per_second=2,
-    )  # fmt: skip
-    task = bar.add_task("training", total=total, losses="")
 
     def on_epoch(progress: Progress) -> None:
         row: dict[str, Any] = progress.history[-1]
         done = progress.epoch if settings.epochs is not None else row["seconds"]
-        parts = [f"epoch {progress.epoch}"]
+        parts = []
         for key, name, factor, unit in (("forces", "F", 1e3, "meV/Å"), ("hessian", "H", 1.0, "eV/Å²")):
             if key in row:
                 parts.append(f"{name} {factor * row[key] ** 0.5:.3g} {unit}")
-        bar.update(task, completed=done, losses=", ".join(parts))
+        bar.update(done, note=", ".join([f"epoch {progress.epoch}", *parts]))
 
-    with bar:
+    with ProgressBar("training", remaining=True) as bar:
+        bar.begin("epochs" if settings.epochs is not None else "seconds", total)
         yield on_epoch
 
 

@@ -296,7 +296,7 @@ def _coth_half(energies: np.ndarray, temperature_k: float) -> np.ndarray:
 
 
 def draw_configurations(
-    auxiliary: DynamicalMatrices,
+    dynamical: DynamicalMatrices,
     n: int,
     temperature_k: float = 0.0,
     seed: int | np.random.SeedSequence | np.random.Generator = 0,
@@ -306,7 +306,7 @@ def draw_configurations(
 
     Parameters
     ----------
-    auxiliary : DynamicalMatrices
+    dynamical : DynamicalMatrices
         Φ(q) on a full commensurate grid; `primitive` holds centroids and masses.
     n : int
         Number of supercells.
@@ -327,7 +327,7 @@ def draw_configurations(
     InputError
         As :class:`HarmonicDistribution`.
     """
-    distribution = HarmonicDistribution(auxiliary, temperature_k, flip_imaginary)
+    distribution = HarmonicDistribution(dynamical, temperature_k, flip_imaginary)
     ideal = distribution.supercell
     images = []
     for displacement in distribution.displacements(n, seed):

@@ -104,11 +104,11 @@ class TrialGaussian:
         crystal = Crystal(grid, dynamical.primitive.get_masses(), distribution.temperature_k)
         return cls(crystal, grid.split(dynamical.matrices), np.array(dynamical.primitive.positions))
 
-    def dynamical(self, like: DynamicalMatrices) -> DynamicalMatrices:
-        """Φ(q) and centroids on the whole grid, with the cell, species and masses of `like`."""
-        primitive = like.primitive.copy()
+    def on_whole_grid(self, dynamical: DynamicalMatrices) -> DynamicalMatrices:
+        """Φ(q) and centroids of this Gaussian, with the cell, species and masses of `dynamical`."""
+        primitive = dynamical.primitive.copy()
         primitive.positions = self.centroids
-        return replace(like, primitive=primitive, matrices=self.crystal.grid.join(self.matrices))
+        return replace(dynamical, primitive=primitive, matrices=self.crystal.grid.join(self.matrices))
 
     @cached_property
     def energies(self) -> list[np.ndarray]:

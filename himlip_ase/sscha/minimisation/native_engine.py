@@ -64,7 +64,7 @@ class NativeEngine:
         points = path.accepted
         last = points[-1].trial
         return Minimisation(
-            auxiliary=last.dynamical(problem.begin.dynamical),
+            auxiliary=last.on_whole_grid(problem.begin.dynamical),
             weights=TrialAverages(problem.ensemble, last).weights,
             ended=ended,
             reason=reason,

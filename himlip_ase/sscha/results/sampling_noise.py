@@ -1,4 +1,4 @@
-"""What the blocks of an SSCHA ensemble say about the noise of its phonons."""
+"""What the blocks of an SSCHA ensemble say about the noise of its dynamical."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from himlip_ase.phonons.force_constants import DynamicalMatrices, mass_reduced
+from himlip_ase.dynamical.force_constants import DynamicalMatrices, mass_reduced
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, signed_frequencies_cm
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ def deviations_of(result: SschaResult, kind: str) -> np.ndarray | None:
     if kind == "hessian" and result.hessian_changes is not None:
         # each of them is a sample of the whole ensemble: as blocks they vary by the root of their number more
         return result.hessian_changes.astype(complex) * np.sqrt(len(result.hessian_changes))
-    phonons = result.auxiliary if kind == "auxiliary" else result.hessian
+    dynamical = result.auxiliary if kind == "auxiliary" else result.hessian
     sigma_cm = result.auxiliary_sigma_cm if kind == "auxiliary" else result.hessian_sigma_cm
-    if phonons is None or sigma_cm is None:
+    if dynamical is None or sigma_cm is None:
         return None
-    return independent_deviations(phonons, sigma_cm)
+    return independent_deviations(dynamical, sigma_cm)
 
 
 def independent_deviations(
-    phonons: DynamicalMatrices,
+    dynamical: DynamicalMatrices,
     sigma_cm: np.ndarray,
     blocks: int = INDEPENDENT_BLOCKS,
     seed: int = 0,
@@ -55,9 +55,9 @@ def independent_deviations(
 
     Parameters
     ----------
-    phonons : DynamicalMatrices
+    dynamical : DynamicalMatrices
     sigma_cm : ndarray (nq, 3n)
-        Standard errors of ``phonons.frequencies()``, cm⁻¹.
+        Standard errors of ``dynamical.frequencies()``, cm⁻¹.
     blocks, seed : int
     same_cm : float
 
@@ -66,8 +66,8 @@ def independent_deviations(
     ndarray (blocks, nq, 3n, 3n)
         eV/Å².
     """
-    masses = phonons.primitive.get_masses()
-    values, vectors = np.linalg.eigh(mass_reduced(phonons.matrices, masses))
+    masses = dynamical.primitive.get_masses()
+    values, vectors = np.linalg.eigh(mass_reduced(dynamical.matrices, masses))
     flat, errors = signed_frequencies_cm(values).ravel(), np.asarray(sigma_cm, dtype=float).ravel()
     order = np.argsort(flat, kind="stable")
     steps = (np.diff(flat[order]) > same_cm) | (np.abs(np.diff(errors[order])) > same_cm)
