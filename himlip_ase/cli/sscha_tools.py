@@ -1,4 +1,4 @@
-"""``himlip sscha verify | export | import | watch | plot``: tools on finished runs."""
+"""``himlip sscha verify | export | watch | plot``: tools on finished runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ def add_to(group: typer.Typer) -> None:
     """Add the commands to the group ``himlip sscha``."""
     for command in (verify, export, watch, plot):
         group.command(command.__name__)(command)
-    group.command("import")(import_ensemble)
 
 
 @with_dft_options(conv_thr=1e-8)
@@ -154,32 +153,6 @@ def export(
 
     for path in export_run(run, out, to, population, overwrite):
         typer.echo(f"wrote {path}")
-
-
-def import_ensemble(
-    folder: Annotated[Path, typer.Argument(help="Folder that python-sscha's save_bin or save wrote.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="New folder.")],
-    population: Annotated[int, typer.Option("--population", help="Number of the population.")] = 1,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", "-T", help="Kelvin; python-sscha does not keep it.")
-    ] = None,
-    dyn: Annotated[
-        Path | None, typer.Option("--dyn", help="Prefix of the dyn files that generated it, if elsewhere.")
-    ] = None,
-    overwrite: OverwriteOption = False,
-) -> None:
-    """An ensemble of python-sscha: what it says of its matrices, and its configurations as labels."""
-    from himlip_ase.phonons.qe import write_dyn
-    from himlip_ase.sscha.exchange.extxyz import write_extxyz
-    from himlip_ase.sscha.exchange.python_sscha import read_python_sscha
-    from himlip_ase.sscha.results.summary import describe_ensemble
-
-    ensemble = read_python_sscha(folder, population, temperature, dyn)
-    write_extxyz(out / "ensemble.extxyz", ensemble, overwrite)
-    write_dyn(ensemble.drawn_from.dynamical, out / "auxiliary.dyn", overwrite)
-    for line in describe_ensemble(ensemble):
-        typer.echo(line)
-    typer.echo(f"wrote {out / 'ensemble.extxyz'} and {out / 'auxiliary.dyn'}*")
 
 
 def watch(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import CalculationError
-from himlip_ase.files import atomic_write
+from himlip_ase.files import atomic_write, read_arrays, read_mapping
 from himlip_ase.phonons.born_charges import BornCharges
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 
@@ -98,11 +99,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     CalculationError
         The file is missing, cut short or damaged.
     """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except Exception as error:  # zip, zlib and NumPy raise a dozen kinds on damaged bytes
-        raise damaged(path, error) from error
+    with restoring(path):
+        return read_arrays(path)
 
 
 def load_json(path: Path) -> dict[str, Any]:
@@ -113,31 +111,42 @@ def load_json(path: Path) -> dict[str, Any]:
     CalculationError
         The file is missing, damaged, or holds something else.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict):
-            raise ValueError("no mapping")
-        return data
-    except (OSError, ValueError) as error:
-        raise damaged(path, error) from error
+    with restoring(path):
+        return read_mapping(path)
 
 
-def damaged(path: Path, error: Exception) -> CalculationError:
-    """The error that names an unreadable file of a run and the way on.
+@contextlib.contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong on a file of a run into one message with the way on.
 
     Parameters
     ----------
     path : Path
-    error : Exception
-        What reading it raised.
+        The file that is read, or whose content is put together, inside the context.
 
-    Returns
-    -------
+    Raises
+    ------
     CalculationError
-        To be raised.
+        Anything went wrong: the file is missing, cut short, changed, or does not hold what it should.
     """
-    what = "the whole folder" if path.name == "run.json" else f"{path.name.partition('.')[0]}*"
-    return CalculationError(
-        f"{path} is missing or damaged ({type(error).__name__}: {error}); restore it, or delete {what} in "
-        f"{path.parent} and --resume to compute it again"
-    )
+    try:
+        yield
+    except CalculationError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise CalculationError(
+            f"{path} is missing or damaged ({said}); restore it, or delete {_to_delete(path)} in "
+            f"{path.parent} and --resume to compute it again"
+        ) from error
+
+
+def _to_delete(path: Path) -> str:
+    """What a resumed run computes again; an ensemble is never lost with the figures made from it."""
+    if path.name == "run.json":
+        return "the whole folder"
+    if path.stem.endswith(("_ensemble", "_partial")) or (
+        path.parent.name != "state" and path.stem != "result"
+    ):
+        return path.name
+    return f"{path.stem}.json and {path.stem}.npz"

@@ -153,9 +153,7 @@ class HarmonicDistribution:
         )
 
     def _variance(self, energies: np.ndarray) -> np.ndarray:
-        """Mean square of a mass-reduced normal coordinate, in amu Å²."""
-        squared = SQRT_EV_PER_ANGSTROM2_AMU_EV**2  # ħ² in eV amu Å²
-        return squared / (2 * energies) * _coth_half(energies, self.temperature_k)
+        return mode_variance(energies, self.temperature_k)
 
     def energies(self) -> np.ndarray:
         """ħω in eV of every mode of the supercell but the translations, ascending."""
@@ -286,6 +284,24 @@ def _canonical(vectors: np.ndarray) -> np.ndarray:
     first = (sizes > sizes.max(axis=0) - 1e-6).argmax(axis=0)
     largest = vectors[first, np.arange(vectors.shape[1])]
     return vectors * (largest.conj() / np.abs(largest))
+
+
+def mode_variance(energies: np.ndarray, temperature_k: float) -> np.ndarray:
+    """Mean square of a mass-reduced normal coordinate, ħ²(1 + 2n)/(2ħω).
+
+    Parameters
+    ----------
+    energies : ndarray
+        ħω in eV.
+    temperature_k : float
+
+    Returns
+    -------
+    ndarray
+        amu Å².
+    """
+    squared = SQRT_EV_PER_ANGSTROM2_AMU_EV**2  # ħ² in eV amu Å²
+    return squared / (2 * energies) * _coth_half(energies, temperature_k)
 
 
 def _coth_half(energies: np.ndarray, temperature_k: float) -> np.ndarray:

@@ -12,9 +12,16 @@ import numpy as np
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, reading
 from himlip_ase.labels.label_keys import frame_from_atoms
+from himlip_ase.sscha.ensembles.consistency import check_widths
 from himlip_ase.sscha.ensembles.distances import shortest_distance
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+
+ANOTHER = (
+    "Give the Gaussian it was drawn from, centroids and masses included (at {temperature} K the widths "
+    "would be right)"
+)
+"""What to do about an ensemble that was not drawn from its Gaussian."""
 
 
 def write_extxyz(path: str | os.PathLike, ensemble: Ensemble, overwrite: bool = False) -> Path:
@@ -71,7 +78,7 @@ def read_extxyz(path: str | os.PathLike, drawn_from: HarmonicDistribution) -> En
     Raises
     ------
     InputError
-        Frames without energy or forces, or of another crystal.
+        Damage, frames without energy or forces, of another crystal, or not drawn from `drawn_from`.
     """
     ideal = drawn_from.supercell
     with reading(path):
@@ -94,7 +101,7 @@ def read_extxyz(path: str | os.PathLike, drawn_from: HarmonicDistribution) -> En
     moved -= np.rint(fractions) @ ideal.cell.array
     stresses = [frame.stress for frame in frames]
     static = frame_from_atoms(rest[0]).energy if rest else None
-    return Ensemble(
+    ensemble = Ensemble(
         drawn_from,
         moved,
         np.array([frame.energy for frame in frames]),
@@ -104,3 +111,5 @@ def read_extxyz(path: str | os.PathLike, drawn_from: HarmonicDistribution) -> En
         shortest_distance(ideal, moved),
         float(np.linalg.norm(moved, axis=2).max()),
     )
+    check_widths(ensemble, f"the ensemble in {path}", ANOTHER)
+    return ensemble

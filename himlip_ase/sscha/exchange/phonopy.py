@@ -13,8 +13,10 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, reading
 from himlip_ase.lattice import ase_to_phonopy
 from himlip_ase.phonons.phonopy_objects import setup_phonopy
+from himlip_ase.sscha.ensembles.consistency import check_widths
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+from himlip_ase.sscha.exchange.extxyz import ANOTHER
 
 
 def write_phonopy_dataset(path: str | os.PathLike, ensemble: Ensemble, overwrite: bool = False) -> Path:
@@ -72,7 +74,7 @@ def read_phonopy_dataset(path: str | os.PathLike, drawn_from: HarmonicDistributi
     Raises
     ------
     InputError
-        The file holds no random displacements of this supercell.
+        The file is damaged, or holds no displacements of this supercell drawn from `drawn_from`.
     """
     import phonopy
 
@@ -92,7 +94,7 @@ def read_phonopy_dataset(path: str | os.PathLike, drawn_from: HarmonicDistributi
     order = np.argsort(ase_to_phonopy(len(drawn_from.dynamical.primitive), drawn_from.dims))
     moved = np.array(dataset["displacements"])[:, order]
     energies = dataset.get("supercell_energies")
-    return Ensemble(
+    ensemble = Ensemble(
         drawn_from,
         moved,
         np.full(len(moved), np.nan) if energies is None else np.array(energies, dtype=float),
@@ -102,3 +104,5 @@ def read_phonopy_dataset(path: str | os.PathLike, drawn_from: HarmonicDistributi
         shortest_distance(drawn_from.supercell, moved),
         float(np.linalg.norm(moved, axis=2).max()),
     )
+    check_widths(ensemble, f"the dataset in {path}", ANOTHER)
+    return ensemble

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from himlip_ase.evaluation import matrix_from_voigt, voigt_from_matrix
 from himlip_ase.files import atomic_write, read_arrays, read_mapping, reading, write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn, write_dyn
+from himlip_ase.sscha.ensembles.consistency import check_widths, measure_widths
 from himlip_ase.sscha.ensembles.distances import shortest_distance
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
@@ -41,6 +41,11 @@ MASS_UNIT_AMU = 2 / 1822.8885468045
 ENSEMBLE_RY_EV = float(create_units("2006")["Ry"])
 ENSEMBLE_BOHR_ANGSTROM = float(create_units("2006")["Bohr"])
 """python-sscha's units of energies, forces and stresses."""
+
+ANOTHER = (
+    "Give its temperature, temperature_k={temperature} (-T {temperature}), or other matrices, dyn=… (--dyn …)"
+)
+"""What to do about an ensemble that was not drawn from its matrices."""
 
 LARGEST_MEAN = 0.3
 """A mean displacement (Å) above this over an ensemble means that atoms are in another order."""
@@ -224,8 +229,8 @@ def read_python_sscha(
     folder : path-like
     population : int
     temperature_k : float, optional
-        Of the Gaussian; python-sscha does not keep it.  Default: what :func:`write_python_sscha` noted,
-        else 0.
+        Of the Gaussian; python-sscha does not keep it.  Default: what :func:`write_python_sscha` noted, else
+        0 if the displacements are as wide as those matrices are at 0 K.
     dyn : path-like, optional
         Prefix of the dyn files that generated it.  Default: ``dyn_gen_pop<N>_`` (binary) or
         ``dyn_start_population<N>_`` in `folder`; python-sscha leaves the latter in its working directory.
@@ -238,7 +243,9 @@ def read_python_sscha(
     Raises
     ------
     InputError
-        Files are missing, incomplete, or do not belong to the matrices.
+        Files are missing, damaged or incomplete; the displacements do not have the widths of these matrices
+        at this temperature, see :mod:`himlip_ase.sscha.ensembles.consistency` (the message says at which
+        they would).
     """
     folder = Path(folder)
     binary = (folder / f"xats_pop{population}.npy").exists()
@@ -247,10 +254,10 @@ def read_python_sscha(
     notes: dict = {}
     noted = folder / f"himlip_pop{population}.json"
     if noted.exists():
-        notes = read_mapping(noted, "delete it and give -T")
-    if temperature_k is None:
-        temperature_k = float(notes.get("temperature_k", 0.0))
-    distribution = HarmonicDistribution(dynamical, temperature_k)
+        notes = read_mapping(noted, "write the ensemble again, or remove this file and give the temperature")
+    if temperature_k is None and "temperature_k" in notes:
+        temperature_k = float(notes["temperature_k"])
+    distribution = HarmonicDistribution(dynamical, 0.0 if temperature_k is None else temperature_k)
     ideal = distribution.supercell
     read = _read_binary if binary else _read_text
     moved, energies, forces, peer_stresses = read(folder, population, ideal)
@@ -258,6 +265,21 @@ def read_python_sscha(
         raise InputError(
             f"{folder}: displacements {moved.shape} and forces {forces.shape} do not fit a supercell of "
             f"{len(ideal)} atoms; are these the dyn files of this population?"
+        )
+    sizes = {len(moved), len(energies), len(forces), len(moved if peer_stresses is None else peer_stresses)}
+    if len(sizes) > 1 or not len(moved):
+        raise InputError(
+            f"{folder} holds files of {', '.join(map(str, sorted(sizes)))} configurations; copy all files of "
+            "one ensemble"
+        )
+    missing = ~np.isfinite(energies)
+    for values in (forces, moved):
+        missing |= ~np.isfinite(values).all(axis=(1, 2))
+    if missing.any():
+        raise InputError(
+            f"{folder}: {missing.sum()} of {len(moved)} configurations have an energy, force or position "
+            f"that is not finite (first: {int(np.flatnonzero(missing)[0]) + 1}); compute them, or save the "
+            "ensemble without them"
         )
     off = np.linalg.norm(moved.mean(axis=0), axis=1)
     if off.max() > LARGEST_MEAN and len(moved) > 1:
@@ -270,7 +292,7 @@ def read_python_sscha(
         scale = -ENSEMBLE_RY_EV / ENSEMBLE_BOHR_ANGSTROM**3
         stresses = voigt_from_matrix(peer_stresses) * scale
     static = notes.get("static_energy_ev")
-    return Ensemble(
+    ensemble = Ensemble(
         distribution,
         moved,
         energies * ENSEMBLE_RY_EV,
@@ -279,6 +301,22 @@ def read_python_sscha(
         np.nan if static is None else float(static),
         shortest_distance(ideal, moved),
         float(np.linalg.norm(moved, axis=2).max()),
+    )
+    if temperature_k is None:
+        _ask_for_the_temperature(ensemble, folder)
+    check_widths(ensemble, f"the ensemble in {folder}", ANOTHER)
+    return ensemble
+
+
+def _ask_for_the_temperature(ensemble: Ensemble, folder: Path) -> None:
+    """Refuse what was not drawn at 0 K as long as nobody said at which temperature."""
+    found = measure_widths(ensemble)
+    if found.right_width or found.temperature_k is None:
+        return
+    raise InputError(
+        f"python-sscha's files hold no temperature, and those in {folder} were not drawn at 0 K: "
+        f"{found.sentence()}; it would be 1 at {found.temperature_k:.4g} ± {found.temperature_sigma_k:.2g} "
+        "K. Give the temperature that it was drawn at: temperature_k=… (-T …)"
     )
 
 
@@ -290,7 +328,7 @@ def _read_binary(folder: Path, population: int, ideal: Atoms) -> Raw:
         path = folder / f"{name}_pop{population}.npy"
         if not path.exists():
             raise InputError(f"{path} is missing from the ensemble")
-        return read_arrays(path)["array"]
+        return np.asarray(read_arrays(path, "copy it again from where python-sscha wrote it")["array"])
 
     positions = load("xats")
     if positions.shape[1:] != ideal.positions.shape:
@@ -311,27 +349,22 @@ def _read_text(folder: Path, population: int, ideal: Atoms) -> Raw:
             f"{folder} holds neither xats_pop{population}.npy nor {path.name}; name the folder that "
             "python-sscha's save_bin or save wrote, and the population"
         )
-    with reading(path):
-        energies = np.loadtxt(path, ndmin=1)
+    energies = _table(path).reshape(-1)
 
-    def rows(name: str, load: Callable[[Path], np.ndarray] = np.loadtxt) -> np.ndarray:
+    def rows(name: str) -> np.ndarray:
         names = [folder / f"{name}_population{population}_{k + 1}.dat" for k in range(len(energies))]
         missing = [item.name for item in names if not item.exists()]
         if missing:
             raise InputError(
                 f"{folder}: {len(missing)} of {len(names)} files are missing, the first is {missing[0]}"
             )
-        found = []
-        for item in names:
-            with reading(item):
-                found.append(load(item))
-        if len({values.shape for values in found}) > 1:
-            wrong = next(i for i, values in enumerate(found) if values.shape != found[0].shape)
+        tables = [_table(item) for item in names]
+        odd = [item.name for item, table in zip(names, tables, strict=True) if table.shape != tables[0].shape]
+        if odd:
             raise InputError(
-                f"{names[wrong]} holds {found[wrong].shape} numbers, {names[0].name} {found[0].shape}; "
-                "one was cut short: copy it again"
+                f"{folder / odd[0]} has another number of rows than {names[0].name}; copy it again"
             )
-        return np.array(found)
+        return np.array(tables)
 
     with_stress = (folder / f"pressures_population{population}_1.dat").exists()
     return (
@@ -340,3 +373,9 @@ def _read_text(folder: Path, population: int, ideal: Atoms) -> Raw:
         rows("forces") * BOHR_PER_ANGSTROM,
         rows("pressures") if with_stress else None,
     )
+
+
+def _table(path: Path) -> np.ndarray:
+    """Numbers of a text file."""
+    with reading(path, "copy it again from where python-sscha wrote it"):
+        return np.loadtxt(path, ndmin=1)

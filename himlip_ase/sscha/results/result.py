@@ -15,7 +15,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import read_mapping, reading, write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import write_dyn
-from himlip_ase.sscha.array_files import load_arrays, pack, save_arrays, unpack
+from himlip_ase.sscha.array_files import load_arrays, load_json, pack, restoring, save_arrays, unpack
 from himlip_ase.sscha.settings import SschaSettings
 
 SCHEMA = 1
@@ -282,16 +282,18 @@ def load_result(folder: str | os.PathLike) -> SschaResult:
     ------
     InputError
         The folder holds no result, or one of another schema.
+    CalculationError
+        Its files are damaged.
     """
     folder = Path(folder)
     path = folder / "result.json"
     if not path.exists():
         raise InputError(f"{folder} holds no result.json; run `himlip sscha` there first")
-    data = read_mapping(path, AGAIN)
+    data = load_json(path)
     if data.get("schema") != SCHEMA:
         raise InputError(f"{path} has schema {data.get('schema')!r}; this version reads {SCHEMA}")
-    with reading(path, AGAIN):
-        arrays = load_arrays(folder / "result.npz")
+    arrays = load_arrays(folder / "result.npz")
+    with restoring(path):
         names = [item.name for item in dataclasses.fields(History)]
         hessian = data["hessian"]
         return SschaResult(

@@ -8,7 +8,6 @@ are being evaluated is rewritten, as they come.  :func:`pack_run` makes one file
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import zipfile
@@ -20,17 +19,14 @@ import numpy as np
 from himlip_ase.errors import InputError
 from himlip_ase.files import FolderLock, atomic_write, reading, write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices
-from himlip_ase.sscha.array_files import damaged, load_arrays, load_json, pack, save_arrays, unpack
+from himlip_ase.sscha.array_files import load_arrays, load_json, pack, restoring, save_arrays
 from himlip_ase.sscha.ensembles.ensemble import Ensemble, PartialEnsemble
-from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+from himlip_ase.sscha.ensembles.ensemble_files import load_ensemble, save_ensemble
 from himlip_ase.sscha.settings import SschaSettings
 
 SCHEMA = 1
 MAY_CHANGE = ("max_populations", "n_hessian_configurations", "hessian_order")
 """Settings that a resumed run may change: they touch no population that is finished."""
-
-
-ENSEMBLE_ARRAYS = tuple(field.name for field in dataclasses.fields(Ensemble) if field.name != "drawn_from")
 
 
 class State:
@@ -117,14 +113,7 @@ class State:
             Of its file.
         ensemble : Ensemble
         """
-        arrays = {
-            field: np.asarray(value)
-            for field in ENSEMBLE_ARRAYS
-            if (value := getattr(ensemble, field)) is not None
-        }
-        arrays |= pack("drawn_from", ensemble.drawn_from.dynamical)
-        arrays["drawn_at_k"] = np.array(ensemble.drawn_from.temperature_k)
-        save_arrays(self.folder / f"{name}_ensemble.npz", arrays)
+        save_ensemble(self.folder / f"{name}_ensemble.npz", ensemble)
         self._partial(name).unlink(missing_ok=True)
 
     def load_ensemble(self, name: str) -> Ensemble | None:
@@ -136,19 +125,7 @@ class State:
             Its file is damaged.
         """
         path = self.folder / f"{name}_ensemble.npz"
-        if not path.exists():
-            return None
-        arrays = load_arrays(path)
-        try:
-            drawn_from = HarmonicDistribution(unpack("drawn_from", arrays), float(arrays["drawn_at_k"]))
-            values: dict[str, Any] = {
-                field: float(arrays[field]) if arrays[field].ndim == 0 else arrays[field]
-                for field in ENSEMBLE_ARRAYS
-                if field != "stresses" or field in arrays
-            }
-        except KeyError as error:
-            raise damaged(path, error) from error
-        return Ensemble(drawn_from=drawn_from, stresses=values.pop("stresses", None), **values)
+        return load_ensemble(path) if path.exists() else None
 
     def _partial(self, name: str) -> Path:
         return self.folder / f"{name}_partial.npz"
@@ -167,7 +144,11 @@ class State:
     def load_partial(self, name: str) -> PartialEnsemble | None:
         """What :meth:`save_partial` kept, None if there is nothing."""
         path = self._partial(name)
-        return PartialEnsemble.from_arrays(load_arrays(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        arrays = load_arrays(path)
+        with restoring(path):
+            return PartialEnsemble.from_arrays(arrays)
 
     def save(self, name: str, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
         """Keep finished work.

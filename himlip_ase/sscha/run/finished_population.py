@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from himlip_ase.phonons.force_constants import DynamicalMatrices
-from himlip_ase.sscha.array_files import pack, unpack
+from himlip_ase.sscha.array_files import pack, restoring, unpack
 from himlip_ase.sscha.cell import CellRelaxation
 from himlip_ase.sscha.convergence.residual import Residual
 from himlip_ase.sscha.results.result import History, PopulationRecord
@@ -108,17 +108,18 @@ def load_population(state: State, number: int) -> FinishedPopulation | None:
     def read(prefix: str) -> dict[str, np.ndarray]:
         return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
 
-    cell = read("cell_")
-    return FinishedPopulation(
-        auxiliary=unpack("auxiliary", arrays),
-        next_start=unpack("following", arrays),
-        in_sample=Residual(**read("maker_")),
-        record=PopulationRecord(**data["record"]),
-        history=History(**read("history_")),
-        settled=data["settled"],
-        ended=data["ended"],
-        grow=data["grow"],
-        verdict=data["verdict"],
-        static_energy=data["reference_ev"],
-        cell=CellRelaxation(**cell) if cell else None,
-    )
+    with restoring(state.folder / f"{population_name(number)}.npz"):
+        cell = read("cell_")
+        return FinishedPopulation(
+            auxiliary=unpack("auxiliary", arrays),
+            next_start=unpack("following", arrays),
+            in_sample=Residual(**read("maker_")),
+            record=PopulationRecord(**data["record"]),
+            history=History(**read("history_")),
+            settled=data["settled"],
+            ended=data["ended"],
+            grow=data["grow"],
+            verdict=data["verdict"],
+            static_energy=data["reference_ev"],
+            cell=CellRelaxation(**cell) if cell else None,
+        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from himlip_ase.phonons.force_constants import DynamicalMatrices, mass_reduced
-from himlip_ase.sscha.array_files import load_arrays, pack, save_arrays, unpack
+from himlip_ase.sscha.array_files import load_arrays, pack, restoring, save_arrays, unpack
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, signed_frequencies_cm
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ def stored_start(folder: Path, make: Callable[[], DynamicalMatrices]) -> Dynamic
     """
     path = folder / "start.npz"
     if path.exists():
-        return unpack("start", load_arrays(path))
+        arrays = load_arrays(path)
+        with restoring(path):
+            return unpack("start", arrays)
     found = make()
     save_arrays(path, pack("start", found))
     return found

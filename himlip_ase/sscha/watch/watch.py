@@ -22,7 +22,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.sscha.array_files import load_arrays, save_arrays
+from himlip_ase.sscha.array_files import load_arrays, restoring, save_arrays
 from himlip_ase.sscha.ensembles.distances import Pair, pair_table
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.evaluation import Evaluate, checked
@@ -265,7 +265,7 @@ def record_watch(watch: Watch, run: Path, name: str, ensemble: Ensemble) -> Watc
     """
     path = run / "watch" / f"{name}.npz"
     if path.exists():
-        return WatchRecord.from_arrays(load_arrays(path))
+        return _load_record(path)
     record = watch(ensemble, name.replace("_", " "))
     save_arrays(path, record.arrays())
     (logger.info if record.trusted else logger.warning)("watch: %s", record.message)
@@ -277,4 +277,10 @@ def read_watch(run: Path) -> list[WatchRecord]:
     paths = sorted(
         (run / "watch").glob("*.npz"), key=lambda path: (not path.name.startswith("pop"), path.name)
     )
-    return [WatchRecord.from_arrays(load_arrays(path)) for path in paths]
+    return [_load_record(path) for path in paths]
+
+
+def _load_record(path: Path) -> WatchRecord:
+    arrays = load_arrays(path)
+    with restoring(path):
+        return WatchRecord.from_arrays(arrays)
