@@ -267,6 +267,8 @@ def read_python_sscha(
             f"{len(ideal)} atoms; are these the dyn files of this population?"
         )
     sizes = {len(moved), len(energies), len(forces), len(moved if peer_stresses is None else peer_stresses)}
+    if "n" in notes:
+        sizes.add(int(notes["n"]))
     if len(sizes) > 1 or not len(moved):
         raise InputError(
             f"{folder} holds files of {', '.join(map(str, sorted(sizes)))} configurations; copy all files of "
@@ -350,6 +352,12 @@ def _read_text(folder: Path, population: int, ideal: Atoms) -> Raw:
             "python-sscha's save_bin or save wrote, and the population"
         )
     energies = _table(path).reshape(-1)
+    further = folder / f"u_population{population}_{len(energies) + 1}.dat"
+    if further.exists():
+        raise InputError(
+            f"{path} holds {len(energies)} energies, and there is a {further.name}; copy all files of one "
+            "ensemble"
+        )
 
     def rows(name: str) -> np.ndarray:
         names = [folder / f"{name}_population{population}_{k + 1}.dat" for k in range(len(energies))]
@@ -377,5 +385,9 @@ def _read_text(folder: Path, population: int, ideal: Atoms) -> Raw:
 
 def _table(path: Path) -> np.ndarray:
     """Numbers of a text file."""
-    with reading(path, "copy it again from where python-sscha wrote it"):
-        return np.loadtxt(path, ndmin=1)
+    again = "copy it again from where python-sscha wrote it"
+    with reading(path, again):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if not lines or not lines[-1].endswith("\n"):
+            raise InputError(f"{path} is cut short: its last line does not end; {again}")
+        return np.loadtxt(lines, ndmin=1)
