@@ -301,7 +301,7 @@ def test_reweighted_to_moved_centroids_it_equals_python_sschas(case, temperature
     wrong = free_energy_hessian(
         target, old_places, group, fourth=fourth, subtract_response=False, weights=weights
     )
-    assert deviation(wrong, exact, target) > 0.1
+    assert deviation(wrong, exact, target) > 0.03  # a hundred times that
 
 
 @pytest.mark.parametrize("fourth", [False, True])
