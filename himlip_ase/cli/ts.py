@@ -133,11 +133,9 @@ def _line(result: dict) -> str:
 @contextlib.contextmanager
 def _bar(total: int) -> Iterator[Callable[[str, str, int], None]]:
     """Progress on standard error: reactions finished, and the part that runs."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from himlip_ase.progress import ProgressBar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as shown:
-        task = shown.add_task("reactions", total=total)
-        yield lambda name, part, done: shown.update(task, description=f"{name}: {part}", completed=done)
-        shown.update(task, completed=total)
+    with ProgressBar("reactions") as bar:
+        bar.begin(total=total)
+        yield lambda name, part, done: bar.update(done, note=f"{name}: {part}")
+        bar.update(total)

@@ -34,7 +34,7 @@ SCHEMA = 1
 TOLERATED = ("conv_thr_ry",)
 """Settings that may differ between the sets of one label folder."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def labelled_atoms(run: FinishedRun, set_name: str, stress_needed: bool = True) -> Atoms:
@@ -184,7 +184,9 @@ def write_set(
         },
         overwrite=overwrite,
     )
-    log.info("%d labels, %.1f core-minutes → %s", len(runs), sum(r.core_seconds for r in runs) / 60, target)
+    logger.info(
+        "%d labels, %.1f core-minutes → %s", len(runs), sum(r.core_seconds for r in runs) / 60, target
+    )
     return target
 
 
@@ -208,7 +210,7 @@ def warn_of_other_accuracy(run: FinishedRun, out: Path, set_name: str) -> None:
             if name not in TOLERATED and name in settings
         }
         if different:
-            log.warning("%s has another accuracy than %s: %s", set_name, path.stem, different)
+            logger.warning("%s has another accuracy than %s: %s", set_name, path.stem, different)
 
 
 def common_notes(runs: Sequence[FinishedRun]) -> dict[str, Any]:

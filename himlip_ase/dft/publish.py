@@ -11,7 +11,7 @@ from himlip_ase.dft.engines import ENGINES
 from himlip_ase.dft.label_folder import check_one_accuracy, warn_of_other_accuracy, write_set
 from himlip_ase.errors import CalculationError, InputError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def collect(
@@ -148,7 +148,7 @@ def read_runs(folder: str | os.PathLike, partial: bool = False) -> tuple[list[Fi
             "Finish them (himlip label … --resume), or leave them out with --partial"
         )
     if failures:
-        log.warning(
+        logger.warning(
             "left out %d of %d runs: %s",
             len(failures),
             len(places),

@@ -23,7 +23,7 @@ from himlip_ase.phonons.phonopy_io import write_phonopy_params
 from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, setup_phonopy
 from himlip_ase.phonons.qe import read_dyn, write_dyn
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 RECORD, CRYSTAL, DISPLACED, PARAMS = "harmonic.json", "crystal", "displaced", "phonopy_params.yaml"
 
@@ -118,12 +118,12 @@ def harmonic(
         crystal = AseJob((folder / CRYSTAL).absolute(), primitive, spec)
         residual = float(np.abs((crystal.finished() or executor.call(crystal.run)).forces).max())
         if residual > FORCE_WARNING:
-            log.warning("the largest force is %.3g eV/Å: the crystal is not relaxed", residual)
+            logger.warning("the largest force is %.3g eV/Å: the crystal is not relaxed", residual)
         ph, cells = displaced_supercells(primitive, dims, displacement)
         jobs = [
             AseJob((folder / DISPLACED / f"{k:03d}").absolute(), cell, spec) for k, cell in enumerate(cells)
         ]
-        log.info("%d displaced supercells of %d atoms", len(jobs), len(cells[0]))
+        logger.info("%d displaced supercells of %d atoms", len(jobs), len(cells[0]))
         results = run_jobs(jobs, executor=executor, resume=True, progress=True)
         ph.forces = np.array([result.forces for result in results])
         ph.produce_force_constants(calculate_full_force_constants=False)
@@ -189,5 +189,5 @@ def publish_harmonic(folder: Path, out: Path, name: str, overwrite: bool = False
         },
         overwrite=overwrite,
     )
-    log.info("%d dyn files → %s", count, target)
+    logger.info("%d dyn files → %s", count, target)
     return target

@@ -34,7 +34,7 @@ from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.labels.pw_output import MpiError, OutOfTimeError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PH_RETRIES: tuple[dict[str, Any], ...] = ({}, {"alpha_mix": 0.3}, {"alpha_mix": 0.1})
 """What the repetitions of a failed ph.x run change; each goes on from the first unfinished q-point."""
@@ -179,11 +179,11 @@ def _run_scf(folder: Path, texts: dict[str, str], launcher: Launcher, lock: RunL
     )
     for stem, text in texts.items():
         if reusable[stem]:
-            log.info("%s is finished", stem)
+            logger.info("%s is finished", stem)
             continue
         if stem == next(iter(texts)):
             shutil.rmtree(scratch, ignore_errors=True)
-        log.info("running %s", stem)
+        logger.info("running %s", stem)
         run_pw(
             folder,
             text,
@@ -215,7 +215,7 @@ def _run_ph(
             stream.write(text)
         _keep_old_output(folder)
         shutil.rmtree(folder / SCRATCH / "_ph0", ignore_errors=True)
-        log.info("ph.x on %s q-points, from q-point %d", "×".join(map(str, q_grid)), start)
+        logger.info("ph.x on %s q-points, from q-point %d", "×".join(map(str, q_grid)), start)
         status = run_program(launcher.command(launcher.ph, "ph.in"), folder, "ph.out", launcher.threads, lock)
         try:
             check_ph_folder(folder, atoms)
@@ -229,7 +229,7 @@ def _run_ph(
                 raise type(error)(f"{error} after {attempt + 1} attempts") from error
             changes = PH_RETRIES[attempt]
             retries.append({"failure": str(error).replace(f"{folder}{os.sep}", ""), "then_changed": changes})
-            log.warning("%s; repeating it with %s", error, changes or "the same input")
+            logger.warning("%s; repeating it with %s", error, changes or "the same input")
     return retries
 
 

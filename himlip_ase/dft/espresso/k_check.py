@@ -50,7 +50,7 @@ RULE = (
     "worst over the space group: the mesh is taken to move the same motions of the same atoms no more "
     "than there"
 )
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Grid = tuple[int, int, int]
 
@@ -355,7 +355,7 @@ def _say_cost(
     # a star of s points costs once 1/order = s/|G|: summed over the grid, each point counts 1/|G|
     own = len(matrices.qpoints) / _little_orders(matrices.primitive, np.zeros((1, 3)))[0]
     minutes = [spent / 60 / own / orders[-1] * np.prod(mesh) / np.prod(labels) for mesh in left]
-    log.info(
+    logger.info(
         "k-check at q = (%s) on %s k: about %.0f core-minutes (the harmonic run took %.0f)",
         ", ".join(f"{x:.4g}" for x in q),
         " and ".join(_times(mesh) for mesh in left),
@@ -388,7 +388,7 @@ def _matrix_at(
     scf_text = pw_input(atoms, settings)
     check_input_unchanged(folder, scf_text, "scf")
     if not _is_finished(folder, kept, atoms):
-        log.info("k-check: %s k, scf and ph.x at one q-point", _times(settings.k_grid))
+        logger.info("k-check: %s k, scf and ph.x at one q-point", _times(settings.k_grid))
         shutil.rmtree(folder / SCRATCH, ignore_errors=True)
         run_pw(folder, scf_text, launcher, stem="scf", delete_scratch=False, reuse=False)
         _run_ph(folder, q, atoms, launcher)
@@ -425,7 +425,7 @@ def _run_ph(folder: Path, q: np.ndarray, atoms: Atoms, launcher: Launcher) -> No
             if attempt == launcher.retries:
                 raise type(error)(f"{error} after {attempt + 1} attempts") from error
             changes = PH_RETRIES[attempt]
-            log.warning("%s; repeating it with %s", error, changes or "the same input")
+            logger.warning("%s; repeating it with %s", error, changes or "the same input")
 
 
 def single_q_input(

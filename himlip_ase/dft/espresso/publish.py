@@ -17,7 +17,7 @@ from himlip_ase.dft.label_folder import SCHEMA, write_crystal
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, read_mapping, sha256_file, write_json
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def record_pseudopotentials(
@@ -170,5 +170,5 @@ def collect_harmonic(
         },
         overwrite=overwrite,
     )
-    log.info("%d dyn files, %d a2Fq2r files → %s", len(files.dyn), len(files.elph), target)
+    logger.info("%d dyn files, %d a2Fq2r files → %s", len(files.dyn), len(files.elph), target)
     return target

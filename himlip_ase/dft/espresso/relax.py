@@ -24,7 +24,7 @@ from himlip_ase.symmetry.spglib_search import spglib_search
 from himlip_ase.units import BOHR_ANGSTROM, EV_PER_ANGSTROM3_GPA, RY_EV
 
 SYMPREC = 1e-4
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def only_volume_is_free(atoms: Atoms, symprec: float = SYMPREC) -> bool:
@@ -139,7 +139,7 @@ def relax(
         session = _Session(folder, settings, launcher, max_runs, executor)
         volume_only = only_volume_is_free(atoms)
         group = space_group(atoms)
-        log.info("%s: %s", group, "scaling the volume" if volume_only else "variable-cell relaxation")
+        logger.info("%s: %s", group, "scaling the volume" if volume_only else "variable-cell relaxation")
         method = _relax_volume if volume_only else _relax_cell
         final, output = method(atoms, pressure_gpa, session, pressure_tolerance_gpa, force_tolerance)
         if space_group(final) != group:
@@ -189,7 +189,7 @@ class _Session:
             output = self.executor.call(run_pw, self.last.absolute(), text, self.launcher)
         self.runs += 1
         self.core_seconds += output.core_seconds
-        log.info("%s: V = %.4f Å³, P = %.3f GPa", self.last.name, atoms.get_volume(), output.pressure_gpa)
+        logger.info("%s: V = %.4f Å³, P = %.3f GPa", self.last.name, atoms.get_volume(), output.pressure_gpa)
         return output
 
 

@@ -27,7 +27,7 @@ from himlip_ase.labels.pw_output import (
     read_pw_output,
 )
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 RETRY_CHANGES: tuple[dict[str, Any], ...] = (
     {"mixing_beta": 0.3},
@@ -265,7 +265,7 @@ def run_pw(
                     tried = f" after {attempt + 1} attempts" if attempt else ""
                     raise kind(f"{error}{tried}") from error
                 os.replace(folder / f"{stem}.out", folder / f"{stem}.failed{attempt + 1}.out")
-                log.warning("%s; repeating it with %s", error, RETRY_CHANGES[attempt])
+                logger.warning("%s; repeating it with %s", error, RETRY_CHANGES[attempt])
                 retries.append({"failure": _reason(error, folder), "then_changed": RETRY_CHANGES[attempt]})
         record = {"program": "pw.x", "version": output.version, "prefix": launcher.prefix, "retries": retries}
         write_json(folder / f"{stem}.json", {**record, **(notes or {})}, overwrite=True)

@@ -12,14 +12,13 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.files import read_mapping, reading, write_json
+from himlip_ase.files import write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import write_dyn
 from himlip_ase.sscha.array_files import load_arrays, load_json, pack, restoring, save_arrays, unpack
 from himlip_ase.sscha.settings import SschaSettings
 
 SCHEMA = 1
-AGAIN = "delete it and --resume: the run then writes it again"
 
 
 @dataclass(frozen=True)
