@@ -196,7 +196,7 @@ def check_k(
         core_seconds,
     )
     write_k_check(check, matrices, folder)
-    log.log(logging.INFO if check.converged else logging.WARNING, "k-check: %s", check.verdict())
+    logger.log(logging.INFO if check.converged else logging.WARNING, "k-check: %s", check.verdict())
     return check
 
 
