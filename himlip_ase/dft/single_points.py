@@ -16,7 +16,7 @@ from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import FolderLock
 from himlip_ase.progress import ProgressBar
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 TAGS = ("amplitude", "system", "prototype", "kind")
 """Entries of `Atoms.info` that say what a structure is; they go with it into the labels."""
@@ -74,7 +74,7 @@ def run_jobs(
         finished = {k: job.finished() for k, job in enumerate(jobs)}
         results: dict[int, Result] = {k: found for k, found in finished.items() if found is not None}
         missing = [k for k in range(len(jobs)) if k not in results]
-        log.info("%s: %d of %d runs are finished", folder, len(results), len(jobs))
+        logger.info("%s: %d of %d runs are finished", folder, len(results), len(jobs))
         failures: dict[int, str] = {}
         with (
             _pool(executor, workers) as pool,
@@ -89,12 +89,12 @@ def run_jobs(
                     results[k] = future.result()
                 except (CalculationError, InputError) as error:
                     failures[k] = str(error)
-                    log.error("%s", error)
+                    logger.error("%s", error)
                 except Exception as error:
                     if not _worker_died(error):
                         raise
                     failures[k] = "its worker ended before it was done (killed, out of memory, out of time)"
-                    log.error("%s: %s", jobs[k].folder, failures[k])
+                    logger.error("%s: %s", jobs[k].folder, failures[k])
                 bar.update(len(results) + len(failures))
 
             try:
