@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
-from himlip_ase.errors import CalculationError
+from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import FolderLock
 
 GRACE_SECONDS = 5.0
@@ -26,11 +27,22 @@ class InterruptedRun(CalculationError):
 
 
 class RunLock(FolderLock):
-    """A folder lock that the program inherits: it lasts as long as even an orphaned program writes there."""
+    """A folder lock that the program inherits: it lasts as long as even an orphaned program writes there.
+
+    It is waited for `GRACE_SECONDS`: a job whose worker died is begun again while the program of that worker
+    still ends.
+    """
 
     def __enter__(self) -> RunLock:
-        super().__enter__()
-        return self
+        deadline = time.monotonic() + GRACE_SECONDS
+        while True:
+            try:
+                super().__enter__()
+                return self
+            except InputError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def fileno(self) -> int:
         """Descriptor of the locked file."""

@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
 from himlip_ase.dft.ase_calculator.engine import AseCalculator
+from himlip_ase.dft.espresso.runner import Launcher
+from himlip_ase.dft.espresso.single_points import single_points
 from himlip_ase.dft.executors import EXECUTORS, Dask, Local, Slurm
 from himlip_ase.dft.single_points import run_jobs
 from himlip_ase.errors import CalculationError, InputError
@@ -62,6 +64,28 @@ def test_a_killed_dask_worker_loses_nothing_and_nothing_is_done_twice(tmp_path):
     begun, finished = lines(log, "begin")[0], lines(log, "end")[0]
     assert len(finished) == 6 and set(finished.values()) == {1}, "each calculation ends once"
     assert sum(begun.values()) == 7, "only the one that was killed began twice"
+
+
+@needs_dask
+def test_a_killed_worker_takes_its_program_along(tmp_path, aluminium, settings, good_output):
+    """pw.x of a worker that dies ends with it, and its run is done once more on another."""
+    log, program = tmp_path / "log", tmp_path / "pw.x"
+    (tmp_path / "good").write_text(good_output)
+    program.write_text(
+        f"#!/bin/sh\necho begin $PPID $$ >> {log}\nsleep 1\ncat {tmp_path}/good\necho end $PPID $$ >> {log}\n"
+    )
+    program.chmod(0o755)
+    jobs = single_points([aluminium] * 4, tmp_path / "runs", settings, launcher=Launcher(pw=str(program)))
+    with Dask().opened(2) as executor:
+        killer = threading.Thread(target=kill_one_worker, args=(log,))
+        killer.start()
+        results = run_jobs(jobs, executor=executor)
+        killer.join()
+    rows = [line.split() for line in log.read_text().splitlines()]
+    assert len(results) == 4 and [row[0] for row in rows].count("begin") == 5
+    ended = {row[2] for row in rows if row[0] == "end"}
+    assert len(ended) == 4, "one of the five was stopped with its worker"
+    assert not list((tmp_path / "runs").glob("*/pw.failed*.out"))
 
 
 @needs_dask
