@@ -260,6 +260,13 @@ def tell_of(images: Sequence[Atoms], source: str, keys: LabelKeys = KNOWN_KEYS) 
             source, sum(spin_of(atoms) is not None for atoms in images),
             ", ".join(f"{spin:g}" for spin in sorted(spins)[:5]),
         )  # fmt: skip
+    changed = sorted({str(a.info["set"]) for a in images if not isinstance(a.info.get("set", ""), str)})
+    if changed:
+        logger.warning(
+            "%s: the reader of extended XYZ made numbers or truth values of names of sets that look like them; "
+            "they are now %s; give names with a letter, so that \"2_2\" does not become 22",
+            source, ", ".join(changed[:6]),
+        )  # fmt: skip
     passed = sorted({option for atoms in images for option in candidates(atoms)} - _options(keys))
     if passed:
         logger.warning("%s: not read, type it if it is the label: %s", source, ", ".join(passed[:6]))

@@ -32,6 +32,9 @@ from himlip_ase.labels.views import OnDemand
 
 SCHEMA = 1
 KIND = "himlip-ase labels"
+MOST_IN_ATTRIBUTE = 3000
+"""Names of sets that are an attribute of the file, which HDF5 bounds to 64 kB; more are a dataset."""
+NAMES = "set_names"
 
 
 def write_labels(
@@ -69,7 +72,11 @@ def write_labels(
         number = len(writer.data["energies"])
         if not number:
             raise InputError("no frames to write")
-        file.attrs.update(schema=SCHEMA, kind=KIND, sets=list(sets))
+        file.attrs.update(schema=SCHEMA, kind=KIND)
+        if len(sets) <= MOST_IN_ATTRIBUTE:
+            file.attrs["sets"] = list(sets)
+        if len(sets) > MOST_IN_ATTRIBUTE:
+            file.create_dataset(NAMES, data=list(sets), dtype=h5py.string_dtype())
     return number
 
 
@@ -158,7 +165,8 @@ class LabelStore(OnDemand[LabelledFrame]):
         self._file = h5py.File(self.path, "r")
         if self._file.attrs.get("kind") != KIND:
             raise InputError(f"{self.path} holds no labels of himlip-ase; himlip label collect writes them")
-        self.sets = [str(name) for name in self._file.attrs["sets"]]
+        names = self._file[NAMES].asstr()[:] if NAMES in self._file else self._file.attrs["sets"]
+        self.sets = [str(name) for name in names]
         self._atoms = self._file["first_atom"][:]
         self._hessians = self._file["first_hessian"][:]
         self._products = self._file["first_product"][:]

@@ -422,3 +422,12 @@ def test_the_command_takes_names_of_labels(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["eval", "himlip-h3s-1", *labels, "--energy-key", "energy_xx"])
     assert result.exit_code == 2
     assert "no structure has 'energy_xx'" in result.output and "--energy-key energy_ml" in result.output
+
+
+def test_names_that_a_reader_made_numbers_are_told(tmp_path: Path, caplog) -> None:
+    atoms = Atoms("H")
+    atoms.info |= {"REF_energy": -1.0, "set": "2_2"}
+    ase.io.write(tmp_path / "names.extxyz", atoms)
+    with caplog.at_level(logging.WARNING, "himlip_ase"):
+        assert read_labels(tmp_path / "names.extxyz")[0].set == "22"
+    assert "are now 22; give names with a letter" in caplog.text

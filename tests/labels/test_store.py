@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 
 from himlip_ase.errors import InputError
@@ -13,6 +15,7 @@ from himlip_ase.hint.last_layer.closed_form import fit_closed_form
 from himlip_ase.hint.training.finetune import finetune
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.hint.training.trainer import Trainer
+from himlip_ase.labels import store as store_module
 from himlip_ase.labels.frames import LabelledFrame, count_labels
 from himlip_ase.labels.products import HessianProducts
 from himlip_ase.labels.readers import read_labels
@@ -128,3 +131,15 @@ def test_products_that_cannot_be() -> None:
         HessianProducts(CUBE, 0 * vectors[:1], 0 * vectors[:1])
     with pytest.raises(InputError, match="both must be"):
         HessianProducts(CUBE, vectors, matrix.reshape(12, 4, 3)[:3])
+
+
+def test_names_of_very_many_sets_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 bounds an attribute to 64 kB, some 4000 names."""
+    frames = [LabelledFrame(Atoms("H"), energy=float(k), set=f"set {k}") for k in range(6)]
+    monkeypatch.setattr(store_module, "MOST_IN_ATTRIBUTE", 4)
+    write_labels(tmp_path / "many.h5", frames)
+    write_labels(tmp_path / "few.h5", frames[:4])
+    for name, number in (("many", 6), ("few", 4)):
+        found = LabelStore(tmp_path / f"{name}.h5")
+        assert found.set_names() == [f"set {k}" for k in range(number)]
+        assert [frame.set for frame in found] == found.set_names()
