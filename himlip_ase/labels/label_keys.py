@@ -263,7 +263,7 @@ def tell_of(images: Sequence[Atoms], source: str, keys: LabelKeys = KNOWN_KEYS) 
     changed = sorted({str(a.info["set"]) for a in images if not isinstance(a.info.get("set", ""), str)})
     if changed:
         logger.warning(
-            "%s: the reader of extended XYZ made numbers or truth values of names of sets that look like them; "
+            "%s: the reader of extended XYZ made numbers or truth values of names of sets like these; "
             "they are now %s; give names with a letter, so that \"2_2\" does not become 22",
             source, ", ".join(changed[:6]),
         )  # fmt: skip
