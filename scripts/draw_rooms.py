@@ -4,7 +4,7 @@
     python scripts/draw_rooms.py --words        # the same in words, nothing drawn
 
 An arrow runs from a room to one that it imports from, as wide as there are imports. One that a way through
-other rooms implies is left out, and so are those to the three lowest floors, which serve all rooms; with
+other rooms implies is left out, and so are those to the four lowest floors, which serve all rooms; with
 ``--words`` every one is listed. Imports for type checkers do not count.
 """
 
@@ -27,7 +27,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "himlip_ase"
-GROUND_FLOORS = 3
+GROUND_FLOORS = 4
 MIDDLE = 1.6
 COLUMNS = {
     "cli": 0.0,
