@@ -25,7 +25,7 @@ from himlip_ase.reactions.surface import Counts, Surface
 
 logger = logging.getLogger(__name__)
 
-END_HESSIANS = 4
+END_HESSIANS = 2
 """Steps between exact Hessians while an end is relaxed."""
 
 

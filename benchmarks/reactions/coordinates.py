@@ -1,0 +1,152 @@
+"""Intrinsic reaction coordinates: cost of two step lengths, minima against a stiff integrator and Sella's.
+
+Asked for: minima within 1 meV, at most 40 gradients both ways at the coarse setting.
+
+    python -m benchmarks.reactions.coordinates
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from benchmarks.reactions.reaction_set import cases, gfn2
+from benchmarks.reactions.strings import Shared
+from benchmarks.reactions.tables import write_results
+from himlip_ase.errors import CalculationError
+from himlip_ase.reactions import IrcSettings, Saddle, Surface, find_minimum, find_saddle, follow_irc
+
+STEPS = (0.3, 0.1)
+
+
+def minima(saddle: Saddle, step: float) -> dict[str, Any]:
+    """Ours."""
+    surface, begun = Surface(saddle.atoms, gfn2()), time.process_time()
+    irc = follow_irc(saddle, surface, IrcSettings(step=step, max_steps=300))
+    return {
+        "ends_ev": sorted(float(e) for e in (irc.energies[0], irc.energies[-1])),
+        "gradients": irc.counts.gradients,
+        "hessians": irc.counts.hessians,
+        "converged": irc.backward.converged and irc.forward.converged,
+        "seconds": time.process_time() - begun,
+    }
+
+
+def integrated(saddle: Saddle) -> dict[str, Any]:
+    """dx/dt = −g in mass-weighted coordinates by LSODA, until the forces are small; then relaxed."""
+    surface = Surface(saddle.atoms, gfn2())
+    roots = np.sqrt(np.repeat(saddle.atoms.get_masses(), 3))
+    ends = []
+    for sign in (-1.0, 1.0):
+        start = saddle.atoms.positions.ravel() * roots + 0.03 * sign * saddle.modes[0].ravel()
+
+        def downhill(_: float, point: np.ndarray) -> np.ndarray:
+            return -surface.evaluate(point / roots)[1] / roots
+
+        def calm(_: float, point: np.ndarray) -> float:
+            moved = np.linalg.norm(point - saddle.atoms.positions.ravel() * roots) > 0.3
+            force = np.linalg.norm((surface.evaluate(point / roots)[1]).reshape(-1, 3), axis=1).max()
+            return float(force - 0.1) if moved else 1.0
+
+        calm.terminal = True  # type: ignore[attr-defined]
+        found = solve_ivp(downhill, (0, 2000), start, "LSODA", rtol=1e-5, atol=1e-5, events=calm)
+        ends.append(find_minimum(surface, found.y[:, -1] / roots, 0.005, 500).energy)
+    return {"ends_ev": sorted(ends), "gradients": surface.counts.gradients}
+
+
+def of_sella(saddle: Saddle) -> dict[str, Any] | None:
+    """Sella's coordinate, relaxed the same way."""
+    from sella import IRC
+
+    surface, ends = Surface(saddle.atoms, gfn2()), []
+    for direction in ("forward", "reverse"):
+        atoms = saddle.atoms.copy()
+        atoms.calc = Shared(surface)
+        try:
+            IRC(atoms, logfile=None, dx=0.1, eta=1e-4, gamma=0.1, keep_going=True).run(
+                fmax=0.1, steps=200, direction=direction
+            )
+            ends.append(
+                find_minimum(Surface(saddle.atoms, gfn2()), atoms.positions.ravel(), 0.005, 500).energy
+            )
+        except Exception as error:
+            return {
+                "ends_ev": None,
+                "gradients": surface.counts.gradients,
+                "error": f"{type(error).__name__}: {error}",
+            }
+    return {"ends_ev": sorted(ends), "gradients": surface.counts.gradients}
+
+
+def difference(one: dict[str, Any], two: dict[str, Any] | None) -> str:
+    """Largest difference of the minima in meV."""
+    if two is None or two["ends_ev"] is None:
+        return "–"
+    return f"{1000 * max(abs(a - b) for a, b in zip(one['ends_ev'], two['ends_ev'], strict=True)):.2f}"
+
+
+def main() -> None:
+    """Run all, and write the table."""
+    parser = argparse.ArgumentParser(description="reaction coordinates")
+    parser.add_argument("--only", nargs="+", help="numbers of reactions, as 01 14; default: all")
+    only = parser.parse_args().only
+    rows, numbers = [], {}
+    for case in cases(only):
+        try:
+            saddle = find_saddle(case.start, gfn2())
+            if not saddle.converged or len(saddle.imaginary) != 1:
+                continue
+            found: dict[str, Any] = {f"step {step}": minima(saddle, step) for step in STEPS}
+            found["LSODA"] = integrated(saddle)
+        except CalculationError as error:
+            print(case.name, error, flush=True)
+            continue
+        found["Sella"] = of_sella(saddle) if find_spec("sella") else None
+        numbers[case.name] = found
+        coarse, fine = (found[f"step {step}"] for step in STEPS)
+        rows.append(
+            [
+                case.name,
+                f"{coarse['gradients']} / {coarse['hessians']}",
+                f"{fine['gradients']} / {fine['hessians']}",
+                found["LSODA"]["gradients"],
+                "–" if found["Sella"] is None else found["Sella"]["gradients"],
+                difference(coarse, found["LSODA"]),
+                difference(coarse, found["Sella"]),
+            ]
+        )
+        print(rows[-1], flush=True)
+    gradients = [found["step 0.3"]["gradients"] for found in numbers.values()]
+    text = [
+        f"Gradients both ways at 0.3 √amu Å: median {np.median(gradients):.0f}, mean "
+        f"{np.mean(gradients):.0f}; at most 40 in {sum(g <= 40 for g in gradients)} of {len(gradients)}. "
+        "Relaxation of both ends to 0.01 eV/Å included.",
+        "Differences of the minima in meV. Where it is large, the ends are loose complexes or other "
+        "conformers.",
+    ]
+    columns = [
+        "reaction",
+        "0.3: gradients / Hessians",
+        "0.1",
+        "LSODA",
+        "Sella 0.1",
+        "0.3 − LSODA",
+        "0.3 − Sella",
+    ]
+    write_results(
+        "reactions_coordinates",
+        "Intrinsic reaction coordinates, GFN2-xTB",
+        "python -m benchmarks.reactions.coordinates",
+        [(columns, rows)],
+        text,
+        numbers,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Saddle searches from twenty start geometries, beside Sella where it is installed.
+
+Asked for: at least 18 of 20 reach one imaginary mode, at most 6 steps on average on the well-behaved ones
+(those on which all methods find the same saddle), fewer gradients than Sella, and the same steps for a turned
+input.
+
+    python -m benchmarks.reactions.saddles
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from benchmarks.reactions.reaction_set import Case, cases, gfn2
+from benchmarks.reactions.tables import write_results
+from himlip_ase.errors import CalculationError
+from himlip_ase.reactions import SaddleSettings, Surface, find_saddle
+
+FMAX, STEPS = 0.01, 100
+
+
+@dataclass(frozen=True)
+class Run:
+    """One search."""
+
+    steps: int
+    gradients: int
+    hessians: int
+    converged: bool
+    imaginary: list[float]
+    energy: float | None
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        """Converged, with one imaginary mode."""
+        return self.converged and len(self.imaginary) == 1
+
+
+def ours(settings: SaddleSettings) -> Callable[[Atoms], Run]:
+    """Our search with some settings."""
+
+    def run(atoms: Atoms) -> Run:
+        begun = time.process_time()
+        try:
+            found = find_saddle(atoms, gfn2(), settings=settings)
+        except CalculationError:
+            return Run(0, 0, 0, False, [], None, time.process_time() - begun)
+        return Run(
+            found.steps + found.rejected,
+            found.counts.gradients,
+            found.counts.hessians,
+            found.converged,
+            found.imaginary.tolist(),
+            found.energy,
+            time.process_time() - begun,
+        )
+
+    return run
+
+
+def sella(every_step: bool) -> Callable[[Atoms], Run]:
+    """Sella in Cartesian coordinates, with a Hessian at every step or without one."""
+
+    def run(atoms: Atoms) -> Run:
+        from ase.calculators.calculator import Calculator, all_changes
+        from sella import Sella
+
+        surface = Surface(atoms, gfn2())
+
+        class Counted(Calculator):
+            """Our surface as an ASE calculator."""
+
+            implemented_properties = ["energy", "forces"]  # noqa: RUF012
+
+            def calculate(
+                self, atoms: Any = None, properties: Any = None, changes: Any = all_changes
+            ) -> None:
+                super().calculate(atoms, properties, changes)
+                energy, gradient = surface.evaluate(atoms.positions.ravel())
+                self.results = {"energy": energy, "forces": -gradient.reshape(-1, 3)}
+
+        subject = atoms.copy()
+        subject.calc = Counted()
+        options: dict[str, Any] = {"logfile": None, "internal": False}
+        if every_step:
+            options |= {
+                "hessian_function": lambda where: surface.hessian(where.positions.ravel()),
+                "diag_every_n": 0,
+            }
+        begun = time.process_time()
+        try:
+            search = Sella(subject, **options)
+            converged = bool(search.run(fmax=FMAX, steps=STEPS))
+        except Exception as error:
+            print(f"  sella: {type(error).__name__}: {error}")
+            return Run(0, surface.counts.gradients, 0, False, [], None, time.process_time() - begun)
+        seconds, counts = time.process_time() - begun, surface.counts
+        try:  # looked at by ours, which takes no step at a stationary point
+            seen = find_saddle(subject, gfn2(), settings=SaddleSettings(fmax=2 * FMAX, max_steps=1))
+        except CalculationError:
+            return Run(search.nsteps, counts.gradients, counts.hessians, False, [], None, seconds)
+        imaginary = seen.imaginary.tolist()
+        return Run(
+            search.nsteps, counts.gradients, counts.hessians, converged, imaginary, seen.energy, seconds
+        )
+
+    return run
+
+
+def methods() -> dict[str, Callable[[Atoms], Run]]:
+    """All searches that can run here."""
+    found: dict[str, Callable[[Atoms], Run]] = {
+        "RS-P-RFO, Hessian at every step": ours(SaddleSettings(fmax=FMAX, max_steps=STEPS)),
+        "RS-I-RFO, Hessian at every step": ours(SaddleSettings("rs-i-rfo", FMAX, STEPS)),
+        "RS-P-RFO, Hessian at every third": ours(SaddleSettings(fmax=FMAX, max_steps=STEPS, hessian_every=3)),
+    }
+    if find_spec("sella"):
+        found[f"Sella {version('sella')}, Hessian at every step"] = sella(True)
+        found[f"Sella {version('sella')}, updates only"] = sella(False)
+    return found
+
+
+def turned(atoms: Atoms) -> Atoms:
+    """The molecule turned and moved."""
+    rotation = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))[0]
+    found = atoms.copy()
+    found.positions = atoms.positions @ (rotation * np.sign(np.linalg.det(rotation))).T + [1.0, -2.0, 0.5]
+    return found
+
+
+def agree(runs: dict[str, Run]) -> bool:
+    """Whether all methods found the same saddle."""
+    energies = [run.energy for run in runs.values() if run.good and run.energy is not None]
+    return len(energies) == len(runs) and max(energies) - min(energies) < 0.002
+
+
+def main() -> None:
+    """Run all, and write the table."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    chosen = cases()
+    searches = methods()
+    table: dict[str, dict[str, Run]] = {}
+    invariant: dict[str, float | None] = {}
+    for case in chosen:
+        table[case.name] = {name: search(case.start) for name, search in searches.items()}
+        first = next(iter(table[case.name].values()))
+        again = next(iter(searches.values()))(turned(case.start))
+        same = first.energy is not None and again.energy is not None and first.steps == again.steps
+        invariant[case.name] = abs(first.energy - again.energy) if same else None
+        print(
+            case.name,
+            {name: (run.steps, run.gradients, run.good) for name, run in table[case.name].items()},
+            flush=True,
+        )
+    write(chosen, table, invariant)
+
+
+def write(chosen: list[Case], table: dict[str, dict[str, Run]], invariant: dict[str, float | None]) -> None:
+    """Numbers and table."""
+    names = list(next(iter(table.values())))
+    well = [name for name, runs in table.items() if agree(runs)]
+    rows = []
+    for method in names:
+        runs = {name: found[method] for name, found in table.items()}
+        means = [
+            np.mean([getattr(runs[name], key) for name in well])
+            for key in ("steps", "gradients", "hessians", "seconds")
+        ]
+        rows.append(
+            [
+                method,
+                f"{sum(run.good for run in runs.values())} of {len(runs)}",
+                *(f"{mean:.1f}" for mean in means),
+            ]
+        )
+    ours_first = names[0]
+    atoms = {case.name: len(case.start) for case in chosen}
+    detail = []
+    for name, runs in table.items():
+        cells = [f"{run.steps} ({run.gradients})" + ("" if run.good else " ✗") for run in runs.values()]
+        found = runs[ours_first].imaginary
+        mode = f"{found[0]:.0f}" if found else "–"
+        detail.append([name, atoms[name], *cells, mode, "yes" if name in well else "no"])
+    turned_same = [value for value in invariant.values() if value is not None]
+    text = [
+        f"Means over the {len(well)} reactions on which all methods find the same saddle (energies within 2 "
+        "meV).",
+        "A turned and shifted input takes the same number of steps in "
+        f"{len(turned_same)} of {len(invariant)}; "
+        f"the energies differ by at most {1e6 * max(turned_same, default=0):.2g} µeV there.",
+        "Below: steps (gradients) of each; ✗: not converged in 100 steps, or not one imaginary mode.",
+    ]
+    write_results(
+        "reactions_saddles",
+        "Saddle searches at GFN2-xTB from twenty start geometries",
+        "python -m benchmarks.reactions.saddles",
+        [
+            (["method", "one imaginary mode", "steps", "gradients", "Hessians", "CPU s"], rows),
+            (["reaction", "atoms", *names, "imaginary (cm⁻¹)", "all agree"], detail),
+        ],
+        text,
+        {name: {method: asdict(run) for method, run in runs.items()} for name, runs in table.items()},
+    )
+
+
+if __name__ == "__main__":
+    main()
