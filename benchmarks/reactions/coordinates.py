@@ -121,6 +121,11 @@ def main() -> None:
             ]
         )
         print(rows[-1], flush=True)
+        write(rows, numbers)
+
+
+def write(rows: list[list[Any]], numbers: dict[str, Any]) -> None:
+    """Numbers and table."""
     gradients = [found["step 0.3"]["gradients"] for found in numbers.values()]
     text = [
         f"Gradients both ways at 0.3 √amu Å: median {np.median(gradients):.0f}, mean "
