@@ -198,9 +198,9 @@ def write(chosen: list[Case], table: dict[str, dict[str, Run]], invariant: dict[
         detail.append([name, atoms[name], *cells, mode, "yes" if name in well else "no"])
     turned_same = [value for value in invariant.values() if value is not None]
     text = [
-        f"{len(table)} of {len(chosen)} reactions. Means over the {len(well)} on which all methods find the same "
-        "saddle (energies within 2 meV).",
-        f"A turned and shifted input takes the same number of steps in {len(turned_same)} of {len(invariant)}; "
+        f"{len(table)} of {len(chosen)} reactions. Means over the {len(well)} on which all methods find the "
+        "same saddle (energies within 2 meV).",
+        f"A turned and shifted input takes as many steps in {len(turned_same)} of {len(invariant)}; "
         f"energies differ by at most {1e6 * max(turned_same, default=0):.2g} µeV there.",
         "Below: steps (gradients) of each; ✗: not converged in 100 steps, or not one imaginary mode.",
     ]
