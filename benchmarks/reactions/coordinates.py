@@ -8,6 +8,7 @@ Asked for: minima within 1 meV, at most 40 gradients both ways at the coarse set
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from typing import Any
 
@@ -115,7 +116,7 @@ def write(rows: list[list[Any]], numbers: dict[str, Any]) -> None:
     write_results(
         "reactions_coordinates",
         "Intrinsic reaction coordinates, GFN2-xTB",
-        "python -m benchmarks.reactions.coordinates",
+        " ".join(["python -m benchmarks.reactions.coordinates", *sys.argv[1:]]),
         [(columns, rows)],
         text,
         numbers,
