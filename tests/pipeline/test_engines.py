@@ -21,7 +21,7 @@ from himlip_ase.cli.app import app
 from himlip_ase.dft.ase_calculator.engine import AseCalculator
 from himlip_ase.dft.engines import ENGINES
 from himlip_ase.errors import InputError
-from himlip_ase.pipeline.config import parse_config
+from himlip_ase.pipeline.config import load_config, parse_config
 from himlip_ase.pipeline.labels import _inputs
 from himlip_ase.pipeline.registry import STAGES, StageEntry
 from himlip_ase.pipeline.runfolder import RunFolder, hash_inputs
@@ -160,6 +160,14 @@ def test_what_decides_the_labels(tmp_path: Path) -> None:
         assert _labels_hash(f"structure: a.cif\n{other}", tmp_path) != plain, other
     emt = _labels_hash(f"structure: a.cif\n{EMT_ENGINE}", tmp_path)
     assert _labels_hash(f"structure: a.cif\n{EMT_ENGINE}\nqe: {{ecutwfc_ry: 70}}", tmp_path) == emt
+
+
+def test_finished_runs_of_h3s_stay_done(tmp_path: Path) -> None:
+    """Key of the labels stage of `make h3s` as version 0.1.0 wrote it; every file in labels/ enters it."""
+    config = load_config(Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml")
+    context = Context(config, RunFolder(tmp_path / "run", resume=True))
+    key = hash_inputs("labels", "", _inputs(context))
+    assert key == "57cf17b37240425cb87984f073e4be4a6a28339b9f6743cbc6ef89654f8e9f24"
 
 
 def test_dry_run_of_a_run_says_where_it_would_go(tmp_path: Path) -> None:
