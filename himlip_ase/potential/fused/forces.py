@@ -17,165 +17,271 @@ from torch import Tensor
 from himlip_ase.potential.fused import pairs, sphere
 from himlip_ase.potential.graph import Graph
 from himlip_ase.potential.network import HiMLIP, Layer
+from himlip_ase.potential.operators import arsinh
 
 ATOMS_A_RANGE = 16
 """Fewer atoms are not worth a thread of their own."""
 
 
-@dataclass
-class _LayerRecord:
-    """What the adjoint of one layer needs."""
+@dataclass(frozen=True)
+class _Weights:
+    """What the passes take of one layer."""
 
-    density: np.ndarray
-    gate: Tensor
+    layer: Layer
+    mixes: tuple[Tensor, ...]
+    gates: np.ndarray
+    inverse_spread: np.ndarray
+    mixing: Tensor | None
+
+    @classmethod
+    def of(cls, layer: Layer) -> _Weights:
+        density = layer.density
+        return cls(
+            layer,
+            tuple(density.mix.detach()),
+            (density.scale * density.gate.detach()).contiguous().numpy(),
+            (1 / layer.network.spread).contiguous().numpy(),
+            None if layer.bonds is None else _mixing(layer.bonds),
+        )
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Geometry and radial functions of all pairs; see `himlip_ase.potential.fused.pairs`."""
+
+    neighbours: np.ndarray
+    reverse: np.ndarray
+    counts: np.ndarray
+    vectors: np.ndarray
+    inverse: np.ndarray
+    harmonic: np.ndarray
+    radial: np.ndarray
+    slope: np.ndarray
+    pair_slope: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        n_atoms, width = self.inverse.shape
+        return n_atoms, width
+
+
+@dataclass(frozen=True)
+class _Forward:
+    """What the adjoint of one layer needs of its forward pass."""
+
+    density: Tensor
     standard: Tensor
     hidden: Tensor
-    said: np.ndarray | None = None
-    edges: np.ndarray | None = None
+    said: np.ndarray | None
+    edges: np.ndarray | None
 
 
 class FusedForces:
-    """Energies, forces and virials of batches with fixed weights.
+    """Energies, forces and virials of batches, with weights as they were when it was made.
 
     Parameters
     ----------
     model : HiMLIP
-        On the CPU; its weights as they are now.
+        On the CPU.
     """
 
     def __init__(self, model: HiMLIP) -> None:
         self._model = model
-        first = model.layers[0]
-        assert isinstance(first, Layer)
-        points = first.density.on_sphere.T  # (G, 16)
-        half = _one_of_each_pair(points)
-        self._on_sphere = first.density.on_sphere[:, half].contiguous().numpy()
-        self._weights = first.density.weights[half].contiguous().numpy()
-        self._mixes = [layer.density.mix.detach()[layer.density.degree].contiguous() for layer in model.layers]
-        self._gates = [layer.density.gate.detach() for layer in model.layers]
-        self._said = [None if layer.bonds is None else _mixing(layer.bonds) for layer in model.layers]
+        self._layers = [_Weights.of(layer) for layer in model.layers if isinstance(layer, Layer)]
+        density = self._layers[0].layer.density
+        half = _one_of_each_pair(density.on_sphere.T)
+        self._quadrature = (
+            density.on_sphere[:, half].contiguous().numpy(),
+            density.weights[half].contiguous().numpy(),
+        )
+        self._passes = pairs.density_passes(model.config.n_radial, model.config.edge_features)
+        self._edges = model.species_edge.detach().numpy()
 
+    @torch.no_grad()
     def __call__(self, graph: Graph, strain: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Energies (B,) in eV, forces (N, 3) in eV/Å, and Σ r ⊗ ∂E/∂r of each structure (B, 3, 3) in eV."""
-        with torch.no_grad():
-            return self._run(graph, strain)
+        """Energies, forces and virials.
 
-    def _run(self, graph: Graph, strain: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        model, config = self._model, self._model.config
-        n_atoms, width = graph.neighbours.shape
-        dtype = graph.positions.dtype
-        species, neighbours = graph.species.numpy(), graph.neighbours.numpy()
-        counts = graph.mask.sum(1).numpy()
-        radial_basis, repulsion = model.radial, model.repulsion
+        Parameters
+        ----------
+        graph : Graph
+            On the CPU, in the precision of the model.
+        strain : Tensor (B, 3, 3), optional
+            As `himlip_ase.potential.graph.Graph.displacements`.
 
-        def empty(*shape: int) -> np.ndarray:
-            return torch.empty(shape, dtype=dtype).numpy()
-
-        if strain is None:
-            strain = torch.zeros(graph.n_frames, 3, 3, dtype=dtype)
-        vectors, inverse = empty(n_atoms, width, 3), empty(n_atoms, width)
-        harmonic = empty(n_atoms, width, 16)
-        radial, slope = empty(n_atoms, width, config.n_radial), empty(n_atoms, width, config.n_radial)
-        pair_slope = empty(n_atoms, width)
-        energies = model.energy_shift[graph.species].clone()
+        Returns
+        -------
+        energies : Tensor (B,)
+            eV.
+        forces : Tensor (N, 3)
+            −∂E/∂x, eV/Å.
+        virials : Tensor (B, 3, 3)
+            ∂E/∂ε, eV.
+        """
+        species = graph.species.numpy()
+        found, energies = self._geometry(graph, strain)
+        forwards: list[_Forward] = []
+        scalars = energies.new_empty(len(energies), 0)
+        for weights in self._layers:
+            forward, scalars = self._forward(weights, found, graph, species, scalars, forwards)
+            output = weights.layer.readout(scalars).gather(1, graph.species[:, None])[:, 0]
+            energies += self._model.energy_scale * output
+            forwards.append(forward)
+        gradient = self._backward(found, graph, species, forwards)
+        forces, virials = torch.empty_like(graph.positions), energies.new_empty(len(energies), 3, 3)
         _ranges(
-            n_atoms, pairs.geometry, graph.positions.numpy(), strain.contiguous().numpy(), graph.frame.numpy(),
-            species, neighbours, graph.offsets.numpy(), counts, float(model.cutoff),
-            radial_basis.wave_numbers.detach().numpy(), repulsion.ranges.numpy(), repulsion.screening.numpy(),
-            repulsion.coulomb.numpy(), repulsion.weights.numpy(), repulsion.decays.numpy(),
-            vectors, inverse, harmonic, radial, slope, pair_slope, energies.numpy(),
-        )  # fmt: skip
-        records: list[_LayerRecord] = []
-        scalars = torch.empty(0)
-        n_raw = config.n_radial * config.edge_features
-        raw = torch.empty(16, n_atoms, n_raw, dtype=dtype)
-        for layer, mix, gates, mixing in zip(model.layers, self._mixes, self._gates, self._said, strict=True):
-            assert isinstance(layer, Layer)
-            said = edges = None
-            if layer.bonds is None:
-                _ranges(
-                    n_atoms, pairs.density_of_species, species, neighbours, counts, radial, harmonic,
-                    model.species_edge.detach().numpy(), raw.numpy(),
-                )  # fmt: skip
-            else:
-                spoken = torch.bmm(torch.from_numpy(records[-1].density), mixing)
-                spoken[0] += layer.bonds.scalars(scalars)
-                said = spoken.transpose(0, 1).contiguous().numpy()
-                edges = empty(n_atoms, width, config.edge_features)
-                _ranges(
-                    n_atoms, pairs.density_of_bonds, neighbours, counts, radial, harmonic, said, edges, raw.numpy()
-                )
-            gate = (layer.density.scale * gates[graph.species]).transpose(0, 1)[layer.density.degree]
-            density = torch.bmm(raw, mix) * gate
-            n_invariants = layer.density.n_invariants(config)
-            inputs = torch.empty(n_atoms, n_invariants + (0 if layer.bonds is None else config.hidden), dtype=dtype)
-            _ranges(
-                n_atoms, sphere.invariants, density.numpy(), self._on_sphere, self._weights,
-                inputs.numpy(),
-            )  # fmt: skip
-            if layer.bonds is not None:
-                inputs[:, n_invariants:] = scalars
-            network = layer.network
-            standard = (inputs - network.centre[graph.species]) / network.spread[graph.species]
-            hidden = network.first(torch.asinh(standard)) + network.species[graph.species]
-            scalars = hidden + network.second(torch.nn.functional.silu(hidden))
-            output = layer.readout(scalars).gather(1, graph.species[:, None])[:, 0]
-            energies += model.energy_scale * output
-            records.append(_LayerRecord(density.numpy(), gate, standard, hidden, said, edges))
-
-        gradient = torch.zeros(n_atoms, width, 3, dtype=dtype).numpy()
-        to_scalars: Tensor | None = None
-        to_density: Tensor | None = None
-        for index in reversed(range(len(records))):
-            layer, record = model.layers[index], records[index]
-            assert isinstance(layer, Layer)
-            network = layer.network
-            down = model.energy_scale * layer.readout.weight[graph.species]
-            if to_scalars is not None:
-                down = down + to_scalars
-            sigmoid = torch.sigmoid(record.hidden)
-            silu_slope = sigmoid * (1 + record.hidden * (1 - sigmoid))
-            down = torch.addcmul(down, down @ network.second.weight, silu_slope)
-            to_inputs = (down @ network.first.weight) * torch.rsqrt(1 + record.standard * record.standard)
-            to_inputs /= network.spread[graph.species]
-            to_scalars = None
-            if layer.bonds is not None:
-                to_scalars = to_inputs[:, -config.hidden :]
-            if to_density is None:
-                to_density = torch.zeros(16, n_atoms, record.density.shape[2], dtype=dtype)
-            _ranges(
-                n_atoms, sphere.invariants_adjoint, record.density, self._on_sphere, self._weights,
-                to_inputs.numpy(), to_density.numpy(),
-            )  # fmt: skip
-            to_raw = torch.bmm(to_density * record.gate, self._mixes[index].transpose(1, 2))
-            to_density = None
-            if layer.bonds is None:
-                _ranges(
-                    n_atoms, pairs.density_of_species_adjoint, species, neighbours, counts, radial, slope, harmonic,
-                    model.species_edge.detach().numpy(), to_raw.numpy(), vectors, inverse, pair_slope, gradient,
-                )  # fmt: skip
-                continue
-            edge_gradient = np.zeros_like(record.edges)
-            _ranges(
-                n_atoms, pairs.density_of_bonds_adjoint, neighbours, counts, radial, slope, harmonic, record.said,
-                record.edges, to_raw.numpy(), vectors, inverse, edge_gradient, gradient,
-            )  # fmt: skip
-            to_said = torch.empty(n_atoms, 16, config.edge_features, dtype=dtype)
-            _ranges(
-                n_atoms, pairs.said_adjoint, counts, graph.reverse.numpy(), harmonic, edge_gradient, to_said.numpy()
-            )
-            assert to_scalars is not None
-            to_scalars = to_scalars + to_said[:, 0] @ layer.bonds.scalars.weight
-            to_density = torch.bmm(to_said.transpose(0, 1), self._said[index].transpose(1, 2))
-        forces = torch.empty(n_atoms, 3, dtype=dtype)
-        virials = torch.empty(n_atoms, 3, 3, dtype=dtype)
-        _ranges(
-            n_atoms, pairs.forces_of_pairs, counts, graph.reverse.numpy(), vectors, inverse, graph.frame.numpy(),
+            found.shape[0], pairs.forces_of_pairs, found.counts, found.reverse, found.vectors, found.inverse,
             gradient, forces.numpy(), virials.numpy(),
         )  # fmt: skip
-        total = torch.zeros(graph.n_frames, dtype=dtype).index_add(0, graph.frame, energies)
-        virial = torch.zeros(graph.n_frames, 3, 3, dtype=dtype).index_add(0, graph.frame, virials)
-        return total, forces, virial
+        total = energies.new_zeros(graph.n_frames).index_add(0, graph.frame, energies)
+        return total, forces, energies.new_zeros(graph.n_frames, 3, 3).index_add(0, graph.frame, virials)
+
+    def _geometry(self, graph: Graph, strain: Tensor | None) -> tuple[_Pairs, Tensor]:
+        """Pairs, and each atom's energy without the network."""
+        model, repulsion = self._model, self._model.repulsion
+        n_atoms, width = graph.neighbours.shape
+        width = -(-width // 4) * 4
+        energies = model.energy_shift[graph.species]
+
+        def table(*last: int) -> Tensor:
+            return energies.new_empty(n_atoms, width, *last)
+
+        waves = model.radial.wave_numbers.detach()
+        scaled = table()
+        harmonic = table(16)
+        harmonic[:, -4:] = 0
+        counts = graph.mask.sum(1).numpy()
+        vectors, inverse, pair_slope = table(3), table(), table()
+        if strain is None:
+            strain = energies.new_zeros(graph.n_frames, 3, 3)
+        _ranges(
+            n_atoms, pairs.geometry, graph.positions.numpy(), strain.contiguous().numpy(), graph.frame.numpy(),
+            graph.species.numpy(), graph.neighbours.numpy(), graph.offsets.numpy(), counts, float(model.cutoff),
+            repulsion.ranges.numpy(), repulsion.screening.numpy(), repulsion.coulomb.numpy(),
+            repulsion.weights.numpy(), repulsion.decays.numpy(),
+            vectors.numpy(), inverse.numpy(), harmonic.numpy(), scaled.numpy(), pair_slope.numpy(),
+            energies.numpy(),
+        )  # fmt: skip
+        phase = scaled[:, :, None] * waves
+        radial, slope = torch.sin(phase), torch.cos(phase)
+        _ranges(
+            n_atoms, pairs.radial_functions, float(model.cutoff), waves.numpy(), scaled.numpy(), radial.numpy(),
+            slope.numpy(), slope.numpy(),
+        )  # fmt: skip
+        return _Pairs(
+            graph.neighbours.numpy(), graph.reverse.numpy(), counts, vectors.numpy(), inverse.numpy(),
+            harmonic.numpy(), radial.numpy(), slope.numpy(), pair_slope.numpy(),
+        ), energies  # fmt: skip
+
+    def _forward(
+        self,
+        weights: _Weights,
+        found: _Pairs,
+        graph: Graph,
+        species: np.ndarray,
+        scalars: Tensor,
+        before: list[_Forward],
+    ) -> tuple[_Forward, Tensor]:
+        layer, passes = weights.layer, self._passes
+        n_atoms, width = found.shape
+        new = scalars.new_empty
+        raw = new(16, n_atoms, found.radial.shape[2] * self._edges.shape[1])
+        said = edges = None
+        if layer.bonds is None:
+            _ranges(
+                n_atoms, passes.of_species, species, found.neighbours, found.counts, found.radial,
+                found.harmonic, self._edges, raw.numpy(),
+            )  # fmt: skip
+        else:
+            spoken = torch.bmm(before[-1].density, weights.mixing)
+            spoken[0] += layer.bonds.scalars(scalars)
+            said = spoken.permute(1, 2, 0).contiguous().numpy()
+            edges = new(n_atoms, width, said.shape[1]).numpy()
+            _ranges(
+                n_atoms, passes.of_bonds, found.neighbours, found.counts, found.radial, found.harmonic, said,
+                edges, raw.numpy(),
+            )  # fmt: skip
+        density = _by_degree(raw, weights.mixes)
+        n_invariants = layer.density.n_invariants(self._model.config)
+        inputs = new(n_atoms, n_invariants + scalars.shape[1])
+        _ranges(
+            n_atoms,
+            sphere.invariants,
+            species,
+            weights.gates,
+            density.numpy(),
+            *self._quadrature,
+            inputs.numpy(),
+        )
+        network = layer.network
+        _ranges(
+            n_atoms, sphere.standardise, species, network.centre.numpy(), weights.inverse_spread,
+            scalars.contiguous().numpy(), inputs.numpy(),
+        )  # fmt: skip
+        hidden = network.first(arsinh(inputs)) + network.species[graph.species]
+        scalars = hidden + network.second(torch.nn.functional.silu(hidden))
+        return _Forward(density, inputs, hidden, said, edges), scalars
+
+    def _backward(
+        self, found: _Pairs, graph: Graph, species: np.ndarray, forwards: list[_Forward]
+    ) -> np.ndarray:
+        """∂E/∂r of every pair vector."""
+        model, passes = self._model, self._passes
+        n_atoms, width = found.shape
+        gradient = np.zeros((n_atoms, width, 3), dtype=found.inverse.dtype)
+        to_scalars: Tensor | None = None
+        to_density: Tensor | None = None
+        for weights, forward in zip(reversed(self._layers), reversed(forwards), strict=True):
+            network, bonds = weights.layer.network, weights.layer.bonds
+            down = (model.energy_scale * weights.layer.readout.weight)[graph.species]
+            if to_scalars is not None:
+                down = down + to_scalars
+            sigmoid = torch.sigmoid(forward.hidden)
+            slope = sigmoid * (1 + forward.hidden * (1 - sigmoid))
+            down = torch.addcmul(down, down @ network.second.weight, slope)
+            to_inputs = down @ network.first.weight
+            _ranges(
+                n_atoms, sphere.standardise_adjoint, species, weights.inverse_spread, forward.standard.numpy(),
+                to_inputs.numpy(),
+            )  # fmt: skip
+            if to_density is None:
+                to_density = torch.zeros_like(forward.density)
+            _ranges(
+                n_atoms, sphere.invariants_adjoint, species, weights.gates, forward.density.numpy(),
+                *self._quadrature, to_inputs.numpy(), to_density.numpy(),
+            )  # fmt: skip
+            to_raw = _by_degree(to_density, tuple(mix.T for mix in weights.mixes)).numpy()
+            if bonds is None:
+                _ranges(
+                    n_atoms, passes.of_species_adjoint, species, found.neighbours, found.counts, found.radial,
+                    found.slope, found.harmonic, self._edges, to_raw, found.vectors, found.inverse,
+                    found.pair_slope, gradient,
+                )  # fmt: skip
+                break
+            assert forward.edges is not None and weights.mixing is not None
+            edge_gradient = np.empty_like(forward.edges)
+            _ranges(
+                n_atoms, passes.of_bonds_adjoint, found.neighbours, found.counts, found.radial, found.slope,
+                found.harmonic, forward.said, forward.edges, to_raw, found.vectors, found.inverse,
+                edge_gradient, gradient,
+            )  # fmt: skip
+            to_said = to_density.new_empty(n_atoms, edge_gradient.shape[2], 16)
+            _ranges(
+                n_atoms, pairs.said_adjoint, found.counts, found.reverse, found.harmonic, edge_gradient,
+                to_said.numpy(),
+            )  # fmt: skip
+            to_scalars = to_inputs[:, -model.config.hidden :] + to_said[:, :, 0] @ bonds.scalars.weight
+            to_density = torch.bmm(to_said.permute(2, 0, 1), weights.mixing.transpose(1, 2))
+        return gradient
+
+
+def _by_degree(table: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:
+    """Each of the 16 harmonics' (N, …) times the matrix of its degree: four products instead of sixteen."""
+    n_atoms = table.shape[1]
+    found = table.new_empty(16, n_atoms, matrices[0].shape[1])
+    for degree, matrix in enumerate(matrices):
+        some = slice(degree**2, (degree + 1) ** 2)
+        torch.mm(table[some].flatten(0, 1), matrix, out=found[some].view(-1, matrix.shape[1]))
+    return found
 
 
 def _mixing(bonds: Any) -> Tensor:

@@ -188,7 +188,9 @@ def density_passes(n_radial: int, n_features: int) -> DensityPasses:
     ):  # fmt: skip
         """Adds to the gradients of the pair vectors, ∂E/∂r_im, what the first layer's density gives."""
         n_species = len(edges)
-        sums = np.zeros((n_species, n_radial, 16), dtype=radial.dtype)
+        by_radial = np.zeros((n_species, n_radial, 16), dtype=radial.dtype)
+        by_harmonic = np.zeros((n_species, 16, n_radial), dtype=radial.dtype)
+        pulled = np.zeros(n_radial, dtype=radial.dtype)
         along = np.zeros(16, dtype=radial.dtype)
         for i in range(start, stop):
             for b in range(n_species):
@@ -197,24 +199,27 @@ def density_passes(n_radial: int, n_features: int) -> DensityPasses:
                         total = radial.dtype.type(0)
                         for f in range(n_features):
                             total += edges[b, f] * raw_gradient[s, i, k * n_features + f]
-                        sums[b, k, s] = total
+                        by_radial[b, k, s] = total
+                        by_harmonic[b, s, k] = total
             for m in range(counts[i]):
                 b = species[neighbours[i, m]]
-                outward = pair_slope[i, m]
+                pulled[:] = 0
                 for s in range(16):
-                    along[s] = 0
+                    y = harmonic[i, m, s]
+                    for k in range(n_radial):
+                        pulled[k] += y * by_harmonic[b, s, k]
+                along[:] = 0
+                outward = pair_slope[i, m]
                 for k in range(n_radial):
                     r = radial[i, m, k]
-                    total = radial.dtype.type(0)
                     for s in range(16):
-                        total += sums[b, k, s] * harmonic[i, m, s]
-                        along[s] += sums[b, k, s] * r
-                    outward += total * slope[i, m, k]
+                        along[s] += r * by_radial[b, k, s]
+                    outward += pulled[k] * slope[i, m, k]
                 _add_gradient(vectors[i, m], inverse[i, m], along, outward, gradient[i, m])
 
     @compiled
     def of_bonds(start, stop, neighbours, counts, radial, harmonic, said, edges, raw):
-        """Later layers: what neighbours say, E_fm = Σ_s said_jsf Y_sm, and Σ_m R_km E_fm Y_sm."""
+        """Later layers: what neighbours say, E_fm = Σ_s said_jfs Y_sm, and Σ_m R_km E_fm Y_sm."""
         sums = np.zeros((width, 16), dtype=radial.dtype)
         products = np.zeros((4, width), dtype=radial.dtype)
         heard = np.zeros(n_features, dtype=radial.dtype)
@@ -227,9 +232,9 @@ def density_passes(n_radial: int, n_features: int) -> DensityPasses:
                         heard[f] = 0
                     if m < counts[i]:
                         j = neighbours[i, m]
-                        for s in range(16):
-                            for f in range(n_features):
-                                heard[f] += harmonic[i, m, s] * said[j, s, f]
+                        for f in range(n_features):
+                            for s in range(16):
+                                heard[f] += harmonic[i, m, s] * said[j, f, s]
                     for f in range(n_features):
                         edges[i, m, f] = heard[f]
                     for k in range(n_radial):
@@ -283,11 +288,20 @@ def density_passes(n_radial: int, n_features: int) -> DensityPasses:
                                 + y3 * by_harmonic[s + 3, q]
                             )
                 along[:] = 0
-                for q in range(width):
+                for q in range(0, width - 3, 4):
                     for n in range(4):
-                        p = products[n, q]
+                        p0, p1, p2, p3 = products[n, q], products[n, q + 1], products[n, q + 2], products[n, q + 3]
                         for s in range(16):
-                            along[n, s] += p * by_product[q, s]
+                            along[n, s] += (
+                                p0 * by_product[q, s]
+                                + p1 * by_product[q + 1, s]
+                                + p2 * by_product[q + 2, s]
+                                + p3 * by_product[q + 3, s]
+                            )
+                for q in range(width - width % 4, width):
+                    for n in range(4):
+                        for s in range(16):
+                            along[n, s] += products[n, q] * by_product[q, s]
                 for n in range(min(4, counts[i] - first)):
                     m = first + n
                     j = neighbours[i, m]
@@ -303,9 +317,9 @@ def density_passes(n_radial: int, n_features: int) -> DensityPasses:
                         outward += total * slope[i, m, k]
                     for f in range(n_features):
                         edge_gradient[i, m, f] = heard[f]
-                    for s in range(16):
-                        for f in range(n_features):
-                            along[n, s] += heard[f] * said[j, s, f]
+                    for f in range(n_features):
+                        for s in range(16):
+                            along[n, s] += heard[f] * said[j, f, s]
                     _add_gradient(vectors[i, m], inverse[i, m], along[n], outward, gradient[i, m])
 
     return DensityPasses(of_species, of_species_adjoint, of_bonds, of_bonds_adjoint)
@@ -317,20 +331,18 @@ def said_adjoint(start, stop, counts, reverse, harmonic, edge_gradient, said_gra
     n_features = edge_gradient.shape[2]
     own_width = reverse.shape[1]
     for j in range(start, stop):
-        for s in range(16):
-            for f in range(n_features):
-                said_gradient[j, s, f] = 0
+        said_gradient[j] = 0
         for m in range(counts[j]):
             i, n = reverse[j, m] // own_width, reverse[j, m] % own_width
-            for s in range(16):
-                y = harmonic[j, m, s]
-                for f in range(n_features):
-                    said_gradient[j, s, f] += y * edge_gradient[i, n, f]
+            for f in range(n_features):
+                value = edge_gradient[i, n, f]
+                for s in range(16):
+                    said_gradient[j, f, s] += value * harmonic[j, m, s]
         # seen from the neighbour the bond points the other way: Y_lm(−r) = (−1)^l Y_lm(r)
-        for s in range(16):
-            if (1 <= s <= 3) or s >= 9:
-                for f in range(n_features):
-                    said_gradient[j, s, f] = -said_gradient[j, s, f]
+        for f in range(n_features):
+            for s in range(16):
+                if (1 <= s <= 3) or s >= 9:
+                    said_gradient[j, f, s] = -said_gradient[j, f, s]
 
 
 @compiled

@@ -32,10 +32,11 @@ def _at_point(own, on_sphere, g, even, odd, cubic):
 
 
 @compiled
-def invariants(start, stop, density, on_sphere, weights, inputs):
-    """Invariants of body order two to five; see `himlip_ase.potential.network.DensityLayer.invariants`.
+def invariants(start, stop, species, gates, density, on_sphere, weights, inputs):
+    """Gates the densities (16, N, 4 C) in place; their invariants of body order two to five into `inputs`.
 
-    `density` is (16, N, 4 C), `on_sphere` (16, G) and `weights` (G,) at one point of each opposite pair.
+    See `himlip_ase.potential.network.DensityLayer`; `gates` is (elements, 4, 4 C), `on_sphere` (16, G) and
+    `weights` (G,) hold one point of each opposite pair.
     """
     width = density.shape[2]
     n = width // 4
@@ -43,9 +44,12 @@ def invariants(start, stop, density, on_sphere, weights, inputs):
     even, odd, cubic = np.empty_like(own[0]), np.empty_like(own[0]), np.empty_like(own[0])
     sums = np.empty((4, n), dtype=density.dtype)
     for i in range(start, stop):
-        for s in range(16):
-            for c in range(width):
-                own[s, c] = density[s, i, c]
+        a = species[i]
+        for degree in range(4):
+            for s in range(degree * degree, (degree + 1) * (degree + 1)):
+                for c in range(width):
+                    own[s, c] = density[s, i, c] * gates[a, degree, c]
+                    density[s, i, c] = own[s, c]
         for c in range(width):
             inputs[i, c] = own[0, c]
         for p in range(2):
@@ -82,8 +86,8 @@ def invariants(start, stop, density, on_sphere, weights, inputs):
 
 
 @compiled
-def invariants_adjoint(start, stop, density, on_sphere, weights, cotangent, gradient):
-    """Adds the gradients of the densities to `gradient` (16, N, 4 C), from those of the invariants."""
+def invariants_adjoint(start, stop, species, gates, density, on_sphere, weights, cotangent, gradient):
+    """Turns `gradient` (16, N, 4 C) by the densities, with that of the invariants added, into that by the ungated."""
     width = density.shape[2]
     n = width // 4
     own = np.empty((16, width), dtype=density.dtype)
@@ -156,6 +160,30 @@ def invariants_adjoint(start, stop, density, on_sphere, weights, cotangent, grad
                 else:
                     for c in range(width):
                         out[s, c] += y * to_cubic[c]
-        for s in range(16):
-            for c in range(width):
-                gradient[s, i, c] += out[s, c]
+        a = species[i]
+        for degree in range(4):
+            for s in range(degree * degree, (degree + 1) * (degree + 1)):
+                for c in range(width):
+                    gradient[s, i, c] = (gradient[s, i, c] + out[s, c]) * gates[a, degree, c]
+
+
+@compiled
+def standardise(start, stop, species, centre, inverse_spread, scalars, inputs):
+    """Appends the scalars of the layer before to the invariants, and standardises all in place."""
+    n_scalars = scalars.shape[1]
+    n_invariants = inputs.shape[1] - n_scalars
+    for i in range(start, stop):
+        a = species[i]
+        for q in range(n_scalars):
+            inputs[i, n_invariants + q] = scalars[i, q]
+        for q in range(inputs.shape[1]):
+            inputs[i, q] = (inputs[i, q] - centre[a, q]) * inverse_spread[a, q]
+
+
+@compiled
+def standardise_adjoint(start, stop, species, inverse_spread, standard, cotangent):
+    """Gradients by the inputs from those by arsinh of the standardised inputs, in place."""
+    for i in range(start, stop):
+        a = species[i]
+        for q in range(standard.shape[1]):
+            cotangent[i, q] *= inverse_spread[a, q] / np.sqrt(1 + standard[i, q] * standard[i, q])
