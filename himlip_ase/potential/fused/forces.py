@@ -1,7 +1,8 @@
 """Energy and first derivatives of the Hi-MLIP network by hand-written passes, without recording anything.
 
-The steps and their order are those of `himlip_ase.potential.network.HiMLIP.atomic_energies`, then their adjoints
-in reverse: densities and what follows per pair by the compiled passes of this package, dense layers by BLAS.
+The steps and their order are those of `himlip_ase.potential.network.HiMLIP.atomic_energies`, then their
+adjoints in reverse: densities and what follows per pair by the compiled passes of this package, dense layers
+by BLAS.
 """
 
 from __future__ import annotations
@@ -148,24 +149,23 @@ class FusedForces:
         waves = model.radial.wave_numbers.detach()
         scaled = table()
         harmonic = table(16)
-        harmonic[:, -4:] = 0
         counts = graph.mask.sum(1).numpy()
         vectors, inverse, pair_slope = table(3), table(), table()
         if strain is None:
             strain = energies.new_zeros(graph.n_frames, 3, 3)
         _ranges(
-            n_atoms, pairs.geometry, graph.positions.numpy(), strain.contiguous().numpy(), graph.frame.numpy(),
-            graph.species.numpy(), graph.neighbours.numpy(), graph.offsets.numpy(), counts, float(model.cutoff),
-            repulsion.ranges.numpy(), repulsion.screening.numpy(), repulsion.coulomb.numpy(),
-            repulsion.weights.numpy(), repulsion.decays.numpy(),
+            n_atoms, pairs.geometry, graph.positions.numpy(), strain.contiguous().numpy(),
+            graph.frame.numpy(), graph.species.numpy(), graph.neighbours.numpy(), graph.offsets.numpy(),
+            counts, float(model.cutoff), repulsion.ranges.numpy(), repulsion.screening.numpy(),
+            repulsion.coulomb.numpy(), repulsion.weights.numpy(), repulsion.decays.numpy(),
             vectors.numpy(), inverse.numpy(), harmonic.numpy(), scaled.numpy(), pair_slope.numpy(),
             energies.numpy(),
         )  # fmt: skip
         phase = scaled[:, :, None] * waves
         radial, slope = torch.sin(phase), torch.cos(phase)
         _ranges(
-            n_atoms, pairs.radial_functions, float(model.cutoff), waves.numpy(), scaled.numpy(), radial.numpy(),
-            slope.numpy(), slope.numpy(),
+            n_atoms, pairs.radial_functions, float(model.cutoff), waves.numpy(), scaled.numpy(),
+            radial.numpy(), slope.numpy(), slope.numpy(),
         )  # fmt: skip
         return _Pairs(
             graph.neighbours.numpy(), graph.reverse.numpy(), counts, vectors.numpy(), inverse.numpy(),
@@ -192,6 +192,7 @@ class FusedForces:
                 found.harmonic, self._edges, raw.numpy(),
             )  # fmt: skip
         else:
+            assert weights.mixing is not None
             spoken = torch.bmm(before[-1].density, weights.mixing)
             spoken[0] += layer.bonds.scalars(scalars)
             said = spoken.permute(1, 2, 0).contiguous().numpy()
@@ -240,8 +241,8 @@ class FusedForces:
             down = torch.addcmul(down, down @ network.second.weight, slope)
             to_inputs = down @ network.first.weight
             _ranges(
-                n_atoms, sphere.standardise_adjoint, species, weights.inverse_spread, forward.standard.numpy(),
-                to_inputs.numpy(),
+                n_atoms, sphere.standardise_adjoint, species, weights.inverse_spread,
+                forward.standard.numpy(), to_inputs.numpy(),
             )  # fmt: skip
             if to_density is None:
                 to_density = torch.zeros_like(forward.density)

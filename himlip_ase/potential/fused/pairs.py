@@ -1,12 +1,12 @@
 """Compiled passes over the pairs of atoms: geometry, densities, what neighbours say, and their adjoints.
 
-Every pass runs over a range of atoms, touches nothing that another range writes, and releases the interpreter's
-lock, so that ranges can be given to threads.  Tables have the neighbours second and the components last,
-(N, M, …): a pair's numbers lie side by side.  M is a multiple of four, padded by pairs whose radial functions are zero:
-four pairs at a time share every number that is loaded and stored.
+Every pass runs over a range of atoms, touches nothing that another range writes, and releases the
+interpreter's lock, so that ranges can be given to threads.  Tables have the neighbours second and the
+components last, (N, M, …): a pair's numbers lie side by side.  M is a multiple of four, padded by pairs
+whose radial functions are zero: four pairs at a time share every number that is loaded and stored.
 
-The numbers of radial functions and of features are constants of the compiled code, which is made for each pair of
-them (`density_passes`) and kept on disk.
+The numbers of radial functions and of features are constants of the compiled code, which is made for each
+pair of them (`density_passes`) and kept on disk.
 """
 
 from __future__ import annotations
@@ -73,13 +73,14 @@ def geometry(
     ranges, screening, coulomb, weights, decays,
     vectors, inverse, harmonic, scaled, pair_slope, energies,
 ):  # fmt: skip
-    """Unit vectors, harmonics, scaled distances, and the repulsion with its slope, of all pairs of some atoms."""
+    """Unit vectors, harmonics, scaled distances, and the repulsion with its slope, of all pairs."""
     for i in range(start, stop):
         a = species[i]
         energy = 0.0
         e = strain[frame[i]]
         for m in range(counts[i], scaled.shape[1]):
             scaled[i, m] = 1.0
+            harmonic[i, m] = 0
         for m in range(counts[i]):
             j = neighbours[i, m]
             dx = offsets[i, 0, m] + positions[j, 0] - positions[i, 0]
@@ -115,7 +116,7 @@ def geometry(
 
 @compiled
 def radial_functions(start, stop, cutoff, waves, scaled, sine, cosine, slope):
-    """Turns sin κx and cos κx into the radial functions sin(κx) u⁴/x and their slopes by the distance, in place."""
+    """Turns sin κx and cos κx into the radial functions sin(κx) u⁴/x and their slopes, in place."""
     for i in range(start, stop):
         for m in range(scaled.shape[1]):
             x = scaled[i, m]
@@ -157,7 +158,7 @@ def density_passes(n_radial: int, n_features: int) -> DensityPasses:
 
     @compiled
     def of_species(start, stop, species, neighbours, counts, radial, harmonic, edges, raw):
-        """First layer: Σ_m R_km E_f(species of m) Y_sm as raw[s, i, k·F + f]; like neighbours are summed first."""
+        """First layer: Σ_m R_km E_f(species of m) Y_sm as raw[s, i, k·F + f], species by species."""
         n_species = len(edges)
         sums = np.zeros((n_species, n_radial, 16), dtype=radial.dtype)
         present = np.zeros(n_species, dtype=np.bool_)
@@ -290,7 +291,12 @@ def density_passes(n_radial: int, n_features: int) -> DensityPasses:
                 along[:] = 0
                 for q in range(0, width - 3, 4):
                     for n in range(4):
-                        p0, p1, p2, p3 = products[n, q], products[n, q + 1], products[n, q + 2], products[n, q + 3]
+                        p0, p1, p2, p3 = (
+                            products[n, q],
+                            products[n, q + 1],
+                            products[n, q + 2],
+                            products[n, q + 3],
+                        )
                         for s in range(16):
                             along[n, s] += (
                                 p0 * by_product[q, s]

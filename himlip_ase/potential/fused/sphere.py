@@ -1,8 +1,8 @@
 """Compiled invariants of each atom's densities, and their adjoint.
 
-The quadrature points come in opposite pairs, so that the even and the odd part of a factor give its value at two
-points at once, and l = 3, which half of the products leave out, is a part of its own: a quarter of the arithmetic
-of evaluating both versions of every factor at every point.
+The quadrature points come in opposite pairs, so that the even and the odd part of a factor give its value at
+two points at once; l = 3, which half of the products leave out, is a part of its own.  That is a
+quarter of the arithmetic of evaluating both versions of every factor at every point.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def invariants(start, stop, species, gates, density, on_sphere, weights, inputs)
 
 @compiled
 def invariants_adjoint(start, stop, species, gates, density, on_sphere, weights, cotangent, gradient):
-    """Turns `gradient` (16, N, 4 C) by the densities, with that of the invariants added, into that by the ungated."""
+    """Adds the gradients of the invariants to `gradient` (16, N, 4 C), for ungated densities."""
     width = density.shape[2]
     n = width // 4
     own = np.empty((16, width), dtype=density.dtype)
