@@ -1,7 +1,8 @@
 """Forces by compiled passes against plain torch: CPU time in turns, with equality of the values.
 
-H3S supercells (Im-3m, rattled by 0.1 Å), himlip-h3s-1, neighbour lists built beforehand, stress not asked for.
-The two ways take turns, so that whatever else the machine does falls on both; medians and the spread of the ratio.
+H3S supercells (Im-3m, rattled by 0.1 Å), himlip-h3s-1, neighbour lists built beforehand, stress not asked
+for. The two ways take turns, so that whatever else the machine does falls on both; medians and the spread of
+the ratio.
 
     python -m benchmarks.fused_forces --out benchmarks/results/fused_forces.json
 """

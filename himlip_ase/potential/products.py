@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from himlip_ase.potential.fused import fused_forces
 from himlip_ase.potential.graph import Graph, concatenate
 from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.memory import SavedBytes, budget_bytes, is_out_of_memory
@@ -127,11 +128,7 @@ def _next_group(waiting: deque[_Slot], most: int, most_pairs: float | None) -> l
 def _products_of(model: Potential, group: Sequence[_Slot]) -> tuple[list[Tensor], int]:
     """Products of all slots of one record, and the bytes that it kept."""
     graph = concatenate([slot.graph for slot in group]) if len(group) > 1 else group[0].graph
-    positions = graph.positions.detach().requires_grad_(True)
-    saved = SavedBytes()
-    with torch.enable_grad(), saved.recording():
-        energies = model(replace(graph, positions=positions))
-        (gradient,) = torch.autograd.grad(energies.sum(), positions, create_graph=True)
+    product_with, kept = _recorded(model, graph)
     counts = [len(slot.graph.positions) for slot in group]
     found: list[list[Tensor]] = [[] for _ in group]
     steps = max(len(slot.vectors) for slot in group)
@@ -142,11 +139,30 @@ def _products_of(model: Potential, group: Sequence[_Slot]) -> tuple[list[Tensor]
                 for slot in group
             ]
         )
-        if gradient.requires_grad:
-            (product,) = torch.autograd.grad(gradient, positions, direction, retain_graph=step + 1 < steps)
-        else:
-            product = torch.zeros_like(positions)
+        product = product_with(direction)
         for index, part in enumerate(product.split(counts)):
             if step < len(group[index].vectors):
                 found[index].append(part)
-    return [torch.stack(parts) for parts in found], saved.total
+    return [torch.stack(parts) for parts in found], kept
+
+
+def _recorded(model: Potential, graph: Graph) -> tuple[Callable[[Tensor], Tensor], int]:
+    """What multiplies the Hessian of a graph with a vector (N, 3), and the bytes that its record keeps."""
+    fused = fused_forces(model)
+    if fused is not None:
+        from himlip_ase.potential.fused.products import FusedProducts
+
+        products = FusedProducts(fused, graph)
+        return products, products.n_bytes
+    positions = graph.positions.detach().requires_grad_(True)
+    saved = SavedBytes()
+    with torch.enable_grad(), saved.recording():
+        energies = model(replace(graph, positions=positions))
+        (gradient,) = torch.autograd.grad(energies.sum(), positions, create_graph=True)
+
+    def product_with(direction: Tensor) -> Tensor:
+        if not gradient.requires_grad:
+            return torch.zeros_like(positions)
+        return torch.autograd.grad(gradient, positions, direction, retain_graph=True)[0]
+
+    return product_with, saved.total

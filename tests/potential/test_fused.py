@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from himlip_ase.potential.derivatives import energy_forces_stress
+from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
 from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.interface import Potential
 
@@ -88,3 +88,35 @@ def test_changed_weights_are_seen():
         model.energy_shift.copy_(shift)
         for parameter in frozen:
             parameter.requires_grad_(True)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("name", ZOO)
+def test_products_are_those_of_recorded_gradients(name, layers):
+    from himlip_ase.potential.fused.products import FusedProducts
+
+    model = small_model(layers)
+    graph = build_graph(ZOO[name](), model.elements, model.cutoff)
+    products = FusedProducts(FusedForces(model), graph)
+    generator = torch.Generator().manual_seed(4)
+    for _ in range(2):
+        vector = torch.randn(graph.positions.shape, dtype=torch.float64, generator=generator)
+        expected = hessian_vector_product(model, graph, vector, create_graph=True).detach()
+        scale = max(float(expected.abs().max()), 1.0)
+        assert float((products(vector) - expected).abs().max()) <= 1e-12 * scale
+
+
+def test_a_batch_of_unlike_structures_has_products_of_its_own():
+    from himlip_ase.potential.fused.products import FusedProducts
+
+    model = small_model()
+    images = [build() for build in ZOO.values()]
+    graph = build_graph(images, model.elements, model.cutoff)
+    vector = torch.randn(
+        graph.positions.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4)
+    )
+    found = FusedProducts(FusedForces(model), graph)(vector).split([len(atoms) for atoms in images])
+    for atoms, part, own in zip(images, found, vector.split([len(a) for a in images]), strict=True):
+        single = build_graph(atoms, model.elements, model.cutoff)
+        expected = FusedProducts(FusedForces(model), single)(own)
+        assert torch.allclose(part, expected, rtol=1e-12, atol=1e-12)

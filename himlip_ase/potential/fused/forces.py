@@ -25,7 +25,7 @@ ATOMS_A_RANGE = 16
 
 
 @dataclass(frozen=True)
-class _Weights:
+class Weights:
     """What the passes take of one layer."""
 
     layer: Layer
@@ -35,7 +35,7 @@ class _Weights:
     mixing: Tensor | None
 
     @classmethod
-    def of(cls, layer: Layer) -> _Weights:
+    def of(cls, layer: Layer) -> Weights:
         density = layer.density
         return cls(
             layer,
@@ -47,7 +47,7 @@ class _Weights:
 
 
 @dataclass(frozen=True)
-class _Pairs:
+class Pairs:
     """Geometry and radial functions of all pairs; see `himlip_ase.potential.fused.pairs`."""
 
     neighbours: np.ndarray
@@ -67,7 +67,7 @@ class _Pairs:
 
 
 @dataclass(frozen=True)
-class _Forward:
+class Forward:
     """What the adjoint of one layer needs of its forward pass."""
 
     density: Tensor
@@ -75,6 +75,34 @@ class _Forward:
     hidden: Tensor
     said: np.ndarray | None
     edges: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Backward:
+    """What the change of one layer's adjoint needs of the adjoint itself.
+
+    `down` is the gradient by the layer's scalars, `to_standard` that by arsinh of the standardised inputs,
+    `to_inputs` that by the inputs.
+    """
+
+    down: Tensor
+    to_standard: Tensor
+    to_inputs: Tensor
+    to_raw: np.ndarray
+    edge_gradient: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A graph's pairs and all that the passes found on the way to its forces."""
+
+    graph: Graph
+    species: np.ndarray
+    pairs: Pairs
+    forwards: list[Forward]
+    backwards: list[Backward]
+    energies: Tensor
+    gradient: np.ndarray
 
 
 class FusedForces:
@@ -87,16 +115,16 @@ class FusedForces:
     """
 
     def __init__(self, model: HiMLIP) -> None:
-        self._model = model
-        self._layers = [_Weights.of(layer) for layer in model.layers if isinstance(layer, Layer)]
-        density = self._layers[0].layer.density
+        self.model = model
+        self.layers = [Weights.of(layer) for layer in model.layers if isinstance(layer, Layer)]
+        density = self.layers[0].layer.density
         half = _one_of_each_pair(density.on_sphere.T)
-        self._quadrature = (
+        self.quadrature = (
             density.on_sphere[:, half].contiguous().numpy(),
             density.weights[half].contiguous().numpy(),
         )
         self._passes = pairs.density_passes(model.config.n_radial, model.config.edge_features)
-        self._edges = model.species_edge.detach().numpy()
+        self.edges = model.species_edge.detach().numpy()
 
     @torch.no_grad()
     def __call__(self, graph: Graph, strain: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,27 +146,34 @@ class FusedForces:
         virials : Tensor (B, 3, 3)
             ∂E/∂ε, eV.
         """
-        species = graph.species.numpy()
-        found, energies = self._geometry(graph, strain)
-        forwards: list[_Forward] = []
-        scalars = energies.new_empty(len(energies), 0)
-        for weights in self._layers:
-            forward, scalars = self._forward(weights, found, graph, species, scalars, forwards)
-            output = weights.layer.readout(scalars).gather(1, graph.species[:, None])[:, 0]
-            energies += self._model.energy_scale * output
-            forwards.append(forward)
-        gradient = self._backward(found, graph, species, forwards)
+        record = self.recorded(graph, strain)
+        found, energies, gradient = record.pairs, record.energies, record.gradient
         forces, virials = torch.empty_like(graph.positions), energies.new_empty(len(energies), 3, 3)
-        _ranges(
+        in_ranges(
             found.shape[0], pairs.forces_of_pairs, found.counts, found.reverse, found.vectors, found.inverse,
             gradient, forces.numpy(), virials.numpy(),
         )  # fmt: skip
         total = energies.new_zeros(graph.n_frames).index_add(0, graph.frame, energies)
         return total, forces, energies.new_zeros(graph.n_frames, 3, 3).index_add(0, graph.frame, virials)
 
-    def _geometry(self, graph: Graph, strain: Tensor | None) -> tuple[_Pairs, Tensor]:
+    @torch.no_grad()
+    def recorded(self, graph: Graph, strain: Tensor | None = None) -> Recorded:
+        """All quantities of the passes: atomic energies, and ∂E/∂r of every pair vector."""
+        species = graph.species.numpy()
+        found, energies = self._geometry(graph, strain)
+        forwards: list[Forward] = []
+        scalars = energies.new_empty(len(energies), 0)
+        for weights in self.layers:
+            forward, scalars = self._forward(weights, found, graph, species, scalars, forwards)
+            output = weights.layer.readout(scalars).gather(1, graph.species[:, None])[:, 0]
+            energies += self.model.energy_scale * output
+            forwards.append(forward)
+        backwards, gradient = self._backward(found, graph, species, forwards)
+        return Recorded(graph, species, found, forwards, backwards, energies, gradient)
+
+    def _geometry(self, graph: Graph, strain: Tensor | None) -> tuple[Pairs, Tensor]:
         """Pairs, and each atom's energy without the network."""
-        model, repulsion = self._model, self._model.repulsion
+        model, repulsion = self.model, self.model.repulsion
         n_atoms, width = graph.neighbours.shape
         width = -(-width // 4) * 4
         energies = model.energy_shift[graph.species]
@@ -153,7 +188,7 @@ class FusedForces:
         vectors, inverse, pair_slope = table(3), table(), table()
         if strain is None:
             strain = energies.new_zeros(graph.n_frames, 3, 3)
-        _ranges(
+        in_ranges(
             n_atoms, pairs.geometry, graph.positions.numpy(), strain.contiguous().numpy(),
             graph.frame.numpy(), graph.species.numpy(), graph.neighbours.numpy(), graph.offsets.numpy(),
             counts, float(model.cutoff), repulsion.ranges.numpy(), repulsion.screening.numpy(),
@@ -163,33 +198,33 @@ class FusedForces:
         )  # fmt: skip
         phase = scaled[:, :, None] * waves
         radial, slope = torch.sin(phase), torch.cos(phase)
-        _ranges(
+        in_ranges(
             n_atoms, pairs.radial_functions, float(model.cutoff), waves.numpy(), scaled.numpy(),
             radial.numpy(), slope.numpy(), slope.numpy(),
         )  # fmt: skip
-        return _Pairs(
+        return Pairs(
             graph.neighbours.numpy(), graph.reverse.numpy(), counts, vectors.numpy(), inverse.numpy(),
             harmonic.numpy(), radial.numpy(), slope.numpy(), pair_slope.numpy(),
         ), energies  # fmt: skip
 
     def _forward(
         self,
-        weights: _Weights,
-        found: _Pairs,
+        weights: Weights,
+        found: Pairs,
         graph: Graph,
         species: np.ndarray,
         scalars: Tensor,
-        before: list[_Forward],
-    ) -> tuple[_Forward, Tensor]:
+        before: list[Forward],
+    ) -> tuple[Forward, Tensor]:
         layer, passes = weights.layer, self._passes
         n_atoms, width = found.shape
         new = scalars.new_empty
-        raw = new(16, n_atoms, found.radial.shape[2] * self._edges.shape[1])
+        raw = new(16, n_atoms, found.radial.shape[2] * self.edges.shape[1])
         said = edges = None
         if layer.bonds is None:
-            _ranges(
+            in_ranges(
                 n_atoms, passes.of_species, species, found.neighbours, found.counts, found.radial,
-                found.harmonic, self._edges, raw.numpy(),
+                found.harmonic, self.edges, raw.numpy(),
             )  # fmt: skip
         else:
             assert weights.mixing is not None
@@ -197,85 +232,88 @@ class FusedForces:
             spoken[0] += layer.bonds.scalars(scalars)
             said = spoken.permute(1, 2, 0).contiguous().numpy()
             edges = new(n_atoms, width, said.shape[1]).numpy()
-            _ranges(
+            in_ranges(
                 n_atoms, passes.of_bonds, found.neighbours, found.counts, found.radial, found.harmonic, said,
                 edges, raw.numpy(),
             )  # fmt: skip
-        density = _by_degree(raw, weights.mixes)
-        n_invariants = layer.density.n_invariants(self._model.config)
+        density = by_degree(raw, weights.mixes)
+        n_invariants = layer.density.n_invariants(self.model.config)
         inputs = new(n_atoms, n_invariants + scalars.shape[1])
-        _ranges(
+        in_ranges(
             n_atoms,
             sphere.invariants,
             species,
             weights.gates,
             density.numpy(),
-            *self._quadrature,
+            *self.quadrature,
             inputs.numpy(),
         )
         network = layer.network
-        _ranges(
+        in_ranges(
             n_atoms, sphere.standardise, species, network.centre.numpy(), weights.inverse_spread,
             scalars.contiguous().numpy(), inputs.numpy(),
         )  # fmt: skip
         hidden = network.first(arsinh(inputs)) + network.species[graph.species]
         scalars = hidden + network.second(torch.nn.functional.silu(hidden))
-        return _Forward(density, inputs, hidden, said, edges), scalars
+        return Forward(density, inputs, hidden, said, edges), scalars
 
     def _backward(
-        self, found: _Pairs, graph: Graph, species: np.ndarray, forwards: list[_Forward]
-    ) -> np.ndarray:
-        """∂E/∂r of every pair vector."""
-        model, passes = self._model, self._passes
+        self, found: Pairs, graph: Graph, species: np.ndarray, forwards: list[Forward]
+    ) -> tuple[list[Backward], np.ndarray]:
+        """The adjoints of the layers, and ∂E/∂r of every pair vector."""
+        backwards: list[Backward] = []
+        model, passes = self.model, self._passes
         n_atoms, width = found.shape
         gradient = np.zeros((n_atoms, width, 3), dtype=found.inverse.dtype)
         to_scalars: Tensor | None = None
         to_density: Tensor | None = None
-        for weights, forward in zip(reversed(self._layers), reversed(forwards), strict=True):
+        for weights, forward in zip(reversed(self.layers), reversed(forwards), strict=True):
             network, bonds = weights.layer.network, weights.layer.bonds
             down = (model.energy_scale * weights.layer.readout.weight)[graph.species]
             if to_scalars is not None:
                 down = down + to_scalars
             sigmoid = torch.sigmoid(forward.hidden)
             slope = sigmoid * (1 + forward.hidden * (1 - sigmoid))
-            down = torch.addcmul(down, down @ network.second.weight, slope)
-            to_inputs = down @ network.first.weight
-            _ranges(
+            to_standard = torch.addcmul(down, down @ network.second.weight, slope) @ network.first.weight
+            to_inputs = to_standard.clone()
+            in_ranges(
                 n_atoms, sphere.standardise_adjoint, species, weights.inverse_spread,
                 forward.standard.numpy(), to_inputs.numpy(),
             )  # fmt: skip
             if to_density is None:
                 to_density = torch.zeros_like(forward.density)
-            _ranges(
+            in_ranges(
                 n_atoms, sphere.invariants_adjoint, species, weights.gates, forward.density.numpy(),
-                *self._quadrature, to_inputs.numpy(), to_density.numpy(),
+                *self.quadrature, to_inputs.numpy(), to_density.numpy(),
             )  # fmt: skip
-            to_raw = _by_degree(to_density, tuple(mix.T for mix in weights.mixes)).numpy()
+            to_raw = by_degree(to_density, tuple(mix.T for mix in weights.mixes)).numpy()
             if bonds is None:
-                _ranges(
+                in_ranges(
                     n_atoms, passes.of_species_adjoint, species, found.neighbours, found.counts, found.radial,
-                    found.slope, found.harmonic, self._edges, to_raw, found.vectors, found.inverse,
+                    found.slope, found.harmonic, self.edges, to_raw, found.vectors, found.inverse,
                     found.pair_slope, gradient,
                 )  # fmt: skip
+                backwards.append(Backward(down, to_standard, to_inputs, to_raw, None))
                 break
             assert forward.edges is not None and weights.mixing is not None
             edge_gradient = np.empty_like(forward.edges)
-            _ranges(
+            in_ranges(
                 n_atoms, passes.of_bonds_adjoint, found.neighbours, found.counts, found.radial, found.slope,
                 found.harmonic, forward.said, forward.edges, to_raw, found.vectors, found.inverse,
                 edge_gradient, gradient,
             )  # fmt: skip
+            backwards.append(Backward(down, to_standard, to_inputs, to_raw, edge_gradient))
             to_said = to_density.new_empty(n_atoms, edge_gradient.shape[2], 16)
-            _ranges(
+            in_ranges(
                 n_atoms, pairs.said_adjoint, found.counts, found.reverse, found.harmonic, edge_gradient,
                 to_said.numpy(),
             )  # fmt: skip
             to_scalars = to_inputs[:, -model.config.hidden :] + to_said[:, :, 0] @ bonds.scalars.weight
             to_density = torch.bmm(to_said.permute(2, 0, 1), weights.mixing.transpose(1, 2))
-        return gradient
+        return backwards[::-1], gradient
 
 
-def _by_degree(table: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:
+def by_degree(table: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:
     """Each of the 16 harmonics' (N, …) times the matrix of its degree: four products instead of sixteen."""
     n_atoms = table.shape[1]
     found = table.new_empty(16, n_atoms, matrices[0].shape[1])
@@ -304,7 +342,7 @@ def _one_of_each_pair(points: Tensor) -> list[int]:
     return chosen
 
 
-def _ranges(n_atoms: int, function: Any, *arguments: Any) -> None:
+def in_ranges(n_atoms: int, function: Any, *arguments: Any) -> None:
     """One pass over all atoms, in as many ranges as torch may use threads."""
     threads = min(torch.get_num_threads(), max(1, n_atoms // ATOMS_A_RANGE))
     if threads == 1:
