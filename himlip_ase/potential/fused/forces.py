@@ -36,6 +36,7 @@ class Weights:
 
     @classmethod
     def of(cls, layer: Layer) -> Weights:
+        """Weights of a layer as they are now."""
         density = layer.density
         return cls(
             layer,
@@ -62,6 +63,7 @@ class Pairs:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Atoms, and columns of the tables: four pairs at a time."""
         n_atoms, width = self.inverse.shape
         return n_atoms, width
 

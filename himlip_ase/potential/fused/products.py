@@ -1,7 +1,8 @@
 """Hessian-vector products of the Hi-MLIP network: the change of the forces along v, pass by pass.
 
 The forces are recorded once for a graph; each product then repeats only what depends on v.  A product is
-exact: the derivative of every pass is written down (`himlip_ase.potential.fused.tangents`).
+exact: the derivative of every pass is written down (`himlip_ase.potential.fused.pair_tangents`,
+`himlip_ase.potential.fused.sphere_tangents`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from himlip_ase.potential.fused import pairs, tangents
+from himlip_ase.potential.fused import pair_tangents, pairs, sphere_tangents
 from himlip_ase.potential.fused.forces import FusedForces, Recorded, by_degree, in_ranges
 from himlip_ase.potential.graph import Graph
 
@@ -30,7 +31,7 @@ class FusedProducts:
         self._forces = forces
         self._record = forces.recorded(graph)
         config = forces.model.config
-        self._passes = tangents.density_tangents(config.n_radial, config.edge_features)
+        self._passes = pair_tangents.density_tangents(config.n_radial, config.edge_features)
         self._curvature, self._pair_curvature = _curvatures(forces, self._record)
 
     @property
@@ -104,7 +105,7 @@ class FusedProducts:
             densities.append(by_degree(raw, weights.mixes) * gate)
             inputs = torch.zeros_like(forward.standard)
             in_ranges(
-                n_atoms, tangents.invariants, forward.density.numpy(), densities[-1].numpy(),
+                n_atoms, sphere_tangents.invariants, forward.density.numpy(), densities[-1].numpy(),
                 *forces.quadrature, inputs.numpy(),
             )  # fmt: skip
             if scalars.shape[1]:
@@ -149,9 +150,9 @@ class FusedProducts:
             if to_density is None:
                 to_density = torch.zeros_like(forward.density)
             in_ranges(
-                n_atoms, tangents.invariants_adjoint, record.species, weights.gates, forward.density.numpy(),
-                densities[index].numpy(), *forces.quadrature, backward.to_inputs.numpy(), to_inputs.numpy(),
-                to_density.numpy(),
+                n_atoms, sphere_tangents.invariants_adjoint, record.species, weights.gates,
+                forward.density.numpy(), densities[index].numpy(), *forces.quadrature,
+                backward.to_inputs.numpy(), to_inputs.numpy(), to_density.numpy(),
             )  # fmt: skip
             to_raw = by_degree(to_density, tuple(mix.T for mix in weights.mixes)).numpy()
             if layer.bonds is None:
@@ -170,8 +171,9 @@ class FusedProducts:
             )  # fmt: skip
             to_said = to_density.new_empty(n_atoms, edge_gradient.shape[2], 16)
             in_ranges(
-                n_atoms, tangents.said_adjoint, found.neighbours, found.counts, found.reverse, found.vectors,
-                found.inverse, v, found.harmonic, backward.edge_gradient, edge_gradient, to_said.numpy(),
+                n_atoms, pair_tangents.said_adjoint, found.neighbours, found.counts, found.reverse,
+                found.vectors, found.inverse, v, found.harmonic, backward.edge_gradient, edge_gradient,
+                to_said.numpy(),
             )  # fmt: skip
             hidden = forces.model.config.hidden
             to_scalars = to_inputs[:, -hidden:] + to_said[:, :, 0] @ layer.bonds.scalars.weight
@@ -187,7 +189,7 @@ def _curvatures(forces: FusedForces, record: Recorded) -> tuple[np.ndarray, np.n
     phase = scaled[:, :, None] * waves
     curvature, pair_curvature = torch.empty_like(phase), torch.empty_like(scaled)
     in_ranges(
-        found.shape[0], tangents.curvatures, record.species, found.neighbours, found.counts,
+        found.shape[0], pair_tangents.curvatures, record.species, found.neighbours, found.counts,
         float(model.cutoff), waves.numpy(), scaled.numpy(), torch.sin(phase).numpy(),
         torch.cos(phase).numpy(), curvature.numpy(), repulsion.ranges.numpy(), repulsion.screening.numpy(),
         repulsion.coulomb.numpy(), repulsion.weights.numpy(), repulsion.decays.numpy(),

@@ -13,7 +13,7 @@ from himlip_ase.potential.fused.pairs import compiled
 
 
 @compiled
-def _at_point(own, on_sphere, g, even, odd, cubic):
+def at_point(own, on_sphere, g, even, odd, cubic):
     """Even part, part of l = 1 and part of l = 3 of all factors at one point."""
     width = own.shape[1]
     for c in range(width):
@@ -63,7 +63,7 @@ def invariants(start, stop, species, gates, density, on_sphere, weights, inputs)
                     inputs[i, place + 4 * c + degree] = total * norm
         sums[:] = 0
         for g in range(len(weights)):
-            _at_point(own, on_sphere, g, even, odd, cubic)
+            at_point(own, on_sphere, g, even, odd, cubic)
             w = weights[g]
             for half in range(2):
                 if half == 1:
@@ -112,7 +112,7 @@ def invariants_adjoint(start, stop, species, gates, density, on_sphere, weights,
                         out[s, first + n + c] += g * own[s, first + c]
         base = width + 8 * n
         for g in range(len(weights)):
-            _at_point(own, on_sphere, g, even, odd, cubic)
+            at_point(own, on_sphere, g, even, odd, cubic)
             w = weights[g]
             for c in range(width):
                 to_even[c] = 0
