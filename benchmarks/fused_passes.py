@@ -1,10 +1,10 @@
-"""Forces by compiled passes against plain torch: CPU time in turns, with equality of the values.
+"""Forces and Hessian-vector products by compiled passes against plain torch: CPU time in turns, equal values.
 
 H3S supercells (Im-3m, rattled by 0.1 Å), himlip-h3s-1, neighbour lists built beforehand, stress not asked
 for. The two ways take turns, so that whatever else the machine does falls on both; medians and the spread of
 the ratio.
 
-    python -m benchmarks.fused_forces --out benchmarks/results/fused_forces.json
+    python -m benchmarks.fused_passes --out benchmarks/results/fused_passes.json
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from himlip_ase.files import write_json
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.evaluate import frozen
 from himlip_ase.potential.fused.forces import FusedForces
+from himlip_ase.potential.fused.products import FusedProducts
 from himlip_ase.potential.graph import Graph, build_graph
 
 SIZES = ((1, 1), (1, 8), (4, 1), (32, 1))
@@ -39,6 +40,15 @@ def recorded(model: torch.nn.Module, graph: Graph) -> torch.Tensor:
     with torch.enable_grad():
         energies = model(Graph(**{**vars(graph), "positions": positions}))
         return -torch.autograd.grad(energies.sum(), positions)[0]
+
+
+def recorded_product(model: torch.nn.Module, graph: Graph) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Hessian-vector products by plain torch, the gradient recorded once."""
+    positions = graph.positions.detach().requires_grad_(True)
+    with torch.enable_grad():
+        energies = model(Graph(**{**vars(graph), "positions": positions}))
+        (gradient,) = torch.autograd.grad(energies.sum(), positions, create_graph=True)
+    return lambda vector: torch.autograd.grad(gradient, positions, vector, retain_graph=True)[0]
 
 
 def in_turns(calls: list[Callable[[], object]], rounds: int) -> np.ndarray:
@@ -67,29 +77,38 @@ def main() -> None:
     for repeats, batch in SIZES:
         images = [atoms.repeat((repeats, 1, 1)) for atoms in structures(batch)]
         graph = build_graph(images, model.elements, model.cutoff)
+        vector = torch.randn(
+            graph.positions.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+        )
         with frozen(model):
             forces, known = passes(graph)[1], recorded(model, graph)
-            seconds = in_turns(
-                [lambda g=graph: recorded(model, g), lambda g=graph: passes(g)], arguments.rounds
-            )
-        ratio = seconds[:, 0] / seconds[:, 1]
-        low, middle, high = np.percentile(ratio, [16, 50, 84])
-        rows.append(
-            {
-                "atoms": len(images[0]),
-                "structures": batch,
-                "torch_ms": 1e3 * float(np.median(seconds[:, 0])) / batch,
-                "fused_ms": 1e3 * float(np.median(seconds[:, 1])) / batch,
-                "ratio": float(middle),
-                "ratio_16_84": [float(low), float(high)],
-                "largest_force_difference_ev_a": float((forces - known).abs().max()),
+            product, known_product = FusedProducts(passes, graph), recorded_product(model, graph)
+            error = float((product(vector) - known_product(vector)).abs().max())
+            ways = {
+                "torch_force": lambda g=graph: recorded(model, g),
+                "fused_force": lambda g=graph: passes(g),
+                "torch_product": lambda one=known_product, v=vector: one(v),
+                "fused_product": lambda one=product, v=vector: one(v),
             }
-        )
+            seconds = dict(zip(ways, in_turns(list(ways.values()), arguments.rounds).T, strict=True))
+        row = {"atoms": len(images[0]), "structures": batch}
+        row |= {f"{name}_ms": 1e3 * float(np.median(found)) / batch for name, found in seconds.items()}
+        for name, above, below in (
+            ("force_ratio", "torch_force", "fused_force"),
+            ("product_ratio", "torch_product", "fused_product"),
+            ("product_in_force_calls", "fused_product", "fused_force"),
+        ):
+            row[name] = np.percentile(seconds[above] / seconds[below], [16, 50, 84]).round(3).tolist()
+        row["largest_force_difference_ev_a"] = float((forces - known).abs().max())
+        row["largest_product_difference_ev_a"] = error
+        rows.append(row)
+        forces_ms = f"{row['torch_force_ms']:.1f} → {row['fused_force_ms']:.1f} ms a structure"
         print(
-            "{atoms} atoms × {structures}: torch {torch_ms:.1f} ms, fused {fused_ms:.1f} ms a structure, "
-            "ratio {ratio:.2f} ({ratio_16_84[0]:.2f}–{ratio_16_84[1]:.2f}), forces equal to "
-            "{largest_force_difference_ev_a:.0e} eV/Å".format(**rows[-1])
+            f"{row['atoms']} atoms × {batch}: forces {forces_ms} ({row['force_ratio'][1]:.2f} times)",
+            end="; ",
         )
+        print(f"products {row['product_ratio'][1]:.2f} times", end=", ")
+        print(f"{row['product_in_force_calls'][1]:.2f} force calls each")
     if arguments.out:
         about = {
             "cpu": platform.processor() or platform.machine(),
