@@ -160,7 +160,18 @@ class FusedForces:
 
     @torch.no_grad()
     def recorded(self, graph: Graph, strain: Tensor | None = None) -> Recorded:
-        """All quantities of the passes: atomic energies, and ∂E/∂r of every pair vector."""
+        """All quantities of the passes: atomic energies, and ∂E/∂r of every pair vector.
+
+        Parameters
+        ----------
+        graph : Graph
+        strain : Tensor (B, 3, 3), optional
+            As for a call.
+
+        Returns
+        -------
+        Recorded
+        """
         species = graph.species.numpy()
         found, energies = self._geometry(graph, strain)
         forwards: list[Forward] = []
@@ -316,7 +327,18 @@ class FusedForces:
 
 
 def by_degree(table: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:
-    """Each of the 16 harmonics' (N, …) times the matrix of its degree: four products instead of sixteen."""
+    """Each of the 16 harmonics' (N, …) times the matrix of its degree: four products instead of sixteen.
+
+    Parameters
+    ----------
+    table : Tensor (16, N, P)
+    matrices : tuple of Tensor (P, Q)
+        One for each degree l = 0 … 3.
+
+    Returns
+    -------
+    Tensor (16, N, Q)
+    """
     n_atoms = table.shape[1]
     found = table.new_empty(16, n_atoms, matrices[0].shape[1])
     for degree, matrix in enumerate(matrices):
@@ -345,7 +367,16 @@ def _one_of_each_pair(points: Tensor) -> list[int]:
 
 
 def in_ranges(n_atoms: int, function: Any, *arguments: Any) -> None:
-    """One pass over all atoms, in as many ranges as torch may use threads."""
+    """One pass over all atoms, in as many ranges as torch may use threads.
+
+    Parameters
+    ----------
+    n_atoms : int
+    function : callable
+        Takes the bounds of a range and `arguments`.
+    *arguments
+        Of the pass.
+    """
     threads = min(torch.get_num_threads(), max(1, n_atoms // ATOMS_A_RANGE))
     if threads == 1:
         function(0, n_atoms, *arguments)

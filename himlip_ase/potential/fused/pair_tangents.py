@@ -19,7 +19,18 @@ from himlip_ase.potential.fused.pairs import compiled, harmonics_gradient
 
 @compiled
 def motion(i, j, unit, inverse, v):
-    """Changes of the direction and of the length of r_j − r_i."""
+    """Changes of the direction and of the length of r_j − r_i.
+
+    Parameters
+    ----------
+    i, j, unit, inverse, v : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+
+    Returns
+    -------
+    tuple of float
+        Three components of the turn of the unit vector, and the stretch.
+    """
     dx, dy, dz = v[j, 0] - v[i, 0], v[j, 1] - v[i, 1], v[j, 2] - v[i, 2]
     along = unit[0] * dx + unit[1] * dy + unit[2] * dz
     return (
@@ -32,7 +43,13 @@ def motion(i, j, unit, inverse, v):
 
 @compiled
 def harmonics_change(x, y, z, u, v, w, out):
-    """∇Y_s(x, y, z) · (u, v, w) of the sixteen solid harmonics."""
+    """∇Y_s(x, y, z) · (u, v, w) of the sixteen solid harmonics.
+
+    Parameters
+    ----------
+    x, y, z, u, v, w, out : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+    """
     a, b, c = math.sqrt(3.0), math.sqrt(15.0), math.sqrt(5.0)
     d, e, f, h = math.sqrt(35.0 / 8), math.sqrt(105.0), math.sqrt(21.0 / 8), math.sqrt(7.0) / 2
     x2, y2, z2 = x * x, y * y, z * z
@@ -56,7 +73,17 @@ def harmonics_change(x, y, z, u, v, w, out):
 
 @compiled
 def harmonics_curvature(x, y, z, u, v, w, g):
-    """Σ_s g_s ∇∇Y_s(x, y, z) (u, v, w)."""
+    """Σ_s g_s ∇∇Y_s(x, y, z) (u, v, w).
+
+    Parameters
+    ----------
+    x, y, z, u, v, w, g : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+
+    Returns
+    -------
+    float, float, float
+    """
     b, c = math.sqrt(15.0), math.sqrt(5.0)
     d, e, f, h = math.sqrt(35.0 / 8), math.sqrt(105.0), math.sqrt(21.0 / 8), math.sqrt(7.0) / 2
     straight = 6 * d * (y * g[9] + x * g[15]) + b * g[8] + e * z * g[14]
@@ -94,7 +121,16 @@ def curvatures(
     start, stop, species, neighbours, counts, cutoff, waves, scaled, sine, cosine, curvature,
     ranges, screening, coulomb, weights, decays, pair_curvature,
 ):  # fmt: skip
-    """Second derivatives by the distance of the radial functions and of the repulsion of a pair."""
+    """Second derivatives by the distance of the radial functions and of the repulsion of a pair.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range of atoms.
+    species, neighbours, counts, cutoff, waves, scaled, sine, cosine, curvature, ranges, screening,
+    coulomb, weights, decays, pair_curvature : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+    """
     for i in range(start, stop):
         a = species[i]
         for m in range(counts[i]):
@@ -151,7 +187,17 @@ class DensityTangents:
 
 @cache
 def density_tangents(n_radial: int, n_features: int) -> DensityTangents:
-    """Compile, or find on disk, the passes of one shape of network."""
+    """Compile, or find on disk, the passes of one shape of network.
+
+    Parameters
+    ----------
+    n_radial, n_features : int
+        Radial functions, and features of a bond.
+
+    Returns
+    -------
+    DensityTangents
+    """
     width = n_radial * n_features
 
     @compiled
@@ -373,7 +419,16 @@ def said_adjoint(
     edge_gradient_dot,
     said,
 ):
-    """Change of the gradients of what each atom says."""
+    """Change of the gradients of what each atom says.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range of atoms.
+    neighbours, counts, reverse, vectors, inverse, v, harmonic, edge_gradient, edge_gradient_dot,
+    said : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+    """
     n_features = edge_gradient.shape[2]
     own_width = reverse.shape[1]
     change = np.zeros(16, dtype=harmonic.dtype)

@@ -7,6 +7,14 @@ whose radial functions are zero: four pairs at a time share every number that is
 
 The numbers of radial functions and of features are constants of the compiled code, which is made for each
 pair of them (`density_passes`) and kept on disk.
+
+Names of the arguments, everywhere in this package: `start`, `stop` bound the atoms; `species` (N,),
+`neighbours` (N, M) and `reverse` (N, M) are those of `himlip_ase.potential.graph.Graph`, `counts` (N,) the
+numbers of neighbours; `vectors` (N, M, 3) are unit vectors, `inverse` (N, M) one over the distances in 1/Å,
+`harmonic` (N, M, 16) the harmonics; `radial`, `slope`, `curvature` (N, M, K) the radial functions with two
+derivatives; `edges` (N, M, F) what is heard along a bond, or (elements, F) in the first layer; `said` (N,
+F, 16) what an atom says; `raw` (16, N, K F) and `density` (16, N, 4 C) densities before and after mixing;
+`gradient` a derivative of the energy by what is named, `_dot` a change along v (N, 3).
 """
 
 from __future__ import annotations
@@ -27,7 +35,13 @@ compiled = njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 
 @compiled
 def harmonics(x, y, z, out):
-    """Real solid harmonics to l = 3; see `himlip_ase.potential.angular.solid_harmonics`."""
+    """Real solid harmonics to l = 3; see `himlip_ase.potential.angular.solid_harmonics`.
+
+    Parameters
+    ----------
+    x, y, z, out : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+    """
     x2, y2, z2 = x * x, y * y, z * z
     total, difference = x2 + y2, x2 - y2
     four = 4 * z2 - total
@@ -51,7 +65,17 @@ def harmonics(x, y, z, out):
 
 @compiled
 def harmonics_gradient(x, y, z, g):
-    """Σ_s g_s ∂Y_s/∂(x, y, z) of the solid harmonics."""
+    """Σ_s g_s ∂Y_s/∂(x, y, z) of the solid harmonics.
+
+    Parameters
+    ----------
+    x, y, z, g : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+
+    Returns
+    -------
+    float, float, float
+    """
     x2, y2, z2 = x * x, y * y, z * z
     a, b, c = math.sqrt(3.0), math.sqrt(15.0), math.sqrt(5.0)
     d, e, f, h = math.sqrt(35.0 / 8), math.sqrt(105.0), math.sqrt(21.0 / 8), math.sqrt(7.0) / 2
@@ -73,7 +97,16 @@ def geometry(
     ranges, screening, coulomb, weights, decays,
     vectors, inverse, harmonic, scaled, pair_slope, energies,
 ):  # fmt: skip
-    """Unit vectors, harmonics, scaled distances, and the repulsion with its slope, of all pairs."""
+    """Unit vectors, harmonics, scaled distances, and the repulsion with its slope, of all pairs.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range of atoms.
+    positions, strain, frame, species, neighbours, offsets, counts, cutoff, ranges, screening,
+    coulomb, weights, decays, vectors, inverse, harmonic, scaled, pair_slope, energies : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+    """
     for i in range(start, stop):
         a = species[i]
         energy = 0.0
@@ -116,7 +149,15 @@ def geometry(
 
 @compiled
 def radial_functions(start, stop, cutoff, waves, scaled, sine, cosine, slope):
-    """Turns sin κx and cos κx into the radial functions sin(κx) u⁴/x and their slopes, in place."""
+    """Turns sin κx and cos κx into the radial functions sin(κx) u⁴/x and their slopes, in place.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range of atoms.
+    cutoff, waves, scaled, sine, cosine, slope : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+    """
     for i in range(start, stop):
         for m in range(scaled.shape[1]):
             x = scaled[i, m]
@@ -153,7 +194,17 @@ class DensityPasses:
 
 @cache
 def density_passes(n_radial: int, n_features: int) -> DensityPasses:
-    """Compile, or find on disk, the passes of one shape of network."""
+    """Compile, or find on disk, the passes of one shape of network.
+
+    Parameters
+    ----------
+    n_radial, n_features : int
+        Radial functions, and features of a bond.
+
+    Returns
+    -------
+    DensityPasses
+    """
     width = n_radial * n_features
 
     @compiled
@@ -333,7 +384,15 @@ def density_passes(n_radial: int, n_features: int) -> DensityPasses:
 
 @compiled
 def said_adjoint(start, stop, counts, reverse, harmonic, edge_gradient, said_gradient):
-    """Gradients of what each atom says, gathered from the other ends of its bonds."""
+    """Gradients of what each atom says, gathered from the other ends of its bonds.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range of atoms.
+    counts, reverse, harmonic, edge_gradient, said_gradient : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+    """
     n_features = edge_gradient.shape[2]
     own_width = reverse.shape[1]
     for j in range(start, stop):
@@ -353,7 +412,15 @@ def said_adjoint(start, stop, counts, reverse, harmonic, edge_gradient, said_gra
 
 @compiled
 def forces_of_pairs(start, stop, counts, reverse, vectors, inverse, gradient, forces, virial):
-    """Forces −∂E/∂x of each atom, and Σ r ⊗ ∂E/∂r of each atom's pairs."""
+    """Forces −∂E/∂x of each atom, and Σ r ⊗ ∂E/∂r of each atom's pairs.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range of atoms.
+    counts, reverse, vectors, inverse, gradient, forces, virial : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+    """
     own_width = reverse.shape[1]
     for i in range(start, stop):
         for a in range(3):

@@ -14,7 +14,13 @@ from himlip_ase.potential.fused.pairs import compiled
 
 @compiled
 def at_point(own, on_sphere, g, even, odd, cubic):
-    """Even part, part of l = 1 and part of l = 3 of all factors at one point."""
+    """Even part, part of l = 1 and part of l = 3 of all factors at one point.
+
+    Parameters
+    ----------
+    own, on_sphere, g, even, odd, cubic : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+    """
     width = own.shape[1]
     for c in range(width):
         even[c] = on_sphere[0, g] * own[0, c]
@@ -37,6 +43,13 @@ def invariants(start, stop, species, gates, density, on_sphere, weights, inputs)
 
     See `himlip_ase.potential.network.DensityLayer`; `gates` is (elements, 4, 4 C), `on_sphere` (16, G) and
     `weights` (G,) hold one point of each opposite pair.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range of atoms.
+    species, gates, density, on_sphere, weights, inputs : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
     """
     width = density.shape[2]
     n = width // 4
@@ -87,7 +100,15 @@ def invariants(start, stop, species, gates, density, on_sphere, weights, inputs)
 
 @compiled
 def invariants_adjoint(start, stop, species, gates, density, on_sphere, weights, cotangent, gradient):
-    """Adds the gradients of the invariants to `gradient` (16, N, 4 C), for ungated densities."""
+    """Adds the gradients of the invariants to `gradient` (16, N, 4 C), for ungated densities.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range of atoms.
+    species, gates, density, on_sphere, weights, cotangent, gradient : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+    """
     width = density.shape[2]
     n = width // 4
     own = np.empty((16, width), dtype=density.dtype)
@@ -169,7 +190,15 @@ def invariants_adjoint(start, stop, species, gates, density, on_sphere, weights,
 
 @compiled
 def standardise(start, stop, species, centre, inverse_spread, scalars, inputs):
-    """Appends the scalars of the layer before to the invariants, and standardises all in place."""
+    """Appends the scalars of the layer before to the invariants, and standardises all in place.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range of atoms.
+    species, centre, inverse_spread, scalars, inputs : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+    """
     n_scalars = scalars.shape[1]
     n_invariants = inputs.shape[1] - n_scalars
     for i in range(start, stop):
@@ -182,7 +211,15 @@ def standardise(start, stop, species, centre, inverse_spread, scalars, inputs):
 
 @compiled
 def standardise_adjoint(start, stop, species, inverse_spread, standard, cotangent):
-    """Gradients by the inputs from those by arsinh of the standardised inputs, in place."""
+    """Gradients by the inputs from those by arsinh of the standardised inputs, in place.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range of atoms.
+    species, inverse_spread, standard, cotangent : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+    """
     for i in range(start, stop):
         a = species[i]
         for q in range(standard.shape[1]):

@@ -14,7 +14,15 @@ from himlip_ase.potential.fused.sphere import at_point
 
 @compiled
 def invariants(start, stop, density, density_dot, on_sphere, weights, inputs_dot):
-    """Change of the invariants as the (gated) densities change."""
+    """Change of the invariants as the (gated) densities change.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range of atoms.
+    density, density_dot, on_sphere, weights, inputs_dot : float, ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+    """
     width = density.shape[2]
     n = width // 4
     own, own_dot = np.empty((16, width), dtype=density.dtype), np.empty((16, width), dtype=density.dtype)
@@ -80,7 +88,16 @@ def invariants(start, stop, density, density_dot, on_sphere, weights, inputs_dot
 def invariants_adjoint(
     start, stop, species, gates, density, density_dot, on_sphere, weights, cotangent, cotangent_dot, gradient
 ):
-    """Adds the change of the invariants' gradients to `gradient` (16, N, 4 C), for ungated densities."""
+    """Adds the change of the invariants' gradients to `gradient` (16, N, 4 C), for ungated densities.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range of atoms.
+    species, gates, density, density_dot, on_sphere, weights, cotangent, cotangent_dot, gradient : float,
+    ndarray
+        As in the head of `himlip_ase.potential.fused.pairs`.
+    """
     width = density.shape[2]
     n = width // 4
     own, own_dot = np.empty((16, width), dtype=density.dtype), np.empty((16, width), dtype=density.dtype)
