@@ -1,7 +1,7 @@
 """What becomes of damaged inputs: refused, read right, changed silently, or a traceback; by kind and damage.
 
-    python -m benchmarks.fuzz --make /tmp/inputs            # valid inputs of every kind
-    python -m benchmarks.fuzz --read /tmp/inputs --count 20 --label "this version"
+    python -m benchmarks.fuzz --make inputs            # valid inputs of every kind
+    python -m benchmarks.fuzz --read inputs --count 20 --label "this version"
 
 Truncation, corrupted bytes, flipped bits, lost lines and zeroed blocks, seeded by names and numbers only, so
 that two builds see the same damage. Another build reads the same inputs with ``python -P -m benchmarks.fuzz``
