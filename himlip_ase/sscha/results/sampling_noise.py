@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from himlip_ase.dynamical.force_constants import DynamicalMatrices, mass_reduced
+from himlip_ase.phonons.force_constants import DynamicalMatrices, mass_reduced
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, signed_frequencies_cm
 
 if TYPE_CHECKING:
