@@ -143,6 +143,15 @@ def test_checkpoint_of_other_labels_or_settings_is_refused(frames, label, tmp_pa
         finetune(frames, [label], settings=FAST, folder=tmp_path / "new", network=SMALL, resume=True)
 
 
+def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_anew(
+    frames, label, tmp_path: Path
+) -> None:
+    unbroken = finetune(frames, [label], settings=FAST, folder=tmp_path / "a", network=SMALL)
+    (tmp_path / "b").mkdir()
+    resumed = finetune(frames, [label], settings=FAST, folder=tmp_path / "b", network=SMALL, resume=True)
+    assert resumed.progress.history[-1] == unbroken.progress.history[-1]
+
+
 def test_kill_during_a_save_leaves_the_previous_checkpoint(
     frames, label, tmp_path: Path, monkeypatch
 ) -> None:

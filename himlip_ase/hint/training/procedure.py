@@ -108,6 +108,8 @@ def train(
             "with --resume"
         )
     path = None if folder is None else Path(folder)
+    if resume and path is not None and not path.is_dir():
+        raise InputError(f"nothing to resume: there is no {path}; start without --resume")
     replay = remembered(replay)
     judges: Sequence[Any] = Joined([validation_hessians, labels.judges])
     with FolderLock(path) if path is not None and processes.first else nullcontext():

@@ -462,15 +462,21 @@ class Trainer:
         write_history(self.folder / "history.csv", self.progress.history)
 
     def load(self) -> None:
-        """Continue from the checkpoint.
+        """Continue from the checkpoint; begin anew where a run was stopped before its first.
 
         Raises
         ------
         InputError
-            No checkpoint, or one of other labels, another model or other settings (which are named).
+            A finished model without its checkpoint, or a checkpoint of other labels, another model or other
+            settings (which are named).
         """
-        if self.checkpoint is None or not self.checkpoint.is_file():
-            raise InputError(f"nothing to resume: no {self.checkpoint}; start without --resume")
+        if self.checkpoint is None or self.folder is None:
+            raise InputError("nothing to resume: the run has no folder")
+        if not self.checkpoint.is_file():
+            if any(path.suffix == ".safetensors" for path in self.folder.iterdir()):
+                raise InputError(f"nothing to resume: no {self.checkpoint}; start without --resume")
+            logger.info("%s was stopped before its first checkpoint; training starts anew", self.folder)
+            return
         state = read_state(self.checkpoint)
         self.check_fingerprint(state.fingerprint, self.checkpoint)
         check_settings(self.checkpoint, state.settings, self.settings.to_dict())
