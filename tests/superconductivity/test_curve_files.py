@@ -381,7 +381,8 @@ def test_the_number_of_frequencies_does_not_move_tc(coupling: float) -> None:
 
 @pytest.mark.skipif(shutil.which("q2r.x") is None, reason="q2r.x is not installed")
 def test_sscha_phonons_reach_epw_through_q2r(tmp_path: Path) -> None:
-    from himlip_ase.phonons.qe import read_q2r, write_dyn
+    from himlip_ase.phonons.q2r import read_q2r
+    from himlip_ase.phonons.qe import write_dyn
     from tests.superconductivity.material import toy
 
     phonons, _ = toy((2, 2, 2))

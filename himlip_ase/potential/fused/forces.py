@@ -150,13 +150,13 @@ class FusedForces:
         """
         record = self.recorded(graph, strain)
         found, energies, gradient = record.pairs, record.energies, record.gradient
-        forces, virials = torch.empty_like(graph.positions), energies.new_empty(len(energies), 3, 3)
+        forces, virials = torch.empty_like(graph.positions), graph.positions.new_empty(len(energies), 3, 3)
         in_ranges(
             found.shape[0], pairs.forces_of_pairs, found.counts, found.reverse, found.vectors, found.inverse,
             gradient, forces.numpy(), virials.numpy(),
         )  # fmt: skip
         total = energies.new_zeros(graph.n_frames).index_add(0, graph.frame, energies)
-        return total, forces, energies.new_zeros(graph.n_frames, 3, 3).index_add(0, graph.frame, virials)
+        return total, forces, virials.new_zeros(graph.n_frames, 3, 3).index_add(0, graph.frame, virials)
 
     @torch.no_grad()
     def recorded(self, graph: Graph, strain: Tensor | None = None) -> Recorded:
@@ -175,7 +175,7 @@ class FusedForces:
         species = graph.species.numpy()
         found, energies = self._geometry(graph, strain)
         forwards: list[Forward] = []
-        scalars = energies.new_empty(len(energies), 0)
+        scalars = graph.positions.new_empty(len(energies), 0)
         for weights in self.layers:
             forward, scalars = self._forward(weights, found, graph, species, scalars, forwards)
             output = weights.layer.readout(scalars).gather(1, graph.species[:, None])[:, 0]
@@ -192,7 +192,7 @@ class FusedForces:
         energies = model.energy_shift[graph.species]
 
         def table(*last: int) -> Tensor:
-            return energies.new_empty(n_atoms, width, *last)
+            return graph.positions.new_empty(n_atoms, width, *last)
 
         waves = model.radial.wave_numbers.detach()
         scaled = table()
@@ -200,7 +200,7 @@ class FusedForces:
         counts = graph.mask.sum(1).numpy()
         vectors, inverse, pair_slope = table(3), table(), table()
         if strain is None:
-            strain = energies.new_zeros(graph.n_frames, 3, 3)
+            strain = graph.positions.new_zeros(graph.n_frames, 3, 3)
         in_ranges(
             n_atoms, pairs.geometry, graph.positions.numpy(), strain.contiguous().numpy(),
             graph.frame.numpy(), graph.species.numpy(), graph.neighbours.numpy(), graph.offsets.numpy(),

@@ -55,7 +55,7 @@ class FusedProducts:
         Tensor (N, 3)
             eV/Å² times the unit of the vector.
         """
-        record, v = self._record, vector.to(self._record.energies.dtype).contiguous().numpy()
+        record, v = self._record, vector.to(self._record.graph.positions.dtype).contiguous().numpy()
         densities, edges, said, hiddens, standards = self._forward(v)
         gradient = self._backward(v, densities, edges, said, hiddens, standards)
         product = torch.empty_like(record.graph.positions)
@@ -79,7 +79,7 @@ class FusedProducts:
         said: list[np.ndarray] = []
         hiddens: list[Tensor] = []
         standards: list[Tensor] = []
-        scalars = record.energies.new_empty(n_atoms, 0)
+        scalars = graph.positions.new_empty(n_atoms, 0)
         common = (found.vectors, found.inverse, v, found.radial, found.slope, found.harmonic)
         for weights, forward in zip(forces.layers, record.forwards, strict=True):
             layer, network = weights.layer, weights.layer.network
