@@ -123,7 +123,8 @@ def test_the_network_runs_in_single_precision() -> None:
     graph = build_graph([slab(), h2s()], model.elements, model.cutoff)
     single = copy.deepcopy(model).float()
     energies = single(graph.to(dtype=torch.float32)).detach()
-    assert energies.dtype == torch.float32
+    assert energies.dtype == torch.float64, "element energies are added in double precision"
+    assert next(single.parameters()).dtype == torch.float32
     assert torch.allclose(energies.double(), model(graph).detach(), rtol=1e-5)
 
 
