@@ -378,7 +378,7 @@ def test_energies_in_single_precision_are_summed_in_double() -> None:
         assert energies[0] < -10_000
         changes.append(energies[1] - energies[0])
     assert abs(changes[1] - changes[0]) < 5e-5
-    assert model.to(torch.float32).energy_shift.dtype == torch.float64
+    assert copy.deepcopy(model).to(torch.float32).energy_shift.dtype == torch.float64
 
 
 def test_settings_of_a_calculator_are_not_changed_behind_its_back(calc: HiMLIPCalculator) -> None:
