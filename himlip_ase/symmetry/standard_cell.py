@@ -88,12 +88,9 @@ def standard_cell(atoms: Atoms, symprec: float = SYMPREC_ANGSTROM) -> StandardCe
         No crystal (see `himlip_ase.lattice.check_primitive`), or no symmetry is found: atoms that coincide.
     """
     given = check_primitive(atoms)
-    kinds = sorted(set(zip(given.numbers.tolist(), np.round(given.get_masses(), 6).tolist(), strict=True)))
-    of_kind = {kind: index + 1 for index, kind in enumerate(kinds)}
-    labels = [
-        of_kind[kind]
-        for kind in zip(given.numbers.tolist(), np.round(given.get_masses(), 6).tolist(), strict=True)
-    ]
+    atom_kinds = list(zip(given.numbers.tolist(), np.round(given.get_masses(), 6).tolist(), strict=True))
+    kinds = sorted(set(atom_kinds))
+    labels = [kinds.index(kind) + 1 for kind in atom_kinds]
     cell = (given.cell.array, given.get_scaled_positions(), labels)
     dataset = _found(spglib_search(spglib.get_symmetry_dataset, cell, symprec=symprec), symprec)
     as_given = _found(spglib_search(spglib.standardize_cell, cell, True, True, symprec=symprec), symprec)

@@ -86,8 +86,9 @@ def _missed_symmetry(atoms: Atoms, settings: QESettings, launcher: Launcher) -> 
             "do not fit its FFT grid; set nr1, nr2, nr3 under qe.extra.system to numbers that they divide"
         ]
     return [
-        f"pw.x finds {run.operations} of the crystal's {expected} symmetry operations: the cell is not "
-        "turned along its axes; give a cell as `himlip label relax` writes it, or leave --keep-cell out"
+        f"pw.x finds {run.operations} of the crystal's {expected} symmetry operations: "
+        "atoms or cell are off their symmetric places by more than pw.x allows (about 1e-5); symmetrise "
+        "the structure file"
     ]
 
 
