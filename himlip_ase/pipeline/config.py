@@ -20,6 +20,7 @@ from himlip_ase.dft.executors import EXECUTORS, Local
 from himlip_ase.errors import InputError
 from himlip_ase.hint.training.settings import PolishSettings, TrainingSettings
 from himlip_ase.pipeline.choices import choice
+from himlip_ase.pipeline.gate import GateLimits
 from himlip_ase.potential.network import HiMLIPConfig
 from himlip_ase.registry import did_you_mean
 from himlip_ase.sscha.settings import SschaSettings
@@ -255,6 +256,8 @@ class RunConfig(Section):
     finetune: FinetuneSection = Field(default_factory=FinetuneSection)
     sscha: SschaSettings = Field(default_factory=SschaSettings)
     anharmonic: AnharmonicSection = Field(default_factory=AnharmonicSection)
+    gate: GateLimits = Field(default_factory=GateLimits)
+    """Checks before every Tc: where it is marked, where it is withheld."""
     tc: TcSection = Field(default_factory=TcSection)
 
     @model_validator(mode="after")

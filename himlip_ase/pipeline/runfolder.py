@@ -74,6 +74,8 @@ class StageRecord:
     """SHA-256 of each file the stage wrote, by its path inside the run folder."""
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    gate: dict[str, Any] | None = None
+    """Of the stage that makes the Tc: `himlip_ase.pipeline.gate.Gate.to_record`."""
 
 
 class RunFolder:
@@ -235,10 +237,12 @@ class RunFolder:
         dict
         """
         records = [record for stage in stages if (record := self.read_record(stage)) is not None]
+        gates = [record.gate for record in records if record.gate is not None]
         data = {
             "schema": RESULTS_SCHEMA,
             "system": system,
             "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **({"gate": gates[-1]} if gates else {}),
             "figures": {name: f.to_record() for record in records for name, f in record.figures.items()},
             "notes": [note for record in records for note in record.notes],
             "stages": {

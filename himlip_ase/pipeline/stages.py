@@ -13,6 +13,7 @@ from typing import Any
 from himlip_ase.errors import InputError
 from himlip_ase.files import write_json
 from himlip_ase.pipeline.config import RunConfig
+from himlip_ase.pipeline.gate import Gate
 from himlip_ase.pipeline.preflight import Plan
 from himlip_ase.pipeline.runfolder import Figure, RunFolder, StageRecord, hash_inputs
 from himlip_ase.registry import did_you_mean
@@ -35,10 +36,11 @@ class Context:
 
 @dataclass
 class Outcome:
-    """What a stage gives back: numbers with their uncertainty, and remarks for the report."""
+    """What a stage gives back: numbers with their uncertainty, remarks for the report, checks before a Tc."""
 
     figures: dict[str, Figure] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    gate: Gate | None = None
 
     def add(
         self,
@@ -181,6 +183,7 @@ def _run_one(context: Context, stage: Stage, key: str, forced: bool) -> StageRec
         input_hash=key,
         figures=outcome.figures,
         notes=outcome.notes,
+        gate=None if outcome.gate is None else outcome.gate.to_record(),
         outputs=folder.hash_outputs(path / stage.products),
         wall_seconds=time.perf_counter() - wall,
         cpu_seconds=_cpu_seconds() - cpu,

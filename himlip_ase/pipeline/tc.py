@@ -12,6 +12,8 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.force_constants import DynamicalMatrices
+from himlip_ase.pipeline.gate import GateLimits
+from himlip_ase.pipeline.gate_checks import run_gate
 from himlip_ase.pipeline.labels import LabelFolder, label_folder
 from himlip_ase.pipeline.sscha import grid_folders, isotope_folders
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
@@ -94,7 +96,9 @@ def _run(context: Context, folder: Path) -> Outcome:
     if leading is not None:
         text = f"{leading.sigma_source}; the same for all phonons of the run"
         outcome.add("sigma", leading.sigma_ry, "Ry", f"double-delta broadening: {text}")
-    quote(outcome, results)
+    gate = outcome.gate = run_gate(context, labels, name, leading)
+    results = results.refused(gate.refusal)
+    quote(outcome, results, gate.mark)
     results.write(folder)
     return outcome
 
@@ -199,7 +203,7 @@ def _cases(context: Context, harmonic: DynamicalMatrices, unconverged: str) -> I
             yield Case(Phonons("harmonic", isotope), harmonic.with_masses(masses), refusal=unconverged)
 
 
-def quote(outcome: Outcome, results: TcResults) -> None:
+def quote(outcome: Outcome, results: TcResults, mark: str = "") -> None:
     """λ, ω_log and each Tc of every case with its error bar, or with the reason why there is none.
 
     Parameters
@@ -207,10 +211,12 @@ def quote(outcome: Outcome, results: TcResults) -> None:
     outcome : Outcome
         Receives the figures; each carries the key by which a program finds it.
     results : TcResults
+    mark : str
+        What the gate found beyond its limits; stands beside each Tc.
     """
     for phonons, case in results.cases.items():
         if case.analysis is not None:
-            _quote_case(outcome, phonons, case, case.analysis)
+            _quote_case(outcome, phonons, case, case.analysis, mark)
     for item in results.isotope_coefficients():
         what = f"−ln(Tc'/Tc)/ln(M'/M), {item.element}, {NAMES[item.kind]}, own SSCHA of each isotope"
         why = "±: statistical noise of both ensembles (σ, Γ and q-grid are the same for both)"
@@ -230,8 +236,9 @@ def quote(outcome: Outcome, results: TcResults) -> None:
         )
 
 
-def _quote_case(outcome: Outcome, phonons: Phonons, case: CaseResult, found: TcAnalysis) -> None:
+def _quote_case(outcome: Outcome, phonons: Phonons, case: CaseResult, found: TcAnalysis, mark: str) -> None:
     name, table, label = phonons.name, found.table, found.label
+    marked = f"; marked: {mark}" if mark else ""
 
     def add(
         quantity: str, value: float | None, unit: str, how: str, error: float | None = None, **key: Any
@@ -252,13 +259,13 @@ def _quote_case(outcome: Outcome, phonons: Phonons, case: CaseResult, found: TcA
             reason = case.refusal or (entry.reason if isinstance(entry, NoTc) else "")
             add("tc", None, "K", f"{what}: no Tc: {reason}", **key)
             continue
-        how = f"{what}; ±: {entry.uncertainty_source}"
+        how = f"{what}; ±: {entry.uncertainty_source}{marked}"
         add("tc", entry.kelvin, "K", how, entry.uncertainty_kelvin, **key)
     for mu, kelvin in found.full_bandwidth.items():
         key = {"method": "eliashberg-dos", "mu_star": mu}
         what = f"Migdal–Eliashberg with N(ε), μ* = {mu:g}, {label}"
         if isinstance(kelvin, float) and np.isfinite(kelvin) and not case.refusal:
-            add("tc", kelvin, "K", f"{what}; its uncertainty is that of a constant DOS", **key)
+            add("tc", kelvin, "K", f"{what}; its uncertainty is that of a constant DOS{marked}", **key)
         else:
             add("tc", None, "K", f"{what}: no Tc: {case.refusal or kelvin}", **key)
     if found.gap is not None and not case.refusal:
@@ -281,7 +288,9 @@ def _finite(value: float) -> float | None:
 
 def _inputs(context: Context) -> list[Any]:
     dos = context.config.tc.electronic_dos
-    return [context.config.resolved()["tc"], *([dos] if dos is not None else [])]
+    resolved, gate = context.config.resolved(), context.config.gate
+    chosen = [] if gate == GateLimits() else [resolved["gate"]]  # younger than runs that are finished
+    return [resolved["tc"], *chosen, *([dos] if dos is not None else [])]
 
 
 STAGE = Stage("tc", _run, _inputs)

@@ -149,6 +149,16 @@ class TcResults:
 
     cases: dict[Phonons, CaseResult] = field(default_factory=dict)
 
+    def refused(self, reason: str) -> TcResults:
+        """The same without a Tc for `reason`, which stands before any other; unchanged for ""."""
+        if not reason:
+            return self
+        joined = {
+            phonons: replace(case, refusal=f"{reason}; {case.refusal}" if case.refusal else reason)
+            for phonons, case in self.cases.items()
+        }
+        return TcResults(joined)
+
     def variants(self) -> list[tuple[str, tuple[int, int, int] | None]]:
         """The main run, then isotopes and further grids."""
         return list(dict.fromkeys(phonons.variant for phonons in self.cases))

@@ -122,10 +122,10 @@ def headline(document: Document, config: RunConfig, results: TcResults) -> None:
         f"{phonons.label}: {reason}" for phonons, case in results.cases.items() for reason in _reasons(case)
     )
     if reasons:
-        text = "; ".join(reasons)
-        document.add(
-            Paragraph(f"Where there is no Tc: {text}. λ and ω_log there are of the stable modes alone.")
-        )
+        text = f"Where there is no Tc: {'; '.join(reasons)}."
+        if any(case.table is not None and case.table.stable_modes_only for case in results.cases.values()):
+            text += " With imaginary modes, λ and ω_log are of the stable modes alone."
+        document.add(Paragraph(text))
     _strains(document, results)
 
 

@@ -1,0 +1,160 @@
+"""What the checks before a Tc find in a run: labels, potential, SSCHA ensembles, σ and q-grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from himlip_ase.files import read_mapping
+from himlip_ase.pipeline.finetune import ERRORS
+from himlip_ase.pipeline.gate import Check, Gate, GateLimits, judge
+from himlip_ase.pipeline.labels import VALIDATION, LabelFolder
+from himlip_ase.pipeline.sscha import grid_folders, grid_name, isotope_folders
+from himlip_ase.pipeline.stages import Context
+from himlip_ase.sscha.watch.watch import Watch, WatchRecord, read_watch
+from himlip_ase.superconductivity.tc_analysis import TcAnalysis
+from himlip_ase.superconductivity.uncertainty import size_of
+
+
+def run_gate(context: Context, labels: LabelFolder, run: str, found: TcAnalysis | None) -> Gate:
+    """Every check of a run.
+
+    Parameters
+    ----------
+    context : Context
+    labels : LabelFolder
+    run : str
+        The ph.x run whose G(q) is used.
+    found : TcAnalysis or None
+        Of the leading phonons; None where none could be analysed.
+
+    Returns
+    -------
+    Gate
+    """
+    limits = context.config.gate
+    return Gate(
+        (
+            _k_error(limits, labels, run),
+            _harmonic(limits, context),
+            _trusted(limits, context),
+            _force_error(limits, context),
+            _plateau(limits, found),
+            _q_grid(limits, found),
+        )
+    )
+
+
+def _k_error(limits: GateLimits, labels: LabelFolder, run: str) -> Check:
+    check = labels.k_check(run) or labels.k_check()
+    value = None if check is None else check.shifts()[0]
+    why = "no k-check among the labels" if check is None else check.verdict()
+    advice = "himlip label harmonic … --check-k --resume measures it; labels: {check_k: true} in a run that "
+    advice += "makes its labels"
+    if check is not None:
+        enough = check.enough()
+        dense = "denser k-mesh or larger smearing" if enough is None else f"{'×'.join(map(str, enough))} k"
+        advice = f"make the labels anew with a {dense} (qe.k_grid, qe.degauss_ry)"
+    return judge(limits, "k_error_cm", value, "cm⁻¹", why, advice)
+
+
+def _harmonic(limits: GateLimits, context: Context) -> Check:
+    record = context.folder.read_record("phonons")
+    figure = None if record is None else record.figures.get("harmonic_rmse.with_hessian")
+    value = None if figure is None else figure.value
+    why = "potential against the engine's own dynamical matrices, rms over all modes of the grid"
+    if value is None:
+        why = "harmonic phonons of the potential were not compared with the engine's"
+    advice = "train longer with the Hessian and its refinement: finetune: {hessian: true, training: "
+    advice += "{polish: {rounds: 10}}}"
+    return judge(limits, "harmonic_rmse_cm", value, "cm⁻¹", why, advice)
+
+
+def outside_the_region(record: WatchRecord) -> np.ndarray | None:
+    """Mask (n,) of the configurations outside the trusted region; None where none was known.
+
+    A configuration is outside where a pair of atoms is too close, or an atom farther than an ensemble of the
+    region may have one, or more atoms beyond the labels than the region tolerates on average.
+
+    Parameters
+    ----------
+    record : WatchRecord
+
+    Returns
+    -------
+    ndarray of bool, shape (n,), or None
+    """
+    if np.isnan(record.outside).all():
+        return None
+    far = (record.farthest > Watch.farthest) | (record.outside > Watch.tolerated)
+    return np.asarray(far | record.too_close)
+
+
+def _trusted(limits: GateLimits, context: Context) -> Check:
+    places: dict[str, Path] = {"": context.of("sscha")}
+    places |= isotope_folders(context)
+    places |= {grid_name(dims): place for dims, place in grid_folders(context).items()}
+    worst: tuple[float, str] | None = None
+    for name, place in places.items():
+        records = read_watch(place)
+        mask = outside_the_region(records[-1]) if records else None
+        if mask is not None and (worst is None or 100 * mask.mean() > worst[0]):
+            where = f"SSCHA {name}".strip()
+            words = f"{int(mask.sum())} of {len(mask)} of the last ensemble of the {where}"
+            worst = 100 * float(mask.mean()), words
+    value, why = worst or (None, "no ensemble was compared with what the potential was taught")
+    advice = "label configurations of the ensemble and learn them: `himlip sscha learn`, or larger "
+    advice += "labels.quantum sets"
+    return judge(limits, "outside_percent", value, "%", why, advice)
+
+
+def _force_error(limits: GateLimits, context: Context) -> Check:
+    value, why = None, "no configurations with DFT forces that the potential had not learnt"
+    path = context.of("finetune") / ERRORS
+    if path.is_file():
+        found = _judging_error(read_mapping(path))
+        if found is not None:
+            value, why = found
+    advice = "more configurations of the ensemble: `himlip sscha learn`"
+    if value is None:
+        advice = "labels: {validation: 8} judges the potential on supercells that it does not learn"
+    return judge(limits, "force_error_percent", value, "%", why, advice)
+
+
+def _judging_error(errors: Mapping[str, Any]) -> tuple[float, str] | None:
+    """Relative force error (%) on the first set that only judges, and its description."""
+    sets = errors.get("with_hessian", {}).get("sets", {})
+    for name, item in sets.items():
+        forces = item.get("forces")
+        if name.startswith(VALIDATION) and forces and forces["label_rms"] > 0:
+            percent = 100 * forces["rmse"] / forces["label_rms"]
+            rmse, rms = 1e3 * forces["rmse"], 1e3 * forces["label_rms"]
+            return percent, f"{rmse:.0f} meV/Å of {rms:.0f} rms on the set {name}"
+    return None
+
+
+def _plateau(limits: GateLimits, found: TcAnalysis | None) -> Check:
+    plateau = None if found is None else found.plateau
+    value, why = None, "fewer than three broadenings of the double delta"
+    if plateau is not None and found is not None and found.table.lambda_total > 0:
+        value = 100 * plateau.lambda_spread / found.table.lambda_total
+        low, high = plateau.window
+        window = "over the plateau" if plateau.found else "no plateau; over the flattest three broadenings"
+        why = f"half the spread of λ of {found.label} {window}, σ = {low:g} to {high:g} Ry"
+    advice = "a denser k-grid for the double delta (harmonic.dense_k_grid), or more broadenings "
+    advice += "(harmonic.el_ph_nsigma)"
+    return judge(limits, "plateau_percent", value, "%", why, advice)
+
+
+def _q_grid(limits: GateLimits, found: TcAnalysis | None) -> Check:
+    value, why = None, "G(q) on a single q-grid: nothing to compare with"
+    if found is not None and found.table.lambda_total > 0:
+        size = size_of(found.table.lambda_parts, "q-grid")
+        if size > 0:
+            value = 100 * size / found.table.lambda_total
+            why = f"part of the q-grid in the error of λ of {found.label}"
+    advice = "G(q) on a finer q-grid: `himlip label harmonic --q …` into labels/harmonicNNN"
+    return judge(limits, "q_grid_percent", value, "%", why, advice)

@@ -1,0 +1,52 @@
+"""What the terminal says at the end of a run: the gate first, then Tc."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from himlip_ase.pipeline.document import number
+from himlip_ase.pipeline.gate import Gate
+from himlip_ase.pipeline.tc_cases import NAMES
+from himlip_ase.superconductivity.methods import label_of
+from himlip_ase.superconductivity.tc_entries import mu_star_text
+
+
+def headlines(results: Mapping[str, Any]) -> list[str]:
+    """Lines for the terminal.
+
+    Parameters
+    ----------
+    results : mapping
+        Content of ``results.json``.
+
+    Returns
+    -------
+    list of str
+        Verdict and checks of the gate; then, unless it withholds them, every formula's Tc at the middle μ*
+        for the natural masses: of the free-energy Hessian, else the auxiliary, else the harmonic phonons.
+    """
+    lines = Gate.from_record(results["gate"]).lines() if "gate" in results else []
+    quoted = [
+        figure
+        for figure in results["figures"].values()
+        if (key := figure.get("key", {})).get("quantity") == "tc"
+        and figure["value"] is not None
+        and not key["isotope"]
+        and key["grid"] is None
+    ]
+    for kind in ("hessian", "auxiliary", "harmonic"):
+        found = [figure for figure in quoted if figure["key"]["phonons"] == kind]
+        values = list(dict.fromkeys(figure["key"]["mu_star"] for figure in found))
+        for figure in found:
+            key = figure["key"]
+            if key["mu_star"] == values[len(values) // 2]:
+                what = f"{NAMES[kind]}, {_formula(key['method'])}, μ* = {mu_star_text(key['mu_star'])}"
+                lines.append(f"Tc, {what}: {number(figure['value'], figure['uncertainty'])} K")
+        if found:
+            break
+    return lines
+
+
+def _formula(method: str) -> str:
+    return "Migdal–Eliashberg with N(ε)" if method == "eliashberg-dos" else label_of(method)
