@@ -88,6 +88,13 @@ def tc(
         list[Path] | None,
         typer.Option(help="elph_dir on a coarser q-grid, for the error of the q-grid.", rich_help_panel=SUM),
     ] = None,
+    fermi_dos: Annotated[
+        float | None,
+        typer.Option(
+            help="N(E_F) of converged bands, states/eV and cell as dos.x has it: α²F is rescaled to it.",
+            rich_help_panel=SUM,
+        ),
+    ] = None,
     max_strain: Annotated[
         float | None,
         typer.Option(
@@ -146,6 +153,7 @@ def tc(
         "accept": ("imaginary",) if accept_imaginary else (),
         "gap": gap,
         "max_strain": max_strain,
+        "fermi_dos": fermi_dos,
     }
     options = TcOptions(**{name: value for name, value in given.items() if value is not None})
     check_outputs(json_file, figures, overwrite)

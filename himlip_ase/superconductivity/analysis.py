@@ -27,6 +27,7 @@ from himlip_ase.superconductivity.tc import add_spread, critical_temperature, tc
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 from himlip_ase.superconductivity.tc_entries import NoTc, Tc, TcTable
 from himlip_ase.superconductivity.zone import integrate_zone
+from himlip_ase.units import RY_EV
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.force_constants import DynamicalMatrices
@@ -91,6 +92,8 @@ def analyse(
         phonons = swap_onto_grid(phonons, harmonic)
     if masses:
         phonons = phonons.with_masses(dict(masses))
+    as_printed = elph
+    elph, *coarser = (run.rescaled(options.fermi_dos_per_spin_per_ry) for run in (elph, *coarser))
     plateau = None
     if len(elph.sigma_ry) >= 3:
         plateau = sigma_plateau(
@@ -104,7 +107,8 @@ def analyse(
         )
     sigma_ry, source = _choose_sigma(elph, options.sigma_ry, sigma_of, plateau)
     coupling, spectrum = _spectrum(elph, phonons, sigma_ry, options)
-    spectrum = replace(spectrum, caveats=spectrum.caveats + _caveats(strain, deviation, plateau))
+    caveats = _caveats(strain, deviation, plateau) + _dos_caveat(as_printed, sigma_ry, options)
+    spectrum = replace(spectrum, caveats=spectrum.caveats + caveats)
     table = _table(spectrum, options)
     leading = plateau if sigma_of is None else sigma_of.plateau
     if leading is not None:
@@ -151,7 +155,7 @@ def analyse(
         coupling.atom_spectra(),
         rows,
         noise,
-        {} if dos is None else _full_bandwidth(spectrum, _dos_of(dos, elph, sigma_ry), options),
+        {} if dos is None else _full_bandwidth(spectrum, _dos_of(dos, as_printed, sigma_ry), options),
         _gap(spectrum, options) if options.gap else None,
         strain,
     )
@@ -164,6 +168,16 @@ def _caveats(strain: CellStrain | None, deviation: float, plateau: SigmaPlateau 
     if plateau is not None and not plateau.found:
         caveats.append("no plateau of λ in σ: the k-grids are too coarse or σ not small enough")
     return tuple(caveats)
+
+
+def _dos_caveat(elph: ElphMatrices, sigma_ry: float, options: TcOptions) -> tuple[str, ...]:
+    if options.fermi_dos is None:
+        return ()
+    own = float(elph.dos_per_spin_per_ry[elph.sigma_index(sigma_ry)]) * 2 / RY_EV
+    return (
+        f"α²F rescaled to N(E_F) = {options.fermi_dos:.4g} states/eV from {own:.4g} at σ = {sigma_ry:g} Ry "
+        f"(× {options.fermi_dos / own:.3f})",
+    )
 
 
 def _dos_of(dos: ElectronicDos | ElectronBands, elph: ElphMatrices, sigma_ry: float) -> ElectronicDos:
@@ -312,8 +326,18 @@ def analyse_curve(
     Returns
     -------
     TcAnalysis
+
+    Raises
+    ------
+    InputError
+        ``options.fermi_dos`` is given: a curve does not say which N(E_F) it has.
     """
     options = options or TcOptions()
+    if options.fermi_dos is not None:
+        raise InputError(
+            "fermi_dos (--fermi-dos) rescales the electron-phonon matrices of ph.x (--dyn, --elph), which "
+            "carry their own N(E_F); α²F curves and printed λ are not rescaled: leave it out"
+        )
     return TcAnalysis(
         label,
         spectrum,

@@ -99,6 +99,48 @@ class ElphMatrices:
             printed=(),
         )
 
+    def rescaled(self, fermi_dos: float | None) -> ElphMatrices:
+        """With the double delta of every broadening scaled to one density of states at the Fermi level.
+
+        The sum over two delta functions grows as N(E_F)², λ divides by N(E_F): where the states at the Fermi
+        level couple alike, a k-mesh and a broadening that miss N(E_F) by a factor miss λ by the same factor
+        (Bozier et al., arXiv:2508.18371).
+
+        Parameters
+        ----------
+        fermi_dos : float or None
+            N(E_F) of converged bands, states per spin, Ry and cell; None changes nothing.
+
+        Returns
+        -------
+        ElphMatrices
+            Without what ph.x printed, which is of the matrices as they came.
+
+        Raises
+        ------
+        InputError
+            `fermi_dos` is not positive, or more than a factor of two from that of a broadening: the unit or
+            the cell is another.
+        """
+        if fermi_dos is None:
+            return self
+        if not (np.isfinite(fermi_dos) and fermi_dos > 0):
+            raise InputError(f"N(E_F) = {fermi_dos}; a positive number is wanted")
+        factors = fermi_dos / self.dos_per_spin_per_ry
+        middle = float(np.median(factors))
+        if not 0.5 <= middle <= 2:
+            raise InputError(
+                f"N(E_F) = {fermi_dos:g} states/spin/Ry is {middle:.3g} times that of the electron-phonon "
+                f"matrices ({np.median(self.dos_per_spin_per_ry):g}): another unit (dos.x counts both spins, "
+                "per eV) or another cell"
+            )
+        return replace(
+            self,
+            matrices=self.matrices * (factors**2)[:, None, None, None],
+            dos_per_spin_per_ry=np.full_like(self.dos_per_spin_per_ry, fermi_dos),
+            printed=(),
+        )
+
     def check_crystal(self, dm: DynamicalMatrices) -> None:
         """Refuse dynamical matrices of another crystal or on another grid.
 

@@ -151,6 +151,7 @@ def isotope_effects(
     phonons, _ = bring_to_cell(phonons, elph.primitive, options.max_strain)
     if harmonic is not None:
         phonons = swap_onto_grid(phonons, harmonic)
+    elph = elph.rescaled(options.fermi_dos_per_spin_per_ry)
     here, table = phonons.with_masses(analysis.masses_amu), analysis.table
     return [
         isotope_effect(

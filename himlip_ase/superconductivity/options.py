@@ -14,6 +14,7 @@ from himlip_ase.superconductivity.coupling import GammaWeight
 from himlip_ase.superconductivity.methods import check_methods
 from himlip_ase.superconductivity.tc import ACCEPTABLE, DEFAULT_MU_STAR
 from himlip_ase.superconductivity.zone import Integration
+from himlip_ase.units import RY_EV
 
 Mesh = tuple[int, int, int]
 
@@ -52,6 +53,9 @@ class TcOptions:
         Solve the non-linear equations at the first μ* for Δ(T) and 2Δ/kTc.
     max_strain : float
         Largest principal strain between the cell of G(q) and that of the phonons; beyond it there is no Tc.
+    fermi_dos : float or None
+        N(E_F) of converged bands in states per eV and primitive cell, both spins, as dos.x prints it: α²F of
+        every broadening is rescaled to it (`ElphMatrices.rescaled`). None: as ph.x has it.
 
     Raises
     ------
@@ -72,6 +76,7 @@ class TcOptions:
     accept: tuple[str, ...] = ()
     gap: bool = False
     max_strain: float = DEFAULT_MAX_STRAIN
+    fermi_dos: float | None = None
 
     def __post_init__(self) -> None:
         values = tuple(float(value) for value in self.mu_star)
@@ -93,6 +98,11 @@ class TcOptions:
             ("samples", self.samples >= 2, "2 or more"),
             ("seed", self.seed >= 0, "0 or a positive integer"),
             ("accept", set(self.accept) <= set(ACCEPTABLE), _one_of(ACCEPTABLE)),
+            (
+                "fermi_dos",
+                self.fermi_dos is None or (np.isfinite(self.fermi_dos) and self.fermi_dos > 0),
+                "a positive number of states per eV and cell",
+            ),
             ("max_strain", np.isfinite(self.max_strain) and 0 <= self.max_strain < 1, "a number from 0 to 1"),
         )
         for name, good, allowed in checks:
@@ -109,6 +119,11 @@ class TcOptions:
     def middle_mu_star(self) -> float:
         """The value of μ* at which convergence and isotopes are shown."""
         return self.mu_star[len(self.mu_star) // 2]
+
+    @property
+    def fermi_dos_per_spin_per_ry(self) -> float | None:
+        """`fermi_dos` in the unit of ph.x."""
+        return None if self.fermi_dos is None else self.fermi_dos * RY_EV / 2
 
     @property
     def leading_method(self) -> str:
