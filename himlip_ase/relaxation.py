@@ -59,6 +59,8 @@ def relax(
     fmax: float = 1e-4,
     steps: int = 500,
     keep_symmetry: bool = False,
+    symprec: float = 0.01,
+    constant_volume: bool = False,
 ) -> Relaxation:
     """Relax the atoms, and the cell too if a pressure is given.
 
@@ -75,6 +77,10 @@ def relax(
         Most steps to take.
     keep_symmetry : bool
         Impose the space group of the start.
+    symprec : float
+        Of the search for that space group, Å.
+    constant_volume : bool
+        Relax the shape of the cell at its volume.
 
     Returns
     -------
@@ -89,17 +95,21 @@ def relax(
     """
     if fmax <= 0 or steps < 0:
         raise InputError(f"fmax must be positive and steps not negative, got {fmax} and {steps}")
-    if pressure_gpa is not None and not atoms.pbc.all():
+    if pressure_gpa is not None and constant_volume:
+        raise InputError("a pressure changes the volume; give pressure_gpa or constant_volume, not both")
+    if (pressure_gpa is not None or constant_volume) and not atoms.pbc.all():
         raise InputError(
-            f"a pressure needs a crystal, but pbc is {atoms.pbc.tolist()}; leave the pressure out"
+            f"relaxing a cell needs a crystal, but pbc is {atoms.pbc.tolist()}; leave the pressure out"
         )
     subject = atoms.copy()
     if keep_symmetry:
-        subject.set_constraint([*subject.constraints, FixSymmetry(subject)])
+        subject.set_constraint([*subject.constraints, FixSymmetry(subject, symprec)])
     subject.calc = calc
     target: Any = subject
     if pressure_gpa is not None:
         target = FrechetCellFilter(subject, scalar_pressure=pressure_gpa * GPA_EV_PER_ANGSTROM3)
+    if constant_volume:
+        target = FrechetCellFilter(subject, constant_volume=True)
     optimizer = BFGS(target, logfile=None, maxstep=0.1)
     converged = bool(optimizer.run(fmax=fmax, steps=steps))
     largest = float(np.linalg.norm(target.get_forces(), axis=1).max())

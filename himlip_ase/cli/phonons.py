@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from himlip_ase.cli.calculators import CalculatorOption, chosen_calculator
 from himlip_ase.cli.masses import parse_masses
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 EPILOG = (
     "Examples:  himlip phonons crystal.extxyz --dims 2 2 2 --out phonons   ·   "
+    "himlip phonons unstable.cif --follow   ·   "
     "himlip phonons --dyn harmonic/dyn --dyn sscha/dyn --label DFT --label SSCHA --out compare"
 )
 
@@ -48,6 +50,7 @@ def phonons(
     model: Annotated[
         str | None, typer.Option("--model", help="Name of a bundled model or a .safetensors file.")
     ] = None,
+    calculator: CalculatorOption = None,
     dims: Annotated[tuple[int, int, int], typer.Option("--dims", help="Supercell, e.g. --dims 2 2 2.")] = (
         2,
         2,
@@ -70,6 +73,17 @@ def phonons(
             "--third", help="Third-order constants in this supercell too: fc3.hdf5, fc2.hdf5 of phono3py."
         ),
     ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="Displace along the imaginary modes, relax, and repeat until none is left; with --pressure "
+            "cells relax too.",
+        ),
+    ] = False,
+    max_generations: Annotated[
+        int, typer.Option("--max-generations", help="Of --follow: structures that are displaced at most.")
+    ] = 4,
     dyn: Annotated[
         list[Path] | None,
         typer.Option(
@@ -110,11 +124,12 @@ def phonons(
         raise InputError("--pressure relaxes the cell, so it needs --relax; leave --no-relax out")
     if third and structure is None:
         raise InputError("--third needs a STRUCTURE; --dyn files hold no third derivatives")
+    if follow and structure is None:
+        raise InputError("--follow relaxes structures, so it needs a STRUCTURE; leave --dyn out")
     masses = parse_masses(mass or [])
     if structure is None:
         sets = _from_files(dyn or [], label or [], asr)
     else:
-        from himlip_ase.calculator import HiMLIPCalculator
         from himlip_ase.lattice import check_primitive
         from himlip_ase.phonons.harmonic import harmonic_force_constants
         from himlip_ase.relaxation import relax as relax_atoms
@@ -122,14 +137,15 @@ def phonons(
 
         crystal = read_structure(structure)
         check_primitive(crystal)
-        calculator = HiMLIPCalculator(model) if model else HiMLIPCalculator()
+        chosen = chosen_calculator(model, calculator)
+        name = calculator or "Hi-MLIP"
         if relax:
-            crystal = relax_atoms(crystal, calculator, pressure, fmax, keep_symmetry=True).atoms
-        sets = {"Hi-MLIP": harmonic_force_constants(crystal, calculator, dims, symmetrize)}
+            crystal = relax_atoms(crystal, chosen, pressure, fmax, keep_symmetry=True).atoms
+        sets = {name: harmonic_force_constants(crystal, chosen, dims, symmetrize)}
         if third:
             from himlip_ase.phonons.phono3py_io import write_for_phono3py
 
-            for line in write_for_phono3py(crystal, calculator, sets["Hi-MLIP"], third, out, overwrite):
+            for line in write_for_phono3py(crystal, chosen, sets[name], third, out, overwrite):
                 typer.echo(line)
     if born is not None:
         from himlip_ase.phonons.born_files import read_born
@@ -140,6 +156,36 @@ def phonons(
         sets = {name: fc.with_masses(masses) for name, fc in sets.items()}
     for line in write_phonons(sets, out, npoints, mesh, write_dyn_files=write_dyn, overwrite=overwrite):
         typer.echo(line)
+    for line in _gamma_modes(sets, out, overwrite):
+        typer.echo(line)
+    if follow:
+        from himlip_ase.phonons.follow import describe_following, follow_imaginary_modes, write_following
+
+        found = follow_imaginary_modes(
+            crystal, chosen, dims, max_generations, pressure, max(fmax, 1e-4), force_constants=sets[name]
+        )
+        for line in describe_following(found):
+            typer.echo(line)
+        typer.echo(f"→ {write_following(found, out / 'follow', overwrite)[0]}")
+
+
+def _gamma_modes(sets: dict[str, ForceConstants], out: Path, overwrite: bool) -> list[str]:
+    """Tables of irreducible representations at Γ, or why there is none."""
+    from himlip_ase.errors import InputError
+    from himlip_ase.phonons.irreps import describe_gamma_modes, gamma_modes, write_gamma_modes
+
+    found, lines = {}, []
+    for name, fc in sets.items():
+        try:
+            found[name] = gamma_modes(fc.dynamical_matrices())
+        except InputError as error:
+            logger.warning("%s: %s", name, error)
+            continue
+        first, *rows = describe_gamma_modes(found[name])
+        lines += [f"{name}: {first}", *rows]
+    if found:
+        write_gamma_modes(found, out / "gamma_modes.json", overwrite)
+    return lines
 
 
 def register(app: typer.Typer) -> None:

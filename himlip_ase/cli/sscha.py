@@ -210,6 +210,8 @@ def unpack(
 
 def _report(result: SschaResult, out: Path) -> None:
     """Pictures, a summary, and status 1 for a run that did not converge."""
+    from himlip_ase.phonons.irreps import describe_gamma_modes, write_gamma_modes
+    from himlip_ase.sscha.results.gamma_tables import gamma_tables
     from himlip_ase.sscha.results.plots import write_figures
     from himlip_ase.sscha.results.summary import describe, describe_watch
     from himlip_ase.sscha.watch.watch import read_watch
@@ -217,6 +219,11 @@ def _report(result: SschaResult, out: Path) -> None:
     write_figures(result, out / "figures", overwrite=True)
     for line in [*describe(result), *describe_watch(read_watch(out))]:
         typer.echo(line)
+    tables = gamma_tables(result)
+    write_gamma_modes(tables, out / "gamma_modes.json", overwrite=True)
+    for name, table in tables.items():
+        first, *rows = describe_gamma_modes(table)
+        typer.echo("\n".join([f"{name}: {first}", *rows]))
     if result.force_calls_saved:
         typer.echo(
             f"force calls    {result.force_calls}; {result.force_calls_saved} more were taken over from the "

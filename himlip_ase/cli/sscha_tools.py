@@ -1,4 +1,4 @@
-"""``himlip sscha verify | export | watch | plot``: tools on finished runs."""
+"""``himlip sscha verify | export | watch | plot | spectral``: tools on finished runs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from himlip_ase.cli.calculators import calculator_named
 from himlip_ase.cli.dft_options import DFTOptions, with_dft_options
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from ase.calculators.calculator import Calculator
 
     from himlip_ase.evaluation import Evaluation
 
@@ -22,7 +22,7 @@ FORMATS = ("python-sscha", "python-sscha-text", "extxyz", "phonopy", "qe", "cell
 
 def add_to(group: typer.Typer) -> None:
     """Add the commands to the group ``himlip sscha``."""
-    for command in (verify, export, watch, plot):
+    for command in (verify, export, watch, plot, spectral):
         group.command(command.__name__)(command)
 
 
@@ -120,25 +120,7 @@ def _evaluated(model: str | None, calculator: str | None, images: list[Atoms]) -
 
         return checked(evaluate(load_model(model), images), images), model
     assert calculator is not None
-    return checked(from_calculator(_calculator(calculator))(images), images), calculator
-
-
-def _calculator(name: str) -> Calculator:
-    """The ASE calculator that MODULE:FUNCTION returns."""
-    import importlib
-
-    from himlip_ase.errors import InputError
-
-    module, _, function = name.partition(":")
-    if not function:
-        raise InputError(
-            f"--calculator is {name!r}; give qe, qe-inputs, or MODULE:FUNCTION with a function that returns "
-            "an ASE calculator, e.g. my_calculators:dft"
-        )
-    try:
-        return getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"--calculator {name}: {error}; is the module on PYTHONPATH?") from error
+    return checked(from_calculator(calculator_named(calculator))(images), images), calculator
 
 
 def export(
@@ -185,4 +167,46 @@ def plot(
     from himlip_ase.sscha.results.result import load_result
 
     for path in write_figures(load_result(run), out or run / "figures", overwrite=True):
+        typer.echo(f"wrote {path}")
+
+
+def spectral(
+    run: Run,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; default: RUN/spectral.")] = None,
+    mesh: Annotated[tuple[int, int, int], typer.Option("--mesh", help="k-mesh of the two-phonon states.")] = (
+        8,
+        8,
+        8,
+    ),
+    smearing: Annotated[
+        float, typer.Option("--smearing", help="δ in cm⁻¹, half the width that every peak has at least.")
+    ] = 10.0,
+    npoints: Annotated[
+        int, typer.Option("--npoints", help="q-points on the longest segment of the path.")
+    ] = 31,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Spectral function along the high-symmetry path, off the supercell's grid by interpolation."""
+    from himlip_ase.sscha.results.spectral_bands import peaks, spectral_bands, write_spectral_bands
+    from himlip_ase.sscha.trust.verify_files import load_final_ensemble
+    from himlip_ase.structures import require_new
+
+    folder = out or run / "spectral"
+    require_new(folder / "spectral_function.json", overwrite)
+    final = load_final_ensemble(run)
+    bands = spectral_bands(final.target, final.ensemble, npoints, mesh, smearing, progress=True)
+    positions, widths = peaks(bands.spectrum)
+    dims = "×".join(str(d) for d in final.target.dims)
+    typer.echo(
+        f"auxiliary and third-order constants of the {dims} supercell, two-phonon states on "
+        f"{'×'.join(str(m) for m in mesh)} k, δ = {smearing:g} cm⁻¹"
+    )
+    ends, names = bands.path.ticks()
+    distances = [float(x) for segment in bands.path.distances for x in segment]
+    for name, end in zip(names, ends, strict=True):
+        place = min(range(len(distances)), key=lambda i: abs(distances[i] - end))
+        found = zip(positions[place], widths[place], strict=True)
+        shown = ", ".join(f"{p:.0f} ({w - 2 * smearing:.0f})" for p, w in found if p == p)
+        typer.echo(f"{name}: peaks (width beyond 2δ) {shown} cm⁻¹")
+    for path in write_spectral_bands(bands, folder, overwrite):
         typer.echo(f"wrote {path}")

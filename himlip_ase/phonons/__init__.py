@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from himlip_ase.phonons.born_files import read_born
     from himlip_ase.phonons.cellconstructor import from_cellconstructor, to_cellconstructor
     from himlip_ase.phonons.exact import exact_force_constants, fill_phonopy
+    from himlip_ase.phonons.follow import Child, Generation, follow_imaginary_modes, write_following
     from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants, acoustic
     from himlip_ase.phonons.harmonic import harmonic_force_constants
+    from himlip_ase.phonons.irreps import GammaMode, GammaModes, gamma_modes, write_gamma_modes
     from himlip_ase.phonons.phono3py_io import to_phono3py, write_fc2, write_for_phono3py
     from himlip_ase.phonons.phonopy_files import read_displaced_supercells, read_force_constants
     from himlip_ase.phonons.phonopy_io import from_phonopy, write_phonopy_params
@@ -40,9 +42,13 @@ _HOMES = {
     "BandPath": "bands",
     "BandStructure": "bands",
     "BornCharges": "born_charges",
+    "Child": "follow",
     "DensityOfStates": "bands",
     "DynamicalMatrices": "force_constants",
     "ForceConstants": "force_constants",
+    "GammaMode": "irreps",
+    "GammaModes": "irreps",
+    "Generation": "follow",
     "ThirdOrder": "third_order",
     "acoustic": "force_constants",
     "band_path": "bands",
@@ -51,8 +57,10 @@ _HOMES = {
     "dos": "bands",
     "exact_force_constants": "exact",
     "fill_phonopy": "exact",
+    "follow_imaginary_modes": "follow",
     "from_cellconstructor": "cellconstructor",
     "from_phonopy": "phonopy_io",
+    "gamma_modes": "irreps",
     "harmonic_force_constants": "harmonic",
     "plot_bands": "plots",
     "plot_dos": "plots",
@@ -67,7 +75,9 @@ _HOMES = {
     "write_bands_and_dos": "plots",
     "write_dyn": "qe",
     "write_fc2": "phono3py_io",
+    "write_following": "follow",
     "write_for_phono3py": "phono3py_io",
+    "write_gamma_modes": "irreps",
     "write_phonons": "plots",
     "write_phonopy_params": "phonopy_io",
 }
@@ -75,9 +85,13 @@ __all__ = [
     "BandPath",
     "BandStructure",
     "BornCharges",
+    "Child",
     "DensityOfStates",
     "DynamicalMatrices",
     "ForceConstants",
+    "GammaMode",
+    "GammaModes",
+    "Generation",
     "ThirdOrder",
     "acoustic",
     "band_path",
@@ -86,8 +100,10 @@ __all__ = [
     "dos",
     "exact_force_constants",
     "fill_phonopy",
+    "follow_imaginary_modes",
     "from_cellconstructor",
     "from_phonopy",
+    "gamma_modes",
     "harmonic_force_constants",
     "plot_bands",
     "plot_dos",
@@ -102,7 +118,9 @@ __all__ = [
     "write_bands_and_dos",
     "write_dyn",
     "write_fc2",
+    "write_following",
     "write_for_phono3py",
+    "write_gamma_modes",
     "write_phonons",
     "write_phonopy_params",
 ]

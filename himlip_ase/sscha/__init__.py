@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from himlip_ase.sscha.convergence.residual import Residual, residual
     from himlip_ase.sscha.curvature.hessian import HessianEstimate, estimate_hessian, free_energy_hessian
+    from himlip_ase.sscha.curvature.interpolated_spectrum import interpolated_spectral_function
     from himlip_ase.sscha.curvature.spectral_function import SpectralFunction, spectral_function
     from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
     from himlip_ase.sscha.ensembles.evaluation import from_calculator, from_executor
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from himlip_ase.sscha.exchange.python_sscha import read_python_sscha, write_python_sscha
     from himlip_ase.sscha.minimisation.engine import Engine, Minimisation, MinimisationProblem
     from himlip_ase.sscha.minimisation.engines import engine
+    from himlip_ase.sscha.results.gamma_tables import gamma_tables
     from himlip_ase.sscha.results.grid_comparison import GridDifference, compare_grids
     from himlip_ase.sscha.results.plots import write_figures
     from himlip_ase.sscha.results.result import SschaResult, load_result
+    from himlip_ase.sscha.results.spectral_bands import SpectralBands, spectral_bands
     from himlip_ase.sscha.run.checkpoints import pack_run, unpack_run
     from himlip_ase.sscha.run.continuation import continue_run, temperature_series
     from himlip_ase.sscha.run.initial import positive_definite_start
@@ -51,6 +54,7 @@ _HOMES = {
     "MinimisationProblem": "minimisation.engine",
     "Residual": "convergence.residual",
     "SpaceGroup": "symmetry",
+    "SpectralBands": "results.spectral_bands",
     "SpectralFunction": "curvature.spectral_function",
     "SschaResult": "results.result",
     "SschaSettings": "settings",
@@ -68,6 +72,8 @@ _HOMES = {
     "free_energy_hessian": "curvature.hessian",
     "from_calculator": "ensembles.evaluation",
     "from_executor": "ensembles.evaluation",
+    "gamma_tables": "results.gamma_tables",
+    "interpolated_spectral_function": "curvature.interpolated_spectrum",
     "load_final_ensemble": "trust.verify_files",
     "load_result": "results.result",
     "pack_run": "run.checkpoints",
@@ -77,6 +83,7 @@ _HOMES = {
     "read_watch": "watch.watch",
     "residual": "convergence.residual",
     "run_sscha": "run.loop",
+    "spectral_bands": "results.spectral_bands",
     "spectral_function": "curvature.spectral_function",
     "temperature_series": "run.continuation",
     "unpack_run": "run.checkpoints",
@@ -95,6 +102,7 @@ __all__ = [
     "MinimisationProblem",
     "Residual",
     "SpaceGroup",
+    "SpectralBands",
     "SpectralFunction",
     "SschaResult",
     "SschaSettings",
@@ -112,6 +120,8 @@ __all__ = [
     "free_energy_hessian",
     "from_calculator",
     "from_executor",
+    "gamma_tables",
+    "interpolated_spectral_function",
     "load_final_ensemble",
     "load_result",
     "pack_run",
@@ -121,6 +131,7 @@ __all__ = [
     "read_watch",
     "residual",
     "run_sscha",
+    "spectral_bands",
     "spectral_function",
     "temperature_series",
     "unpack_run",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from ase.io import write
 from typer.testing import CliRunner
@@ -36,7 +38,16 @@ def test_run_refusal_and_resume(crystal, tmp_path):
         "converged: a fresh ensemble" in run.output and "lowest mode of the free-energy Hessian" in run.output
     )
     assert load_result(out).settings.temperature_k == 100
+    table = json.loads((out / "gamma_modes.json").read_text(encoding="utf-8"))
+    assert table["Hessian"]["point_group"] == "4/mmm" and "Hessian: modes at Γ" in run.output
+    assert {mode["label"] for mode in table["auxiliary"]["modes"]} == {"A2u", "Eu"}
     assert (out / "figures" / "sscha_convergence.png").stat().st_size > 1000
+    command_of = ["sscha", "spectral", str(out), "--mesh", "2", "2", "2", "--npoints", "3"]
+    spectral = CliRunner().invoke(app, command_of)
+    assert spectral.exit_code == 0 and "states on 2×2×2 k" in spectral.output, spectral.output
+    record = json.loads((out / "spectral" / "spectral_function.json").read_text(encoding="utf-8"))
+    assert record["special_points"][0] == ["Γ", 0.0] and record["peaks_cm"][0].count(None) == 3
+    assert CliRunner().invoke(app, command_of).exit_code == 2
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 2 and "--resume" in again.output
     assert CliRunner().invoke(app, [*command, "--resume"]).exit_code == 0

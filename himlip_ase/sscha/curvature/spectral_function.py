@@ -24,7 +24,7 @@ from himlip_ase.sscha.curvature.fourth_order import (
     third_order_blocks,
     turned,
 )
-from himlip_ase.sscha.curvature.little_group import GridModes, GridSymmetry, grid_modes, multiplets
+from himlip_ase.sscha.curvature.little_group import GridSymmetry, grid_modes, multiplets
 from himlip_ase.sscha.curvature.pair_space import PairSpace
 from himlip_ase.sscha.curvature.response import Response, respond
 from himlip_ase.sscha.curvature.two_phonon import dynamic_propagator, static_propagator
@@ -58,6 +58,8 @@ class SpectralFunction:
         Of each auxiliary mode, mixing of modes left out, per cm⁻¹; zero for translations.
     auxiliary_cm : ndarray, shape (k, 3n)
         Auxiliary frequencies, in the order of `modes`; zero for translations.
+    mesh : (int, int, int) or None
+        Of the two-phonon states; None for the grid of the auxiliary.
     """
 
     qpoints: np.ndarray
@@ -66,6 +68,7 @@ class SpectralFunction:
     total: np.ndarray
     modes: np.ndarray
     auxiliary_cm: np.ndarray
+    mesh: tuple[int, int, int] | None = None
 
 
 def spectral_function(
@@ -119,7 +122,10 @@ def spectral_function(
     totals, parts, auxiliaries = [], [], []
     for qpoint in qpoints:
         q = int(distribution.grid_order[distribution.dynamical.index(qpoint)])
-        total, part = _spectrum(modes, q, dynamic_bubble(symmetry, q, normal, energies), energies)
+        moving = np.isfinite(modes.energies[q])
+        squares = np.where(moving, modes.energies[q] * EV_CM, 0.0) ** 2
+        bubble = dynamic_bubble(symmetry, q, normal, energies)
+        total, part = spectrum(squares, modes.vectors[q], moving, bubble, energies)
         totals.append(total)
         parts.append(part)
         auxiliaries.append(np.where(np.isfinite(modes.energies[q]), modes.energies[q], 0) * EV_CM)
@@ -187,17 +193,36 @@ def _coefficients(response: Response, space: PairSpace, energies: np.ndarray) ->
     return result
 
 
-def _spectrum(
-    modes: GridModes, q: int, bubble: np.ndarray, energies: np.ndarray
+def spectrum(
+    squares_cm: np.ndarray, vectors: np.ndarray, moving: np.ndarray, bubble: np.ndarray, energies: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """σ(ω) with and without mixing of modes, per cm⁻¹: (w,) and (3n, w)."""
-    moving = np.isfinite(modes.energies[q])
-    vectors = modes.vectors[q][:, moving]
+    """σ(ω) at one q with and without mixing of modes.
+
+    Parameters
+    ----------
+    squares_cm : ndarray, shape (3n,)
+        Squares of the auxiliary frequencies, cm⁻².
+    vectors : ndarray, shape (3n, 3n)
+        Mass-reduced polarisations, one a column.
+    moving : ndarray of bool, shape (3n,)
+        False for translations, which are left out.
+    bubble : ndarray, shape (w, 3n, 3n)
+        Π(q, z), mass-reduced, eV/Å²/amu.
+    energies : ndarray, shape (w,)
+        z, eV.
+
+    Returns
+    -------
+    total : ndarray, shape (w,)
+        Per cm⁻¹.
+    modes : ndarray, shape (3n, w)
+        Per cm⁻¹.
+    """
+    inside = vectors[:, moving]
     scale = (SQRT_EV_PER_ANGSTROM2_AMU_EV * EV_CM) ** 2
     z = energies * EV_CM
-    squares = (modes.energies[q][moving] * EV_CM) ** 2
-    inner = vectors.conj().T @ bubble @ vectors * scale
-    inverse = (z**2)[:, None, None] * np.eye(len(squares)) - np.diag(squares) - inner
+    inner = inside.conj().T @ bubble @ inside * scale
+    inverse = (z**2)[:, None, None] * np.eye(inside.shape[1]) - np.diag(squares_cm[moving]) - inner
     traces = np.trace(np.linalg.inv(inverse), axis1=1, axis2=2)
     total = -2 / np.pi * (z * traces).imag
     parts = np.zeros((len(moving), len(z)))

@@ -17,17 +17,24 @@ from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 
-def third_order(distribution: HarmonicDistribution, ensemble: Ensemble, group: SpaceGroup) -> np.ndarray:
-    """Third-order SSCHA force constants of a fresh ensemble, symmetrised.
+def third_order(
+    distribution: HarmonicDistribution,
+    ensemble: Ensemble,
+    group: SpaceGroup,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
+    """Third-order SSCHA force constants, symmetrised.
 
     Parameters
     ----------
     distribution : HarmonicDistribution
         The auxiliary.
     ensemble : Ensemble
-        Drawn from it: all configurations count alike.
+        Drawn from it, or reweighted to it.
     group : SpaceGroup
         Of the auxiliary.
+    weights : ndarray, shape (n,), optional
+        Of the configurations; by default all count alike.
 
     Returns
     -------
@@ -36,7 +43,8 @@ def third_order(distribution: HarmonicDistribution, ensemble: Ensemble, group: S
     """
     dims, size = distribution.dims, 3 * group.n
     shape = (len(ensemble), *dims, size)
-    moved = ensemble.displacements.reshape(shape)
+    moved = ensemble.displacements_from(distribution).reshape(shape)
+    share = np.full(len(ensemble), 1 / len(ensemble)) if weights is None else weights / weights.sum()
     inverse = np.empty((len(group.cells), size, size), dtype=complex)
     spring = np.empty_like(inverse)
     inverse[distribution.grid_order] = distribution.inverse_covariance()
@@ -48,10 +56,10 @@ def third_order(distribution: HarmonicDistribution, ensemble: Ensemble, group: S
         v = np.roll(scaled, -cell, axis=(1, 2, 3)).reshape(len(ensemble), -1)
         f = np.roll(excess, -cell, axis=(1, 2, 3)).reshape(len(ensemble), -1)
         for first in range(size):
-            mixed = (v * v[:, first, None]).T @ f
-            total[first] += mixed + mixed.T + (v * f[:, first, None]).T @ v
-    total /= -3 * len(ensemble) * len(group.cells)
-    force = excess.mean(axis=(0, 1, 2, 3))
+            mixed = (v * (share * v[:, first])[:, None]).T @ f
+            total[first] += mixed + mixed.T + (v * (share * f[:, first])[:, None]).T @ v
+    total /= -3 * len(group.cells)
+    force = np.tensordot(share, excess.mean(axis=(1, 2, 3)), 1)
     shells = np.fft.ifftn(inverse.reshape(*dims, size, size), axes=(0, 1, 2)).real  # Υ(L, 0)
     here = shells.transpose(4, 0, 1, 2, 3).reshape(size, -1)  # Υ(0a, Lb)
     everywhere = np.tile(force, len(group.cells))
