@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "finetune": "Train a potential on energies, forces, stresses and Hessians.",
     "eval": "Errors of a potential on labelled structures, with parity plots.",
     "sscha": "Anharmonic phonons and the free-energy Hessian.",
+    "expansion": "Thermal expansion a(T), quasi-harmonic and anharmonic.",
     "tc": "α²F, λ and superconducting Tc from G(q) and any phonons.",
     "ts": "Transition state between a reactant and a product, verified, with ΔG‡.",
     "irc": "Reaction coordinate from a transition state to both minima.",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from himlip_ase.sscha.results.spectral_bands import SpectralBands, spectral_bands
     from himlip_ase.sscha.run.checkpoints import pack_run, unpack_run
     from himlip_ase.sscha.run.continuation import continue_run, temperature_series
+    from himlip_ase.sscha.run.expansion import sscha_expansion
     from himlip_ase.sscha.run.initial import positive_definite_start
     from himlip_ase.sscha.run.loop import run_sscha
     from himlip_ase.sscha.settings import SschaSettings
@@ -85,6 +86,7 @@ _HOMES = {
     "run_sscha": "run.loop",
     "spectral_bands": "results.spectral_bands",
     "spectral_function": "curvature.spectral_function",
+    "sscha_expansion": "run.expansion",
     "temperature_series": "run.continuation",
     "unpack_run": "run.checkpoints",
     "verify_with": "trust.verify",
@@ -133,6 +135,7 @@ __all__ = [
     "run_sscha",
     "spectral_bands",
     "spectral_function",
+    "sscha_expansion",
     "temperature_series",
     "unpack_run",
     "verify_with",
