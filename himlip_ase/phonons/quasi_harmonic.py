@@ -130,7 +130,7 @@ def scan_volumes(
     place = None if folder is None else Path(folder)
     if place is not None and not resume and any(place.glob("volume_*.npz")):
         raise InputError(f"{place} holds volumes already; pass --resume to go on, or another --out")
-    found = []
+    found: list[dict[str, Any]] = []
     for number, strain in enumerate(sorted(set(strains))):
         path = None if place is None else place / f"volume_{number:02d}.npz"
         if path is not None and path.exists():
@@ -141,7 +141,7 @@ def scan_volumes(
         found.append(_at_strain(atoms, calculator, strain, dims, mesh, fmax))
         if path is not None:
             with atomic_write(path, "wb", overwrite=True) as stream:
-                np.savez(stream, **found[-1])
+                np.savez(stream, allow_pickle=False, **found[-1])
         logger.info("volume %d of %d: %.4f Å³", number + 1, len(set(strains)), found[-1]["volume"])
     return VolumeScan(
         np.array([float(item["volume"]) for item in found]),
