@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from himlip_ase.sscha.results.result import SschaResult
 
 DEFAULT = SschaSettings()
-ANOTHER = ("sscha_tools", "sscha_ensembles")
+ANOTHER = ("sscha_tools", "sscha_ensembles", "sscha_learn")
 """Modules of this package whose ``add_to(group)`` adds subcommands."""
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Name or path of a model.")]

@@ -106,8 +106,7 @@ def _trusted(limits: GateLimits, context: Context) -> Check:
             words = f"{int(mask.sum())} of {len(mask)} of the last ensemble of the {where}"
             worst = 100 * float(mask.mean()), words
     value, why = worst or (None, "no ensemble was compared with what the potential was taught")
-    advice = "label configurations of the ensemble and learn them: larger labels.quantum "
-    advice += "sets"
+    advice = "label configurations of the ensemble and learn them: `himlip sscha learn`"
     return judge(limits, "outside_percent", value, "%", why, advice)
 
 
@@ -118,7 +117,7 @@ def _force_error(limits: GateLimits, context: Context) -> Check:
         found = _judging_error(read_mapping(path))
         if found is not None:
             value, why = found
-    advice = "more configurations like those of the ensemble: larger labels.quantum sets"
+    advice = "learn configurations of the ensemble: `himlip sscha learn`"
     if value is None:
         advice = "labels: {validation: 8} judges the potential on supercells that it does not learn"
     return judge(limits, "force_error_percent", value, "%", why, advice)

@@ -184,15 +184,15 @@ def fit_closed_form(
         raise InputError("nothing to fit: no energies, forces, stresses or Hessians were given")
     if not all(np.isfinite(s.square) and bool(torch.isfinite(s.gram).all()) for s in sums.values()):
         raise InputError("a label or a feature is not finite; look for colliding atoms among the labels")
-    scales = _scales(sums, features)
+    scales = column_scales(sums, features)
     if len(parts) > 1:
         chosen = choose_floor(
-            [_scaled(part, scales) for part in left_out], _scaled(shared, scales), settings.iterations
+            [scaled_sums(part, scales) for part in left_out], scaled_sums(shared, scales), settings.iterations
         )
         logger.info("error on frames left out, by multiples of the noise's floor: %s", chosen.scores)
         found = chosen.evidence
     else:
-        present = _scaled({kind: sums[kind] for kind in counts}, scales)
+        present = scaled_sums({kind: sums[kind] for kind in counts}, scales)
         found = maximise_evidence(present, settings.noise, settings.iterations)
     noise = Noise(**{kind: found.beta[kind] ** -0.5 for kind in counts})
     posterior = Posterior(found.root / scales[:, None], noise, settings.head, features.hidden)
@@ -284,8 +284,8 @@ def head_of_least_error(features: HeadFeatures, sums: dict[str, NormalEquations]
         A copy with the fitted head.
     """
     present = {kind: values for kind, values in sums.items() if values.count}
-    scales = _scales(sums, features)
-    found = maximise_evidence(_scaled(present, scales), noise)
+    scales = column_scales(sums, features)
+    found = maximise_evidence(scaled_sums(present, scales), noise)
     return features.apply(found.mean / scales)
 
 
@@ -326,10 +326,20 @@ def _add_products(sums: NormalEquations, features: HeadFeatures, label: HessianP
         sums.add(scale * rows, scale * (wanted - now).reshape(-1), label.weight)
 
 
-def _scales(sums: dict[str, NormalEquations], features: HeadFeatures) -> Tensor:
+def column_scales(sums: dict[str, NormalEquations], features: HeadFeatures) -> Tensor:
     """Root mean square force per unit of each coefficient (energy, if there are no forces).
 
     The elements' own energies get a small scale, which is a wide prior.
+
+    Parameters
+    ----------
+    sums : dict
+        Of `collect_rows`.
+    features : HeadFeatures
+
+    Returns
+    -------
+    Tensor (P,)
     """
     source = sums["forces"] if sums["forces"].count else next(s for s in sums.values() if s.count)
     scales = (source.gram.diagonal() / source.count).sqrt()
@@ -347,8 +357,20 @@ def _shares(count: int, size: int, settings: ClosedFormSettings) -> list[list[in
     return [order[k::folds] for k in range(folds)]
 
 
-def _scaled(sums: dict[str, NormalEquations], scales: Tensor) -> dict[str, NormalEquations]:
-    """The same sums, in place, of coefficients in units of 1/scales."""
+def scaled_sums(sums: dict[str, NormalEquations], scales: Tensor) -> dict[str, NormalEquations]:
+    """The same sums, in place, of coefficients in units of 1/scales.
+
+    Parameters
+    ----------
+    sums : dict
+        Of `collect_rows`.
+    scales : Tensor (P,)
+
+    Returns
+    -------
+    dict
+        `sums`.
+    """
     for values in sums.values():
         values.gram /= scales[:, None] * scales
         values.moment /= scales

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ase.io
 import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.evaluation import Evaluation
+from himlip_ase.evaluation import Evaluation, SinglePoint
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.array_files import save_arrays
@@ -29,6 +30,9 @@ from himlip_ase.sscha.run.checkpoints import State
 from himlip_ase.sscha.run.final_ensemble import final_ensemble_name
 from himlip_ase.sscha.run.finished_population import population_name
 from himlip_ase.sscha.trust.verify import Verification
+
+if TYPE_CHECKING:
+    from himlip_ase.labels.frames import LabelledFrame
 
 SAME_POSITION = 1e-3
 """Positions in other codes' files may differ by this much, Å."""
@@ -122,27 +126,55 @@ def read_reference(path: str | os.PathLike, images: list[Atoms]) -> Evaluation:
     """
     from himlip_ase.labels.readers import read_labels
 
-    frames = [frame for frame in read_labels(path) if frame.energy is not None and frame.forces is not None]
-    inverse = np.linalg.inv(images[0].cell.array)
-    found: list[Any] = []
-    for image in images:
-        match = None
-        for frame in frames:
-            if not np.array_equal(frame.atoms.numbers, image.numbers):
-                continue
-            shift = (frame.atoms.positions - image.positions) @ inverse
-            if np.abs((shift - np.rint(shift)) @ image.cell.array).max() < SAME_POSITION:
-                match = frame
-                break
-        found.append(match)
-    missing = [index for index, frame in enumerate(found) if frame is None]
+    frames = read_labels(path)
+    found, missing = match_reference(frames, images)
     if missing:
         raise InputError(
             f"{path} has {len(frames)} labelled frames but none at the positions of {len(missing)} of the "
             f"{len(images)} images (first: {missing[0]}); the last image is the structure on its centroids. "
             "Atoms must keep the order of images.extxyz"
         )
-    return Evaluation.stack([(frame.energy, frame.forces, frame.stress) for frame in found])
+    return Evaluation.stack(found)
+
+
+def match_reference(
+    frames: Sequence[LabelledFrame], images: Sequence[Atoms]
+) -> tuple[list[SinglePoint], list[int]]:
+    """Labels of images by their positions, up to lattice vectors of the cell.
+
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+        Those without energy or forces are passed over.
+    images : sequence of Atoms
+
+    Returns
+    -------
+    found : list of SinglePoint
+        Of the images that have a label.
+    missing : list of int
+        The others.
+    """
+    whole = [frame for frame in frames if frame.energy is not None and frame.forces is not None]
+    found: list[SinglePoint] = []
+    missing: list[int] = []
+    for index, image in enumerate(images):
+        match = next((frame for frame in whole if _same_positions(frame.atoms, image)), None)
+        if match is None:
+            missing.append(index)
+        else:
+            assert match.energy is not None and match.forces is not None
+            found.append(SinglePoint(match.energy, match.forces, match.stress))
+    return found, missing
+
+
+def _same_positions(atoms: Atoms, image: Atoms) -> bool:
+    if not np.array_equal(atoms.numbers, image.numbers):
+        return False
+    if np.abs(atoms.cell.array - image.cell.array).max() > SAME_POSITION:
+        return False
+    shift = (atoms.positions - image.positions) @ np.linalg.inv(image.cell.array)
+    return bool(np.abs((shift - np.rint(shift)) @ image.cell.array).max() < SAME_POSITION)
 
 
 def _figure(value: Any, unit: str, uncertainty: Any = None) -> dict[str, Any]:

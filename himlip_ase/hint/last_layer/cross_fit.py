@@ -1,0 +1,184 @@
+"""Closed-form fits with and without each of several groups of frames, from sums that are collected once.
+
+What a potential says of configurations that it has learnt is no measure of its errors.  Here every group has
+a twin of the potential that learnt all other labels with the same precisions, and is judged by it
+(cross-fitting: Chernozhukov et al., Econometrics Journal 21, C1 (2018), section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from himlip_ase.errors import InputError
+from himlip_ase.hint.last_layer.closed_form import (
+    KINDS,
+    ClosedFormSettings,
+    collect_rows,
+    column_scales,
+    scaled_sums,
+    without_head,
+)
+from himlip_ase.hint.last_layer.cross_validation import choose_floor
+from himlip_ase.hint.last_layer.evidence import NormalEquations, maximise_evidence, ridge
+from himlip_ase.hint.last_layer.features import HeadFeatures
+from himlip_ase.hint.last_layer.posterior import Noise, Posterior
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.potential.evaluate import frozen
+from himlip_ase.potential.network import HiMLIP
+
+Sums = dict[str, NormalEquations]
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """Heads fitted to all labels and to all but one fold.
+
+    Attributes
+    ----------
+    model : HiMLIP
+        Learnt everything.
+    without : tuple of HiMLIP
+        One for each fold, which learnt everything else.
+    mean : HiMLIP
+        With the mean of their heads, weighted by the sizes of the folds.
+    fold_of : tuple of int
+        Fold of each group.
+    posterior : Posterior
+        Of `model`, not calibrated.
+    noise : Noise
+    """
+
+    model: HiMLIP
+    without: tuple[HiMLIP, ...]
+    mean: HiMLIP
+    fold_of: tuple[int, ...]
+    posterior: Posterior
+    noise: Noise
+
+
+class SummedLabels:
+    """Normal equations of labels that stay, and of groups of frames that come one after the other.
+
+    Parameters
+    ----------
+    model : HiMLIP
+        Not changed; its head is the mean of the prior, as `ClosedFormSettings.prior` says.
+    frames : sequence of LabelledFrame
+        Always learnt from.
+    hessians : sequence of HessianLabel
+        Always learnt from.
+    settings : ClosedFormSettings, optional
+        `folds` parts of `frames`, beside the groups, choose the bound of the noise.
+    """
+
+    def __init__(
+        self,
+        model: HiMLIP,
+        frames: Sequence[LabelledFrame],
+        hessians: Sequence[HessianLabel] = (),
+        settings: ClosedFormSettings | None = None,
+    ) -> None:
+        if not isinstance(model, HiMLIP):
+            raise InputError("the closed form fits the head of a Hi-MLIP network, and this model has none")
+        self.settings = settings or ClosedFormSettings()
+        self.model = without_head(model) if self.settings.prior == "zero" else model
+        self.features = HeadFeatures(self.model, self.settings.head)
+        hessians = [*hessians, *(f.hessian for f in frames if f.hessian is not None)]
+        order = np.random.default_rng(self.settings.seed).permutation(len(frames))
+        count = max(1, min(self.settings.folds, len(frames)))
+        parts = [[frames[k] for k in order[first::count]] for first in range(count)] if len(frames) else []
+        with frozen(self.model):
+            self.shared = collect_rows(self.features, [], hessians, self.settings)
+            self.parts = [collect_rows(self.features, part, [], self.settings) for part in parts]
+        self.groups: list[Sums] = []
+
+    def add(self, frames: Sequence[LabelledFrame]) -> int:
+        """Add a group of frames and return its number.
+
+        Parameters
+        ----------
+        frames : sequence of LabelledFrame
+
+        Returns
+        -------
+        int
+        """
+        with frozen(self.model):
+            self.groups.append(collect_rows(self.features, frames, [], self.settings))
+        return len(self.groups) - 1
+
+    def fit(self, folds: int = 10) -> CrossFit:
+        """Fit all labels, and all but those of each fold of the groups.
+
+        Parameters
+        ----------
+        folds : int
+            Number of folds, at most; group k is in fold k modulo their number.
+
+        Returns
+        -------
+        CrossFit
+
+        Raises
+        ------
+        InputError
+            There is no label, or one is not finite.
+        """
+        everything = [*self.parts, *self.groups]
+        total = _total([self.shared, *everything])
+        if not any(sums.count for sums in total.values()):
+            raise InputError("nothing to fit: no energies, forces, stresses or Hessians were given")
+        if not all(np.isfinite(s.square) and bool(torch.isfinite(s.gram).all()) for s in total.values()):
+            raise InputError("a label or a feature is not finite; look for colliding atoms among the labels")
+        scales = column_scales(total, self.features)
+        shared, *scaled = (scaled_sums(_copy(sums), scales) for sums in (self.shared, *everything))
+        whole = _total([shared, *scaled])
+        if self.settings.noise is None and len(scaled) > 1:
+            evidence = choose_floor(scaled, shared, self.settings.iterations).evidence
+        else:
+            evidence = maximise_evidence(_present(whole), self.settings.noise, self.settings.iterations)
+        groups = scaled[len(self.parts) :]
+        number = min(folds, len(groups))
+        fold_of = tuple(k % number for k in range(len(groups)))
+        heads, sizes = [], []
+        for fold in range(number):
+            own = _total([group for k, group in enumerate(groups) if fold_of[k] == fold])
+            rest = {kind: whole[kind] - own[kind] for kind in KINDS}
+            heads.append(ridge(evidence, _present(rest))[0])
+            sizes.append(fold_of.count(fold))
+        noise = Noise(**{kind: evidence.beta[kind] ** -0.5 for kind in evidence.beta})
+        mean = evidence.mean
+        if heads:
+            shares = torch.tensor(sizes, dtype=mean.dtype, device=mean.device) / sum(sizes)
+            mean = shares @ torch.stack(heads)
+        apply = self.features.apply
+        return CrossFit(
+            apply(evidence.mean / scales),
+            tuple(apply(head / scales) for head in heads),
+            apply(mean / scales),
+            fold_of,
+            Posterior(evidence.root / scales[:, None], noise, self.settings.head, self.features.hidden),
+            noise,
+        )
+
+
+def _copy(sums: Sums) -> Sums:
+    return {
+        kind: replace(values, gram=values.gram.clone(), moment=values.moment.clone())
+        for kind, values in sums.items()
+    }
+
+
+def _total(parts: Sequence[Sums]) -> Sums:
+    total = dict(parts[0])
+    for part in parts[1:]:
+        total = {kind: total[kind] + part[kind] for kind in total}
+    return total
+
+
+def _present(sums: Sums) -> Sums:
+    return {kind: values for kind, values in sums.items() if values.count > 0}

@@ -1,0 +1,1 @@
+"""The loop in which the SSCHA learns from DFT until the two agree."""

@@ -1,0 +1,351 @@
+"""One round of the loop, step by step; every step leaves a file and is not done twice.
+
+::
+
+    round_001/draw.npz          the configurations, and the Gaussian they come from
+    round_001/images.extxyz     the same for other codes, the crystal on its centroids last
+    round_001/runs, centroids   of the DFT engine, where one runs
+    round_001/labels.npz        energies, forces, stresses of the images
+    round_001/test.json         how the potential of the round before fares on them
+    round_001/model.safetensors the potential that learnt them
+    round_001/sscha/            the SSCHA that goes on with it
+    round_001/agreement.json    what the labels ask for beyond it; with agreement.npz and corrected.dyn*
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from himlip_ase.evaluation import Evaluation
+from himlip_ase.files import write_json
+from himlip_ase.phonons.qe import write_dyn
+from himlip_ase.sscha.array_files import load_arrays, load_json, pack, restoring, save_arrays
+from himlip_ase.sscha.ensembles.evaluation import checked
+from himlip_ase.sscha.learn.agreement import Agreement, agreement, honest_differences
+from himlip_ase.sscha.learn.choosing import choose_draw
+from himlip_ase.sscha.learn.draws import Draw, LabelledDraw, only_random
+from himlip_ase.sscha.learn.references import Reference
+from himlip_ase.sscha.learn.settings import LearnSettings
+from himlip_ase.sscha.results.result import SschaResult, load_result
+from himlip_ase.sscha.symmetry import SpaceGroup
+from himlip_ase.sscha.trust.deviations import energy_deviation, force_deviations
+from himlip_ase.sscha.trust.verify_files import load_final_ensemble, write_images
+
+if TYPE_CHECKING:
+    from himlip_ase.hint.last_layer.cross_fit import CrossFit, SummedLabels
+    from himlip_ase.potential.interface import Potential
+    from himlip_ase.potential.network import HiMLIP
+
+logger = logging.getLogger(__name__)
+
+MODEL = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round and where it begins.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    folder : Path
+    source : Path
+        Folder of the SSCHA run that its configurations come from.
+    model : Path
+        The potential of that run.
+    """
+
+    number: int
+    folder: Path
+    source: Path
+    model: Path
+
+    @property
+    def name(self) -> str:
+        """Of the set of its labels."""
+        return f"learn{self.number:03d}"
+
+
+def round_folder(out: Path, number: int) -> Path:
+    """Folder of a round.
+
+    Parameters
+    ----------
+    out : Path
+        Of the loop.
+    number : int
+
+    Returns
+    -------
+    Path
+    """
+    return out / f"round_{number:03d}"
+
+
+def draw(this: Round, settings: LearnSettings, known: CrossFit | None) -> Draw:
+    """Choose the configurations, and write them for other codes.
+
+    Parameters
+    ----------
+    this : Round
+    settings : LearnSettings
+    known : CrossFit or None
+        Of the labels so far, for the choice by posterior.
+
+    Returns
+    -------
+    Draw
+    """
+    path = this.folder / "draw.npz"
+    if path.exists():
+        return Draw.load(path)
+    final = load_final_ensemble(this.source)
+    posterior = None if known is None else known.posterior
+    model = None if known is None else known.model
+    found = choose_draw(final.ensemble, this.number, settings, model, posterior)
+    this.folder.mkdir(parents=True, exist_ok=True)
+    write_images(this.folder / "images.extxyz", found.images(), overwrite=True)
+    found.save(path)
+    return found
+
+
+def label(this: Round, drawn: Draw, reference: Reference) -> LabelledDraw:
+    """Energies, forces and stresses of the configurations by the reference.
+
+    Parameters
+    ----------
+    this : Round
+    drawn : Draw
+    reference : Reference
+
+    Returns
+    -------
+    LabelledDraw
+    """
+    path = this.folder / "labels.npz"
+    if not path.exists():
+        images = drawn.images()
+        found = reference.evaluate(images, this.folder, drawn.drawn_from.dynamical.primitive)
+        whole = checked(found, images)
+        save_arrays(
+            path,
+            {"energies": whole.energies, "forces": whole.force_array, "stresses": whole.stresses},
+        )
+    arrays = load_arrays(path)
+    with restoring(path):
+        found = Evaluation(arrays["energies"], arrays["forces"], arrays["stresses"])
+        return LabelledDraw(drawn, found)
+
+
+def judge(this: Round, labelled: LabelledDraw, model: Potential) -> dict[str, Any]:
+    """How a potential fares on configurations that it has not learnt: one point of the learning curve.
+
+    Parameters
+    ----------
+    this : Round
+    labelled : LabelledDraw
+    model : Potential
+        Of the round before.
+
+    Returns
+    -------
+    dict
+        Ready for JSON.
+    """
+    path = this.folder / "test.json"
+    if not path.exists():
+        from himlip_ase.potential.evaluate import evaluate
+
+        fair = only_random(labelled)
+        images = fair.draw.images()
+        ours, theirs = evaluate(model, images), fair.reference
+        symbols = images[-1].get_chemical_symbols()
+        forces = force_deviations(symbols, ours.force_array[:-1], theirs.force_array[:-1])
+        energy = energy_deviation(
+            len(images[-1]),
+            ours.energies[:-1] - ours.energies[-1],
+            theirs.energies[:-1] - theirs.energies[-1],
+        )
+        squares = ((ours.force_array[:-1] - theirs.force_array[:-1]) ** 2).mean(axis=(1, 2))
+        pairs = squares.reshape(-1, 2).mean(axis=1)
+        rms = forces[0].rms
+        error = float(pairs.std(ddof=1) / np.sqrt(len(pairs)) / (2 * rms)) if len(pairs) > 1 and rms else None
+        write_json(
+            path,
+            {
+                "configurations": len(fair.draw),
+                "atoms": len(images[-1]),
+                "force_rmse_ev_per_angstrom": {"value": rms, "uncertainty": error},
+                "force_error_percent": 100 * rms / forces[0].spread if forces[0].spread else None,
+                "forces": [deviation.as_dict() for deviation in forces],
+                "energy_ev_per_atom": energy.as_dict(),
+            },
+        )
+    return load_json(path)
+
+
+def refit(this: Round, sums: SummedLabels, labelled: LabelledDraw, settings: LearnSettings) -> CrossFit:
+    """Learn the round's labels beside all others, in closed form.
+
+    Parameters
+    ----------
+    this : Round
+    sums : SummedLabels
+        Of the labels before; the round's are added.
+    labelled : LabelledDraw
+    settings : LearnSettings
+
+    Returns
+    -------
+    CrossFit
+    """
+    from himlip_ase.potential.checkpoint import save_model
+
+    for group in labelled.frames(this.name, settings.weight):
+        sums.add(group)
+    found = sums.fit(settings.folds)
+    path = this.folder / MODEL
+    if not path.exists():
+        card = {"how": f"closed form, round {this.number} of the learning loop", "noise": vars(found.noise)}
+        save_model(found.model, path, card)
+    return found
+
+
+def compare(
+    this: Round,
+    labelled: Sequence[LabelledDraw],
+    fit: CrossFit,
+    settings: LearnSettings,
+) -> Agreement:
+    """What all labels together ask for beyond the SSCHA of the round, and write it down.
+
+    Parameters
+    ----------
+    this : Round
+    labelled : sequence of LabelledDraw
+        Of all rounds.
+    fit : CrossFit
+        Its groups are the pairs of `labelled`, in their order.
+    settings : LearnSettings
+
+    Returns
+    -------
+    Agreement
+    """
+    place = this.folder / "sscha"
+    final = load_final_ensemble(place)
+    found = agreement_of(final.result, labelled, fit, settings, place)
+    arrays = pack("auxiliary", found.corrections.auxiliary) | {
+        "frequencies_sigma_cm": found.corrections.frequencies_sigma_cm,
+        "change": found.corrections.change,
+    }
+    save_arrays(this.folder / "agreement.npz", arrays, overwrite=True)
+    write_dyn(found.corrections.auxiliary, this.folder / "corrected.dyn", overwrite=True)
+    write_json(this.folder / "agreement.json", found.to_record(), overwrite=True)
+    return found
+
+
+def agreement_of(
+    result: SschaResult,
+    labelled: Sequence[LabelledDraw],
+    fit: CrossFit,
+    settings: LearnSettings,
+    place: Path,
+) -> Agreement:
+    """The agreement of a finished SSCHA with labels that a potential was cross-fitted to.
+
+    Parameters
+    ----------
+    result : SschaResult
+    labelled : sequence of LabelledDraw
+    fit : CrossFit
+        Its groups are the pairs of `labelled`, in their order.
+    settings : LearnSettings
+    place : Path
+        Folder of the run.
+
+    Returns
+    -------
+    Agreement
+    """
+    from himlip_ase.potential.evaluate import evaluate
+
+    final = load_final_ensemble(place)
+    centroids = labelled[-1].draw.images()[-1]
+    images = [final.ensemble.drawn_from.supercell for _ in range(len(final.ensemble))]
+    for image, moved in zip(images, final.ensemble.displacements, strict=True):
+        image.positions += moved
+    mean = checked(evaluate(fit.mean, [*images, centroids]), [*images, centroids])
+    ours = honest_evaluations(labelled, fit)
+    fair = [only_random(one) for one in labelled]
+    differences, stresses = honest_differences(final.target, fair, ours)
+    group = SpaceGroup(result.auxiliary)
+    return agreement(result, final.ensemble, mean, differences, stresses, group, settings)
+
+
+def honest_evaluations(labelled: Sequence[LabelledDraw], fit: CrossFit) -> list[Evaluation]:
+    """Every configuration chosen at random by the twin that did not learn it.
+
+    Parameters
+    ----------
+    labelled : sequence of LabelledDraw
+    fit : CrossFit
+        Its groups are the pairs of `labelled`, in their order.
+
+    Returns
+    -------
+    list of Evaluation
+        For each draw; energies are above that of the last draw's centroids by the same twin.
+    """
+    from himlip_ase.potential.evaluate import evaluate
+
+    centroids = labelled[-1].draw.images()[-1]
+    zeros = [float(evaluate(twin, [centroids]).energies[0]) for twin in fit.without]
+    found, group = [], 0
+    for one in labelled:
+        images = one.draw.images()[:-1]
+        parts = []
+        for k in range(one.pairs()):
+            fold = fit.fold_of[group + k]
+            if 2 * k >= one.draw.at_random:
+                continue
+            own = evaluate(fit.without[fold], images[2 * k : 2 * k + 2])
+            parts.append(Evaluation(own.energies - zeros[fold], own.force_array, own.stresses))
+        group += one.pairs()
+        found.append(Evaluation.concatenate(parts))
+    return found
+
+
+def finished(this: Round) -> bool:
+    """Whether nothing is left to do in a round."""
+    return (this.folder / "agreement.json").exists()
+
+
+def final_result(this: Round) -> SschaResult:
+    """The SSCHA of a finished round."""
+    return load_result(this.folder / "sscha")
+
+
+def load_base(model: Path | str) -> HiMLIP:
+    """The potential whose head is fitted.
+
+    Raises
+    ------
+    InputError
+        It has no linear head.
+    """
+    from himlip_ase.errors import InputError
+    from himlip_ase.potential.checkpoint import load_model
+    from himlip_ase.potential.network import HiMLIP
+
+    found = load_model(str(model))
+    if not isinstance(found, HiMLIP):
+        raise InputError(f"{model} is no Hi-MLIP network: the loop fits its head in closed form")
+    return found
