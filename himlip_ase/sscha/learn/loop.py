@@ -258,8 +258,8 @@ def _conclude(curve: list[dict[str, Any]], agreed: bool, this: Round, settings: 
         if not curve[-1]["converged"]:
             open_.append("the SSCHA itself, which did not converge")
         verdict = (
-            f"after {settings.rounds} rounds not agreed: {', '.join(open_)}; more rounds with --resume --rounds "
-            f"{settings.rounds + 2}"
+            f"after {settings.rounds} rounds not agreed: {', '.join(open_)}; more rounds with --resume "
+            f"--rounds {settings.rounds + 2}"
         )
     return LearnResult(agreed, verdict, curve, this.folder / rounds.MODEL, this.folder / "sscha", this.folder)
 

@@ -1,4 +1,4 @@
-"""How the SSCHA goes on with the potential of a round: from fresh ensembles, or from those of the round before."""
+"""How the SSCHA goes on with the potential of a round: from fresh ensembles, or from those of the last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the labels of a round come from: a DFT engine that runs here or on a cluster, or files of any code."""
+"""Where the labels of a round come from: a DFT engine here or on a cluster, or files of any code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GENERATOR = {"method": "SSCHA ensemble, learning loop"}
 
 
 class Waiting(InputError):
-    """The labels of a round are not there yet: its structures are written, and are to be calculated elsewhere."""
+    """The labels of a round are not there yet: its structures are to be calculated elsewhere."""
 
 
 class Reference(Protocol):
@@ -118,7 +118,7 @@ class FileReference:
     Attributes
     ----------
     paths : tuple of Path
-        Labelled files, label folders or folders of runs, in any order; more than the round needs does no harm.
+        Labelled files, label folders or folders of runs, in any order, perhaps with more than is needed.
     """
 
     paths: tuple[Path, ...] = ()
@@ -149,10 +149,10 @@ class FileReference:
         if missing:
             raise Waiting(
                 f"{len(missing)} of the {len(images)} structures in {folder / 'images.extxyz'} have no label "
-                f"yet (first: {missing[0]}; the last is the crystal on its centroids). Calculate them, with the "
-                f"k-density of the labels learnt before, for example\n"
-                f"  himlip label supercell {folder / 'images.extxyz'} --reference crystal.extxyz --k 12 12 12 "
-                f"--out {folder / 'dft'}\n"
+                f"yet (first: {missing[0]}; the last is the crystal on its centroids). Calculate them, with "
+                f"the k-density of the labels learnt before, for example\n"
+                f"  himlip label supercell {folder / 'images.extxyz'} --reference crystal.extxyz "
+                f"--k 12 12 12 --out {folder / 'dft'}\n"
                 f"and go on with the same command and --resume --answers {folder / 'dft'}"
             )
         return Evaluation.stack(found)

@@ -57,7 +57,7 @@ class LearnSettings:
     onward : str
         A name of `ONWARD`.
     frequency_tolerance_cm : float
-        No frequency may be farther from what the labels ask for, beyond twice the error; no error may be larger.
+        No frequency may be farther from what the labels ask for, beyond twice the error; no error larger.
     free_energy_tolerance_mev : float
         The same for the free energy, meV per atom.
     pressure_tolerance_gpa : float
