@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-ROOMS = ("phonons", "potential", "symmetry", "vibrations")
+ROOMS = ("phonons", "potential", "symmetry", "vibrations", "reactions", "pipeline.ts")
 
 
 def test_faces_come_without_torch():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,14 @@ def gibbs(
     ],
     ts: Annotated[Path | None, typer.Option("--ts", help="Transition state.")] = None,
     product: Annotated[list[Path] | None, typer.Option("--product", help="Product; repeatable.")] = None,
-    calculator: Annotated[str, typer.Option("--calculator", "-c", help=CALCULATOR_HELP)] = "gfn2",
+    calculator: Annotated[
+        str | None,
+        typer.Option(
+            "--calculator",
+            "-c",
+            help=f"{CALCULATOR_HELP} [default: gfn2; of a folder, the one that found it]",
+        ),
+    ] = None,
     temperature: Annotated[float, typer.Option("--temperature", "-t", help="K.")] = 298.15,
     pressure: Annotated[float | None, typer.Option("--pressure", help="Pa. [default: 101325]")] = None,
     concentration: Annotated[
@@ -48,7 +56,7 @@ def gibbs(
     """ΔG‡ and ΔG in kcal/mol, kJ/mol and eV with every convention named, and the rate constant."""
     from himlip_ase.errors import InputError
     from himlip_ase.files import write_json
-    from himlip_ase.pipeline.ts import TEMPERATURES, species_of_file
+    from himlip_ase.pipeline.ts import gibbs_as_dict, species_of_file
     from himlip_ase.reactions.calculators import calculator_by_name
     from himlip_ase.reactions.free_energies import ReactionGibbs
     from himlip_ase.reactions.reaction_files import read_species
@@ -67,16 +75,20 @@ def gibbs(
                 "a folder of himlip ts has its reactant, product and transition state; name it alone"
             )
         known = read_species(what[0])
+        calculator = calculator or _calculator_of(what[0])
         found = ReactionGibbs(
             conventions, (known["reactant"],), (known["product"],), known["transition_state"], tunnelling
         )
+        engine, missing = _for_uncertainties(calculator)
     else:
+        calculator, missing = calculator or "gfn2", ""
         engine = calculator_by_name(calculator)
         reactants = [species_of_file(path, engine, fmax) for path in what]
         products = [species_of_file(path, engine, fmax) for path in product or []]
         state = None if ts is None else species_of_file(ts, engine, fmax, saddle=1)
         found = ReactionGibbs(conventions, tuple(reactants), tuple(products), state, tunnelling)
-    numbers = found.as_dict(TEMPERATURES)
+    numbers = gibbs_as_dict(found, engine, calculator)
+    numbers["uncertainty_missing"] = missing or numbers["uncertainty_missing"]
     _print(numbers)
     if out is not None:
         write_json(out, numbers, overwrite)
@@ -102,12 +114,11 @@ def _print(numbers: dict[str, Any]) -> None:
         ("ΔG", "reaction"),
         ("ΔH", "reaction_enthalpy"),
     ):
-        value = numbers[key]
+        value, spread = numbers[key], (numbers["uncertainty"] or {}).get(key)
         if value is not None:
-            typer.echo(
-                f"{name:<4}{value['kcal_per_mol']:>10.2f} kcal/mol{value['kj_per_mol']:>10.2f} kJ/mol"
-                f"{value['ev']:>10.4f} eV"
-            )
+            typer.echo(name.ljust(4) + " ".join(_in_units(value, spread)))
+    if numbers["uncertainty"] is None:
+        typer.echo(f"no uncertainties: {numbers['uncertainty_missing']}")
     if numbers["rate"] is not None:
         typer.echo(
             f"rate constant {numbers['rate']:.3e} {numbers['rate_unit']} (Eyring; tunnelling "
@@ -115,6 +126,44 @@ def _print(numbers: dict[str, Any]) -> None:
         )
     for line in numbers["conventions"]:
         typer.echo(f"  {line}")
+
+
+def _in_units(value: dict[str, float], spread: dict[str, float] | None) -> Iterator[str]:
+    """An energy in three units, with its standard deviation if the potential gives one."""
+    for key, unit, digits in (("kcal_per_mol", "kcal/mol", 2), ("kj_per_mol", "kJ/mol", 2), ("ev", "eV", 4)):
+        text = f"{value[key]:>10.{digits}f}"
+        if spread is not None:
+            text += f" ± {spread['total'] * _per_ev(key):.{digits}f}"
+        yield f"{text} {unit}"
+
+
+def _per_ev(key: str) -> float:
+    from himlip_ase.reactions.free_energies import EV_KCAL_PER_MOL, EV_KJ_PER_MOL
+
+    return {"kcal_per_mol": EV_KCAL_PER_MOL, "kj_per_mol": EV_KJ_PER_MOL, "ev": 1.0}[key]
+
+
+def _calculator_of(folder: Path) -> str:
+    """Name of the calculator with which a reaction was found."""
+    from himlip_ase.files import read_mapping
+
+    path = folder / "result.json"
+    return str(read_mapping(path).get("calculator", "")) if path.is_file() else ""
+
+
+def _for_uncertainties(name: str) -> tuple[Any, str]:
+    """The calculator of a finished reaction, from which uncertainties come, and why there is none."""
+    from himlip_ase.errors import InputError
+    from himlip_ase.reactions.calculators import CALCULATORS, calculator_by_name
+
+    if not name:
+        return None, "result.json does not name the calculator"
+    if name in CALCULATORS or ":" in name:
+        return None, ""  # none of these has a posterior
+    try:
+        return calculator_by_name(name), ""
+    except InputError as error:
+        return None, f"the potential of this reaction cannot be read ({error}); name it with --calculator"
 
 
 def _isotopes(texts: list[str] | None) -> dict[int | str, float]:

@@ -40,6 +40,12 @@ def ts(
     break_: Annotated[
         list[str] | None, typer.Option("--break", help="Bond that breaks, as 0-4; repeatable.")
     ] = None,
+    reorder: Annotated[
+        bool | None,
+        typer.Option(
+            "--reorder/--keep-order", help="Match the product's atoms to the reactant's. [default: keep]"
+        ),
+    ] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", "-t", help="K. [default: 298.15]")
     ] = None,
@@ -82,7 +88,7 @@ def ts(
     if not pairs:
         raise InputError(f"{what} names no reactions")
     changes: dict[str, Any] = {
-        "calculator": calculator, "gibbs": gibbs,
+        "calculator": calculator, "gibbs": gibbs, "reorder": reorder,
         "conventions": None if temperature is None else replace(config.conventions, temperature=temperature),
         "irc": None if irc_step is None else replace(config.irc, step=irc_step),
     }  # fmt: skip
@@ -122,12 +128,22 @@ def _line(result: dict) -> str:
     if result["imaginary_frequency_cm"] is not None:
         parts.append(f"imaginary mode {result['imaginary_frequency_cm']:.0f} cm⁻¹")
     if result["gibbs"] is not None:
-        activation, reaction = result["gibbs"]["activation"], result["gibbs"]["reaction"]
-        parts.append(f"ΔG‡ {activation['kcal_per_mol']:.2f} and ΔG {reaction['kcal_per_mol']:.2f} kcal/mol")
+        parts.append(
+            f"ΔG‡ {_kcal(result['gibbs'], 'activation')} and ΔG {_kcal(result['gibbs'], 'reaction')} kcal/mol"
+        )
     parts.append(f"{result['gradients']} gradients, {result['hessians']} Hessians")
     if result["verdict"] != "intended":
         parts.append(result["reason"])
     return "; ".join(parts)
+
+
+def _kcal(gibbs: dict, key: str) -> str:
+    """A free energy in kcal/mol with its standard deviation, if the potential gives one."""
+    from himlip_ase.reactions.free_energies import EV_KCAL_PER_MOL
+
+    spread = (gibbs.get("uncertainty") or {}).get(key)
+    text = f"{gibbs[key]['kcal_per_mol']:.2f}"
+    return text if spread is None else f"{text} ± {spread['total'] * EV_KCAL_PER_MOL:.2f}"
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from himlip_ase.dft.engine import Engine
 from himlip_ase.dft.engines import ENGINES
@@ -21,6 +21,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.hint.training.settings import PolishSettings, TrainingSettings
 from himlip_ase.pipeline.choices import choice
 from himlip_ase.pipeline.gate import GateLimits
+from himlip_ase.pipeline.section import Section
 from himlip_ase.potential.network import HiMLIPConfig
 from himlip_ase.registry import did_you_mean
 from himlip_ase.sscha.settings import SschaSettings
@@ -29,31 +30,6 @@ from himlip_ase.superconductivity.options import Mesh, TcOptions
 Grid = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
 Mass = Annotated[float, Field(gt=0)]
-
-
-class Section(BaseModel):
-    """Common to all sections: unknown keys are refused, numbers must be finite, defaults stay.
-
-    Naming one key never drops another: what is given is laid over the default, at every depth. A list
-    replaces the default; null takes an entry away.
-    """
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _over_defaults(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        data = dict(data)
-        for name, field in cls.model_fields.items():
-            if field.annotation is Any or field.default_factory is None:
-                continue  # a choice has keys of its own
-            if isinstance(data.get(name), Mapping):
-                default = _plain(field.get_default(call_default_factory=True))
-                if isinstance(default, Mapping):
-                    data[name] = _laid_over(default, data[name])
-        return data
 
 
 class RattleSet(Section):
@@ -284,27 +260,6 @@ class RunConfig(Section):
     def resolved(self) -> dict[str, Any]:
         """Plain values, as written to ``config.yaml``."""
         return self.model_dump(mode="json")
-
-
-def _plain(value: Any) -> Any:
-    """Sections, and dataclasses of settings, as mappings of plain values."""
-    if isinstance(value, BaseModel):
-        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
-
-
-def _laid_over(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` over `default`, at every depth where both are mappings."""
-    result = dict(default)
-    for key, value in given.items():
-        below = result.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        result[key] = _laid_over(below, value) if both else value  # type: ignore[arg-type]
-    return result
 
 
 _PATHS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from himlip_ase.pipeline.runfolder import hash_inputs, versions
 from himlip_ase.pipeline.ts_config import Pair, ReactionsConfig
 from himlip_ase.pipeline.ts_report import write_overview, write_reaction_report
 from himlip_ase.reactions.alignment import check_ends
+from himlip_ase.reactions.atom_order import reordered
 from himlip_ase.reactions.driven_ends import driven_product
 from himlip_ase.reactions.free_energies import ReactionGibbs, Species
+from himlip_ase.reactions.gibbs_uncertainty import gibbs_uncertainty
 from himlip_ase.reactions.minimum import find_minimum
 from himlip_ase.reactions.reaction_files import reaction_as_dict, write_reaction, write_species
 from himlip_ase.reactions.saddle import SaddleSettings, find_saddle
@@ -131,12 +133,7 @@ def search_reactions(
     InputError
         Ends that do not belong together; results that are there already, or of other inputs.
     """
-    for pair in pairs:
-        if pair.product is not None:
-            try:
-                check_ends(pair.reactant, pair.product)
-            except InputError as error:
-                raise InputError(f"reaction {pair.name}: {error}") from error
+    pairs = [_checked_ends(pair, config.reorder) for pair in pairs]
     folders = [out] if len(pairs) == 1 else [out / pair.name for pair in pairs]
     digests = [_digest(pair, config) for pair in pairs]
     results = []
@@ -185,6 +182,30 @@ def gibbs_of_reaction(
     return ReactionGibbs(conventions, (ends[0],), (ends[1],), state, tunnelling)
 
 
+def gibbs_as_dict(gibbs: ReactionGibbs, calculator: Any, name: str) -> dict[str, Any]:
+    """Free energies with the temperature curve, and how sure the potential is of them.
+
+    Parameters
+    ----------
+    gibbs : ReactionGibbs
+    calculator : object
+        With which `gibbs` was found; one without a posterior gives no standard deviations.
+    name : str
+        As typed.
+
+    Returns
+    -------
+    dict
+        That of `ReactionGibbs.as_dict`, with "uncertainty" (eV, or None) and "uncertainty_missing".
+    """
+    spread = gibbs_uncertainty(gibbs, calculator)
+    return {
+        **gibbs.as_dict(TEMPERATURES),
+        "uncertainty": None if spread is None else spread.as_dict(),
+        "uncertainty_missing": "" if spread is not None else f"{name} has no posterior",
+    }
+
+
 def species_of_file(path: Path, calculator: Any, fmax: float, saddle: int = 0) -> Species:
     """A molecule in a file, relaxed (or refined as a saddle), with its Hessian.
 
@@ -222,6 +243,18 @@ def species_of_file(path: Path, calculator: Any, fmax: float, saddle: int = 0) -
     return Species(path.stem, minimum.atoms, minimum.energy, hessian)
 
 
+def _checked_ends(pair: Pair, reorder: bool) -> Pair:
+    """The pair, its product's atoms put in the reactant's order if that is wished."""
+    if pair.product is None:
+        return pair
+    try:
+        product = reordered(pair.reactant, pair.product) if reorder else pair.product
+        check_ends(pair.reactant, product)
+    except InputError as error:
+        raise InputError(f"reaction {pair.name}: {error}") from error
+    return replace(pair, product=product)
+
+
 def _search_one(
     pair: Pair,
     calculator: Any,
@@ -243,7 +276,7 @@ def _search_one(
     result = {
         "name": pair.name,
         **reaction_as_dict(found),
-        "gibbs": None if gibbs is None else gibbs.as_dict(TEMPERATURES),
+        "gibbs": None if gibbs is None else gibbs_as_dict(gibbs, calculator, config.calculator),
         "gibbs_missing": why,
         "calculator": config.calculator,
         "settings": config.model_dump(mode="json", exclude={"reactions"}),
@@ -310,7 +343,7 @@ def _digest(pair: Pair, config: ReactionsConfig) -> str:
          atoms.pbc.tolist(), [constraint.todict() for constraint in atoms.constraints]]
         for atoms in ends
     ]  # fmt: skip
-    settings = config.model_dump(mode="json", exclude={"reactions"})
+    settings = config.model_dump(mode="json", exclude={"reactions", "reorder"})  # the structures show it
     return hash_inputs(repr(structures), repr(settings), repr((pair.form, pair.break_)))
 
 

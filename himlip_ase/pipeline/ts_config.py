@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import read_yaml
-from himlip_ase.pipeline.config import Section
+from himlip_ase.pipeline.section import Section
 from himlip_ase.reactions.growing_string import StringSettings
 from himlip_ase.reactions.irc import IrcSettings
 from himlip_ase.reactions.saddle import SaddleSettings
@@ -38,6 +38,7 @@ class ReactionsConfig(Section):
     """The YAML file of ``himlip ts``."""
 
     calculator: str = "gfn2"
+    reorder: bool = False
     reactions: list[PairSection] = Field(default_factory=list)
     relax_fmax: float = Field(default=0.01, gt=0)
     string: StringSettings = Field(default_factory=StringSettings)

@@ -39,7 +39,7 @@ def write_reaction_report(
     if gibbs is not None:
         document.add(Heading("Free energies"), free_energies(result["gibbs"]))
         document.add(Paragraph("Conventions: " + "; ".join(result["gibbs"]["conventions"]) + "."))
-        document.add(Paragraph(_rate_sentence(result["gibbs"])))
+        document.add(Paragraph(_rate_sentence(result["gibbs"])), Paragraph(_uncertainty(result["gibbs"])))
     elif result["gibbs_missing"]:
         document.add(Paragraph(f"No free energies: {result['gibbs_missing']}."))
     document.add(Heading("Pictures"), *_pictures(folder, reaction, result))
@@ -120,7 +120,11 @@ def free_energies(gibbs: dict[str, Any]) -> Table:
         ("ΔG‡", "activation"), ("ΔH‡", "activation_enthalpy"), ("ΔG", "reaction"), ("ΔH",
         "reaction_enthalpy"),
     )  # fmt: skip
-    table = [(name, *_units(gibbs[key]["ev"] if gibbs[key] is not None else None)) for name, key in rows]
+    spread = gibbs["uncertainty"] or {}
+    table = []
+    for name, key in rows:
+        sigma = (spread.get(key) or {}).get("total")
+        table.append((name, *_units(gibbs[key]["ev"] if gibbs[key] is not None else None, sigma)))
     return Table(("", "eV", "kJ/mol", "kcal/mol"), table, numbers=(1, 2, 3))
 
 
@@ -225,10 +229,32 @@ def _rate_sentence(gibbs: dict[str, Any]) -> str:
     return f"Rate constant at {gibbs['temperature_k']:g} K: {rate} (Eyring, {tunnelling})."
 
 
-def _units(value: float | None) -> tuple[str, str, str]:
+def _uncertainty(gibbs: dict[str, Any]) -> str:
+    """Where the standard deviations come from, or why there are none."""
+    spread = gibbs["uncertainty"]
+    if spread is None:
+        return f"No uncertainties: {gibbs['uncertainty_missing']}."
+    parts = [
+        f"{name} {value['total']:.3f} eV ({value['coefficients']:.3f} eV of the coefficients alone)"
+        for name, key in (("barrier", "barrier"), ("ΔG‡", "activation"), ("ΔE", "reaction_energy"),
+                          ("ΔG", "reaction"))
+        if (value := spread[key]) is not None
+    ]  # fmt: skip
+    return (
+        f"Standard deviations from the potential's posterior: {', '.join(parts)}. To first order, with the "
+        "correlation between the structures; those of enthalpies are not given."
+    )
+
+
+def _units(value: float | None, sigma: float | None = None) -> tuple[str, str, str]:
+    """A number in eV, kJ/mol and kcal/mol, with its standard deviation if there is one."""
     if value is None:
         return DASH, DASH, DASH
-    return _fixed(value), _fixed(value * EV_KJ_PER_MOL, 1), _fixed(value * EV_KCAL_PER_MOL, 2)
+    found = []
+    for factor, digits in ((1.0, 3), (EV_KJ_PER_MOL, 1), (EV_KCAL_PER_MOL, 2)):
+        text = _fixed(value * factor, digits)
+        found.append(text if sigma is None else f"{text} ± {_fixed(sigma * factor, digits)}")
+    return found[0], found[1], found[2]
 
 
 def _fixed(value: float | None, digits: int = 3) -> str:

@@ -1,8 +1,10 @@
 """Reactions: from a reactant and a product to a verified transition state."""
 
+from himlip_ase.reactions.atom_order import matched_order, reordered
 from himlip_ase.reactions.bonds import BondGraph, bond_graph
 from himlip_ase.reactions.calculators import CALCULATORS, calculator_by_name
 from himlip_ase.reactions.driven_ends import driven_product
+from himlip_ase.reactions.gibbs_uncertainty import GibbsUncertainty, gibbs_uncertainty
 from himlip_ase.reactions.growing_string import ReactionPath, StringSettings, find_path
 from himlip_ase.reactions.interpolation import INTERPOLATIONS, interpolate
 from himlip_ase.reactions.irc import Branch, Irc, IrcSettings, follow_irc
@@ -19,6 +21,7 @@ __all__ = [
     "CALCULATORS",
     "Counts",
     "End",
+    "GibbsUncertainty",
     "INTERPOLATIONS",
     "Irc",
     "IrcSettings",
@@ -41,6 +44,9 @@ __all__ = [
     "find_reaction",
     "find_saddle",
     "follow_irc",
+    "gibbs_uncertainty",
     "interpolate",
     "judge_reaction",
+    "matched_order",
+    "reordered",
 ]

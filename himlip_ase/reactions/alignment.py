@@ -19,6 +19,10 @@ def check_ends(reactant: Atoms, product: Atoms) -> None:
     InputError
         Other elements or numbers of atoms, the same atoms in another order, another cell or other periodic
         directions, atoms on top of each other.
+
+    Parameters
+    ----------
+    reactant, product : Atoms
     """
     if len(reactant) < 2:
         raise InputError(f"a reaction needs at least two atoms; the reactant has {len(reactant)}")
@@ -35,7 +39,8 @@ def check_ends(reactant: Atoms, product: Atoms) -> None:
         first = next(k for k, (a, b) in enumerate(zip(one, two, strict=True)) if a != b)
         raise InputError(
             f"the atoms of reactant and product stand in different order: atom {first} is {one[first]} there "
-            f"and {two[first]} here. Reorder one file so that the same line is the same atom"
+            f"and {two[first]} here. The same line must be the same atom: reorder one file, or let himlip ts "
+            "--reorder (himlip_ase.reactions.reordered) find the order"
         )
     if not np.array_equal(reactant.pbc, product.pbc):
         raise InputError(
@@ -51,6 +56,17 @@ def aligned(atoms: Atoms, reference: Atoms) -> Atoms:
     A molecule without constraints is translated and rotated (Kabsch, Acta Cryst. A 32, 922 (1976)), never
     reflected. A periodic structure gets the images of its atoms nearest to the reference's, and is translated
     unless constraints hold atoms. A molecule with constraints stays where it is.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    reference : Atoms
+        Its atoms in the same order.
+
+    Returns
+    -------
+    Atoms
+        A copy of `atoms`, moved.
     """
     moved = atoms.copy()
     if atoms.pbc.any():
@@ -64,7 +80,18 @@ def aligned(atoms: Atoms, reference: Atoms) -> Atoms:
 
 
 def superposed(positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Positions (N, 3) rotated and translated onto others, by least squares."""
+    """Positions (N, 3) rotated and translated onto others, by least squares.
+
+    Parameters
+    ----------
+    positions, reference : ndarray (N, 3)
+        Å.
+
+    Returns
+    -------
+    ndarray (N, 3)
+        Å.
+    """
     centre, target = positions.mean(axis=0), reference.mean(axis=0)
     left, _, right = np.linalg.svd((positions - centre).T @ (reference - target))
     handed = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right)) or 1.0])
@@ -72,29 +99,15 @@ def superposed(positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def rmsd(one: Atoms, two: Atoms) -> float:
-    """Root mean square distance of the atoms after alignment, Å; atoms are taken as labelled."""
-    return float(np.sqrt(((aligned(one, two).positions - two.positions) ** 2).sum(axis=1).mean()))
+    """Root mean square distance of the atoms after alignment, Å; atoms are taken as labelled.
 
+    Parameters
+    ----------
+    one, two : Atoms
 
-def check_order(reactant: Atoms, product: Atoms) -> str:
-    """A warning where swapping two equal atoms of the product would shorten the path, else an empty text.
-
-    Equal atoms that swap places by mistake are the commonest cause of a meaningless barrier.
+    Returns
+    -------
+    float
+        Å.
     """
-    moved = aligned(product, reactant)
-    distance = np.linalg.norm(moved.positions[:, None] - reactant.positions[None], axis=2) ** 2
-    before = np.diag(distance)
-    best, gain = None, 1.0
-    for i in range(len(reactant)):
-        for j in range(i):
-            if reactant.numbers[i] == reactant.numbers[j]:
-                saved = before[i] + before[j] - distance[i, j] - distance[j, i]
-                if saved > gain:
-                    best, gain = (j, i), saved
-    if best is None:
-        return ""
-    symbol = reactant.get_chemical_symbols()[best[0]]
-    return (
-        f"atoms {best[0]} and {best[1]} (both {symbol}) cross on the way from reactant to product; if that "
-        "is not meant, swap their lines in one of the files"
-    )
+    return float(np.sqrt(((aligned(one, two).positions - two.positions) ** 2).sum(axis=1).mean()))

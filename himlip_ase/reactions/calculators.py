@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from himlip_ase.errors import InputError
 from himlip_ase.registry import Registry, did_you_mean
+
+logger = logging.getLogger(__name__)
 
 
 def _gfn2() -> Any:
@@ -54,8 +58,14 @@ def calculator_by_name(name: str) -> Any:
     Parameters
     ----------
     name : str
-        A name of `CALCULATORS`, the name of a bundled model, the path of a ``.safetensors`` file,
-        ``mace:PATH`` for a MACE model, or ``module:factory``, where ``factory()`` returns an ASE calculator.
+        A name of `CALCULATORS`, the name of a bundled model, the path of a ``.safetensors`` file or of the
+        folder of a training, ``mace:PATH`` for a MACE model, or ``module:factory``, where ``factory()``
+        returns an ASE calculator.
+
+    Returns
+    -------
+    object
+        What a `Surface` takes; a model with ``posterior.safetensors`` beside it also says how sure it is.
 
     Raises
     ------
@@ -69,13 +79,31 @@ def calculator_by_name(name: str) -> Any:
     from himlip_ase.calculator import HiMLIPCalculator
     from himlip_ase.potential.checkpoint import bundled_models
 
-    if name.endswith(".safetensors") or name.startswith("mace:") or name in bundled_models():
+    if name.startswith("mace:"):
         return HiMLIPCalculator(name)
+    folder = bool(name) and Path(name, "model.safetensors").is_file()
+    if name.endswith(".safetensors") or name in bundled_models() or folder:
+        return _model(name)
     known = [*CALCULATORS.names(), *bundled_models()]
     raise InputError(
         f"no calculator {name!r}; {did_you_mean(name, known)}. Give --calculator {', '.join(known)}, a "
         ".safetensors file, mace:PATH, or module:factory"
     )
+
+
+def _model(name: str) -> Any:
+    """A model's calculator, with its posterior where one of the same fit lies beside it."""
+    from himlip_ase.calculator import HiMLIPCalculator
+    from himlip_ase.hint.last_layer.closed_form_run import POSTERIOR
+    from himlip_ase.hint.last_layer.uncertain_calculator import UncertainCalculator
+    from himlip_ase.potential.checkpoint import find_model
+
+    if (find_model(name).parent / POSTERIOR).is_file():
+        try:
+            return UncertainCalculator(name)
+        except InputError as error:
+            logger.warning("%s is used without uncertainties: %s", name, error)
+    return HiMLIPCalculator(name)
 
 
 def _from_factory(name: str) -> Any:

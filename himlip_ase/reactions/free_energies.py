@@ -82,7 +82,19 @@ class ReactionGibbs:
         return () if self.transition_state is None else (self.transition_state,)
 
     def difference(self, members: Sequence[Species], quantity: str = "gibbs") -> float | None:
-        """A quantity of some species less that of the reactants, eV; None without species."""
+        """A quantity of some species less that of the reactants, eV; None without species.
+
+        Parameters
+        ----------
+        members : sequence of Species
+        quantity : str
+            An attribute of `himlip_ase.vibrations.gibbs.GibbsEnergy`: "gibbs", "enthalpy", "entropy", …
+
+        Returns
+        -------
+        float or None
+            eV (entropies eV/K).
+        """
         if not members:
             return None
 

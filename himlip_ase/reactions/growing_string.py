@@ -18,7 +18,8 @@ from ase import Atoms
 from scipy.interpolate import CubicSpline
 
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.reactions.alignment import aligned, check_ends, check_order, superposed
+from himlip_ase.reactions.alignment import aligned, check_ends, superposed
+from himlip_ase.reactions.atom_order import check_order
 from himlip_ase.reactions.free_directions import FreeDirections
 from himlip_ase.reactions.hessian_updates import bofill
 from himlip_ase.reactions.interpolation import INTERPOLATIONS, interpolate

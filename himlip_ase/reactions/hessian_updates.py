@@ -20,6 +20,11 @@ def bofill(hessian: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndar
         New minus old point.
     change : ndarray (n,)
         New minus old gradient.
+
+    Returns
+    -------
+    ndarray (n, n)
+        At the new point; the step meets it with the change exactly.
     """
     miss = change - hessian @ step
     size, missed = step @ step, miss @ miss
@@ -36,7 +41,14 @@ def bofill(hessian: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndar
 def bfgs(hessian: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
     """Broyden–Fletcher–Goldfarb–Shanno, for minima; a step against the curvature leaves the Hessian alone.
 
-    Arguments as for `bofill`.
+    Parameters
+    ----------
+    hessian, step, change
+        As for `bofill`.
+
+    Returns
+    -------
+    ndarray (n, n)
     """
     curvature, product = change @ step, hessian @ step
     expected = step @ product

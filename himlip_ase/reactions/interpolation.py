@@ -83,13 +83,37 @@ def collisions(images: Sequence[Atoms]) -> list[str]:
 
 
 def linear(reactant: Atoms, product: Atoms, n_images: int) -> np.ndarray:
-    """Straight lines between the positions, (n_images, N, 3)."""
+    """Straight lines between the positions, (n_images, N, 3).
+
+    Parameters
+    ----------
+    reactant, product : Atoms
+    n_images : int
+        Both ends included.
+
+    Returns
+    -------
+    ndarray (n_images, N, 3)
+        Å.
+    """
     weights = np.linspace(0, 1, n_images)[:, None, None]
     return (1 - weights) * reactant.positions + weights * product.positions
 
 
 def idpp(reactant: Atoms, product: Atoms, n_images: int) -> np.ndarray:
-    """Image-dependent pair potential (Smidstrup, J. Chem. Phys. 140, 214106 (2014)), by ASE."""
+    """Image-dependent pair potential (Smidstrup, J. Chem. Phys. 140, 214106 (2014)), by ASE.
+
+    Parameters
+    ----------
+    reactant, product : Atoms
+    n_images : int
+        Both ends included.
+
+    Returns
+    -------
+    ndarray (n_images, N, 3)
+        Å.
+    """
     straight = linear(reactant, product, n_images)
     images = _as_images(reactant, straight + _nudge(straight))
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -105,6 +129,17 @@ def geodesic(reactant: Atoms, product: Atoms, n_images: int) -> np.ndarray:
     of the covalent radii): stretching a bond costs more than the same motion of distant atoms, and atoms
     that touch infinitely much. The energy Σ|Δq|² of a curve with midpoints is minimised by L-BFGS, from the
     straight line and from the pair potential's path; its minimum is the shortest curve, evenly divided.
+
+    Parameters
+    ----------
+    reactant, product : Atoms
+    n_images : int
+        Both ends included.
+
+    Returns
+    -------
+    ndarray (n_images, N, 3)
+        Å.
     """
     space = _ScaledDistances(reactant)
     best, shortest = None, np.inf

@@ -28,6 +28,13 @@ logger = logging.getLogger(__name__)
 END_HESSIANS = 2
 """Steps between exact Hessians while an end is relaxed."""
 
+LONGEST = 2.0
+"""Steps grow up to this multiple of the one asked for, while the predictor is right to `AGREEMENT`."""
+
+AGREEMENT, DISAGREEMENT = 0.05, 0.2
+"""Distance of predicted and corrected point over the length of the step, below which steps grow and above
+which they shrink again."""
+
 
 @dataclass(frozen=True)
 class IrcSettings:
@@ -36,7 +43,7 @@ class IrcSettings:
     Parameters
     ----------
     step : float
-        √amu Å; 0.3 is coarse, 0.1 fine.
+        √amu Å; 0.3 is coarse, 0.1 fine. Where predictor and corrector agree, up to `LONGEST` times this.
     max_steps : int
         Of each direction.
     hessian_every : int
@@ -211,17 +218,23 @@ class _Descent:
         energies: list[float] = []
         lengths: list[float] = []
         reason, ended = f"no minimum within {settings.max_steps} steps", False
+        length = settings.step
         for number in range(1, settings.max_steps + 1):
             basis = self.weighted.basis(where / roots)
-            predicted = _descend(where, settings.step, [model], basis)
+            predicted = _descend(where, length, [model], basis)
             new = self.model_at(predicted, model, number)
-            corrected = _descend(where, settings.step, [model, new], basis)
+            corrected = _descend(where, length, [model, new], basis)
+            miss = float(np.linalg.norm(corrected - predicted)) / length
             travelled += float(np.linalg.norm(corrected - where))
             energy = new.energy_at(corrected)
             if energies and energy > energies[-1] + 1e-4:
                 reason, ended = "the energy rises", True
                 break
             where, model = corrected, new
+            if miss < AGREEMENT:
+                length = min(1.5 * length, LONGEST * settings.step)
+            elif miss > DISAGREEMENT:
+                length = max(length / 1.5, settings.step)
             points.append(where / roots)
             energies.append(energy)
             lengths.append(travelled)

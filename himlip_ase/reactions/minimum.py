@@ -146,6 +146,18 @@ def find_minimum(
 
 
 def largest_force(basis: np.ndarray, gradient: np.ndarray) -> float:
-    """Largest force on an atom along free directions, eV/Å."""
+    """Largest force on an atom along free directions, eV/Å.
+
+    Parameters
+    ----------
+    basis : ndarray (3N, f)
+        Orthonormal free directions.
+    gradient : ndarray (3N,)
+        eV/Å.
+
+    Returns
+    -------
+    float
+    """
     along = (basis @ (basis.T @ gradient)).reshape(-1, 3)
     return float(np.linalg.norm(along, axis=1).max())

@@ -28,6 +28,11 @@ def minimising_step(values: np.ndarray, gradient: np.ndarray, radius: float) -> 
         Eigenvalues, and the gradient along the eigenvectors.
     radius : float
         Largest length of the step.
+
+    Returns
+    -------
+    ndarray (f,)
+        Along the eigenvectors.
     """
     return _restricted(lambda alpha: _lowest_root_step(values, gradient, alpha), radius)
 
@@ -43,6 +48,11 @@ def partitioned_step(values: np.ndarray, gradient: np.ndarray, mode: int, radius
         Which eigenvector is climbed.
     radius : float
         Largest length of the step.
+
+    Returns
+    -------
+    ndarray (f,)
+        Along the eigenvectors.
     """
     others = np.arange(len(values)) != mode
 
@@ -63,6 +73,11 @@ def image_step(values: np.ndarray, gradient: np.ndarray, mode: int, radius: floa
     ----------
     values, gradient, mode, radius
         As for `partitioned_step`.
+
+    Returns
+    -------
+    ndarray (f,)
+        Along the eigenvectors.
     """
     signs = np.where(np.arange(len(values)) == mode, -1.0, 1.0)
     return minimising_step(signs * values, signs * gradient, radius)

@@ -126,7 +126,19 @@ def write_reaction(folder: str | os.PathLike, reaction: Reaction, overwrite: boo
 
 
 def write_saddle(folder: Path, saddle: Saddle, overwrite: bool = False) -> list[str]:
-    """Write ``transition_state.extxyz`` and ``mode.extxyz``; returns their names."""
+    """Write ``transition_state.extxyz`` and ``mode.extxyz``; returns their names.
+
+    Parameters
+    ----------
+    folder : Path
+    saddle : Saddle
+    overwrite : bool
+
+    Returns
+    -------
+    list of str
+        Names of the files.
+    """
     displacement = saddle.modes[0] / np.sqrt(saddle.atoms.get_masses())[:, None]
     displacement /= np.linalg.norm(displacement, axis=1).max()
     frame = _with(saddle.atoms, energy_ev=saddle.energy, frequencies_cm=saddle.frequencies.round(3).tolist())
@@ -142,7 +154,18 @@ def write_saddle(folder: Path, saddle: Saddle, overwrite: bool = False) -> list[
 
 
 def write_irc(folder: Path, irc: Irc, overwrite: bool = False) -> list[str]:
-    """Write ``irc.extxyz`` with energies and coordinates; returns its name."""
+    """Write ``irc.extxyz`` with energies and coordinates; returns its name.
+
+    Parameters
+    ----------
+    folder : Path
+    irc : Irc
+    overwrite : bool
+
+    Returns
+    -------
+    list of str
+    """
     frames = [
         _with(image, energy_ev=energy, coordinate_sqrt_amu_angstrom=s)
         for image, energy, s in zip(irc.images, irc.energies, irc.coordinates, strict=True)
@@ -152,7 +175,19 @@ def write_irc(folder: Path, irc: Irc, overwrite: bool = False) -> list[str]:
 
 
 def write_species(folder: Path, members: Sequence[Species], overwrite: bool = False) -> list[str]:
-    """Write ``species.extxyz`` and ``hessians.npz``, from which free energies are made again."""
+    """Write ``species.extxyz`` and ``hessians.npz``, from which free energies are made again.
+
+    Parameters
+    ----------
+    folder : Path
+    members : sequence of Species
+    overwrite : bool
+
+    Returns
+    -------
+    list of str
+        Names of the files.
+    """
     frames = [_with(one.atoms, name=one.name, energy_ev=one.energy, saddle=one.saddle) for one in members]
     write_structures(folder / "species.extxyz", frames, overwrite)
     with atomic_write(folder / "hessians.npz", "wb", overwrite=overwrite) as stream:

@@ -122,7 +122,8 @@ def find_saddle(
     """Search a first-order saddle point from a guess.
 
     The mode that overlaps most with `tangent` is climbed, afterwards the one that overlaps most with the mode
-    climbed before; rigid motions and constrained directions are left out.
+    climbed before; without a tangent, a mode that loses its negative curvature is left for one that has it.
+    Rigid motions and constrained directions are left out.
 
     Parameters
     ----------
@@ -157,12 +158,14 @@ class _Search:
         self.directions = FreeDirections(surface.atoms)
         self.large = 3 * len(surface.atoms) > settings.large_system
         self.since_exact = 0
+        self.faithful = False
 
     def run(self, positions: np.ndarray, tangent: np.ndarray | None) -> Saddle:
         before, settings = self.surface.counts, self.settings
         where = np.array(positions, dtype=float)
         energy, gradient = self.surface.evaluate(where)
         climbed = None if tangent is None else np.ravel(tangent).astype(float)
+        self.faithful = tangent is not None
         if climbed is not None and not np.linalg.norm(climbed) > 0:
             raise InputError("the tangent is zero; leave it out to climb the softest mode")
         matrix = self.first_hessian(where, climbed)
@@ -172,7 +175,7 @@ class _Search:
             basis = self.directions.basis(where)
             values, vectors = np.linalg.eigh(basis.T @ matrix @ basis)
             slopes = vectors.T @ (basis.T @ gradient)
-            mode = _mode_to_climb(values, basis @ vectors, climbed)
+            mode = _mode_to_climb(values, basis @ vectors, climbed, self.faithful)
             climbed = basis @ vectors[:, mode]
             largest = largest_force(basis, gradient)
             if largest <= settings.fmax or steps + rejected >= settings.max_steps:
@@ -265,7 +268,30 @@ class _Search:
 def softest_modes(
     products: Any, basis: np.ndarray, roots: np.ndarray, start: np.ndarray, n: int = 3
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Softest eigenpairs of the mass-weighted Hessian: eigenvalues in eV/Å²/amu, columns (3N, n)."""
+    """Softest eigenpairs of the mass-weighted Hessian: eigenvalues in eV/Å²/amu, columns (3N, n).
+
+    Parameters
+    ----------
+    products : callable
+        (3N, k) → (3N, k), the Hessian times vectors, eV/Å².
+    basis : ndarray (3N, f)
+        Orthonormal mass-weighted directions that may be used.
+    roots : ndarray (3N,)
+        √mass, amu^1/2.
+    start : ndarray (3N,)
+        A mass-weighted direction to begin with.
+    n : int
+
+    Returns
+    -------
+    values : ndarray (n,)
+    vectors : ndarray (3N, n)
+
+    Raises
+    ------
+    NotConvergedError
+        Not found in 200 products.
+    """
     from himlip_ase.vibrations.davidson import lowest_eigenpairs
 
     def operator(vectors: np.ndarray) -> np.ndarray:
@@ -281,11 +307,16 @@ def softest_modes(
     return found.values, found.vectors
 
 
-def _mode_to_climb(values: np.ndarray, modes: np.ndarray, climbed: np.ndarray | None) -> int:
-    """Index of the eigenvector to climb: the softest, or the one most like the direction climbed before."""
+def _mode_to_climb(values: np.ndarray, modes: np.ndarray, climbed: np.ndarray | None, faithful: bool) -> int:
+    """Index of the eigenvector to climb: the softest, or the one most like the direction climbed before.
+
+    Where nobody named a direction, one that has lost its negative curvature is left for another that has it:
+    climbed further, it would lead out of a valley whose pass lies elsewhere.
+    """
     if climbed is None:
         return 0
-    return int(np.abs(modes.T @ climbed).argmax())
+    likest = int(np.abs(modes.T @ climbed).argmax())
+    return 0 if not faithful and values[likest] > 0 > values[0] else likest
 
 
 def _quality(change: float, predicted: float, error: float, gradient: float) -> str:

@@ -11,7 +11,7 @@ from ase import Atoms
 from himlip_ase.errors import InputError
 from himlip_ase.symmetry.point_groups import is_linear, rotational_symmetry_number
 from himlip_ase.units import AVOGADRO_PER_MOL, EV_JOULE, KB_EV_PER_K
-from himlip_ase.vibrations.normal_modes import normal_modes
+from himlip_ase.vibrations.normal_modes import NormalModes, normal_modes
 from himlip_ase.vibrations.partition_functions import (
     ENTROPY_MODELS,
     rotation,
@@ -202,11 +202,8 @@ def gibbs_energy(
         is not there.
     """
     conventions = conventions or Conventions()
-    if atoms.pbc.any():
-        raise InputError(f"an ideal gas is made of molecules; the structure has pbc {atoms.pbc.tolist()}")
-    subject = _straightened(with_isotopes(atoms, conventions.isotopes))
+    subject, modes = _vibrating(atoms, hessian, conventions)
     n = len(subject)
-    modes = normal_modes(subject, np.reshape(hessian, (n, 3, n, 3)))
     left_out, raised, real = _sorted_frequencies(modes.frequencies, saddle)
     frequencies = conventions.scale * real
     symmetry = conventions.symmetry_number or rotational_symmetry_number(subject, SYMMETRIC_ANGSTROM)
@@ -230,8 +227,71 @@ def gibbs_energy(
     )  # fmt: skip
 
 
+def gibbs_slopes(
+    atoms: Atoms, hessian: np.ndarray, saddle: int = 0, conventions: Conventions | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """How a Gibbs energy changes with the curvature along each vibration.
+
+    To first order a change δH of the Hessian changes G by Σ_m (∂G/∂λ_m) d_mᵀ δH d_m, with λ = ω².
+
+    Parameters
+    ----------
+    atoms, hessian, saddle, conventions
+        As for `gibbs_energy`.
+
+    Returns
+    -------
+    slopes : ndarray (m,)
+        ∂G/∂λ of the vibrations that count, eV / (eV Å⁻² amu⁻¹).
+    displacements : ndarray (m, N, 3)
+        d = e/√mass of their orthonormal modes e, amu^-1/2.
+
+    Raises
+    ------
+    InputError
+        As of `gibbs_energy`.
+    """
+    conventions = conventions or Conventions()
+    subject, modes = _vibrating(atoms, hessian, conventions)
+    frequencies = conventions.scale * _sorted_frequencies(modes.frequencies, saddle)[2]
+    eigenvalues = modes.eigenvalues[saddle:]
+    step = 1e-4 * frequencies
+    ahead, behind = (_vibrational_gibbs(frequencies + shift, conventions) for shift in (step, -step))
+    # a weak imaginary frequency was taken as a real one of its size: its slope has the other sign
+    slopes = (ahead - behind) / (2 * step) * frequencies / (2 * eigenvalues)
+    return slopes, modes.modes[saddle:] / np.sqrt(subject.get_masses())[:, None]
+
+
+def _vibrational_gibbs(frequencies: np.ndarray, conventions: Conventions) -> np.ndarray:
+    """Contribution of each vibration to the Gibbs energy, eV."""
+    temperature = conventions.temperature
+    energies = [zero_point_energy(one) + vibrational_energy(one, temperature) for one in frequencies[:, None]]
+    entropy = ENTROPY_MODELS[conventions.entropy].entropy(frequencies, temperature, conventions.cutoff)
+    return np.array(energies) - temperature * entropy
+
+
+def _vibrating(atoms: Atoms, hessian: np.ndarray, conventions: Conventions) -> tuple[Atoms, NormalModes]:
+    """The molecule with its masses, straight if it is nearly so, and its normal modes."""
+    if atoms.pbc.any():
+        raise InputError(f"an ideal gas is made of molecules; the structure has pbc {atoms.pbc.tolist()}")
+    subject = _straightened(with_isotopes(atoms, conventions.isotopes))
+    n = len(subject)
+    return subject, normal_modes(subject, np.reshape(hessian, (n, 3, n, 3)))
+
+
 def with_isotopes(atoms: Atoms, isotopes: Mapping[int | str, float]) -> Atoms:
-    """A copy with other masses; InputError for an atom or element that is not there."""
+    """A copy with other masses; InputError for an atom or element that is not there.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    isotopes : mapping of int or str to float
+        See `Conventions`.
+
+    Returns
+    -------
+    Atoms
+    """
     subject = atoms.copy()
     masses = subject.get_masses()
     symbols = np.array(subject.get_chemical_symbols())

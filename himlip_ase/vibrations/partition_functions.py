@@ -32,6 +32,10 @@ def translation(mass: float, temperature: float, pressure: float) -> float:
         amu.
     temperature, pressure : float
         K, Pa.
+
+    Returns
+    -------
+    float
     """
     wave = (2 * np.pi * mass * AMU_KG * KB_JOULE * temperature / PLANCK_JOULE_S**2) ** 1.5
     return float(KB_EV_PER_K * (np.log(wave * KB_JOULE * temperature / pressure) + 2.5))
@@ -74,19 +78,59 @@ def zero_point_energy(frequencies: np.ndarray) -> float:
 
 
 def vibrational_energy(frequencies: np.ndarray, temperature: float) -> float:
-    """Thermal energy of harmonic oscillators above the zero point, eV."""
+    """Thermal energy of harmonic oscillators above the zero point, eV.
+
+    Parameters
+    ----------
+    frequencies : ndarray (n,)
+        cm⁻¹, positive.
+    temperature : float
+        K.
+
+    Returns
+    -------
+    float
+    """
     quanta = frequencies / EV_CM
     return float((quanta / np.expm1(quanta / (KB_EV_PER_K * temperature))).sum())
 
 
 def harmonic_entropy(frequencies: np.ndarray, temperature: float, cutoff: float = 0.0) -> np.ndarray:
-    """Entropy of each harmonic oscillator, eV/K; `cutoff` has no say."""
+    """Entropy of each harmonic oscillator, eV/K; `cutoff` has no say.
+
+    Parameters
+    ----------
+    frequencies : ndarray (n,)
+        cm⁻¹, positive.
+    temperature : float
+        K.
+    cutoff : float
+        cm⁻¹.
+
+    Returns
+    -------
+    ndarray (n,)
+        eV/K.
+    """
     x = frequencies / EV_CM / (KB_EV_PER_K * temperature)
     return KB_EV_PER_K * (x / np.expm1(x) - np.log(-np.expm1(-x)))
 
 
 def free_rotor_entropy(frequencies: np.ndarray, temperature: float) -> np.ndarray:
-    """Entropy of a free rotor with the moment of each vibration, eV/K (Grimme 2012, eqs. 4 to 6)."""
+    """Entropy of a free rotor with the moment of each vibration, eV/K (Grimme 2012, eqs. 4 to 6).
+
+    Parameters
+    ----------
+    frequencies : ndarray (n,)
+        cm⁻¹, positive.
+    temperature : float
+        K.
+
+    Returns
+    -------
+    ndarray (n,)
+        eV/K.
+    """
     moment = PLANCK_JOULE_S / (8 * np.pi**2 * frequencies * LIGHT_CM_PER_S)
     effective = moment * AVERAGE_MOMENT / (moment + AVERAGE_MOMENT)
     return KB_EV_PER_K * (
@@ -95,12 +139,39 @@ def free_rotor_entropy(frequencies: np.ndarray, temperature: float) -> np.ndarra
 
 
 def damping(frequencies: np.ndarray, cutoff: float) -> np.ndarray:
-    """Head-Gordon's weight of the harmonic oscillator, 1 / (1 + (ω₀/ω)⁴)."""
+    """Head-Gordon's weight of the harmonic oscillator, 1 / (1 + (ω₀/ω)⁴).
+
+    Parameters
+    ----------
+    frequencies : ndarray (n,)
+        cm⁻¹, positive.
+    cutoff : float
+        ω₀, cm⁻¹.
+
+    Returns
+    -------
+    ndarray (n,)
+    """
     return 1 / (1 + (cutoff / frequencies) ** 4)
 
 
 def grimme_entropy(frequencies: np.ndarray, temperature: float, cutoff: float) -> np.ndarray:
-    """From the free rotor at soft vibrations to the oscillator at stiff ones, eV/K (Grimme 2012, eq. 7)."""
+    """From the free rotor at soft vibrations to the oscillator at stiff ones, eV/K (Grimme 2012, eq. 7).
+
+    Parameters
+    ----------
+    frequencies : ndarray (n,)
+        cm⁻¹, positive.
+    temperature : float
+        K.
+    cutoff : float
+        cm⁻¹.
+
+    Returns
+    -------
+    ndarray (n,)
+        eV/K.
+    """
     weight = damping(frequencies, cutoff)
     return weight * harmonic_entropy(frequencies, temperature) + (1 - weight) * free_rotor_entropy(
         frequencies, temperature
@@ -108,7 +179,22 @@ def grimme_entropy(frequencies: np.ndarray, temperature: float, cutoff: float) -
 
 
 def truhlar_entropy(frequencies: np.ndarray, temperature: float, cutoff: float) -> np.ndarray:
-    """Vibrations below the cutoff raised to it (Ribeiro, J. Phys. Chem. B 115, 14556 (2011)), eV/K."""
+    """Vibrations below the cutoff raised to it (Ribeiro, J. Phys. Chem. B 115, 14556 (2011)), eV/K.
+
+    Parameters
+    ----------
+    frequencies : ndarray (n,)
+        cm⁻¹, positive.
+    temperature : float
+        K.
+    cutoff : float
+        cm⁻¹.
+
+    Returns
+    -------
+    ndarray (n,)
+        eV/K.
+    """
     return harmonic_entropy(np.maximum(frequencies, cutoff), temperature)
 
 

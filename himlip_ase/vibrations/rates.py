@@ -13,7 +13,19 @@ from himlip_ase.units import EV_CM, KB_EV_PER_K, PLANCK_EV_S
 
 
 def no_tunnelling(imaginary: float, temperature: float) -> float:
-    """1."""
+    """1.
+
+    Parameters
+    ----------
+    imaginary : float
+        cm⁻¹.
+    temperature : float
+        K.
+
+    Returns
+    -------
+    float
+    """
     return 1.0
 
 
@@ -26,6 +38,10 @@ def wigner(imaginary: float, temperature: float) -> float:
         Imaginary frequency, cm⁻¹; its sign has no say.
     temperature : float
         K.
+
+    Returns
+    -------
+    float
     """
     return float(1 + (imaginary / EV_CM / (KB_EV_PER_K * temperature)) ** 2 / 24)
 
@@ -78,6 +94,18 @@ def eyring_rate(barrier: float, temperature: float, transmission: float = 1.0) -
 
 
 def barrier_of_rate(rate: float, temperature: float) -> float:
-    """ΔG‡ in eV that gives a rate in s⁻¹ at κ = 1."""
+    """ΔG‡ in eV that gives a rate in s⁻¹ at κ = 1.
+
+    Parameters
+    ----------
+    rate : float
+        s⁻¹.
+    temperature : float
+        K.
+
+    Returns
+    -------
+    float
+    """
     thermal = KB_EV_PER_K * temperature
     return float(thermal * np.log(thermal / PLANCK_EV_S / rate))

@@ -32,6 +32,17 @@ def vinyl_alcohol() -> Atoms:
     )  # fmt: skip
 
 
+def acetaldehyde() -> Atoms:
+    """CH3CHO in the order of `vinyl_alcohol`."""
+    return Atoms(
+        "OCHCH3",
+        [
+            [1.23, -0.28, 0.0], [0.17, 0.31, 0.0], [0.14, 1.42, 0.0], [-1.17, -0.39, 0.0],
+            [-1.05, -1.47, 0.0], [-1.72, -0.07, 0.88], [-1.72, -0.07, -0.88],
+        ],
+    )  # fmt: skip
+
+
 def rotation(seed: int) -> np.ndarray:
     """A proper rotation."""
     matrix = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]

@@ -10,10 +10,17 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.reactions import INTERPOLATIONS, bond_graph, interpolate
-from himlip_ase.reactions.alignment import aligned, check_ends, check_order, rmsd
+from himlip_ase.reactions import INTERPOLATIONS, bond_graph, interpolate, matched_order, reordered
+from himlip_ase.reactions.alignment import aligned, check_ends, rmsd
+from himlip_ase.reactions.atom_order import check_order
 from himlip_ase.reactions.interpolation import collisions
-from tests.reactions.molecules import hydrogen_cyanide, hydrogen_isocyanide, rotation, vinyl_alcohol
+from tests.reactions.molecules import (
+    acetaldehyde,
+    hydrogen_cyanide,
+    hydrogen_isocyanide,
+    rotation,
+    vinyl_alcohol,
+)
 
 
 def test_bonds_and_their_changes() -> None:
@@ -62,8 +69,34 @@ def test_swapped_atoms_are_noticed() -> None:
     start = vinyl_alcohol()
     swapped = start.copy()
     swapped.positions[[2, 6]] = start.positions[[6, 2]]
-    assert "atoms 2 and 6 (both H)" in check_order(start, swapped)
+    said = check_order(start, swapped)
+    assert "H2, H6 change places" in said and "0 1 6 3 4 5 2" in said and "--reorder" in said
     assert check_order(start, start) == ""
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_shuffled_atoms_find_their_places(seed: int) -> None:
+    """Acetaldehyde shuffled, turned and moved, beside vinyl alcohol: one hydrogen moves, as it should."""
+    start, end = vinyl_alcohol(), acetaldehyde()
+    meant = bond_graph(start).bonds ^ bond_graph(end).bonds
+    assert len(meant) == 2 and check_order(start, end) == ""
+    shuffled = end[np.random.default_rng(seed).permutation(len(end))]
+    shuffled.positions = shuffled.positions @ rotation(seed).T + [1.0, -2.0, 0.5]
+    found = reordered(start, shuffled)
+    check_ends(start, found)
+    assert len(bond_graph(start).bonds ^ bond_graph(found).bonds) == 2
+    assert rmsd(found, start) < rmsd(end, start) + 1e-6
+
+
+def test_equal_atoms_of_a_crystal_keep_their_places() -> None:
+    """A vacancy moves: the atom beside it jumps, all others stay."""
+    crystal = bulk("Cu", cubic=True) * (2, 2, 2)
+    jumped = crystal.copy()
+    jumped.positions[1] = crystal.positions[0]
+    start, end = crystal[1:], jumped[1:]
+    assert matched_order(start, end) == list(range(len(start)))
+    shuffled = end[np.random.default_rng(0).permutation(len(end))]
+    assert np.allclose(reordered(start, shuffled).positions, end.positions)
 
 
 @pytest.mark.parametrize("method", INTERPOLATIONS.names())

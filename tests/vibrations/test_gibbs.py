@@ -10,7 +10,7 @@ from ase.thermochemistry import IdealGasThermo
 
 from himlip_ase.errors import InputError
 from himlip_ase.units import EV_CM, KB_EV_PER_K
-from himlip_ase.vibrations.gibbs import Conventions, gibbs_energy
+from himlip_ase.vibrations.gibbs import Conventions, gibbs_energy, gibbs_slopes
 from himlip_ase.vibrations.normal_modes import normal_modes
 from himlip_ase.vibrations.partition_functions import (
     damping,
@@ -174,3 +174,20 @@ def test_rates() -> None:
     assert barrier_of_rate(eyring_rate(0.9, 400.0), 400.0) == pytest.approx(0.9)
     assert wigner(-1000.0, 298.15) == pytest.approx(1.9703, abs=1e-3)  # ħω/kT = 4.8258
     assert wigner(-50.0, 1000.0) == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("entropy", ["grimme", "rrho"])
+@pytest.mark.parametrize("saddle", [0, 1])
+def test_slopes_are_those_of_the_gibbs_energy(entropy: str, saddle: int) -> None:
+    """Against differences of G with the Hessian, in a direction that leaves rigid motions free."""
+    atoms = molecule("CH3OH")
+    matrix = springs(atoms, softened=saddle)
+    state = Conventions(temperature=400, entropy=entropy, scale=0.97, isotopes={"H": 2.014})
+    slopes, shapes = gibbs_slopes(atoms, matrix, saddle, state)
+    change = 0.1 * springs(atoms)
+    along = shapes.reshape(len(shapes), -1)
+    said = slopes @ np.einsum("mi,ij,mj->m", along, change.reshape(2 * along.shape[1:]), along)
+    ahead, behind = (
+        gibbs_energy(atoms, 0.0, matrix + s * change, saddle, state).gibbs for s in (1e-3, -1e-3)
+    )
+    assert said == pytest.approx((ahead - behind) / 2e-3, rel=1e-4)

@@ -234,6 +234,44 @@ class Posterior:
         variance = (rows @ self.root).square().sum(-1) + noise**2
         return (self.factors.get("hessian", 1.0) * variance.sqrt()).cpu().numpy()
 
+    def energy_coordinates(self, model: HiMLIP, atoms: Atoms) -> np.ndarray:
+        """The energy of a structure as a vector whose products with others are covariances.
+
+        Quantities that are linear in the head's coefficients, row·θ, have the covariance row·Σ·row'ᵀ =
+        (row C)·(row' C): sums and differences of them are those of their vectors, and what they err alike
+        cancels. Noise is left out.
+
+        Parameters
+        ----------
+        model : HiMLIP
+        atoms : Atoms
+
+        Returns
+        -------
+        ndarray (P,)
+            eV; its length is the standard deviation of the energy.
+        """
+        rows = self.features(model).summed(_graph(model, atoms))[0]
+        return self.factors.get("energy", 1.0) * (rows @ self.root).cpu().numpy()
+
+    def eigenvalue_coordinates(self, model: HiMLIP, atoms: Atoms, modes: np.ndarray) -> np.ndarray:
+        """Eigenvalues of the dynamical matrix, to first order, as vectors; see `energy_coordinates`.
+
+        Parameters
+        ----------
+        model, atoms, modes
+            As for `eigenvalue_uncertainty`.
+
+        Returns
+        -------
+        ndarray (K, P)
+            eV/(Å² amu).
+        """
+        features, graph = self.features(model), _graph(model, atoms)
+        stack = torch.as_tensor(np.ascontiguousarray(modes), dtype=torch.float64).to(graph.positions)
+        rows = features.second_derivatives(graph, stack, stack)
+        return self.factors.get("hessian", 1.0) * (rows @ self.root).cpu().numpy()
+
     def sample(self, model: HiMLIP, count: int, seed: int = 0) -> list[HiMLIP]:
         """Models whose heads are drawn from the posterior: a committee around `model`, which is its mean.
 
