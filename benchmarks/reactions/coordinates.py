@@ -3,12 +3,12 @@
 Asked for: minima within 1 meV, at most 40 gradients both ways at the coarse setting.
 
     python -m benchmarks.reactions.coordinates
+    python -m benchmarks.reactions.coordinates --only 01 14 --add   # some, beside the rows of earlier runs
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from typing import Any
 
@@ -16,11 +16,12 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 from benchmarks.reactions.reaction_set import cases, gfn2
-from benchmarks.reactions.tables import write_results
+from benchmarks.reactions.tables import earlier_results, write_results
 from himlip_ase.errors import CalculationError
 from himlip_ase.reactions import IrcSettings, Saddle, Surface, find_minimum, find_saddle, follow_irc
 
 STEPS = (0.3, 0.1)
+NAME = "reactions_coordinates"
 
 
 def minima(saddle: Saddle, step: float) -> dict[str, Any]:
@@ -58,18 +59,24 @@ def integrated(saddle: Saddle) -> dict[str, Any]:
     return {"ends_ev": sorted(ends), "gradients": surface.counts.gradients}
 
 
-def difference(one: dict[str, Any], two: dict[str, Any]) -> str:
+def difference(one: dict[str, Any], two: dict[str, Any]) -> float:
     """Largest difference of the minima in meV."""
-    return f"{1000 * max(abs(a - b) for a, b in zip(one['ends_ev'], two['ends_ev'], strict=True)):.2f}"
+    return 1000 * max(abs(a - b) for a, b in zip(one["ends_ev"], two["ends_ev"], strict=True))
 
 
 def main() -> None:
     """Run all, and write the table."""
     parser = argparse.ArgumentParser(description="reaction coordinates")
     parser.add_argument("--only", nargs="+", help="numbers of reactions, as 01 14; default: all")
-    only = parser.parse_args().only
-    rows, numbers = [], {}
-    for case in cases(only):
+    parser.add_argument("--add", action="store_true", help="keep the rows of other reactions")
+    given = parser.parse_args()
+    earlier = earlier_results(NAME) if given.add else {}
+    numbers: dict[str, Any] = {}
+    for case in cases():
+        if given.only is not None and case.name.split()[0] not in given.only:
+            if case.name in earlier:
+                numbers[case.name] = earlier[case.name]
+            continue
         try:
             saddle = find_saddle(case.start, gfn2())
             if not saddle.converged or len(saddle.imaginary) != 1:
@@ -80,29 +87,33 @@ def main() -> None:
             print(case.name, error, flush=True)
             continue
         numbers[case.name] = found
-        coarse, fine = (found[f"step {step}"] for step in STEPS)
-        rows.append(
-            [
-                case.name,
-                f"{coarse['gradients']} / {coarse['hessians']}",
-                f"{fine['gradients']} / {fine['hessians']}",
-                found["LSODA"]["gradients"],
-                difference(coarse, found["LSODA"]),
-                difference(fine, found["LSODA"]),
-            ]
-        )
-        print(rows[-1], flush=True)
-        write(rows, numbers)
+        print(row_of(case.name, found), flush=True)
+        write(numbers)
 
 
-def write(rows: list[list[Any]], numbers: dict[str, Any]) -> None:
+def row_of(name: str, found: dict[str, Any]) -> list[Any]:
+    """A reaction in the table."""
+    coarse, fine = (found[f"step {step}"] for step in STEPS)
+    return [
+        name,
+        f"{coarse['gradients']} / {coarse['hessians']}",
+        f"{fine['gradients']} / {fine['hessians']}",
+        found["LSODA"]["gradients"],
+        f"{difference(coarse, found['LSODA']):.2f}",
+        f"{difference(fine, found['LSODA']):.2f}",
+    ]
+
+
+def write(numbers: dict[str, Any]) -> None:
     """Numbers and table."""
     gradients = [found["step 0.3"]["gradients"] for found in numbers.values()]
+    agreeing = [difference(found["step 0.3"], found["LSODA"]) <= 1.0 for found in numbers.values()]
     text = [
         f"Gradients both ways at 0.3 √amu Å: median {np.median(gradients):.0f}, mean "
         f"{np.mean(gradients):.0f}; at most 40 in {sum(g <= 40 for g in gradients)} of {len(gradients)}. "
         "Relaxation of both ends to 0.01 eV/Å included.",
-        "Differences of the minima in meV. Where it is large, the ends are loose complexes or other "
+        f"Minima within 1 meV of those of the stiff integrator in {sum(agreeing)} of {len(agreeing)} "
+        "reactions. Where the difference (in meV) is large, the ends are loose complexes or other "
         "conformers.",
     ]
     columns = [
@@ -114,10 +125,10 @@ def write(rows: list[list[Any]], numbers: dict[str, Any]) -> None:
         "0.1 − LSODA",
     ]
     write_results(
-        "reactions_coordinates",
+        NAME,
         "Intrinsic reaction coordinates, GFN2-xTB",
-        " ".join(["python -m benchmarks.reactions.coordinates", *sys.argv[1:]]),
-        [(columns, rows)],
+        "python -m benchmarks.reactions.coordinates",
+        [(columns, [row_of(name, found) for name, found in numbers.items()])],
         text,
         numbers,
     )

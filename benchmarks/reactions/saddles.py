@@ -21,13 +21,15 @@ import numpy as np
 from ase import Atoms
 
 from benchmarks.reactions.reaction_set import Case, cases, gfn2
-from benchmarks.reactions.tables import write_results
+from benchmarks.reactions.tables import earlier_results, write_results
 from himlip_ase.errors import CalculationError
 from himlip_ase.reactions import SaddleSettings, Surface, find_saddle
 
 FMAX, STEPS = 0.01, 100
 MOST_GRADIENTS = 300
 """Of a search by Sella, which may take many within a step."""
+
+NAME, TURNED = "reactions_saddles", "turned input"
 
 
 @dataclass(frozen=True)
@@ -148,37 +150,51 @@ def agree(runs: dict[str, Run]) -> bool:
     return len(energies) == len(runs) and max(energies) - min(energies) < 0.002
 
 
+def turned_run(case: Case, first: Run) -> dict[str, Any]:
+    """Whether the first search takes the same steps from a turned input, and how far its energy differs."""
+    again = next(iter(methods().values()))(turned(case.start))
+    energies = None if first.energy is None or again.energy is None else abs(first.energy - again.energy)
+    return {"same_steps": first.steps == again.steps, "difference_ev": energies}
+
+
 def main() -> None:
     """Run all, and write the table."""
     parser = argparse.ArgumentParser(description="saddle searches")
     parser.add_argument("--only", nargs="+", help="numbers of reactions, as 01 14; default: all")
-    chosen = sorted(cases(parser.parse_args().only), key=lambda case: len(case.start))
+    parser.add_argument("--add", action="store_true", help="keep the rows of other reactions")
+    given = parser.parse_args()
+    chosen = sorted(cases(), key=lambda case: len(case.start))
+    earlier = earlier_results(NAME) if given.add else {}
     searches = methods()
-    table: dict[str, dict[str, Run]] = {}
-    invariant: dict[str, float | None] = {}
+    table: dict[str, dict[str, Any]] = {}
     for case in chosen:
-        table[case.name] = {name: search(case.start) for name, search in searches.items()}
-        first = next(iter(table[case.name].values()))
-        again = next(iter(searches.values()))(turned(case.start))
-        same = first.energy is not None and again.energy is not None and first.steps == again.steps
-        invariant[case.name] = abs(first.energy - again.energy) if same else None
-        print(
-            case.name,
-            {name: (run.steps, run.gradients, run.good) for name, run in table[case.name].items()},
-            flush=True,
-        )
-        write(chosen, table, invariant)
+        if given.only is None or case.name.split()[0] in given.only:
+            runs = {name: search(case.start) for name, search in searches.items()}
+            table[case.name] = {**runs, TURNED: turned_run(case, next(iter(runs.values())))}
+        elif case.name in earlier:
+            row = earlier[case.name]
+            table[case.name] = {name: Run(**row[name]) for name in searches} | {TURNED: row[TURNED]}
+        else:
+            continue
+        shown = {name: (run.steps, run.gradients, run.good) for name, run in _runs(table[case.name]).items()}
+        print(case.name, shown, table[case.name][TURNED], flush=True)
+        write(chosen, table)
 
 
-def write(chosen: list[Case], table: dict[str, dict[str, Run]], invariant: dict[str, float | None]) -> None:
+def _runs(row: dict[str, Any]) -> dict[str, Run]:
+    return {name: run for name, run in row.items() if name != TURNED}
+
+
+def write(chosen: list[Case], table: dict[str, dict[str, Any]]) -> None:
     """Numbers and table."""
-    names = list(next(iter(table.values())))
-    well = [name for name, runs in table.items() if agree(runs)]
+    searches = {name: _runs(row) for name, row in table.items()}
+    names = list(next(iter(searches.values())))
+    well = [name for name, runs in searches.items() if agree(runs)]
     rows = []
     for method in names:
-        runs = {name: found[method] for name, found in table.items()}
+        runs = {name: found[method] for name, found in searches.items()}
         means = [
-            np.mean([getattr(runs[name], key) for name in well])
+            np.mean([getattr(runs[name], key) for name in well]) if well else np.nan
             for key in ("steps", "gradients", "hessians", "seconds")
         ]
         rows.append(
@@ -191,21 +207,26 @@ def write(chosen: list[Case], table: dict[str, dict[str, Run]], invariant: dict[
     ours_first = names[0]
     atoms = {case.name: len(case.start) for case in chosen}
     detail = []
-    for name, runs in table.items():
+    for name, runs in searches.items():
         cells = [f"{run.steps} ({run.gradients})" + ("" if run.good else " ✗") for run in runs.values()]
         found = runs[ours_first].imaginary
         mode = f"{found[0]:.0f}" if found else "–"
         detail.append([name, atoms[name], *cells, mode, "yes" if name in well else "no"])
-    turned_same = [value for value in invariant.values() if value is not None]
+    same = [row[TURNED] for row in table.values() if row[TURNED]["same_steps"]]
+    largest = max((row["difference_ev"] or 0.0 for row in same), default=0.0)
     text = [
         f"{len(table)} of {len(chosen)} reactions. Means over the {len(well)} on which all methods find the "
         "same saddle (energies within 2 meV).",
-        f"A turned and shifted input takes as many steps in {len(turned_same)} of {len(invariant)}; "
-        f"energies differ by at most {1e6 * max(turned_same, default=0):.2g} µeV there.",
+        f"A turned and shifted input takes as many steps in {len(same)} of {len(table)}; "
+        f"energies differ by at most {1e6 * largest:.2g} µeV there.",
         "Below: steps (gradients) of each; ✗: not converged in 100 steps, or not one imaginary mode.",
     ]
+    numbers = {
+        name: {**{method: asdict(run) for method, run in runs.items()}, TURNED: table[name][TURNED]}
+        for name, runs in searches.items()
+    }
     write_results(
-        "reactions_saddles",
+        NAME,
         "Saddle searches at GFN2-xTB from twenty start geometries",
         "python -m benchmarks.reactions.saddles",
         [
@@ -213,7 +234,7 @@ def write(chosen: list[Case], table: dict[str, dict[str, Run]], invariant: dict[
             (["reaction", "atoms", *names, "imaginary (cm⁻¹)", "all agree"], detail),
         ],
         text,
-        {name: {method: asdict(run) for method, run in runs.items()} for name, runs in table.items()},
+        numbers,
     )
 
 

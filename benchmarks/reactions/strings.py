@@ -4,6 +4,7 @@ Asked for: at most 150 gradients to a guess from which the saddle of the band is
 reactions whose band leads to a verified transition state.
 
     python -m benchmarks.reactions.strings
+    python -m benchmarks.reactions.strings --only 01 14 --add   # some, beside the rows of earlier runs
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ase.mep import NEB
 from ase.optimize import FIRE
 
 from benchmarks.reactions.reaction_set import Case, cases, gfn2
-from benchmarks.reactions.tables import write_results
+from benchmarks.reactions.tables import earlier_results, write_results
 from himlip_ase.errors import CalculationError
 from himlip_ase.reactions import (
     Surface,
@@ -32,7 +33,9 @@ from himlip_ase.reactions import (
     judge_reaction,
 )
 
-IMAGES, FMAX, STEPS = 11, 0.1, 400
+IMAGES, FMAX, STEPS = 9, 0.1, 400
+NAME = "reactions_strings"
+SAME_EV = 0.005
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,17 @@ class Shared(Calculator):
         self.results = {"energy": energy, "forces": -gradient.reshape(-1, 3)}
 
 
-def judged(case: Case, guess: Any, tangent: Any, surface: Surface) -> tuple[float | None, str]:
-    """Saddle from a guess, and its verdict."""
+def judged(
+    case: Case, guess: Any, tangent: Any, surface: Surface, known: Found | None = None
+) -> tuple[float | None, str]:
+    """Saddle from a guess, and its verdict; that of a known saddle of the same energy is taken over."""
     try:
         saddle = find_saddle(guess, surface, tangent)
         if not saddle.converged or len(saddle.imaginary) != 1:
             return None, judge_reaction(saddle, None, case.reactant, case.product).verdict.value
+        if known is not None and known.saddle_energy is not None:
+            if abs(known.saddle_energy - saddle.energy) < 1e-4:
+                return saddle.energy, known.verdict
         irc = follow_irc(saddle, surface)
     except CalculationError as error:
         return None, str(error)[:60]
@@ -89,7 +97,7 @@ def string(case: Case) -> Found:
     return Found(path.counts.gradients, path.converged, float(path.energies.max()), energy, verdict, seconds)
 
 
-def band(case: Case) -> Found:
+def band(case: Case, known: Found) -> Found:
     """ASE's climbing-image band from the geodesic."""
     surface, begun = Surface(case.reactant, gfn2()), time.process_time()
     try:
@@ -108,7 +116,7 @@ def band(case: Case) -> Found:
     seconds, gradients = time.process_time() - begun, surface.counts.gradients
     top = 1 + int(np.argmax(energies[1:-1]))
     tangent = images[top + 1].positions - images[top - 1].positions
-    energy, verdict = judged(case, images[top], tangent, surface)
+    energy, verdict = judged(case, images[top], tangent, surface, known)
     return Found(gradients, converged, float(energies[top]), energy, verdict, seconds)
 
 
@@ -116,56 +124,60 @@ def main() -> None:
     """Run all, and write the table."""
     parser = argparse.ArgumentParser(description="strings against bands")
     parser.add_argument("--only", nargs="+", help="numbers of reactions, as 01 14; default: all")
-    only = parser.parse_args().only
+    parser.add_argument("--add", action="store_true", help="keep the rows of other reactions")
+    given = parser.parse_args()
     warnings.simplefilter("ignore")
-    rows, numbers, same, verified = [], {}, 0, 0
-    for case in cases(only):
-        one, two = string(case), band(case)
-        numbers[case.name] = {"string": asdict(one), "band": asdict(two)}
-        good = two.verdict == Verdict.INTENDED.value and two.saddle_energy is not None and two.converged
-        equal = (
-            good
-            and one.saddle_energy is not None
-            and two.saddle_energy is not None
-            and abs(one.saddle_energy - two.saddle_energy) < 0.005
-        )
-        verified += good
-        same += equal
-        rows.append(
-            [
-                case.name,
-                f"{one.gradients}{'' if one.converged else '*'}",
-                one.verdict,
-                f"{two.gradients}{'' if two.converged else '*'}",
-                two.verdict,
-                "yes" if equal else "no" if good else "–",
-            ]
-        )
-        print(rows[-1], flush=True)
-    mean = np.mean([found["string"]["gradients"] for found in numbers.values()])
-    most = max(found["string"]["gradients"] for found in numbers.values())
-    rows.append(
-        [
-            "mean",
-            f"{mean:.0f}",
-            "",
-            f"{np.mean([f['band']['gradients'] for f in numbers.values()]):.0f}",
-            "",
-            "",
-        ]
-    )
+    earlier = earlier_results(NAME) if given.add else {}
+    found: dict[str, tuple[Found, Found]] = {}
+    for case in cases():
+        if given.only is None or case.name.split()[0] in given.only:
+            one = string(case)
+            found[case.name] = one, band(case, one)
+        elif case.name in earlier:
+            row = earlier[case.name]
+            found[case.name] = Found(**row["string"]), Found(**row["band"])
+        else:
+            continue
+        print(case.name, *found[case.name], flush=True)
+        write(found)
+
+
+def verified(band: Found) -> bool:
+    """Whether a band converged and leads to the intended transition state."""
+    return band.verdict == Verdict.INTENDED.value and band.saddle_energy is not None and band.converged
+
+
+def same(one: Found, two: Found) -> bool:
+    """Whether string and band lead to the same saddle."""
+    if one.saddle_energy is None or two.saddle_energy is None:
+        return False
+    return abs(one.saddle_energy - two.saddle_energy) < SAME_EV
+
+
+def write(found: dict[str, tuple[Found, Found]]) -> None:
+    """Numbers and table."""
+    rows = []
+    for name, (one, two) in found.items():
+        reached = ("yes" if same(one, two) else "no") if verified(two) else "–"
+        cells = (f"{run.gradients}{'' if run.converged else '*'}" for run in (one, two))
+        of_string, of_band = cells
+        rows.append([name, of_string, one.verdict, of_band, two.verdict, reached])
+    gradients, of_bands = ([run.gradients for run in runs] for runs in zip(*found.values(), strict=True))
+    rows.append(["mean", f"{np.mean(gradients):.0f}", "", f"{np.mean(of_bands):.0f}", "", ""])
+    good = [pair for pair in found.values() if verified(pair[1])]
     write_results(
-        "reactions_strings",
+        NAME,
         "Growing strings against climbing-image bands, GFN2-xTB",
         "python -m benchmarks.reactions.strings",
         [(["reaction", "string: gradients", "verdict", "band: gradients", "verdict", "same saddle"], rows)],
         [
-            f"Of {verified} reactions whose band ({IMAGES} images, FIRE, {FMAX} eV/Å) leads to a verified "
-            f"transition state, the string reaches the same saddle (within 5 meV) in {same}.",
-            f"Gradients of the string: mean {mean:.0f}, at most {most}. A star: not converged to its own "
-            "criterion.",
+            f"Of {len(good)} reactions whose band ({IMAGES} images, FIRE, {FMAX} eV/Å) converges and leads "
+            "to a verified transition state, the string reaches the same saddle (within "
+            f"{1000 * SAME_EV:.0f} meV) in {sum(same(*pair) for pair in good)}.",
+            f"Gradients of the string: mean {np.mean(gradients):.0f}, at most {max(gradients)}. A star: not "
+            "converged to its own criterion.",
         ],
-        numbers,
+        {name: {"string": asdict(one), "band": asdict(two)} for name, (one, two) in found.items()},
     )
 
 

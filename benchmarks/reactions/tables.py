@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from himlip_ase.files import atomic_write, write_json
+from himlip_ase.files import atomic_write, read_mapping, write_json
 
 FOLDER = Path(__file__).parents[1] / "results"
 
 Rows = tuple[Sequence[str], Sequence[Sequence[Any]]]
+
+
+def earlier_results(name: str) -> dict[str, Any]:
+    """Numbers of an earlier run of a benchmark; empty where there are none."""
+    path = FOLDER / f"{name}.json"
+    return dict(read_mapping(path)) if path.is_file() else {}
 
 
 def write_results(
