@@ -173,7 +173,11 @@ def main() -> None:
             table[case.name] = {**runs, TURNED: turned_run(case, next(iter(runs.values())))}
         elif case.name in earlier:
             row = earlier[case.name]
-            table[case.name] = {name: Run(**row[name]) for name in searches} | {TURNED: row[TURNED]}
+            runs = {name: Run(**row[name]) for name in searches}
+            table[case.name] = {
+                **runs,
+                TURNED: row.get(TURNED) or turned_run(case, next(iter(runs.values()))),
+            }
         else:
             continue
         shown = {name: (run.steps, run.gradients, run.good) for name, run in _runs(table[case.name]).items()}

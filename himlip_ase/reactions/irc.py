@@ -225,11 +225,14 @@ class _Descent:
             new = self.model_at(predicted, model, number)
             corrected = _descend(where, length, [model, new], basis)
             miss = float(np.linalg.norm(corrected - predicted)) / length
-            travelled += float(np.linalg.norm(corrected - where))
             energy = new.energy_at(corrected)
             if energies and energy > energies[-1] + 1e-4:
+                if length > 0.6 * settings.step:
+                    length /= 2  # too far for the models: once more from the same point
+                    continue
                 reason, ended = "the energy rises", True
                 break
+            travelled += float(np.linalg.norm(corrected - where))
             where, model = corrected, new
             if miss < AGREEMENT:
                 length = min(1.5 * length, LONGEST * settings.step)
@@ -248,7 +251,7 @@ class _Descent:
         roots = self.roots
         energy, plain = self.surface.evaluate(where / roots)
         gradient = plain / roots
-        if number % self.settings.hessian_every == 0:
+        if (number - 1) % self.settings.hessian_every == 0:
             hessian = self.surface.hessian(where / roots) / roots / roots[:, None]
         else:
             hessian = bofill(old.hessian, where - old.origin, gradient - old.gradient)

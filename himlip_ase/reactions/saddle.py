@@ -25,6 +25,10 @@ IMAGINARY_CM = -30.0
 """cm⁻¹; a mode below this is imaginary. Weaker ones are within what differences, grids and forces that are
 not quite zero leave of a soft rotation."""
 
+ESCAPES, ESCAPE_STEP = 3, 0.2
+"""A search that comes to rest where further modes are imaginary goes off along them by so many Å (all atoms
+together), at most so many times."""
+
 
 @dataclass(frozen=True)
 class SaddleSettings:
@@ -123,7 +127,8 @@ def find_saddle(
 
     The mode that overlaps most with `tangent` is climbed, afterwards the one that overlaps most with the mode
     climbed before; without a tangent, a mode that loses its negative curvature is left for one that has it.
-    Rigid motions and constrained directions are left out.
+    Rigid motions and constrained directions are left out. Where the forces vanish and further modes are
+    imaginary, the search goes off along these and on.
 
     Parameters
     ----------
@@ -169,7 +174,7 @@ class _Search:
         if climbed is not None and not np.linalg.norm(climbed) > 0:
             raise InputError("the tangent is zero; leave it out to climb the softest mode")
         matrix = self.first_hessian(where, climbed)
-        radius, steps, rejected = settings.trust_radius, 0, 0
+        radius, steps, rejected, escapes = settings.trust_radius, 0, 0, 0
         converged = False
         while True:
             basis = self.directions.basis(where)
@@ -178,7 +183,16 @@ class _Search:
             mode = _mode_to_climb(values, basis @ vectors, climbed, self.faithful)
             climbed = basis @ vectors[:, mode]
             largest = largest_force(basis, gradient)
-            if largest <= settings.fmax or steps + rejected >= settings.max_steps:
+            out_of_steps = steps + rejected >= settings.max_steps
+            if largest <= settings.fmax and not out_of_steps and escapes < ESCAPES:
+                step = self.further_imaginary(where, climbed)
+                if step is not None:
+                    new_energy, new_gradient = self.surface.evaluate(where + step)
+                    matrix = self.next_hessian(matrix, where, step, new_gradient - gradient, climbed)
+                    where, energy, gradient = where + step, new_energy, new_gradient
+                    radius, steps, escapes = settings.trust_radius, steps + 1, escapes + 1
+                    continue
+            if largest <= settings.fmax or out_of_steps:
                 converged = largest <= settings.fmax
                 break
             reduced = SADDLE_STEPS[settings.step].step(values, slopes, mode, radius)
@@ -210,6 +224,31 @@ class _Search:
                 "step %d: %.6f eV, |F| %.4f, radius %.2f (%s)", steps, energy, largest, radius, quality
             )
         return self.result(where, energy, climbed, largest, steps, rejected, converged, before)
+
+    def further_imaginary(self, where: np.ndarray, climbed: np.ndarray) -> np.ndarray | None:
+        """A step along the imaginary modes that are not climbed; None where there are none."""
+        if self.large:
+            return None
+        frequencies, modes = self.vibrations(where, self.surface.hessian(where))
+        roots = np.sqrt(np.repeat(self.surface.atoms.get_masses(), 3))
+        count = int((frequencies < IMAGINARY_CM).sum())
+        if count < 2:
+            return None
+        shapes = modes[:, :count] / roots[:, None]
+        shapes /= np.linalg.norm(shapes, axis=0)
+        others = np.delete(shapes, int(np.abs(shapes.T @ climbed).argmax()), axis=1)
+        # both ways lead down; which is taken must not depend on how the molecule lies
+        centred = where.reshape(-1, 3) - where.reshape(-1, 3).mean(axis=0)
+        outwards = (centred * np.arange(1, len(centred) + 1)[:, None]).ravel()
+        step = others @ np.where(others.T @ outwards < 0, -1.0, 1.0)
+        return ESCAPE_STEP * step / np.linalg.norm(step)
+
+    def vibrations(self, where: np.ndarray, hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Frequencies (f,), cm⁻¹, ascending, and orthonormal mass-weighted modes as columns (3N, f)."""
+        weighted = FreeDirections(self.surface.atoms, mass_weighted=True).basis(where)
+        roots = np.sqrt(np.repeat(self.surface.atoms.get_masses(), 3))
+        values, vectors = np.linalg.eigh(weighted.T @ (hessian / roots / roots[:, None]) @ weighted)
+        return signed_frequencies_cm(values), weighted @ vectors
 
     def first_hessian(self, where: np.ndarray, climbed: np.ndarray | None) -> np.ndarray:
         if not self.large:
@@ -248,18 +287,18 @@ class _Search:
         before: Counts,
     ) -> Saddle:
         atoms = self.surface.at(where)
-        weighted = FreeDirections(self.surface.atoms, mass_weighted=True).basis(where)
-        roots = np.sqrt(np.repeat(atoms.get_masses(), 3))
         hessian = None
         if self.large:
+            weighted = FreeDirections(self.surface.atoms, mass_weighted=True).basis(where)
+            roots = np.sqrt(np.repeat(atoms.get_masses(), 3))
             products = self.surface.products(where)
             values, vectors = softest_modes(products, weighted, roots, climbed * roots)
+            frequencies = signed_frequencies_cm(values)
         else:
             hessian = self.surface.hessian(where)
-            values, vectors = np.linalg.eigh(weighted.T @ (hessian / roots / roots[:, None]) @ weighted)
-            vectors = weighted @ vectors
+            frequencies, vectors = self.vibrations(where, hessian)
         return Saddle(
-            atoms, energy, hessian, signed_frequencies_cm(values), vectors.T.reshape(-1, len(atoms), 3),
+            atoms, energy, hessian, frequencies, vectors.T.reshape(-1, len(atoms), 3),
             climbed.reshape(-1, 3) / np.linalg.norm(climbed), largest, steps, rejected, converged,
             self.surface.counts - before,
         )  # fmt: skip

@@ -24,17 +24,17 @@ from himlip_ase.vibrations.gibbs import Conventions
 from tests.hint.toy import rattled
 
 NETWORK = HiMLIPConfig(
-    ("Cu",), cutoff=6.0, n_radial=4, channels=2, edge_features=2, hidden=8, layers=1, mean_neighbours=3.0
+    ("H",), cutoff=6.0, n_radial=4, channels=2, edge_features=2, hidden=8, layers=1, mean_neighbours=3.0
 )
 DRAWN = 40
-TETRAHEDRON = Atoms("Cu4", 0.93 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.0]]))
-RHOMBUS = Atoms("Cu4", [[1.3, 0, 0], [-1.3, 0, 0], [0, 2.25, 0], [0, -2.25, 0]])
+TETRAHEDRON = Atoms("H4", 0.93 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.0]]))
+RHOMBUS = Atoms("H4", [[1.3, 0, 0], [-1.3, 0, 0], [0, 2.25, 0], [0, -2.25, 0]])
 STATE = Conventions(symmetry_number=1)
 
 
 @pytest.fixture(scope="module")
 def calculator() -> UncertainCalculator:
-    """Four copper atoms in a tetrahedron, and in the rhombus through which two of them change places."""
+    """Four atoms in a tetrahedron, and in the rhombus through which two of them change places."""
     shapes = [image for start in (TETRAHEDRON, RHOMBUS) for image in rattled(start, 12, 0.12)]
     network = HiMLIP(NETWORK, seed=1)
     network.standardise(build_graph(shapes, network.elements, network.cutoff))
