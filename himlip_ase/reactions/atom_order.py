@@ -100,7 +100,8 @@ def matched_order(reactant: Atoms, product: Atoms) -> list[int]:
             found[tuple(order)] = _distance(reactant, product[order])
     nearest = sorted(found, key=lambda order: found[order])[:12]
     changes = {order: _bond_changes(reactant, product[list(order)]) for order in nearest}
-    return list(min(nearest, key=lambda order: (changes[order], found[order])))
+    best: tuple[int, ...] = min(nearest, key=lambda order: (changes[order], found[order]))
+    return list(best)
 
 
 def reordered(reactant: Atoms, product: Atoms) -> Atoms:
