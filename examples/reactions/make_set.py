@@ -1,131 +1,188 @@
 """Reactions of small CHNO molecules, enumerated by bond changes, found and verified at GFN2-xTB.
 
     python examples/reactions/make_set.py --folder runs/reaction_set --minutes 60
-    python examples/reactions/make_set.py --folder runs/reaction_set --collect reactions.npz
+    python examples/reactions/make_set.py --folder runs/reaction_set --collect examples/reactions/labels
 
-Molecules of ASE's G2 set of up to `--heavy` heavy atoms; every way to break one or two bonds and to form as
-many between atoms within three bonds of each other. The product is made by driving the bonds that change;
-what relaxes to other bonds is left out. Each reaction is kept as soon as it is judged, so that a run may be
-stopped and begun again. The order is random with a fixed seed: any part of the list is a fair sample of it.
+Molecules: `lewis.py`. Bond changes: `bond_changes.py`. The bonds that change are driven, and the product is
+what the structure then relaxes to, whether or not it has the bonds that were asked for. A transition state
+that leads elsewhere gives a further candidate: its ends are taken as reactant and product, and the search is
+run again from them alone. Each candidate is kept as soon as it is judged, so that a run may be stopped and
+begun again. The order is random with a fixed seed.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import itertools
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.build import molecule
-from ase.collections import g2
+from bond_changes import SIMPLE, Change, bond_changes, reaction_key
+from collect import collect
+from lewis import g2_molecules, lewis_molecules
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, read_mapping, write_json
 from himlip_ase.labels.molecules.gfn2 import GFN2
-from himlip_ase.reactions import Surface, Verdict, bond_graph, driven_product, find_minimum, find_reaction
+from himlip_ase.reactions import (
+    IrcSettings,
+    Reaction,
+    SaddleSettings,
+    SearchSettings,
+    StringSettings,
+    Surface,
+    Verdict,
+    bond_graph,
+    driven_product,
+    find_minimum,
+    find_reaction,
+)
 from himlip_ase.reactions.reaction_files import reaction_as_dict
 
-Bonds = tuple[tuple[int, int], ...]
+SETTINGS = SearchSettings(
+    string=StringSettings(nodes=7, interpolation="linear", max_gradients=90),
+    saddle=SaddleSettings(max_steps=25, hessian_every=2),
+    irc=IrcSettings(hessian_every=4, end_hessian_every=8),
+)
+"""Half the cost of the default ones, at molecules of this size."""
+MOST_ENERGY = 5.0
+"""eV; products above it are not looked for."""
+HESSIANS_BETWEEN = 1
+"""On each side of the saddle, besides those of the saddle and the ends."""
 
 
-def molecules(heavy: int) -> dict[str, Atoms]:
-    """Closed-shell molecules of C, H, N and O with hydrogen, in one piece."""
-    found = {}
-    for name in g2.names:
-        atoms = molecule(name)
-        symbols = set(atoms.get_chemical_symbols())
-        count = int((atoms.numbers > 1).sum())
-        whole = symbols <= set("CHNO") and "H" in symbols and 1 <= count <= heavy and len(atoms) > 2
-        if whole and atoms.numbers.sum() % 2 == 0 and len(bond_graph(atoms).fragments) == 1:
-            if not atoms.get_initial_magnetic_moments().any():
-                found[name] = Atoms(atoms.numbers, atoms.positions)
-    return found
-
-
-def changes(atoms: Atoms) -> list[tuple[Bonds, Bonds]]:
-    """Bonds that form and bonds that break, one or two of each."""
-    bonds = sorted(bond_graph(atoms).bonds)
-    distance = np.full((len(atoms), len(atoms)), 9)
-    np.fill_diagonal(distance, 0)
-    for i, j in bonds:
-        distance[i, j] = distance[j, i] = 1
-    for k in range(len(atoms)):
-        distance = np.minimum(distance, distance[:, [k]] + distance[[k], :])
-    near = [pair for pair in itertools.combinations(range(len(atoms)), 2) if 2 <= distance[pair] <= 3]
-    found = []
-    for number in (1, 2):
-        for broken in itertools.combinations(bonds, number):
-            touched = {atom for bond in broken for atom in bond}
-            partners = [pair for pair in near if touched & set(pair)]
-            for formed in itertools.combinations(partners, number):
-                valence = np.zeros(len(atoms), dtype=int)
-                for sign, pairs in ((1, formed), (-1, broken)):
-                    for pair in pairs:
-                        valence[list(pair)] += sign
-                hydrogens = atoms.numbers == 1
-                if np.abs(valence).max() <= 1 and not valence[hydrogens].any():
-                    found.append((formed, broken))
-    return found
-
-
-def plan(heavy: int, seed: int) -> list[tuple[str, Bonds, Bonds]]:
-    """All candidates in a random order."""
-    listed = [(name, *change) for name, atoms in molecules(heavy).items() for change in changes(atoms)]
+def plan(heavy: int, atoms_at_most: int, seed: int) -> list[tuple[str, Atoms, Change]]:
+    """All candidates: simple changes and few heavy atoms first, in a random order otherwise."""
+    start = lewis_molecules(min(heavy, 3)) | (g2_molecules(4, heavy) if heavy > 3 else {})
+    listed = [
+        (name, atoms, change)
+        for name, atoms in start.items()
+        if len(atoms) <= atoms_at_most
+        for change in bond_changes(atoms)
+    ]
     order = np.random.default_rng(seed).permutation(len(listed))
-    return [listed[k] for k in order]
+    return sorted(
+        (listed[k] for k in order),
+        key=lambda item: (item[2][0] not in SIMPLE, (item[1].numbers > 1).sum() > 3),
+    )
 
 
-def search(name: str, form: Bonds, break_: Bonds, folder: Path) -> str:
-    """Search one candidate and keep what was found; returns its verdict."""
-    start = molecule(name)
-    surface = Surface(Atoms(start.numbers, start.positions), GFN2())
-    arrays: dict[str, np.ndarray] = {}
-    try:
-        reactant = find_minimum(surface, start.positions.ravel()).atoms
-        product = driven_product(reactant, surface, form, break_).atoms
-        found = find_reaction(reactant, product, GFN2())
-    except (CalculationError, InputError) as error:
-        record = {"verdict": "no product", "reason": str(error)[:200]}
-    else:
-        record = reaction_as_dict(found)
-        if found.judgement.verdict is Verdict.INTENDED and found.saddle is not None and found.irc is not None:
-            arrays = {
-                "numbers": reactant.numbers.astype(np.int8),
-                "positions": np.array([image.positions for image in found.irc.images], dtype=np.float32),
-                "energies": found.irc.energies,
-                "coordinates": found.irc.coordinates.astype(np.float32),
-                "saddle": np.array(len(found.irc.backward.images)),
-            }
-            for side, atoms in (("reactant", found.irc.backward.end), ("product", found.irc.forward.end)):
-                arrays[f"hessian_{side}"] = surface.hessian(atoms.positions.ravel()).astype(np.float32)
-            arrays["hessian_saddle"] = found.saddle.hessian.astype(np.float32)
-    if arrays:
-        with atomic_write(folder / "reaction.npz", "wb", overwrite=True) as stream:
-            np.savez_compressed(stream, **arrays)
-    write_json(folder / "result.json", {"molecule": name, "form": form, "break": break_, **record}, True)
-    return record["verdict"]
+def key_of(reactant: Atoms, product: Atoms) -> str:
+    """See `reaction_key`."""
+    return reaction_key(reactant.numbers, bond_graph(reactant).bonds, bond_graph(product).bonds)
 
 
-def split_of(name: str) -> str:
-    """Training, validation or test, by reaction: a fixed tenth each for the latter two."""
-    digit = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
-    return {0: "validation", 1: "test"}.get(digit, "training")
+class Search:
+    """Searches that know what has been found."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.minima: dict[str, Atoms | None] = {}
+        self.found: set[str] = set()
+        self.tried: set[str] = set()
+
+    def candidate(self, name: str, atoms: Atoms, change: Change) -> dict[str, Any]:
+        """Search one candidate; returns what is kept of it."""
+        _, form, break_ = change
+        surface, begun = Surface(atoms, GFN2()), time.process_time()
+        try:
+            reactant = self.minimum(name, atoms, surface)
+            product = driven_product(reactant, surface, form, break_, other_bonds=True)
+            if product.energy - surface.evaluate(reactant.positions.ravel())[0] > MOST_ENERGY:
+                raise CalculationError(f"the product lies more than {MOST_ENERGY} eV above the reactant")
+        except (CalculationError, InputError) as error:
+            seconds = round(time.process_time() - begun, 2)
+            return {"verdict": "no product", "reason": str(error)[:200], "cpu_seconds": seconds}
+        return self.between(reactant, product.atoms, begun)
+
+    def minimum(self, name: str, atoms: Atoms, surface: Surface) -> Atoms:
+        """The relaxed molecule, if it keeps its bonds."""
+        if name not in self.minima:
+            self.minima[name] = None
+            relaxed = find_minimum(surface, atoms.positions.ravel()).atoms
+            if bond_graph(relaxed).bonds == bond_graph(atoms).bonds:
+                self.minima[name] = relaxed
+        found = self.minima[name]
+        if found is None:
+            raise CalculationError("the molecule does not keep its bonds")
+        return found
+
+    def between(self, reactant: Atoms, product: Atoms, begun: float) -> dict[str, Any]:
+        """Search between two minima."""
+        key = key_of(reactant, product)
+        if key in self.found:
+            return {"verdict": "found before", "key": key}
+        self.tried.add(key)
+        found = find_reaction(reactant, product, GFN2(), SETTINGS)
+        record = {**reaction_as_dict(found), "key": key}
+        if found.judgement.verdict is Verdict.INTENDED:
+            self.found.add(key)
+            record["arrays"] = arrays_of(found)
+        elif found.irc is not None and found.irc.backward.converged and found.irc.forward.converged:
+            record["ends_found"] = (found.irc.backward.end, found.irc.forward.end)
+        record["cpu_seconds"] = round(time.process_time() - begun, 2)
+        return record
+
+    def keep(self, label: str, record: dict[str, Any]) -> None:
+        """Write what a candidate gave."""
+        arrays, place = record.pop("arrays", None), self.folder / label
+        if arrays is not None:
+            with atomic_write(place / "reaction.npz", "wb", overwrite=True) as stream:
+                np.savez_compressed(stream, **arrays)
+        write_json(place / "result.json", record, True)
+        print(f"{label}: {record['verdict']} ({record.get('cpu_seconds', 0)} s)", flush=True)
+
+    def run(self, label: str, name: str, atoms: Atoms, change: Change) -> None:
+        """Search a candidate, and then between the ends that it led to, if these are others."""
+        about = {"molecule": name, "kind": change[0], "form": change[1], "break": change[2]}
+        record = self.candidate(name, atoms, change)
+        ends = record.pop("ends_found", None)
+        if ends is not None:
+            key = key_of(*ends)
+            same = bond_graph(ends[0]).bonds == bond_graph(ends[1]).bonds
+            if not same and key not in self.tried:
+                again = self.between(*ends, time.process_time())
+                again.pop("ends_found", None)
+                self.keep(f"{label}_ends", {**about, "kind": "ends", **again})
+        self.keep(label, {**about, **record})  # last: a candidate with this file is done
+
+    def remember(self, label: str) -> bool:
+        """Take up what an earlier run kept; False where there is nothing."""
+        for place in (self.folder / f"{label}_ends", self.folder / label):
+            if (place / "result.json").is_file():
+                record = read_mapping(place / "result.json")
+                self.tried |= {record.get("key", "")}
+                if record["verdict"] == Verdict.INTENDED:
+                    self.found.add(record["key"])
+        return (self.folder / label / "result.json").is_file()
 
 
-def collect(folder: Path, out: Path) -> None:
-    """All intended reactions of a folder in one file; the frames of a reaction stay together."""
-    arrays, counts = {}, {"training": 0, "validation": 0, "test": 0}
-    for path in sorted(folder.glob("*/reaction.npz")):
-        part = split_of(path.parent.name)
-        counts[part] += 1
-        with np.load(path, allow_pickle=False) as stored:
-            arrays |= {f"{part}/{path.parent.name}/{key}": stored[key] for key in stored.files}
-    with atomic_write(out, "wb", overwrite=True) as stream:
-        np.savez_compressed(stream, **arrays)
-    print(f"{sum(counts.values())} intended reactions ({counts}) → {out}, {out.stat().st_size / 1e6:.2f} MB")
+def arrays_of(reaction: Reaction) -> dict[str, np.ndarray]:
+    """Frames of the coordinate with energies, forces and some Hessians."""
+    irc, saddle = reaction.irc, reaction.saddle
+    assert irc is not None and saddle is not None and saddle.hessian is not None
+    images, top = irc.images, len(irc.backward.images)
+    surface = Surface(images[0], GFN2())
+    forces = [-surface.evaluate(image.positions.ravel())[1].reshape(-1, 3) for image in images]
+    sides = [
+        np.linspace(0, top, HESSIANS_BETWEEN + 2),
+        np.linspace(top, len(images) - 1, HESSIANS_BETWEEN + 2),
+    ]
+    chosen = np.unique(np.concatenate(sides).round().astype(int))
+    matrices = [saddle.hessian if k == top else surface.hessian(images[k].positions.ravel()) for k in chosen]
+    return {
+        "numbers": images[0].numbers,
+        "positions": np.array([image.positions for image in images]),
+        "energies": irc.energies,
+        "forces": np.array(forces),
+        "coordinates": irc.coordinates,
+        "saddle": np.array(top),
+        "frequencies": saddle.frequencies,
+        "hessian_frames": chosen,
+        "hessians": np.array(matrices),
+    }
 
 
 def main() -> None:
@@ -133,28 +190,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="reactions of small molecules")
     parser.add_argument("--folder", type=Path, default=Path("runs/reaction_set"))
     parser.add_argument("--heavy", type=int, default=4, help="most heavy atoms of a molecule")
+    parser.add_argument("--atoms", type=int, default=9, help="most atoms of a molecule")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--collect", type=Path, help="write the intended reactions to this .npz and stop")
+    parser.add_argument("--collect", type=Path, help="write the intended reactions to this folder and stop")
     arguments = parser.parse_args()
     if arguments.collect is not None:
         collect(arguments.folder, arguments.collect)
         return
-    candidates = plan(arguments.heavy, arguments.seed)
+    candidates = plan(arguments.heavy, arguments.atoms, arguments.seed)
     print(f"{len(candidates)} candidates", flush=True)
-    began, verdicts = time.monotonic(), {}
-    for name, form, break_ in candidates:
+    began, search = time.monotonic(), Search(arguments.folder)
+    for name, atoms, change in candidates:
         if time.monotonic() - began > 60 * arguments.minutes:
             break
-        label = "_".join([name, *(f"f{i}-{j}" for i, j in form), *(f"b{i}-{j}" for i, j in break_)])
-        folder = arguments.folder / label
-        if (folder / "result.json").is_file():
-            verdict = read_mapping(folder / "result.json")["verdict"]
-        else:
-            verdict = search(name, form, break_, folder)
-            print(f"{label}: {verdict}", flush=True)
-        verdicts[verdict] = verdicts.get(verdict, 0) + 1
-    print(verdicts)
+        changed = [*(f"f{i}-{j}" for i, j in change[1]), *(f"b{i}-{j}" for i, j in change[2])]
+        label = "_".join([name.replace(" ", "_").replace("#", "~"), *changed])
+        if not search.remember(label):
+            search.run(label, name, atoms, change)
+    print(f"{len(search.found)} reactions")
 
 
 if __name__ == "__main__":

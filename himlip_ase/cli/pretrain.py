@@ -16,6 +16,7 @@ from himlip_ase.cli.training_options import (
     EpochsOption,
     ForcesKeyOption,
     HessianOption,
+    HoldOutOption,
     MinutesOption,
     OptimizerOption,
     OverwriteOption,
@@ -45,6 +46,7 @@ def pretrain(
     batch_size: BatchOption = None,
     learning_rate: RateOption = None,
     optimizer: OptimizerOption = None,
+    hold_out: HoldOutOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
     store: Annotated[
@@ -53,12 +55,15 @@ def pretrain(
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train a base model from scratch on many different structures."""
+    """Train a base model from scratch on many different structures.
+
+    Sets named validation..., test... or doublewell... judge a model and are left out.
+    """
     from himlip_ase.hint.training.config import read_training_config
     from himlip_ase.hint.training.display import training_bar
     from himlip_ase.hint.training.pretrain import pretrain as run
     from himlip_ase.labels.label_keys import LabelKeys
-    from himlip_ase.labels.readers import open_labels, read_hessian
+    from himlip_ase.labels.readers import open_labels, read_hessian, without_judges
     from himlip_ase.labels.store import LabelStore, write_labels
 
     flags = given(
@@ -69,6 +74,7 @@ def pretrain(
         seed=seed,
         device=device,
         optimizer=optimizer,
+        hold_out=hold_out,
     )
     settings, network = read_training_config(config, flags)
     if store is None or not (resume and store.is_file()):
@@ -77,6 +83,7 @@ def pretrain(
         if not (resume and store.is_file()):
             write_labels(store, frames, overwrite=overwrite)
         frames = LabelStore(store)
+    frames = without_judges(frames)
     with training_bar(settings) as on_epoch:
         result = run(
             frames, [read_hessian(path) for path in hessian or []], settings, out, network,

@@ -42,6 +42,13 @@ OptimizerOption = Annotated[str | None, typer.Option("--optimizer", help=f"{OPTI
 ProbeOption = Annotated[
     str | None, typer.Option("--probe", help=f"Vectors that a Hessian is projected on: {PROBES.described()}.")
 ]
+HoldOutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--hold-out",
+        help="What is held out together: frames, sets (as whole reactions), structures, trajectories.",
+    ),
+]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Of everything random.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]

@@ -25,9 +25,6 @@ from himlip_ase.reactions.surface import Counts, Surface
 
 logger = logging.getLogger(__name__)
 
-END_HESSIANS = 2
-"""Steps between exact Hessians while an end is relaxed."""
-
 LONGEST = 2.0
 """Steps grow up to this multiple of the one asked for, while the predictor is right to `AGREEMENT`."""
 
@@ -52,6 +49,8 @@ class IrcSettings:
         eV/Å; largest force on an atom of the relaxed ends.
     end_force : float
         eV/Å; below this largest force on an atom, and in a basin, the end is relaxed.
+    end_hessian_every : int
+        Steps between exact Hessians while an end is relaxed; 0: none.
     """
 
     step: float = 0.3
@@ -59,6 +58,7 @@ class IrcSettings:
     hessian_every: int = 1
     fmax: float = 0.01
     end_force: float = 0.3
+    end_hessian_every: int = 2
 
     def __post_init__(self) -> None:
         if not (0.01 <= self.step <= 1.0 and self.max_steps >= 1 and self.hessian_every >= 1):
@@ -68,6 +68,8 @@ class IrcSettings:
             )
         if not (self.fmax > 0 and self.end_force > 0):
             raise InputError("fmax and end_force must be positive")
+        if self.end_hessian_every < 0:
+            raise InputError(f"end_hessian_every {self.end_hessian_every} must not be negative")
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,9 +289,8 @@ class _Descent:
             return Branch(images, np.array(energies), np.array(lengths), False, reason)
         plain = model.hessian * self.roots * self.roots[:, None]
         try:
-            end = find_minimum(
-                self.surface, last, self.settings.fmax, hessian=plain, hessian_every=END_HESSIANS
-            )
+            every = self.settings.end_hessian_every
+            end = find_minimum(self.surface, last, self.settings.fmax, hessian=plain, hessian_every=every)
         except (NotConvergedError, CalculationError) as error:
             logger.info("the end of the reaction coordinate did not relax: %s", error)
             return Branch(images, np.array(energies), np.array(lengths), False, str(error))

@@ -409,6 +409,15 @@ def test_whole_compositions_are_held_out() -> None:
         split_indices(["s"] * 5, 0.3, 0, "structures", ["A"] * 5)
 
 
+def test_whole_sets_are_held_out() -> None:
+    sets = ["reaction 1"] * 6 + ["reaction 2"] * 5 + ["reaction 3"] * 4
+    kept, held = split_indices(sets, 0.3, 0, "sets")
+    assert sorted(kept + held) == list(range(15)) and held
+    assert not {sets[k] for k in kept} & {sets[k] for k in held}
+    with pytest.raises(InputError, match="several sets"):
+        split_indices(["one"] * 5, 0.3, 0, "sets")
+
+
 def test_the_command_takes_names_of_labels(tmp_path: Path) -> None:
     frames = _emt(6)
     images = []

@@ -86,10 +86,10 @@ class TrainingSettings:
         none.
     validation_fraction : float
         Share of the frames of each set kept from training, unless a validation set is given.
-    hold_out : {"frames", "structures", "trajectories"}
-        What is kept from training together: frames chosen at random; all frames of a composition, so that the
-        model is judged on others; or the last frames of each set, which frames of a trajectory before them
-        resemble least.
+    hold_out : {"frames", "sets", "structures", "trajectories"}
+        What is kept from training together: frames chosen at random; all frames of a set, as those of one
+        reaction; all frames of a composition, so that the model is judged on others; or the last frames of
+        each set, which frames of a trajectory before them resemble least.
     validate_every : int or None
         Epochs between validations; None: about a hundred a run.
     patience : int or None
@@ -131,7 +131,7 @@ class TrainingSettings:
     clip: float = 50.0
     ema: float = 0.99
     validation_fraction: float = 0.1
-    hold_out: Literal["frames", "structures", "trajectories"] = "frames"
+    hold_out: Literal["frames", "sets", "structures", "trajectories"] = "frames"
     validate_every: int | None = None
     patience: int | None = None
     watch: Literal["score", "energy", "forces", "stress", "hessian"] = "score"
@@ -171,7 +171,7 @@ class TrainingSettings:
         for name, allowed in (
             ("hessian_products", ("difference", "exact")),
             ("schedule", ("cosine", "plateau", "constant")),
-            ("hold_out", ("frames", "structures", "trajectories")),
+            ("hold_out", ("frames", "sets", "structures", "trajectories")),
             ("watch", ("score", "energy", "forces", "stress", "hessian")),
         ):
             if getattr(self, name) not in allowed:

@@ -268,7 +268,7 @@ def split_indices(
     sets : sequence of str
     fraction, seed
         As `split_frames`.
-    hold_out : {"frames", "structures", "trajectories"}
+    hold_out : {"frames", "sets", "structures", "trajectories"}
         See `TrainingSettings`.
     formulas : sequence of str
         Composition of each frame, for "structures".
@@ -280,11 +280,11 @@ def split_indices(
     Raises
     ------
     InputError
-        "structures", and all frames have one composition.
+        "structures", and all frames have one composition; "sets", and they are of one set.
     """
     rng = np.random.default_rng(seed)
-    if hold_out == "structures":
-        held = _whole_compositions(formulas, fraction, rng)
+    if hold_out in ("structures", "sets"):
+        held = _whole_groups(formulas if hold_out == "structures" else sets, fraction, rng, hold_out)
         return [k for k in range(len(sets)) if k not in held], sorted(held)
     members: dict[str, list[int]] = {}
     for k, name in enumerate(sets):
@@ -299,21 +299,25 @@ def split_indices(
     return [k for k in range(len(sets)) if k not in held], sorted(held)
 
 
-def _whole_compositions(formulas: Sequence[str], fraction: float, rng: np.random.Generator) -> set[int]:
-    """All frames of compositions chosen at random, until their share is reached."""
-    kinds = sorted(set(formulas))
+def _whole_groups(names: Sequence[str], fraction: float, rng: np.random.Generator, hold_out: str) -> set[int]:
+    """All frames of compositions or sets chosen at random, until their share is reached."""
+    kinds = sorted(set(names))
     if fraction <= 0:
         return set()
     if len(kinds) < 2:
+        what = {"structures": "compositions", "sets": "sets"}[hold_out]
         raise InputError(
-            f"hold_out: structures needs frames of several compositions, and there is {kinds or 'none'}; use "
+            f"hold_out: {hold_out} needs frames of several {what}, and there is {kinds or 'none'}; use "
             "frames or trajectories, or give --validation"
         )
+    members: dict[str, list[int]] = {}
+    for k, name in enumerate(names):
+        members.setdefault(name, []).append(k)
     held: set[int] = set()
     for place in rng.permutation(len(kinds))[:-1]:
-        if len(held) >= fraction * len(formulas):
+        if len(held) >= fraction * len(names):
             break
-        held |= {k for k, formula in enumerate(formulas) if formula == kinds[place]}
+        held |= set(members[kinds[place]])
     return held
 
 
@@ -338,7 +342,7 @@ def _tell_of_trajectories(survey: Survey, settings: TrainingSettings, held: bool
     if found and held and settings.hold_out == "frames":
         logger.warning(
             "neighbouring frames of %s are alike (steps of %.2f of their spread): frames held out at random "
-            "between them say little; use hold_out: trajectories, or give --validation",
+            "between them say little; use hold_out: trajectories (or sets), or give --validation",
             ", ".join(found), min(found.values()),
         )  # fmt: skip
 

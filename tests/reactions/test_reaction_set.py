@@ -1,0 +1,45 @@
+"""The set of reactions that comes with the examples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from himlip_ase.labels.readers import read_labels, without_judges
+from himlip_ase.labels.store import LabelStore
+from himlip_ase.vibrations.normal_modes import normal_modes
+
+LABELS = Path(__file__).parents[2] / "examples" / "reactions" / "labels"
+
+
+@pytest.fixture(scope="module")
+def listed() -> list[dict]:
+    return json.loads((LABELS / "reactions.json").read_text(encoding="utf-8"))["list"]
+
+
+def test_parts_share_no_reaction_and_judges_are_left_out(listed) -> None:
+    keys = {
+        part: {r["key"] for r in listed if r["part"] == part} for part in ("training", "validation", "test")
+    }
+    assert sum(map(len, keys.values())) == len(listed) == len(set().union(*keys.values()))
+    frames = read_labels(LABELS / "reactions.h5")
+    learnt = {frame.set for frame in without_judges(frames)}
+    assert learnt == {r["set"] for r in listed if r["part"] == "training"}
+
+
+def test_each_reaction_is_a_saddle_between_two_minima(listed) -> None:
+    store = LabelStore(LABELS / "reactions.h5")
+    for reaction in listed[::10]:
+        for role, imaginary in (("reactant", 0), ("transition_state", 1), ("product", 0)):
+            frame = store[reaction[role]]
+            assert frame.set == reaction["set"]
+            assert np.linalg.norm(frame.forces, axis=1).max() < 0.02
+            found = normal_modes(frame.atoms, frame.hessian.matrix)
+            assert (found.frequencies < -30).sum() == imaginary, reaction["candidate"]
+        energies = [store[k].energy for k in range(*reaction["frames"])]
+        top = energies[reaction["transition_state"] - reaction["frames"][0]]
+        assert top == max(energies)
+        assert reaction["barrier_ev"] == pytest.approx(top - energies[0])
