@@ -1,0 +1,116 @@
+"""The reaction potential himlip-chno-1: pre-training on GFN2-xTB paths, a test on unseen reactions, its card.
+
+Reads like the method section of a paper. The labels are those of ``examples/reactions`` (made by its
+``make_set.py``) and ``examples/molecules``; displaced frames beside the paths are labelled here, which needs
+tblite. ``--resume`` continues a stopped training to the bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from himlip_ase.cli.app import clean_errors, configure_logging
+from himlip_ase.errors import CalculationError
+from himlip_ase.hint.evaluation.error_tables import describe
+from himlip_ase.hint.evaluation.evaluate import evaluate_labels
+from himlip_ase.hint.training.config import read_training_config
+from himlip_ase.hint.training.display import training_bar
+from himlip_ase.hint.training.pretrain import pretrain
+from himlip_ase.labels.frames import LabelledFrame
+from himlip_ase.labels.molecules.gfn2 import GFN2
+from himlip_ase.labels.readers import read_labels
+from himlip_ase.labels.store import write_labels
+from himlip_ase.potential.checkpoint import save_model
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NAME = "himlip-chno-1"
+CARD = {
+    "name": NAME,
+    "version": "1",
+    "licence": "MIT",
+    "description": "Hi-MLIP of reactions of small C, H, N, O molecules: GFN2-xTB energies, forces and "
+    "Hessians along reaction paths and of displaced molecules, to fine-tune on DFT labels of a family",
+    "validity": "Neutral molecules and fragments of C, H, N, O with paired electrons and up to about four "
+    "heavy atoms, near minima and near paths of reactions like those learnt from. No ions, radicals, "
+    "crystals or other elements, no long-range forces. On a CPU it costs what GFN2-xTB itself does: use that "
+    "where GFN2-xTB is enough; this model is a start for DFT accuracy. Errors on reactions that it has not "
+    "seen: see errors.",
+    "made_by": "python workflows/chno_base.py",
+}
+SPREADS = (0.04, 0.08, 0.12)
+"""Å; standard deviations of the displacements beside the paths."""
+BESIDE_EVERY = 2
+"""Every so many frames of a path have displaced neighbours."""
+LARGEST_FORCE = 15.0
+"""eV/Å; hotter displaced frames are left out, so that they do not rule the loss."""
+
+
+def reactions(part: str) -> list[LabelledFrame]:
+    """Frames of the reactions of one part: training, validation or test."""
+    frames = read_labels(EXAMPLES / "reactions" / "labels" / "reactions.h5")
+    return [frame for frame in frames if frame.set.startswith(part)]
+
+
+def beside(paths: list[LabelledFrame], seed: int = 0) -> Iterator[LabelledFrame]:
+    """Displaced neighbours of path frames, with GFN2-xTB energies and forces."""
+    rng = np.random.default_rng(seed)
+    for number, frame in enumerate(paths[::BESIDE_EVERY]):
+        atoms = frame.atoms.copy()
+        atoms.positions += rng.normal(scale=SPREADS[number % len(SPREADS)], size=atoms.positions.shape)
+        try:
+            result = GFN2().calculate(atoms, hessian=False)
+        except CalculationError:
+            continue
+        if np.linalg.norm(result.forces, axis=1).max() < LARGEST_FORCE:
+            yield LabelledFrame(atoms, result.energy, result.forces, set=f"{frame.set} beside")
+
+
+def main() -> None:
+    """Label, train, test, write the model."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("runs/chno_base"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--config", type=Path, default=EXAMPLES / "reactions" / "base.yaml", help="network and training"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    arguments = parser.parse_args()
+    configure_logging()
+    with clean_errors(arguments.debug):
+        settings, network = read_training_config(arguments.config)
+        paths = reactions("training")
+        neighbours = arguments.folder / "beside.h5"
+        if not (arguments.resume and neighbours.is_file()):
+            write_labels(neighbours, beside(paths), overwrite=arguments.resume)
+        training = [*paths, *read_labels(neighbours)]
+        training += read_labels(EXAMPLES / "molecules" / "labels" / "gfn2.h5")
+
+        # Network and Hessian projections by stochastic gradients, from scratch.
+        with training_bar(settings) as on_epoch:
+            trained = pretrain(
+                training, (), settings, arguments.folder, network, resume=arguments.resume, on_epoch=on_epoch
+            )  # fmt: skip
+
+        # Reactions that it has not seen judge it.
+        tested = evaluate_labels(
+            trained.model, [replace(f, set=part) for part in ("validation", "test") for f in reactions(part)]
+        )
+        summary = [f"unseen reactions: {line}" for line in describe(tested)]
+        print("\n".join(summary))
+        card = {
+            **trained.report,
+            **CARD,
+            "errors": {"unseen reactions": tested.to_dict()},
+            "summary": summary,
+        }
+        path = save_model(trained.model, arguments.folder / f"{NAME}.safetensors", card, overwrite=True)
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
