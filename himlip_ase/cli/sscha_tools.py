@@ -205,8 +205,8 @@ def spectral(
     distances = [float(x) for segment in bands.path.distances for x in segment]
     for name, end in zip(names, ends, strict=True):
         place = min(range(len(distances)), key=lambda i: abs(distances[i] - end))
-        found = zip(positions[place], widths[place], strict=True)
-        shown = ", ".join(f"{p:.0f} ({w - 2 * smearing:.0f})" for p, w in found if p == p)
-        typer.echo(f"{name}: peaks (width beyond 2δ) {shown} cm⁻¹")
+        found = sorted(zip(positions[place], widths[place], strict=True))
+        shown = dict.fromkeys(f"{p:.0f} ({w - 2 * smearing:.0f})" for p, w in found if p == p)
+        typer.echo(f"{name}: peaks (width beyond 2δ) {', '.join(shown)} cm⁻¹")
     for path in write_spectral_bands(bands, folder, overwrite):
         typer.echo(f"wrote {path}")

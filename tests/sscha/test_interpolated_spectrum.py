@@ -106,3 +106,22 @@ def test_bad_requests_are_explained():
         interpolated_spectral_function(distribution, ensemble, group, [(0, 0, 0)], smearing_cm=0)
     with pytest.raises(InputError, match="dims must be"):
         interpolated_spectral_function(distribution, ensemble, group, [(0, 0, 0)], mesh=(0, 1, 1))
+
+
+def test_interpolation_gives_what_a_supercell_twice_as_long_has():
+    """Bonds reach one cell: three cells hold the third order, and q = 1/6 lies on no grid of theirs."""
+    small, large = (drawn(cscl(), (cells, 1, 1), 0.0, 1000) for cells in (3, 6))
+    points = [(1 / 6, 0, 0), (1 / 2, 0, 0)]
+    known = spectral_function(*large, points, smearing_cm=40.0)
+    found = interpolated_spectral_function(*small, points, known.wavenumbers, 40.0, mesh=(6, 1, 1))
+    coarse = interpolated_spectral_function(*small, points, known.wavenumbers, 40.0, mesh=(1, 1, 1))
+    z = known.wavenumbers + 40j
+    bare = -2 / np.pi * (z / (z**2 - known.auxiliary_cm[:, :, None] ** 2)).sum(axis=1).imag
+
+    def apart(total):
+        """Weight that lies elsewhere, as a part of all."""
+        return np.trapezoid(np.abs(total - known.total), known.wavenumbers, axis=1) / 12
+
+    assert (apart(found.total) < 0.012).all()  # the noise of two ensembles is in it
+    assert (apart(coarse.total) > 2 * apart(found.total)).all()  # the finer mesh of k is needed
+    assert (apart(bare) > 4 * apart(found.total)).all()

@@ -149,20 +149,23 @@ def plot_spectral_bands(ax: Axes, bands: SpectralBands) -> Axes:
     top = float(np.quantile(total.max(axis=1), 0.8))
     mesh: Any = None
     for x, values in zip(bands.path.distances, bands.segments(total), strict=True):
+        edges = np.concatenate([x[:1], (x[1:] + x[:-1]) / 2, x[-1:]])  # no further than the segment
+        omega = bands.spectrum.wavenumbers
+        steps = np.concatenate([omega[:1], (omega[1:] + omega[:-1]) / 2, omega[-1:]])
         mesh = ax.pcolormesh(
-            x,
-            bands.spectrum.wavenumbers,
+            edges,
+            steps,
             np.maximum(values.T, top / 1e3),
             norm=LogNorm(top / 100, top),
             cmap="magma",
-            shading="nearest",
             rasterized=True,
         )
     ax.figure.colorbar(mesh, ax=ax, label="σ(q, ω) (1/cm⁻¹)")
     limits = (0.0, float(bands.spectrum.wavenumbers[-1]))
-    plot_bands(ax, bands.auxiliary(), "auxiliary")
+    plot_bands(ax, bands.auxiliary())
     for line in ax.lines:
         line.set(color="white", linewidth=0.5, linestyle="--")
+    ax.set_title("dashed: auxiliary phonons", loc="left", fontsize="small")
     ax.set_ylim(*limits)
     ax.set_ylabel("ω (cm⁻¹)")
     return ax
