@@ -38,7 +38,8 @@ class HiMLIPTorchSimModel(ModelInterface):
     device : torch.device or str, optional
         By default "cuda" where there is one, else "cpu".
     dtype : torch.dtype
-        torch.float64 or torch.float32.
+        torch.float64 or torch.float32, of the network, forces and stresses. Energies are in float64 always:
+        those of the elements are thousands of eV, of which single precision keeps no millielectronvolt.
     compute_stress : bool
         Whether stresses are computed; needed where the cell moves.
     skin : float
@@ -89,8 +90,8 @@ class HiMLIPTorchSimModel(ModelInterface):
         Returns
         -------
         dict
-            ``energy`` (B,) in eV, ``forces`` (N, 3) in eV/Å and, if wanted, ``stress`` (B, 3, 3) in eV/Å³,
-            positive in tension; NaN for systems that are not periodic in three directions.
+            ``energy`` (B,) in eV, float64; ``forces`` (N, 3) in eV/Å and, if wanted, ``stress`` (B, 3, 3) in
+            eV/Å³, positive in tension; NaN for systems that are not periodic in three directions.
         """
         if isinstance(state, dict):
             state = torch_sim.SimState(**{"masses": torch.ones_like(state["positions"][:, 0]), **state})
@@ -107,7 +108,9 @@ class HiMLIPTorchSimModel(ModelInterface):
         def tensor(values: np.ndarray) -> Tensor:
             return torch.as_tensor(values, dtype=self._dtype, device=self._device)
 
-        output = {"energy": tensor(result.energies), "forces": tensor(np.concatenate(result.forces))}
+        # a sum of float64 energies: rounded to float32, it would move in steps of 0.1 to 1 meV
+        energies = torch.as_tensor(result.energies, device=self._device)
+        output = {"energy": energies, "forces": tensor(np.concatenate(result.forces))}
         if self._compute_stress:
             output["stress"] = tensor(matrix_from_voigt(result.stresses))
         return output

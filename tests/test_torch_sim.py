@@ -46,6 +46,19 @@ def test_energies_forces_and_stresses_are_those_of_the_calculator() -> None:
         assert np.allclose(stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]], voigt, atol=1e-12)
 
 
+def test_energies_keep_their_digits_in_single_precision() -> None:
+    """Where elements add 10⁴ eV, float32 has steps of a millielectronvolt."""
+    shifted = HiMLIPTorchSimModel(small_model(), CPU, dtype=torch.float32)
+    frames = [rattled(h3s(), 0.01, 1), rattled(h3s(), 0.011, 1)]
+    state = torch_sim.io.atoms_to_state(frames, CPU, torch.float32)
+    plain = shifted(state)["energy"].double()
+    shifted.potential.get_buffer("energy_shift").sub_(2.0**13)
+    energies = shifted(state)["energy"]
+    assert energies.dtype == torch.float64 and float(energies.abs().min()) > 3e4
+    assert float((energies.diff() - plain.diff()).abs()) < 1e-6
+    assert float(energies.float().diff().sub(plain.diff()).abs()) > 1e-5
+
+
 def test_a_batched_relaxation_lowers_every_energy_and_force() -> None:
     model, start = HiMLIPTorchSimModel(small_model(), CPU), state_of(images())
     before = model(start)

@@ -7,12 +7,16 @@ positions, energy, forces and stress. What was seen of versions 5 to 7.5 and dec
   the starting functional and to intermediate exchange operators;
 - "convergence has been achieved" is also written with ``scf_must_converge = .false.``; the last estimated
   accuracy is therefore held against the threshold;
+- versions 5 end a hybrid with a ``!`` line that has the error of the exchange below it;
+- a run that continues another (``restart_mode = 'restart'``) prints the positions of its input and calculates
+  those of the folder: its first energy belongs to no structure that is known;
 - a run that stopped on its time limit writes JOB DONE;
 - labels of species (``D``, ``H2``, ``Fe1``, ``H_1``) are free; the element is that of the pseudopotential.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -49,6 +53,12 @@ _STOPPED = re.compile(
     r"Maximum CPU time exceeded|Calculation stopped in|Program stopped by user request|"
     r"Calculation \(EXX\) stopped after iteration|Signal Received, stopping"
 )
+
+
+_DISCARDED = re.compile(r"Atomic positions (?:from file used, from input discarded|read from:)")
+NEW_BASIS = 1e-3
+"""eV/atom between two sets of plane waves from which it is told."""
+logger = logging.getLogger(__name__)
 
 
 class OutOfTimeError(NotConvergedError):
@@ -258,8 +268,14 @@ def parse_pw_output(text: str, name: str = "pw.out") -> PwOutput:
         raise CalculationError(f"{name}: no readable run time")
     symbols, masses, start = _species(text, n_atoms, name)
     steps = tuple(_Scanner(text, n_atoms, name).steps())
+    if not steps and (said := _DISCARDED.search(text)):
+        raise CalculationError(
+            f"{_line(text, said.start(), name)}: the run continues another and does not print the positions "
+            "that its energy belongs to; run it from_scratch"
+        )
     if not steps:
         raise CalculationError(f"{name}: no readable total energy")
+    _tell_new_basis(text, steps, name)
     final = steps[-1]
     functional = re.search(r"Exchange-correlation\s*=\s*(.*\n(?:\s*\([\d\s]*\).*\n)?)", text)
     return PwOutput(
@@ -272,7 +288,7 @@ def parse_pw_output(text: str, name: str = "pw.out") -> PwOutput:
         n_processes=n_processes,
         core_seconds=seconds(times[-1][0]) * n_processes,
         wall_seconds=seconds(times[-1][1]),
-        version=last(r"Program PWSCF v\.(\S+) starts", "program version"),
+        version=last(r"Program PWSCF v\.(\S+)(?: \(.*?\))? +starts", "program version"),
         symbols=symbols,
         positions=start,
         volume=float(last(rf"unit-cell volume\s+=\s*({_NUMBER})", "cell volume", 0)) * BOHR_ANGSTROM**3,
@@ -281,6 +297,21 @@ def parse_pw_output(text: str, name: str = "pw.out") -> PwOutput:
         exchange_correlation=" ".join(functional.group(1).split()) if functional else "",
         steps=steps,
     )
+
+
+def _tell_new_basis(text: str, steps: tuple[PwStep, ...], name: str) -> None:
+    """Say how far the scf after a vc-relax is from its last step: the same cell, but a basis of its own."""
+    if len(steps) < 2 or not re.search(r"inal scf calculation at the relaxed", text):
+        return
+    before, after = steps[-2:]
+    shift = (after.energy - before.energy) / len(after.positions)
+    if np.abs(after.cell - before.cell).max() < 1e-3 and abs(shift) > NEW_BASIS:
+        logger.warning(
+            "%s: the steps of the vc-relax have the plane waves of its first cell, the scf after it those of "
+            "its last: %+.4f eV/atom at the same cell; for labels of one basis compute the structures anew",
+            name,
+            shift,
+        )
 
 
 def read_pw_output(path: str | os.PathLike) -> PwOutput:
@@ -306,7 +337,8 @@ def _species(text: str, n_atoms: int, name: str) -> tuple[tuple[str, ...], np.nd
         r"atomic species\s+valence\s+mass\s+pseudopotential\s*\n((?:\s*\S+\s+[\d.*]+.*\n)+)", text
     )
     rows = [line.split() for line in table.group(1).splitlines()] if table else []
-    elements = [symbol for symbol, _, _ in _PSEUDO.findall(text)]
+    # a vc-relax whose steps have a basis each repeats the list with every one of them
+    elements = [symbol for symbol, _, _ in _PSEUDO.findall(text)][: len(rows)]
     symbol_of: dict[str, str] = {}
     mass_of: dict[str, float] = {}
     for index, row in enumerate(rows):
@@ -346,8 +378,9 @@ def _sites(text: str, n_atoms: int) -> list[tuple[str, list[float]]]:
     return [(found[0], [float(x) for x in found[1:]]) for found in row.findall(text)[:n_atoms]]
 
 
-_GEOMETRY = ("CELL_PARAMETERS", "ATOMIC_POSITIONS", "crystal axes:", "Final scf calculation")
-"""Lines after which what is calculated belongs to another structure."""
+_GEOMETRY = re.compile(r"(CELL_PARAMETERS|ATOMIC_POSITIONS)\s*[({]|crystal axes:|Final scf calculation")
+"""Lines after which what is calculated belongs to another structure; ``ATOMIC_POSITIONS: units set to alat``
+of versions 5 and 6 is a warning."""
 
 
 class _Scanner:
@@ -356,15 +389,18 @@ class _Scanner:
     def __init__(self, text: str, n_atoms: int, name: str) -> None:
         self.lines, self.n_atoms, self.name = text.splitlines(), n_atoms, name
         self.alat = _alat(text, name)
-        self.hybrid = "EXX-fraction" in text
+        # versions up to 6.1 print a fraction of zero for every other functional
+        self.hybrid = any(float(x) > 0 for x in re.findall(rf"EXX-fraction\s+=\s*({_NUMBER})", text))
         self.threshold = self.asked = math.inf
         self.cell = np.full((3, 3), np.nan)
         self.positions = np.full((n_atoms, 3), np.nan)
+        self.discarded = False
         self._new_step()
 
     def _new_step(self) -> None:
         self.energy: float | None = None
         self.final_energy: float | None = None
+        self.exchange_error: float | None = None
         self.energy_line = 0
         self.accuracy, self.slack, self.iterations = math.nan, 0.0, 0
         self.forces: np.ndarray | None = None
@@ -374,15 +410,19 @@ class _Scanner:
         """All ionic steps."""
         for k, line in enumerate(self.lines):
             text = line.strip()
-            if text.startswith(
-                ("CELL_PARAMETERS", "ATOMIC_POSITIONS", "crystal axes:", "Final scf calculation")
-            ):
+            if _GEOMETRY.match(text):
                 yield from self._closed()
                 self._geometry(k, text)
             elif text.startswith("site n.") and "alat units" in text:
                 self.positions = self._rows(k + 1, r"=\s*\((.*?)\)", self.n_atoms) * self.alat
+            elif _DISCARDED.match(text):
+                self.positions, self.discarded = np.full((self.n_atoms, 3), np.nan), True
             elif line.startswith("!"):
                 self._energy(k, line)
+            elif text.startswith("est. exchange err") and k - self.energy_line <= 3:
+                self.exchange_error = self._number(k, text.split("=")[-1].split()[0])
+            elif text.startswith("EXX self-consistency reached") and self.final_energy is None:
+                self._hybrid_of_version_5()
             elif text.startswith("estimated scf accuracy"):
                 self.accuracy = self._number(k, text.split("<")[-1].split()[0])
                 self.slack = 0.0 if "E" in text.split("<")[-1].upper().split("RY")[0] else 5e-9
@@ -403,6 +443,12 @@ class _Scanner:
             self._new_step()
             return
         where = f"{self.name}, line {self.energy_line + 1}"
+        if self.discarded and not np.isfinite(self.positions).all():
+            logger.warning(
+                "%s: left out: the run continues another, and its first positions are not printed", where
+            )
+            self._new_step()
+            return
         if self.hybrid and self.final_energy is None:
             raise NotConvergedError(
                 f"{where}: the exact exchange did not reach self-consistency (no !! line)"
@@ -435,8 +481,13 @@ class _Scanner:
         if found.group(1) == "!!":
             self.final_energy = value
         else:
-            self.energy, self.energy_line = value, k
+            self.energy, self.energy_line, self.exchange_error = value, k, None
             self.asked = self.threshold  # a relaxation prints that of the next step before it moves on
+
+    def _hybrid_of_version_5(self) -> None:
+        if self.exchange_error is not None:
+            self.final_energy = self.energy
+            self.accuracy = float(np.nanmax([self.exchange_error, self.accuracy]))
 
     def _geometry(self, k: int, heading: str) -> None:
         if heading.startswith("crystal axes"):

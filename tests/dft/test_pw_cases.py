@@ -6,6 +6,7 @@ The data are runs of version 6.7 on two atoms of silicon, hydrogen or oxygen, wi
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 from pathlib import Path
 
@@ -106,6 +107,66 @@ def test_p2_a_hybrid_has_the_energy_of_its_last_line() -> None:
         parse_pw_output(stopped)
     with pytest.raises(NotConvergedError, match="exact exchange"):
         parse_pw_output(re.sub(r"(?m)^!!.*\n", "", text_of("hybrid")))
+
+
+def test_p2_a_hybrid_of_version_5_ends_with_one_mark() -> None:
+    """No line before has one; the error of the exchange stands below it, and no accuracy of the scf."""
+    text = re.sub(r"(?m)^!    total energy.*\n|^     estimated scf accuracy.*\n", "", text_of("hybrid"))
+    text = re.sub(r"(?m)^!!   total", "!    total", text).replace("v.6.7MaX", "v.5.3.0 (svn rev. 11957)")
+    output = parse_pw_output(text)
+    assert (output.energy, output.version) == (output_of("hybrid").energy, "5.3.0")
+    assert output.accuracy_ry == 1.7e-10
+    with pytest.raises(NotConvergedError, match="exact exchange"):
+        parse_pw_output(text.replace("EXX self-consistency reached", ""))
+
+
+def test_headings_of_versions_5_and_6_0() -> None:
+    """The revision after the version, a fraction of exchange of zero, a warning that names a card."""
+    text = text_of("magnetic").replace("v.6.7MaX starts", "v.6.0 (svn rev. 13188M) starts")
+    warning = "     Message from routine read_cards :\n     ATOMIC_POSITIONS: units set to alat\n"
+    text = text.replace("     Current dimensions", f"{warning}\n     Current dimensions")
+    text = re.sub(
+        r"(?m)^(     Exchange-correlation.*)$", r"\1\n     EXX-fraction              =        0.00", text
+    )
+    output = parse_pw_output(text)
+    assert (output.energy, output.version) == (output_of("magnetic").energy, "6.0")
+
+
+def test_the_first_positions_of_a_continued_run_are_not_those_of_its_input(tmp_path, caplog) -> None:
+    """pw.x echoes the positions of the input and takes those that the folder has."""
+    words = (
+        "     Atomic positions and unit cell read from directory:\n     ./out/x.save/\n"
+        "     Atomic positions from file used, from input discarded\n"
+    )
+    whole, continued = (
+        output_of("md"),
+        text_of("md").replace("     Initial potential", words + "     Initial", 1),
+    )
+    with caplog.at_level(logging.WARNING, "himlip_ase"):
+        output = parse_pw_output(continued)
+    assert "the run continues another" in caplog.text
+    assert [s.energy for s in output.steps] == [s.energy for s in whole.steps[1:]]
+    single = text_of("magnetic").replace("     Initial potential", words + "     Initial", 1)
+    with pytest.raises(CalculationError, match=r"line \d+: the run continues another.*from_scratch"):
+        parse_pw_output(single)
+    assert words in single and words in continued
+
+
+def test_the_new_basis_after_a_vc_relax_is_told(caplog) -> None:
+    """−0.005 Ry between the last step and the scf after it, which has one cell with it."""
+    before, after = text_of("vcrelax").split("     Final scf calculation")
+    words = (
+        "!    total energy              =     -15.62086236 Ry\n"
+        "     estimated scf accuracy    <          1.0E-12 Ry\n"
+    )
+    with caplog.at_level(logging.WARNING, "himlip_ase"):
+        output_of("vcrelax")  # which ended before that scf
+        assert not caplog.text
+        after = after.replace("     Writing output data file", words + "     Writing output data file")
+        steps = parse_pw_output(f"{before}     Final scf calculation{after}").steps
+    assert len(steps) == 5 and np.allclose(steps[-1].cell, steps[-2].cell, atol=1e-4)
+    assert f"{-0.005 * RY_EV / 2:+.4f} eV/atom at the same cell" in caplog.text
+    assert "plane waves of its first cell" in caplog.text
 
 
 @pytest.mark.parametrize(
