@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
@@ -17,7 +18,16 @@ from himlip_ase.errors import InputError
 from himlip_ase.lattice import grid_triplets
 from himlip_ase.phonons.born_charges import BornCharges
 from himlip_ase.phonons.force_constants import ForceConstants
-from himlip_ase.phonons.qe_text import LineReader, find_file, read_charges, read_header, read_tensor
+from himlip_ase.phonons.qe_text import (
+    Header,
+    LineReader,
+    find_file,
+    read_charges,
+    read_header,
+    read_tensor,
+    read_text,
+)
+from himlip_ase.phonons.qe_xml import read_xml_force_constants
 from himlip_ase.units import COULOMB_EV_ANGSTROM, RY_PER_BOHR2_EV_PER_ANGSTROM2
 
 EWALD = 1.0
@@ -83,7 +93,7 @@ def dipole_matrices(
 
 
 def read_q2r(path: str | os.PathLike) -> ForceConstants:
-    """Read a force-constant file of q2r.x (``flfrc``, text; ``.gz`` allowed).
+    """Read a force-constant file of q2r.x (``flfrc``, text or XML; ``.gz`` allowed).
 
     Parameters
     ----------
@@ -103,25 +113,9 @@ def read_q2r(path: str | os.PathLike) -> ForceConstants:
     found = find_file(path)
     if found is None:
         raise InputError(f"{path} does not exist; give the flfrc file of q2r.x")
-    reader = LineReader(found)
-    if reader.lines[0].lstrip().startswith("<?xml"):
-        raise InputError(f"{found} is an XML file; run q2r.x with a flfrc that does not end in .xml")
-    header = read_header(reader, basis_title=False)
-    n = len(header.atoms)
-    born = _born(reader, n)
-    d1, d2, d3 = reader.integers(3, "the grid nr1 nr2 nr3", skip_blank=True)
-    dims, count = (d1, d2, d3), d1 * d2 * d3
-    if min(dims) < 1:
-        raise reader.fail("a positive grid nr1 nr2 nr3")
-    # The file holds Φ(Ra, 0b) = Φ(0a, −R b); the first index of R runs fastest, as here.
-    minus = ((-grid_triplets(dims)) % dims) @ (1, d1, d1 * d2)
-    compact = np.empty((n, n, count, 3, 3))
-    for _ in range(9 * n * n):
-        i, j, a, b = reader.integers(4, "the indices 'i j na nb'", skip_blank=True)
-        if not (1 <= i <= 3 and 1 <= j <= 3 and 1 <= a <= n and 1 <= b <= n):
-            raise reader.fail(f"indices 'i j na nb' with i, j ≤ 3 and na, nb ≤ {n}")
-        values = [reader.numbers(4, "'m1 m2 m3 force constant'")[3] for _ in range(count)]
-        compact[a - 1, b - 1, minus, i - 1, j - 1] = values
+    is_xml = read_text(found).lstrip().startswith("<?xml")
+    header, born, dims, compact = _from_xml(found) if is_xml else _from_text(found)
+    n, count = len(header.atoms), dims[0] * dims[1] * dims[2]
     compact *= RY_PER_BOHR2_EV_PER_ANGSTROM2
     short = ForceConstants(header.atoms, dims, compact.reshape(n, n * count, 3, 3))
     if born is None:
@@ -129,6 +123,44 @@ def read_q2r(path: str | os.PathLike) -> ForceConstants:
     matrices = short.dynamical_matrices()
     dipoles = dipole_matrices(short.primitive, born, matrices.qpoints, header.alat, dims)
     return matrices.with_matrices(matrices.matrices + dipoles).with_born(born).force_constants()
+
+
+_Content = tuple[Header, BornCharges | None, tuple[int, int, int], np.ndarray]
+"""Crystal, charges, grid and Φ(0a, Rb) as (n, n, nR, 3, 3) in Ry/bohr², the first index of R fastest."""
+
+
+def _minus(dims: tuple[int, int, int]) -> np.ndarray:
+    """Places of −R, for the files hold Φ(Ra, 0b) = Φ(0a, −R b)."""
+    return ((-grid_triplets(dims)) % dims) @ (1, dims[0], dims[0] * dims[1])
+
+
+def _from_xml(path: Path) -> _Content:
+    found = read_xml_force_constants(path)
+    n = len(found.header.atoms)
+    compact = np.empty((n, n, int(np.prod(found.dims)), 3, 3))
+    fastest = found.values.transpose(0, 1, 4, 3, 2, 5, 6).reshape(compact.shape)
+    compact[:, :, _minus(found.dims)] = fastest
+    return found.header, found.born, found.dims, compact
+
+
+def _from_text(path: Path) -> _Content:
+    reader = LineReader(path)
+    header = read_header(reader, basis_title=False)
+    n = len(header.atoms)
+    born = _born(reader, n)
+    d1, d2, d3 = reader.integers(3, "the grid nr1 nr2 nr3", skip_blank=True)
+    dims, count = (d1, d2, d3), d1 * d2 * d3
+    if min(dims) < 1:
+        raise reader.fail("a positive grid nr1 nr2 nr3")
+    minus = _minus(dims)
+    compact = np.empty((n, n, count, 3, 3))
+    for _ in range(9 * n * n):
+        i, j, a, b = reader.integers(4, "the indices 'i j na nb'", skip_blank=True)
+        if not (1 <= i <= 3 and 1 <= j <= 3 and 1 <= a <= n and 1 <= b <= n):
+            raise reader.fail(f"indices 'i j na nb' with i, j ≤ 3 and na, nb ≤ {n}")
+        values = [reader.numbers(4, "'m1 m2 m3 force constant'")[3] for _ in range(count)]
+        compact[a - 1, b - 1, minus, i - 1, j - 1] = values
+    return header, born, dims, compact
 
 
 def _born(reader: LineReader, n_atoms: int) -> BornCharges | None:

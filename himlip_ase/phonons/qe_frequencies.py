@@ -25,10 +25,7 @@ ROUNDING_RY = 2e-8
 def check_printed_frequencies(
     path: Path, lines: Sequence[str], matrices: np.ndarray, masses: np.ndarray
 ) -> None:
-    """Refuse a dyn file whose matrices do not have the frequencies printed below them.
-
-    All q-points of a dyn file are of one star and have the same frequencies. A file without frequencies, or
-    with more than one set, is let through.
+    """`check_frequencies` with those in the lines of a text file.
 
     Parameters
     ----------
@@ -44,26 +41,52 @@ def check_printed_frequencies(
     Raises
     ------
     InputError
-        A frequency differs by more than rounding; the message says which.
+        As `check_frequencies`.
     """
     words = [found[1] for line in lines if (found := _FREQUENCY.search(line))]
     try:
-        printed = np.sort([float(word) for word in words])
+        printed = [float(word) for word in words]
     except ValueError:  # a field overflowed
         return
-    if len(printed) != matrices.shape[-1] or not np.isfinite(printed).all():
+    check_frequencies(path, printed, matrices, masses)
+
+
+def check_frequencies(path: Path, printed: Sequence[float], matrices: np.ndarray, masses: np.ndarray) -> None:
+    """Refuse a dyn file whose matrices do not have the frequencies that it states.
+
+    All q-points of a dyn file are of one star and have the same frequencies. A file without frequencies, or
+    with more than one set, is let through.
+
+    Parameters
+    ----------
+    path : Path
+        For the message.
+    printed : sequence of float
+        cm⁻¹, in any order.
+    matrices : (nq, 3n, 3n) ndarray
+        Φ(q) in eV/Å².
+    masses : (n,) ndarray
+        amu.
+
+    Raises
+    ------
+    InputError
+        A frequency differs by more than rounding; the message says which.
+    """
+    stated = np.sort(printed)
+    if len(stated) != matrices.shape[-1] or not np.isfinite(stated).all():
         return
     weights = np.sqrt(np.repeat(masses, 3))
     hermitian = (matrices + matrices.conj().swapaxes(-1, -2)) / 2
     own = np.linalg.eigvalsh(hermitian / np.outer(weights, weights))
-    wanted = np.sign(printed) * (printed / SQRT_EV_PER_ANGSTROM2_AMU_CM) ** 2
+    wanted = np.sign(stated) * (stated / SQRT_EV_PER_ANGSTROM2_AMU_CM) ** 2
     rounding = ROUNDING_RY * RY_PER_BOHR2_EV_PER_ANGSTROM2 * matrices.shape[-1] / float(np.min(masses))
     wrong = np.abs(own - wanted) > rounding + RELATIVE * np.abs(wanted)
     if wrong.any():
         number, mode = (int(i) for i in np.argwhere(wrong)[0])
         has = float(signed_frequencies_cm(own[number, mode]))
         raise InputError(
-            f"{path}: q-point {number + 1} has a mode of {has:.2f} cm-1 where {printed[mode]:.2f} is "
+            f"{path}: q-point {number + 1} has a mode of {has:.2f} cm-1 where {stated[mode]:.2f} is "
             "printed below: the file was damaged or edited. Copy it again; if masses were changed on "
             "purpose, remove the lines from 'Diagonalizing the dynamical matrix' on"
         )

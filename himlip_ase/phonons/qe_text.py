@@ -220,7 +220,7 @@ def read_header(reader: LineReader, basis_title: bool) -> Header:
 
 
 def element_of(label: str, reader: Reader) -> str:
-    """Element of a QE species label such as ``H1``, ``Fe_up``.
+    """Element of a QE species label such as ``H1``, ``Fe_up``, ``D``.
 
     Parameters
     ----------
@@ -237,7 +237,8 @@ def element_of(label: str, reader: Reader) -> str:
 
     for length in (2, 1):
         candidate = label[:length].capitalize()
-        if len(candidate) == length and atomic_numbers.get(candidate, 0) > 0:
+        candidate = {"D": "H", "T": "H"}.get(candidate, candidate)
+        if len(label[:length]) == length and atomic_numbers.get(candidate, 0) > 0:
             return candidate
     raise reader.fail(f"a species whose name begins with an element, not {label!r}")
 

@@ -1,4 +1,4 @@
-"""Reading of the XML dyn files that ph.x writes where ``fildyn`` ends in ``.xml`` (QE 5 to 7).
+"""Reading of the XML files of ph.x (``fildyn`` that ends in ``.xml``) and q2r.x (QE 5 to 7).
 
 Fortran's column order throughout: the first index of a matrix runs fastest. Unlike in text files, masses are
 in amu. Raman tensors are left alone; ph.x 6.7 writes uninitialised memory there.
@@ -7,6 +7,7 @@ in amu. Raman tensors are left alone; ph.x 6.7 writes uninitialised memory there
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,6 +16,7 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.born_charges import BornCharges
+from himlip_ase.phonons.qe_frequencies import check_frequencies
 from himlip_ase.phonons.qe_text import DynFile, Header, element_of, read_text
 from himlip_ase.units import BOHR_ANGSTROM, RY_PER_BOHR2_EV_PER_ANGSTROM2
 
@@ -100,7 +102,7 @@ def read_xml_dyn_file(path: Path) -> DynFile:
     Raises
     ------
     InputError
-        The file is not a dyn file, or ends in the middle.
+        The file is not a dyn file, or ends in the middle, or its matrices do not have its frequencies.
     """
     reader = XmlReader(path)
     header = _header(reader)
@@ -116,7 +118,66 @@ def read_xml_dyn_file(path: Path) -> DynFile:
                 matrix[a, :, b] = (pairs[..., 0] + 1j * pairs[..., 1]).T
         matrices.append(matrix.reshape(3 * n, 3 * n))
     scaled = np.array(matrices) * RY_PER_BOHR2_EV_PER_ANGSTROM2
+    check_frequencies(path, _frequencies(reader), scaled, header.atoms.get_masses())
     return DynFile(path, header, np.array(qpoints), scaled, _born(reader, n))
+
+
+@dataclass(frozen=True)
+class XmlForceConstants:
+    """A force-constant file of q2r.x in XML.
+
+    Attributes
+    ----------
+    header : Header
+    born : BornCharges or None
+    dims : tuple of int
+        The grid nr1, nr2, nr3.
+    values : (n, n, nr1, nr2, nr3, 3, 3) ndarray
+        Ry/bohr², as they stand in the file: Φ(Ra, 0b) of cells R counted from 0.
+    """
+
+    header: Header
+    born: BornCharges | None
+    dims: tuple[int, int, int]
+    values: np.ndarray
+
+
+def read_xml_force_constants(path: Path) -> XmlForceConstants:
+    """Read the file that q2r.x writes beside XML dyn files.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    XmlForceConstants
+
+    Raises
+    ------
+    InputError
+        It is another file, or ends in the middle.
+    """
+    reader = XmlReader(path)
+    header, place = _header(reader), "INTERATOMIC_FORCE_CONSTANTS"
+    n = len(header.atoms)
+    mesh = reader.numbers(f"{place}/MESH_NQ1_NQ2_NQ3", 3)
+    if (mesh < 1).any() or (mesh != np.rint(mesh)).any():
+        raise reader.fail(f"a positive grid in <{place}/MESH_NQ1_NQ2_NQ3>")
+    d1, d2, d3 = (int(d) for d in mesh)
+    values = np.empty((n, n, d1, d2, d3, 3, 3))
+    for a, b, *cell in np.ndindex(values.shape[:5]):
+        name = ".".join(str(k + 1) for k in (a, b, *cell))
+        block = reader.numbers(f"{place}/s_s1_m1_m2_m3.{name}/IFC", 9)
+        values[(a, b, *cell)] = block.reshape(3, 3).T
+    return XmlForceConstants(header, _born(reader, n), (d1, d2, d3), values)
+
+
+def _frequencies(reader: XmlReader) -> list[float]:
+    """cm⁻¹, as many as the file states."""
+    found = reader.root.find("FREQUENCIES_THZ_CMM1")
+    names = [] if found is None else [child.tag for child in found if child.tag.startswith("OMEGA.")]
+    return [float(reader.numbers(f"FREQUENCIES_THZ_CMM1/{name}", 2)[1]) for name in names]
 
 
 def _header(reader: XmlReader) -> Header:

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from himlip_ase.errors import InputError
+from himlip_ase.phonons.born_charges import BornCharges
 from himlip_ase.phonons.q2r import read_q2r
 from himlip_ase.phonons.qe import read_dyn, stars, write_dyn
 from himlip_ase.phonons.qe_lattice import SUPPORTED, ibrav_cell
 from himlip_ase.phonons.qe_text import DynFile, read_dyn_file
+from himlip_ase.phonons.qe_xml import read_xml_dyn_file
 from himlip_ase.units import AMU_RY, BOHR_ANGSTROM, RY_PER_BOHR2_EV_PER_ANGSTROM2
 
 from .springs import triclinic, zincblende
@@ -315,6 +317,100 @@ def test_xml_dyn_files_are_the_text_ones(tmp_path):
         (tmp_path / "dyn1.xml").write_text(damaged)
         with pytest.raises(InputError, match=message):
             read_dyn(tmp_path / "dyn")
+
+
+def test_xml_dyn_files_must_have_their_frequencies(tmp_path):
+    dm = build(triclinic, (1, 1, 1))[1].dynamical_matrices()
+    file = read_dyn_file(write_dyn(dm, tmp_path / "dyn")[1])
+    file = replace(file, born=BornCharges(np.zeros((len(dm.primitive), 3, 3)), np.eye(3)))
+    omega = "".join(
+        f"<OMEGA.{i}>{w / 33.35641:.12E} {w:.12E}</OMEGA.{i}>" for i, w in enumerate(dm.frequencies()[0], 1)
+    )
+    text = as_xml(file).replace("</Root>", f"<FREQUENCIES_THZ_CMM1>{omega}</FREQUENCIES_THZ_CMM1></Root>")
+    (tmp_path / "dyn1.xml").write_text(text)
+    assert read_xml_dyn_file(tmp_path / "dyn1.xml").matrices == pytest.approx(file.matrices, abs=1e-9)
+    (tmp_path / "dyn1.xml").write_text(text.replace(f"{dm.frequencies()[0][-1]:.12E}", "1.234000000000E+03"))
+    with pytest.raises(InputError, match=r"1234\.00 is printed below"):
+        read_xml_dyn_file(tmp_path / "dyn1.xml")
+
+
+def test_xml_force_constants_are_the_text_ones(tmp_path):
+    """Of one grid whose three numbers differ, filled so that no two entries are equal."""
+    dims, rng = (3, 2, 1), np.random.default_rng(3)
+    atoms = triclinic().atoms
+    n, alat = len(atoms), 5.0
+    values = rng.normal(size=(n, n, *dims, 3, 3))
+    (tmp_path / "x.fc").write_text(text_fc(atoms, alat, values))
+    (tmp_path / "x.fc.xml").write_text(xml_fc(atoms, alat, values))
+    text, xml = read_q2r(tmp_path / "x.fc"), read_q2r(tmp_path / "x.fc.xml")
+    assert xml.dims == dims and np.abs(xml.compact - text.compact).max() < 1e-9
+    assert xml.primitive.get_masses() == pytest.approx(text.primitive.get_masses())
+    (tmp_path / "x.fc.xml").write_text(xml_fc(atoms, alat, values).replace("1.2.3.1.1", "1.2.9.1.1"))
+    with pytest.raises(InputError, match=r"s_s1_m1_m2_m3\.1\.2\.3\.1\.1/IFC"):
+        read_q2r(tmp_path / "x.fc.xml")
+
+
+def text_fc(atoms, alat, values) -> str:
+    """The file of q2r.x: ibrav = 0, lengths in alat (Å), masses in Rydberg units."""
+    n, *dims = values.shape[1:5]
+    lines = [f"{n} {n} 0 {alat / BOHR_ANGSTROM} 0 0 0 0 0"]
+    lines += [" ".join(map(str, row / alat)) for row in atoms.cell.array]
+    lines += [f"{i} '{a.symbol} ' {a.mass * AMU_RY}" for i, a in enumerate(atoms, 1)]
+    lines += [f"{i} {i} {' '.join(map(str, a.position / alat))}" for i, a in enumerate(atoms, 1)]
+    lines += ["F", " ".join(map(str, dims))]
+    for i, j, a, b in np.ndindex(3, 3, n, n):
+        lines.append(f"{i + 1} {j + 1} {a + 1} {b + 1}")
+        for m3, m2, m1 in np.ndindex(*dims[::-1]):
+            lines.append(f"{m1 + 1} {m2 + 1} {m3 + 1} {values[a, b, m1, m2, m3, i, j]:.16E}")
+    return "\n".join(lines) + "\n"
+
+
+def xml_fc(atoms, alat, values) -> str:
+    """The same in XML: columns of each 3×3 one after the other, masses in amu."""
+    n, *dims = values.shape[1:5]
+    blocks = ""
+    for a, b, *cell in np.ndindex(n, n, *dims):
+        name = "s_s1_m1_m2_m3." + ".".join(str(k + 1) for k in (a, b, *cell))
+        numbers = " ".join(f"{x:.15E}" for x in values[(a, b, *cell)].T.ravel())
+        blocks += f"<{name}><IFC>{numbers}</IFC></{name}>"
+    mesh = " ".join(map(str, dims))
+    head = XML.format(
+        types=n, atoms=n, alat=alat / BOHR_ANGSTROM, count=1, epsilon="", charges="",
+        cell=" ".join(map(str, (atoms.cell.array / alat).ravel())),
+        names="".join(f"<TYPE_NAME.{i}>{a.symbol}</TYPE_NAME.{i}><MASS.{i}>{a.mass}</MASS.{i}>"
+                      for i, a in enumerate(atoms, 1)),
+        sites="".join(f'<ATOM.{i} INDEX="{i}" TAU="{" ".join(map(str, a.position / alat))}"/>'
+                      for i, a in enumerate(atoms, 1)),
+        blocks=f"<INTERATOMIC_FORCE_CONSTANTS><MESH_NQ1_NQ2_NQ3>{mesh}</MESH_NQ1_NQ2_NQ3>{blocks}"
+        "</INTERATOMIC_FORCE_CONSTANTS>",
+    )  # fmt: skip
+    return re.sub(r"(?s)<DIELECTRIC_PROPERTIES.*</DIELECTRIC_PROPERTIES>", "", head)
+
+
+REFERENCE = EXAMPLES / "GRID_example" / "reference_3"
+
+
+def test_deuterium_is_hydrogen_in_dyn_files(tmp_path):
+    """ph.x writes the label of the species, pw.x takes ``D``."""
+    dm = build(triclinic, (1, 1, 1))[1].dynamical_matrices().with_masses([2.0141, 6.9, 16.0])
+    path = write_dyn(dm, tmp_path / "dyn")[1]
+    path.write_text(re.sub(r"'H *'", "'D  '", path.read_text()))
+    back = read_dyn(tmp_path / "dyn").primitive
+    assert back.symbols[0] == "H" and back.get_masses()[0] == pytest.approx(2.0141, abs=1e-4)
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="needs Debian's quantum-espresso-data")
+def test_xml_of_ph_and_q2r_of_version_6_0_agree(tmp_path):
+    """AlAs on a 4×4×4 grid, with Born charges: q2r.x made of the dyn files what is made of them here."""
+    for path in REFERENCE.glob("alas.*xml.gz"):
+        (tmp_path / path.name.removesuffix(".gz")).write_bytes(gzip.decompress(path.read_bytes()))
+    (tmp_path / "alas.dyn0.xml").write_text("4 4 4\n8\n")
+    own = read_dyn(tmp_path / "alas.dyn.xml").force_constants()
+    found = read_q2r(tmp_path / "alas.444.fc.xml")
+    assert found.dims == own.dims == (4, 4, 4) and np.abs(own.compact).max() > 10
+    assert np.abs(found.compact - own.compact).max() < 1e-12
+    neutral = own.born.charges - own.born.charges.mean(axis=0)  # zasr of q2r.x
+    assert np.abs(found.born.charges - neutral).max() < 1e-12
 
 
 def test_isotopes_of_one_element_have_labels_of_their_own(tmp_path):

@@ -62,7 +62,8 @@ def sscha_like(phonons: DynamicalMatrices, hessian: DynamicalMatrices | None, co
     )
 
 
-def run(folder: Path, converged: bool = True, strain: float = 0.0, **options: Any) -> tuple[Context, Outcome]:
+def with_sscha(folder: Path, converged: bool = True, strain: float = 0.0, **options: Any) -> Context:
+    """A run whose SSCHA was done."""
     config = load_config(CONFIG, OPTIONS | options)
     context = Context(config, RunFolder(folder))
     assert config.labels.folder is not None
@@ -74,6 +75,11 @@ def run(folder: Path, converged: bool = True, strain: float = 0.0, **options: An
     for name, mass in (("", {}), ("D3S", {"H": 2.014})):
         result = sscha_like(stable.with_masses(mass), softer.with_masses(mass), converged)
         result.save(context.of("sscha") / name)
+    return context
+
+
+def run(folder: Path, converged: bool = True, strain: float = 0.0, **options: Any) -> tuple[Context, Outcome]:
+    context = with_sscha(folder, converged, strain, **options)
     place = context.of("tc")
     place.mkdir(parents=True)
     return context, STAGE.run(context, place)
