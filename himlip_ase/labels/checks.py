@@ -12,6 +12,7 @@ from himlip_ase.evaluation import matrix_from_voigt
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.hessian_checks import check_hessian
 from himlip_ase.labels.pair_potential import MOST_FRAMES, PairPotential
+from himlip_ase.labels.stress_size import stress_size
 from himlip_ase.units import BOHR_ANGSTROM, EV_PER_ANGSTROM3_GPA, HARTREE_EV
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ LARGEST_TENSION = 0.1
 """eV/Å³; 16 GPa. A crystal that pulls harder on average is taken for a stress of the wrong sign."""
 SURE = 0.85
 """Correlation of labels with the prediction of a pair potential from which its scale means something."""
+LARGEST_CHANGE = 15.0
+"""Of `stress_size`: ten times what was found in anything."""
 SAME_SCALE = 4.0
 """Factor within which a pair potential gives stresses and Hessians."""
 STRESS_UNITS = {
@@ -143,7 +146,7 @@ class FrameChecks:
         self._work.append(total)
         self._change.append(float(second.energy - first.energy))  # type: ignore[operator]
 
-    def finish(self, hessians: Sequence[HessianLabel] = ()) -> None:
+    def finish(self, hessians: Sequence[HessianLabel] = ()) -> list[str]:
         """Check what all frames together tell.
 
         Parameters
@@ -151,12 +154,18 @@ class FrameChecks:
         hessians : sequence of HessianLabel
             Beside those on the frames.
 
+        Returns
+        -------
+        list of str
+            What could not be judged, and why.
+
         Raises
         ------
         InputError
         """
         w, c = np.array(self._work), np.array(self._change)
-        if w.size and np.abs(c).max() >= 1e-3:
+        strained = bool(w.size and np.abs(c).max() >= 1e-3)
+        if strained:
             slope = float(w @ c / (c @ c))
             if not 0.5 < slope < 2.0:
                 raise InputError(
@@ -170,31 +179,58 @@ class FrameChecks:
                 f"({tension * EV_PER_ANGSTROM3_GPA:.3g} GPa); ASE's stress is positive in tension "
                 "and negative under pressure: is the sign wrong?"
             )
-        self._compare_with_pairs([*hessians, *self._hessians][:MOST_HESSIANS])
-
-    def _compare_with_pairs(self, hessians: Sequence[HessianLabel]) -> None:
-        """Stresses and Hessians against a pair potential of the energies and forces."""
-        stressed = any(frame.stress is not None for frame in self._sample)
-        if not self._sample or not (stressed or hessians):
-            return
+        every = [*hessians, *self._hessians][:MOST_HESSIANS]
+        if not (self._tension or every):
+            return []
         potential = PairPotential(self._sample)
-        found = potential.stress_scale() if stressed else None
+        remarks = self._judge_stresses(potential, strained) if self._tension else []
+        return remarks + [text for label in every if (text := _judge_hessian(potential, label))]
+
+    def _judge_stresses(self, potential: PairPotential, strained: bool) -> list[str]:
+        """Against a pair potential of energies and forces, and by their size."""
+        found = potential.stress_scale()
         if found is not None and _is_wrong(found.scale, found.correlation):
             raise InputError(
                 f"stress: it is {found.scale:.4g} times what the energies and forces say (correlation "
                 f"{found.correlation:.2f}; ASE's has 1): {_nearest(found.scale, STRESS_UNITS)}. Give eV/Å³, "
                 "positive in tension, or leave it out (--stress-key of another name)"
             )
-        for label in hessians:
-            if len(label.atoms) > MOST_ATOMS:
-                continue
-            found = potential.hessian_scale(label.atoms, label.matrix)
-            if found is not None and _is_wrong(found.scale, found.correlation):
-                raise InputError(
-                    f"{label.name}: the Hessian is {found.scale:.4g} times what the forces of the frames say "
-                    f"(correlation {found.correlation:.2f}): {_nearest(found.scale, HESSIAN_UNITS)}. Give "
-                    "eV/Å² and d²E/dx²"
-                )
+        size = stress_size(self._sample)
+        if size is not None and size > LARGEST_CHANGE:
+            raise InputError(
+                f"stress: in frames of one cell it changes by {size:.3g} times what their forces can make of "
+                "it (0.02 to 1 in eV/Å³): is it in GPa or kbar? Give eV/Å³, positive in tension, or leave it "
+                "out (--stress-key of another name)"
+            )
+        if strained or (found is not None and abs(found.correlation) > SURE):
+            return []
+        pairs = "too few frames" if found is None else f"a correlation of {found.correlation:.2f} with pairs"
+        what = "sign" if size is not None else "sign and unit"
+        return [
+            f"the {what} of {len(self._tension)} stresses could not be judged: no two frames with energies "
+            f"differ by a strain alone, and {pairs} ({SURE:g} wanted); two frames at 0.99 and 1.01 of the "
+            "lattice constant would do"
+        ]
+
+
+def _judge_hessian(potential: PairPotential, label: HessianLabel) -> str:
+    """Refuse a Hessian of another unit than the forces; what could not be judged, or nothing."""
+    found = None
+    if len(label.atoms) <= MOST_ATOMS:
+        found = potential.hessian_scale(label.atoms, label.matrix)
+    if found is not None and _is_wrong(found.scale, found.correlation):
+        raise InputError(
+            f"{label.name}: the Hessian is {found.scale:.4g} times what the forces of the frames say "
+            f"(correlation {found.correlation:.2f}): {_nearest(found.scale, HESSIAN_UNITS)}. Give "
+            "eV/Å² and d²E/dx²"
+        )
+    if found is not None and abs(found.correlation) > SURE:
+        return ""
+    return (
+        f"{label.name}: its unit was judged by itself alone, which does not tell kcal/mol/Å², N/m, Ha/bohr² "
+        "or Ry/bohr² from eV/Å² in every material; forces of five displaced structures of as many atoms "
+        "would do, if pairs of atoms explain them"
+    )
 
 
 def _is_wrong(scale: float, correlation: float) -> bool:

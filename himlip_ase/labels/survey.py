@@ -37,6 +37,8 @@ class Survey:
         Of the structures that these belong to.
     force_squares : list of float
         Σ|F|² of every frame, (eV/Å)²; 0 without forces.
+    unjudged : list of str
+        What the checks could not tell of stresses and Hessians, and why.
     steps : list of float
         Of every frame: root mean square distance of its atoms from those of the frame before it in its set,
         over that from the first of the set; 1 where these are other atoms.
@@ -58,6 +60,7 @@ class Survey:
     product_structures: dict[int, bytes] = field(default_factory=dict)
     force_squares: list[float] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
+    unjudged: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, frames: Sequence[LabelledFrame], hessians: Sequence[HessianLabel] = ()) -> Survey:
@@ -83,7 +86,7 @@ class Survey:
             checks.add(frame)
             found._add(index, frame)
             found.steps.append(order.step(frame))
-        checks.finish(hessians)
+        found.unjudged = checks.finish(hessians)
         return found
 
     def _add(self, index: int, frame: LabelledFrame) -> None:

@@ -181,6 +181,25 @@ def _q2r(folder: Path) -> None:
     (folder / "q2r.fc").write_text("\n".join(lines) + "\n")
 
 
+def _xml_dyn(folder: Path) -> None:
+    from tests.phonons.test_qe import as_xml, with_frequencies
+
+    _copy("harmonic/dyn*")(folder)
+    for number in (1, 2, 3):
+        file = current("phonons.qe_text.read_dyn_file")(folder / f"dyn{number}")
+        (folder / f"dyn{number}.xml").write_text(with_frequencies(as_xml(file), file))
+        (folder / f"dyn{number}").unlink()
+
+
+def _xml_fc(folder: Path) -> None:
+    from ase.build import bulk
+
+    from tests.phonons.test_qe import xml_fc
+
+    values = np.random.default_rng(0).normal(size=(1, 1, 2, 2, 2, 3, 3))
+    (folder / "q2r.fc.xml").write_text(xml_fc(bulk("Al"), 4.05, values))
+
+
 def _phonopy(folder: Path) -> None:
     import phonopy
     from ase.build import bulk
@@ -411,6 +430,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("DFT run folder", _dft_run, ("000/*",), lambda n, d: n("dft.espresso.runs.read_run")(d / "000")),
     Kind("dyn files", _copy("harmonic/dyn*"), ("dyn*",), lambda n, d: n("phonons.qe.read_dyn")(d / "dyn")),
     Kind("q2r.x force constants", _q2r, ("q2r.fc",), lambda n, d: n("phonons.q2r.read_q2r")(d / "q2r.fc")),
+    Kind("XML dyn files", _xml_dyn, ("dyn*.xml",), lambda n, d: n("phonons.qe.read_dyn")(d / "dyn")),
+    Kind("q2r.x XML", _xml_fc, ("q2r.fc.xml",), lambda n, d: n("phonons.q2r.read_q2r")(d / "q2r.fc.xml")),
     *(
         Kind(
             f"phonopy {name}",

@@ -30,6 +30,8 @@ from himlip_ase.labels.hessian_checks import check_hessian
 from himlip_ase.labels.label_keys import LabelKeys, frame_from_atoms
 from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.labels.store import LabelStore, write_labels
+from himlip_ase.labels.stress_size import stress_size
+from himlip_ase.labels.survey import Survey
 from himlip_ase.potential.network import HiMLIPConfig
 from himlip_ase.units import BOHR_ANGSTROM, EV_PER_ANGSTROM3_GPA, HARTREE_EV
 from tests.hint.toy import rattled, toy_frame, toy_hessian
@@ -94,6 +96,32 @@ def test_fault_26_stress_at_ambient_pressure(symbol: str, factor: float, words: 
     check_frames(small)
     with pytest.raises(InputError, match=f"times what the energies and forces say.*{words}"):
         check_frames([replace(f, stress=factor * f.stress) for f in small])
+
+
+def test_fault_26_size_of_stresses_beside_that_of_forces() -> None:
+    """No strained frames, no energies, and forces that are not those of pairs: the size alone is left."""
+    frames = []
+    for k, frame in enumerate(_emt(8, amplitude=0.15)):
+        turned = np.random.default_rng(k).permutation(frame.forces.ravel()).reshape(-1, 3)
+        frames.append(replace(frame, energy=None, forces=0.3 * turned, stress=0.3 * frame.stress))
+    mean = np.mean([f.stress for f in frames], axis=0)
+    frames = [replace(f, stress=f.stress - mean) for f in frames]
+    size = stress_size(frames)
+    assert 0.02 < size < 1.0
+    survey = Survey.of(frames)
+    assert len(survey.unjudged) == 1 and "the sign of 8 stresses could not be judged" in survey.unjudged[0]
+    with pytest.raises(InputError, match=r"stress: in frames of one cell it changes by .* GPa or kbar"):
+        check_frames([replace(f, stress=EV_PER_ANGSTROM3_GPA * f.stress) for f in frames])
+
+
+def test_what_could_not_be_judged_is_told() -> None:
+    frames = _emt(3)
+    (remark,) = Survey.of(frames).unjudged
+    assert "sign and unit of 3 stresses" in remark and "too few frames" in remark
+    label = read_hessian(Path(__file__).parents[2] / "examples" / "h3s" / "labels" / "harmonic" / "dyn")
+    (remark,) = Survey.of([], [label]).unjudged
+    assert "harmonic/dyn: its unit was judged by itself alone" in remark
+    assert Survey.of([replace(f, stress=None) for f in frames]).unjudged == []
 
 
 def test_virials_given_as_stresses_are_refused() -> None:

@@ -109,6 +109,8 @@ def prepare_labels(
         check_hessian(label.atoms, label.matrix, label.name)
     survey = Survey.of(labels, hessians)
     logger.info("labels: %s", survey.counts())
+    for remark in survey.unjudged:
+        logger.info("%s", remark)
     _tell_of_hot_frames(survey, settings)
     if not (survey.sets or hessians or products):
         raise InputError("no labels: neither energies, forces, stresses nor Hessians were given")
