@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from himlip_ase.units import COULOMB_EV_ANGSTROM
 if TYPE_CHECKING:
     from phonopy import Phonopy
     from phonopy.structure.atoms import PhonopyAtoms
+
+logger = logging.getLogger(__name__)
 
 
 def to_phonopy_atoms(atoms: Atoms) -> PhonopyAtoms:
@@ -110,7 +113,8 @@ def to_phonopy(
     compact : ndarray (n_prim, n_super, 3, 3)
         eV/Å², phonopy's compact layout.
     symmetry : bool
-        Whether phonopy searches the space group.
+        Whether phonopy searches the space group. It does so by symbols alone: not with isotopes of one
+        element, by whose symmetry its meshes would be folded wrongly.
     symprec : float
         Tolerance of that search, Å.
     born : BornCharges, optional
@@ -121,11 +125,26 @@ def to_phonopy(
     Phonopy
         In phonopy's default units (eV, Å, amu, THz).
     """
+    if symmetry and (mixed := mixed_isotopes(primitive)):
+        logger.warning(
+            "atoms of %s have different masses, which phonopy's symmetry ignores: searched for none here; "
+            "for files, use is_mesh_symmetry=False (MESH_SYMMETRY = .FALSE.)",
+            ", ".join(mixed),
+        )
+        symmetry = False
     ph = setup_phonopy(primitive, dims, symmetry, symprec)
     if born is not None:
         ph.nac_params = nac_parameters(born)
     ph.force_constants = np.array(compact)
     return ph
+
+
+def mixed_isotopes(atoms: Atoms) -> list[str]:
+    """Elements of which atoms have different masses."""
+    masses: dict[str, set[float]] = {}
+    for symbol, mass in zip(atoms.symbols, np.round(atoms.get_masses(), 4), strict=True):
+        masses.setdefault(symbol, set()).add(float(mass))
+    return sorted(symbol for symbol, found in masses.items() if len(found) > 1)
 
 
 def nac_parameters(born: BornCharges) -> Any:

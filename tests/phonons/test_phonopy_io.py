@@ -9,14 +9,15 @@ import numpy as np
 import phonopy
 import pytest
 import yaml
+from ase.build import bulk
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.phonopy_files import read_force_constants
 from himlip_ase.phonons.phonopy_io import from_phonopy, write_phonopy_params
-from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, setup_phonopy, to_phonopy_atoms
+from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, setup_phonopy, to_phonopy, to_phonopy_atoms
 from himlip_ase.units import THZ_CM
 
-from .springs import triclinic, zincblende
+from .springs import Springs, triclinic, zincblende
 from .test_force_constants import build
 
 CASES = [(triclinic, (2, 1, 3)), (zincblende, (2, 2, 2))]
@@ -165,3 +166,29 @@ def test_labels_of_species_are_not_symbols():
     primitive = from_phonopy(ph).primitive
     assert primitive.get_chemical_symbols() == ["H", "Cl"]
     assert primitive.get_masses() == pytest.approx([2.0141, 35.45])
+
+
+def test_meshes_of_two_isotopes_are_not_folded_by_symbols(caplog):
+    """Tetragonal by its masses, cubic by its symbols, which is all that phonopy looks at."""
+    crystal = bulk("Cu", cubic=True)
+    crystal.symbols[:] = "H"
+    crystal.set_masses([1.008, 1.008, 2.014, 2.014])
+    _, fc = build(lambda: Springs(crystal), (1, 1, 1))
+
+    def free_energies(symmetry: bool) -> list[float]:
+        found = []
+        for folded in (True, False):
+            if symmetry:
+                ph = setup_phonopy(fc.primitive, fc.dims)
+                ph.force_constants = fc.compact
+            else:
+                ph = to_phonopy(fc.primitive, fc.dims, fc.compact)
+            ph.run_mesh([3, 3, 3], is_gamma_center=True, is_mesh_symmetry=folded)
+            ph.run_thermal_properties(t_min=0, t_max=0, t_step=1)
+            found.append(float(ph.thermal_properties.free_energy[0]))
+        return found
+
+    folded, whole = free_energies(symmetry=True)
+    assert abs(folded - whole) > 1e-5 * whole  # what phonopy does by itself
+    assert free_energies(symmetry=False) == pytest.approx([whole, whole], rel=1e-9)
+    assert "atoms of H have different masses" in caplog.text and "is_mesh_symmetry=False" in caplog.text
