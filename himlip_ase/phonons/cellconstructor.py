@@ -41,8 +41,8 @@ def to_cellconstructor_structure(atoms: Atoms) -> Any:
         if abs(masses.setdefault(symbol, float(mass)) - mass) > 1e-8:
             raise InputError(
                 f"atoms of {symbol} have different masses ({masses[symbol]} and {mass} amu); "
-                "CellConstructor holds one mass for each element. `himlip sscha` takes isotopes atom by atom; "
-                "QE files hold them (--to qe), but CellConstructor reads one mass from those too"
+                "CellConstructor holds one mass for each element. `himlip sscha` takes isotopes atom by "
+                "atom; QE files hold them (--to qe), but CellConstructor reads one mass from those too"
             )
     structure = cc.Structure.Structure(len(atoms))
     structure.atoms = atoms.get_chemical_symbols()
