@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ def expansion(
     from himlip_ase.lattice import check_primitive
     from himlip_ase.phonons.harmonic import harmonic_force_constants
     from himlip_ase.phonons.quasi_harmonic import STRAINS, quasi_harmonic_expansion, scan_volumes
-    from himlip_ase.phonons.thermal_expansion import describe_expansion, write_expansion
+    from himlip_ase.phonons.thermal_expansion import describe_expansion, with_finite_size, write_expansion
     from himlip_ase.relaxation import relax
     from himlip_ase.structures import read_structure, require_new
 
@@ -95,6 +96,7 @@ def expansion(
             "n_hessian_configurations": n_hessian,
             "max_populations": max_populations,
             "pressure_gpa": pressure,
+            "hessian_order": "third",  # a by-product here
             "seed": seed,
         }
         settings = SschaSettings(**options)
@@ -102,9 +104,18 @@ def expansion(
         with _forces(model, calculator, chosen, workers) as forces:
             series, _ = sscha_expansion(harmonic, forces, temperature, out, settings, resume, progress=True)
         found.append(series)
+        if way.quasi_harmonic:
+            grid = quasi_harmonic_expansion(scan.on_grid(), temperature, pressure)
+            found.append(dataclasses.replace(grid, method="quasi-harmonic, supercell's q"))
+            found.append(with_finite_size(series, found[0], grid))
     for item in found:
         for line in describe_expansion(item):
             typer.echo(line)
+    if way.anharmonic and not way.quasi_harmonic:
+        typer.echo(
+            f"only the q-points of {'×'.join(map(str, dims))} vibrate, less three translations: the "
+            "expansion is too small; --method both corrects it for stable crystals, a larger --dims always"
+        )
     for path in write_expansion(found, out, overwrite=True):
         typer.echo(f"wrote {path}")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from numpy.polynomial import polynomial
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, read_arrays
 from himlip_ase.lattice import check_dims, check_primitive
+from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.phonons.harmonic import harmonic_force_constants
 from himlip_ase.phonons.thermal_expansion import ThermalExpansion
 from himlip_ase.relaxation import relax
@@ -56,12 +57,19 @@ class VolumeScan:
         Of the lattice vectors, Å.
     frequencies_cm : ndarray, shape (v, q, 3n)
         On a Γ-centred mesh; translations at Γ are zero.
+    grid_frequencies_cm : ndarray, shape (v, prod(dims), 3n)
+        On the q-points of the supercell alone.
     """
 
     volumes: np.ndarray
     energies: np.ndarray
     lengths: np.ndarray
     frequencies_cm: np.ndarray
+    grid_frequencies_cm: np.ndarray
+
+    def on_grid(self) -> VolumeScan:
+        """The same with the supercell's q-points for a mesh: what a calculation in that supercell can see."""
+        return replace(self, frequencies_cm=self.grid_frequencies_cm)
 
     def vibrational(self, temperature_k: float) -> tuple[np.ndarray, np.ndarray]:
         """Vibrational free energy (eV) and entropy (eV/K) per primitive cell at each volume, (v,) each."""
@@ -148,6 +156,7 @@ def scan_volumes(
         np.array([float(item["energy"]) for item in found]),
         np.array([item["lengths"] for item in found]),
         np.array([item["frequencies"] for item in found]),
+        np.array([item["grid_frequencies"] for item in found]),
     )
 
 
@@ -163,16 +172,7 @@ def _at_strain(
     scaled.set_cell(atoms.cell.array * (1 + strain), scale_atoms=True)
     relaxed = relax(scaled, calculator, fmax=fmax, keep_symmetry=True, constant_volume=True)
     constants = harmonic_force_constants(relaxed.atoms, calculator, dims).with_acoustic_sum_rule()
-    points = np.indices(mesh).reshape(3, -1).T / np.array(mesh)
-    frequencies = constants.frequencies(points)
-    frequencies[0, np.argsort(np.abs(frequencies[0]))[:3]] = 0.0
-    if frequencies.min() < -IMAGINARY_CM:
-        q = points[int(frequencies.min(axis=1).argmin())]
-        raise CalculationError(
-            f"at a strain of {strain:g} the mode at q = {np.round(q, 4).tolist()} is imaginary "
-            f"({frequencies.min():.1f} cm⁻¹): the quasi-harmonic free energy does not exist there; use the "
-            "SSCHA (--method sscha), other strains (--strain), or follow the mode (himlip phonons --follow)"
-        )
+    frequencies, on_grid = (_frequencies(constants, points, strain) for points in (mesh, dims))
     return {
         "strain": strain,
         "dims": np.array(dims),
@@ -183,8 +183,24 @@ def _at_strain(
         "volume": relaxed.atoms.get_volume(),
         "energy": relaxed.energy,
         "lengths": relaxed.atoms.cell.lengths(),
-        "frequencies": np.maximum(frequencies, 0.0),
+        "frequencies": frequencies,
+        "grid_frequencies": on_grid,
     }
+
+
+def _frequencies(constants: ForceConstants, mesh: tuple[int, int, int], strain: float) -> np.ndarray:
+    """On a Γ-centred mesh, translations zero; refused where one is imaginary."""
+    points = np.indices(mesh).reshape(3, -1).T / np.array(mesh)
+    frequencies = constants.frequencies(points)
+    frequencies[0, np.argsort(np.abs(frequencies[0]))[:3]] = 0.0
+    if frequencies.min() < -IMAGINARY_CM:
+        q = points[int(frequencies.min(axis=1).argmin())]
+        raise CalculationError(
+            f"at a strain of {strain:g} the mode at q = {np.round(q, 4).tolist()} is imaginary "
+            f"({frequencies.min():.1f} cm⁻¹): the quasi-harmonic free energy does not exist there; use the "
+            "SSCHA (--method sscha), other strains (--strain), or follow the mode (himlip phonons --follow)"
+        )
+    return np.maximum(frequencies, 0.0)
 
 
 def _check_stored(
@@ -254,7 +270,7 @@ def quasi_harmonic_expansion(
         other, _ = _equilibrium(scan, scan.energies + free, pressure_gpa, order + 1, where)
         volumes.append(volume)
         errors.append(abs(other - volume))
-        alphas.append(_derivative(_fit(scan.volumes, entropy, order), volume, 1) / (volume * curvature))
+        alphas.append(_derivative(_fit(scan.volumes, entropy, order), volume, 1) / (volume * curvature) + 0.0)
     # lengths between volumes: their ratio to the cube root of the volume is constant but for the cell's shape
     root = np.cbrt(scan.volumes)[:, None]
     ratio = [np.polyfit(scan.volumes - scan.volumes.mean(), column, 2) for column in (scan.lengths / root).T]

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from himlip_ase.cli.app import app
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.phonons import harmonic_force_constants, quasi_harmonic_expansion, scan_volumes
+from himlip_ase.phonons.thermal_expansion import with_finite_size
 from himlip_ase.relaxation import relax
 from himlip_ase.units import THZ_CM
 
@@ -37,6 +38,19 @@ def test_exact_crystal():
     assert higher.alpha[1] == pytest.approx(slope, rel=1e-4) and found.alpha[0] == 0
     assert found.alpha[1] == pytest.approx(slope, rel=0.02)
     assert higher.static_volume == pytest.approx(crystal.volume, rel=1e-6)
+
+
+def test_a_supercell_expands_too_little_and_is_corrected():
+    """One atom in 2×2×2: 3 of 24 modes are translations, an eighth of the classical expansion."""
+    copper = relax(bulk("Cu", a=3.59), EMT(), pressure_gpa=0.0, keep_symmetry=True).atoms
+    strains = np.linspace(-0.005, 0.02, 6)
+    scan = scan_volumes(copper, EMT(), (2, 2, 2), strains, (8, 8, 8))
+    dense, grid = (quasi_harmonic_expansion(each, [0.0, 300.0]) for each in (scan, scan.on_grid()))
+    lost = (dense.volumes - grid.volumes)[1] / (dense.volumes[1] - dense.static_volume)
+    assert 0.1 < lost < 0.3
+    corrected = with_finite_size(grid, dense, grid)
+    np.testing.assert_allclose(corrected.volumes, dense.volumes)
+    np.testing.assert_allclose(corrected.lengths, dense.lengths)
 
 
 def test_copper_against_phonopy(tmp_path):

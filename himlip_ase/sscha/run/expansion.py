@@ -3,6 +3,9 @@
 The cell of a finished run holds the noise of its last populations.  What is quoted is the cell in which the
 final ensemble, which had no part in finding it, would be at the pressure: ε = -C⁻¹ (σ + P) further on, with
 the stiffness C that the run has learnt, and the standard error of σ carried through C⁻¹.
+
+Only the q-points of the supercell vibrate, and three of their modes are translations: see
+:func:`himlip_ase.phonons.thermal_expansion.with_finite_size`.
 """
 
 from __future__ import annotations
@@ -124,10 +127,13 @@ def _cell(folder: Path, result: SschaResult) -> tuple[float, float, np.ndarray, 
 def _coefficients(
     temperatures: np.ndarray, volumes: np.ndarray, sigma: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(1/V) dV/dT by differences between neighbours (central inside), and its standard error."""
+    """(1/V) ΔV/ΔT between the neighbours of inner temperatures, and its standard error; NaN at the ends."""
     alpha, error = np.full(len(volumes), np.nan), np.full(len(volumes), np.nan)
-    if len(volumes) < 2:
-        return alpha, error
+    for place in range(1, len(volumes) - 1):
+        span = temperatures[place + 1] - temperatures[place - 1]
+        alpha[place] = (volumes[place + 1] - volumes[place - 1]) / span / volumes[place]
+        error[place] = np.hypot(sigma[place + 1], sigma[place - 1]) / span / volumes[place]
+    return alpha, error
     places = np.arange(len(volumes))
     left, right = np.maximum(places - 1, 0), np.minimum(places + 1, len(volumes) - 1)
     span = temperatures[right] - temperatures[left]
