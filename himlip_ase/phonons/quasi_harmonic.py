@@ -43,6 +43,13 @@ SAME_ENERGY = 1e-6
 """eV per cell; on resuming, the energy of the first volume may differ by this much."""
 
 
+STORED = (
+    "strain", "dims", "mesh", "start", "positions", "cell", "volume", "energy", "lengths", "frequencies",
+    "grid_frequencies",
+)  # fmt: skip
+AGAIN = "delete it and go on with --resume"
+
+
 @dataclass(frozen=True, eq=False)
 class VolumeScan:
     """Static energies and phonons of a crystal at several volumes.
@@ -142,7 +149,7 @@ def scan_volumes(
     for number, strain in enumerate(sorted(set(strains))):
         path = None if place is None else place / f"volume_{number:02d}.npz"
         if path is not None and path.exists():
-            stored = read_arrays(path)
+            stored = read_volume(path)
             _check_stored(stored, atoms, calculator, strain, dims, mesh, path, deep=not found)
             found.append(stored)
             continue
@@ -158,6 +165,35 @@ def scan_volumes(
         np.array([item["frequencies"] for item in found]),
         np.array([item["grid_frequencies"] for item in found]),
     )
+
+
+def read_volume(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """One volume of a scan, as `scan_volumes` stored it.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    dict of str to ndarray
+
+    Raises
+    ------
+    InputError
+        The file is damaged, or something is missing in it.
+    """
+    stored = read_arrays(path, AGAIN)
+    missing = sorted(set(STORED) - set(stored))
+    if missing:
+        raise InputError(f"{os.fspath(path)} lacks {', '.join(missing)}; {AGAIN}")
+    shapes = [stored[name].ndim for name in ("cell", "positions", "frequencies", "grid_frequencies")]
+    numbers = [stored[name] for name in STORED]
+    if shapes != [2, 2, 2, 2] or not all(
+        value.dtype.kind in "fi" and np.isfinite(value).all() for value in numbers
+    ):
+        raise InputError(f"{os.fspath(path)} holds no volume of a scan; {AGAIN}")
+    return stored
 
 
 def _at_strain(

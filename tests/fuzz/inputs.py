@@ -425,7 +425,31 @@ def _results(folder: Path) -> None:
     run.write_results("toy", ["phonons"])
 
 
+def _volume(folder: Path) -> None:
+    """A volume of a quasi-harmonic scan of one atom."""
+    numbers = {"strain": 0.0, "volume": 11.5, "energy": -0.01}
+    arrays = {
+        "dims": [2, 2, 2],
+        "mesh": [1, 1, 1],
+        "start": np.eye(3),
+        "cell": np.eye(3),
+        "lengths": [1.0] * 3,
+    }
+    rows = {
+        "positions": np.zeros((1, 3)),
+        "frequencies": np.ones((1, 3)),
+        "grid_frequencies": np.ones((8, 3)),
+    }
+    np.savez(folder / "volume_00.npz", **numbers, **arrays, **rows)
+
+
 KINDS: tuple[Kind, ...] = (
+    Kind(
+        "volume of a quasi-harmonic scan",
+        _volume,
+        ("volume_00.npz",),
+        lambda n, d: n("phonons.quasi_harmonic.read_volume")(d / "volume_00.npz"),
+    ),
     Kind("pw.x output", _pw, ("pw.out",), lambda n, d: _frames(n, d / "pw.out")),
     Kind("DFT run folder", _dft_run, ("000/*",), lambda n, d: n("dft.espresso.runs.read_run")(d / "000")),
     Kind("dyn files", _copy("harmonic/dyn*"), ("dyn*",), lambda n, d: n("phonons.qe.read_dyn")(d / "dyn")),
