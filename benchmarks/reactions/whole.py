@@ -3,69 +3,89 @@
 Asked for: at most 10 CPU seconds for a reaction of ten atoms.
 
     python -m benchmarks.reactions.whole
+    python -m benchmarks.reactions.whole --only 06 07 11 --add   # some, beside the rows of earlier runs
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
 import numpy as np
 
-from benchmarks.reactions.reaction_set import cases, gfn2
-from benchmarks.reactions.tables import write_results
+from benchmarks.reactions.reaction_set import Case, cases, gfn2
+from benchmarks.reactions.tables import earlier_results, write_results
 from himlip_ase.errors import InputError
 from himlip_ase.pipeline.ts import gibbs_of_reaction
 from himlip_ase.reactions import Surface, find_reaction
 from himlip_ase.reactions.reaction_files import reaction_as_dict
 from himlip_ase.vibrations.gibbs import Conventions
 
+NAME = "reactions_whole"
+
+
+def searched(case: Case) -> dict[str, Any]:
+    """A whole search, with free energies where there is a transition state."""
+    begun = time.process_time()
+    found = find_reaction(case.reactant, case.product, gfn2())
+    activation = None
+    if found.judgement.reactbench["ts_valid"]:
+        try:
+            surface = Surface(case.reactant, gfn2())
+            activation = gibbs_of_reaction(found, surface, Conventions(), "wigner").activation
+        except InputError as error:
+            print(case.name, error, flush=True)
+    seconds = time.process_time() - begun
+    return {**reaction_as_dict(found), "activation_gibbs_ev": activation, "cpu_seconds": seconds}
+
 
 def main() -> None:
     """Run all, and write the table."""
     parser = argparse.ArgumentParser(description="whole searches")
     parser.add_argument("--only", nargs="+", help="numbers of reactions, as 01 14; default: all")
-    only = parser.parse_args().only
-    rows, numbers = [], {}
-    for case in cases(only):
-        begun = time.process_time()
-        found = find_reaction(case.reactant, case.product, gfn2())
-        activation = None
-        if found.judgement.reactbench["ts_valid"]:
-            try:
-                gibbs = gibbs_of_reaction(found, Surface(case.reactant, gfn2()), Conventions(), "wigner")
-                activation = gibbs.activation
-            except InputError as error:
-                print(case.name, error, flush=True)
-        seconds = time.process_time() - begun
-        numbers[case.name] = {
-            **reaction_as_dict(found),
-            "activation_gibbs_ev": activation,
-            "cpu_seconds": seconds,
-        }
-        barrier = found.barrier
-        rows.append(
-            [
-                case.name,
-                len(case.reactant),
-                found.judgement.verdict.value,
-                "–" if barrier is None else f"{barrier:.3f}",
-                "–" if activation is None else f"{activation:.3f}",
-                numbers[case.name]["gradients"],
-                numbers[case.name]["hessians"],
-                f"{seconds:.1f}",
-            ]
-        )
-        print(rows[-1], flush=True)
+    parser.add_argument("--add", action="store_true", help="keep the rows of other reactions")
+    given = parser.parse_args()
+    earlier = earlier_results(NAME) if given.add else {}
+    numbers: dict[str, Any] = {}
+    chosen = cases()
+    for case in chosen:
+        if given.only is None or case.name.split()[0] in given.only:
+            numbers[case.name] = searched(case)
+            print(row_of(case, numbers[case.name]), flush=True)
+            write(chosen, {**earlier, **numbers})
+        elif case.name in earlier:
+            numbers[case.name] = earlier[case.name]
+
+
+def row_of(case: Case, found: dict[str, Any]) -> list[Any]:
+    """A reaction in the table."""
+    barrier, activation = found["barrier_ev"], found["activation_gibbs_ev"]
+    return [
+        case.name,
+        len(case.reactant),
+        found["verdict"],
+        "–" if barrier is None else f"{barrier:.3f}",
+        "–" if activation is None else f"{activation:.3f}",
+        found["gradients"],
+        found["hessians"],
+        f"{found['cpu_seconds']:.1f}",
+    ]
+
+
+def write(chosen: list[Case], numbers: dict[str, Any]) -> None:
+    """Numbers and table."""
+    rows = [row_of(case, numbers[case.name]) for case in chosen if case.name in numbers]
     intended = sum(row[2] == "intended" for row in rows)
     ten = [float(row[-1]) for row in rows if row[1] == 10]
     text = [
-        f"{intended} of {len(rows)} are the intended reaction; ten atoms take {np.mean(ten):.1f} CPU s.",
+        f"{intended} of {len(rows)} are the intended reaction; ten atoms take "
+        f"{np.mean(ten) if ten else np.nan:.1f} CPU s.",
         "Energies in eV. CPU seconds of one core of a shared machine for everything, free energies included.",
     ]
     columns = ["reaction", "atoms", "verdict", "barrier", "ΔG‡", "gradients", "Hessians", "CPU s"]
     write_results(
-        "reactions_whole",
+        NAME,
         "Whole searches at GFN2-xTB",
         "python -m benchmarks.reactions.whole",
         [(columns, rows)],

@@ -122,6 +122,45 @@ def idpp(reactant: Atoms, product: Atoms, n_images: int) -> np.ndarray:
     return np.array([image.positions for image in images])
 
 
+def unsprung(reactant: Atoms, product: Atoms, n_images: int) -> np.ndarray:
+    """Minima of the image-dependent pair potential, each image by itself: a start for the geodesic.
+
+    Σ (d − d_k)²/d⁴ of all pairs of image k, d_k between the distances at both ends, from the straight line.
+    Without the springs of `idpp` images are not evenly spaced, which the geodesic mends; it takes a fraction
+    of the time.
+
+    Parameters
+    ----------
+    reactant, product : Atoms
+    n_images : int
+        Both ends included.
+
+    Returns
+    -------
+    ndarray (n_images, N, 3)
+        Å.
+    """
+    pairs = _ScaledDistances(reactant)
+    path = linear(reactant, product, n_images)
+    path = path + _nudge(path)
+    weights = np.linspace(0, 1, n_images)[1:-1, None]
+    ends = pairs.vectors(path[[0, -1]])[1]
+    targets = (1 - weights) * ends[0] + weights * ends[1]
+    shape = path[1:-1].shape
+
+    def energy(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        units, lengths = pairs.vectors(flat.reshape(shape))
+        miss = lengths - targets
+        slope = 2 * miss / lengths**4 - 4 * miss**2 / lengths**5
+        gradient = pairs.incidence @ (slope[:, :, None] * units)
+        gradient[:, pairs.held] = 0
+        return float((miss**2 / lengths**4).sum()), gradient.ravel()
+
+    found = minimize(energy, path[1:-1].ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    path[1:-1] = found.x.reshape(shape)
+    return path
+
+
 def geodesic(reactant: Atoms, product: Atoms, n_images: int) -> np.ndarray:
     """Shortest path in the space of scaled distances q = exp[−α(r − r₀)/r₀] + β r₀/r of all pairs.
 
@@ -145,7 +184,7 @@ def geodesic(reactant: Atoms, product: Atoms, n_images: int) -> np.ndarray:
     best, shortest = None, np.inf
     starts = [linear(reactant, product, n_images)]
     with contextlib.suppress(ValueError, RuntimeError, ArithmeticError):
-        starts.append(idpp(reactant, product, n_images))
+        starts.append(unsprung(reactant, product, n_images))
     for start in starts:
         path = space.shortened(start + _nudge(start))
         length = space.length(path)
@@ -214,16 +253,21 @@ class _ScaledDistances:
 
     def _coordinates(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """q (M, P), ∂q/∂r (M, P) and unit vectors (M, P, 3) of all pairs."""
+        units, lengths = self.vectors(points)
+        decay = np.exp(-self.ALPHA * (lengths - self.reference) / self.reference)
+        q = decay + self.BETA * self.reference / lengths
+        slope = -self.ALPHA / self.reference * decay - self.BETA * self.reference / lengths**2
+        return q, slope, units
+
+    def vectors(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Unit vectors (M, P, 3) and lengths (M, P) of all pairs of M structures."""
         vectors = points[:, self.first] - points[:, self.second]
         if self.pbc.any():
             from ase.geometry import find_mic
 
             vectors = find_mic(vectors.reshape(-1, 3), self.cell, self.pbc)[0].reshape(vectors.shape)
         lengths = np.maximum(np.linalg.norm(vectors, axis=2), 1e-3)
-        decay = np.exp(-self.ALPHA * (lengths - self.reference) / self.reference)
-        q = decay + self.BETA * self.reference / lengths
-        slope = -self.ALPHA / self.reference * decay - self.BETA * self.reference / lengths**2
-        return q, slope, vectors / lengths[:, :, None]
+        return vectors / lengths[:, :, None], lengths
 
 
 @dataclass(frozen=True)
