@@ -70,13 +70,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="numbers of reactions, as 01 14; default: all")
     parser.add_argument("--add", action="store_true", help="keep the rows of other reactions")
     given = parser.parse_args()
-    earlier = earlier_results(NAME) if given.add else {}
-    numbers: dict[str, Any] = {}
-    for case in cases():
-        if given.only is not None and case.name.split()[0] not in given.only:
-            if case.name in earlier:
-                numbers[case.name] = earlier[case.name]
-            continue
+    numbers = earlier_results(NAME) if given.add else {}
+    for case in cases(given.only):
         try:
             saddle = find_saddle(case.start, gfn2())
             if not saddle.converged or len(saddle.imaginary) != 1:
@@ -88,7 +83,7 @@ def main() -> None:
             continue
         numbers[case.name] = found
         print(row_of(case.name, found), flush=True)
-        write(numbers)
+        write({name: numbers[name] for name in sorted(numbers)})
 
 
 def row_of(name: str, found: dict[str, Any]) -> list[Any]:

@@ -182,7 +182,9 @@ def main() -> None:
             continue
         shown = {name: (run.steps, run.gradients, run.good) for name, run in _runs(table[case.name]).items()}
         print(case.name, shown, table[case.name][TURNED], flush=True)
-        write(chosen, table)
+        if not given.add:  # what is kept must not be lost by an end before the last
+            write(chosen, table)
+    write(chosen, table)
 
 
 def _runs(row: dict[str, Any]) -> dict[str, Run]:

@@ -127,19 +127,15 @@ def main() -> None:
     parser.add_argument("--add", action="store_true", help="keep the rows of other reactions")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    earlier = earlier_results(NAME) if given.add else {}
-    found: dict[str, tuple[Found, Found]] = {}
-    for case in cases():
-        if given.only is None or case.name.split()[0] in given.only:
-            one = string(case)
-            found[case.name] = one, band(case, one)
-        elif case.name in earlier:
-            row = earlier[case.name]
-            found[case.name] = Found(**row["string"]), Found(**row["band"])
-        else:
-            continue
+    found = {
+        name: (Found(**row["string"]), Found(**row["band"]))
+        for name, row in (earlier_results(NAME) if given.add else {}).items()
+    }
+    for case in cases(given.only):
+        one = string(case)
+        found[case.name] = one, band(case, one)
         print(case.name, *found[case.name], flush=True)
-        write(found)
+        write({name: found[name] for name in sorted(found)})
 
 
 def verified(band: Found) -> bool:

@@ -46,16 +46,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="numbers of reactions, as 01 14; default: all")
     parser.add_argument("--add", action="store_true", help="keep the rows of other reactions")
     given = parser.parse_args()
-    earlier = earlier_results(NAME) if given.add else {}
-    numbers: dict[str, Any] = {}
-    chosen = cases()
-    for case in chosen:
-        if given.only is None or case.name.split()[0] in given.only:
-            numbers[case.name] = searched(case)
-            print(row_of(case, numbers[case.name]), flush=True)
-            write(chosen, {**earlier, **numbers})
-        elif case.name in earlier:
-            numbers[case.name] = earlier[case.name]
+    numbers = earlier_results(NAME) if given.add else {}
+    for case in cases(given.only):
+        numbers[case.name] = searched(case)
+        print(row_of(case, numbers[case.name]), flush=True)
+        write(cases(), numbers)
 
 
 def row_of(case: Case, found: dict[str, Any]) -> list[Any]:

@@ -15,7 +15,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 def snippets(page: Path, language: str) -> list[str]:
     """Code blocks of a page in a language, with their indentation in lists removed."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.M | re.S)
+    found = re.findall(
+        rf"^( *)```{re.escape(language)}\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.M | re.S
+    )
     return ["\n".join(line.removeprefix(indent) for line in code.splitlines()) for indent, code in found]
 
 
@@ -44,6 +46,20 @@ def test_yaml_snippets_are_valid_configurations(page: Path) -> None:
 
     for text in snippets(page, "yaml"):
         assert parse_config(text).name
+
+
+def test_yaml_of_molecules_and_reactions_is_valid(tmp_path: Path) -> None:
+    import yaml
+
+    from himlip_ase.hint.training.config import read_training_config
+    from himlip_ase.pipeline.ts_config import ReactionsConfig
+
+    (text,) = snippets(ROOT / "docs" / "molecules.md", "{code-block} yaml")
+    path = tmp_path / "molecules.yaml"
+    path.write_text(text, encoding="utf-8")
+    read_training_config(path)
+    (text,) = snippets(ROOT / "docs" / "reactions.md", "{code-block} yaml")
+    assert len(ReactionsConfig.model_validate(yaml.safe_load(text)).reactions) == 2
 
 
 def test_h3s_configuration_is_valid() -> None:
