@@ -25,6 +25,9 @@ IMAGINARY_CM = -30.0
 """cm⁻¹; a mode below this is imaginary. Weaker ones are within what differences, grids and forces that are
 not quite zero leave of a soft rotation."""
 
+SHARED = 0.2
+"""Overlap with the direction of the reaction from which a mode of negative curvature is climbed."""
+
 ESCAPES, ESCAPE_STEP = 3, 0.2
 """A search that comes to rest where further modes are imaginary goes off along them by so many Å (all atoms
 together), at most so many times."""
@@ -126,7 +129,7 @@ def find_saddle(
     """Search a first-order saddle point from a guess.
 
     The mode that overlaps most with `tangent` is climbed, afterwards the one that overlaps most with the mode
-    climbed before; without a tangent, a mode that loses its negative curvature is left for one that has it.
+    climbed before; a mode of positive curvature is left for one of negative curvature that lies along it.
     Rigid motions and constrained directions are left out. Where the forces vanish and further modes are
     imaginary, the search goes off along these and on.
 
@@ -349,13 +352,18 @@ def softest_modes(
 def _mode_to_climb(values: np.ndarray, modes: np.ndarray, climbed: np.ndarray | None, faithful: bool) -> int:
     """Index of the eigenvector to climb: the softest, or the one most like the direction climbed before.
 
-    Where nobody named a direction, one that has lost its negative curvature is left for another that has it:
-    climbed further, it would lead out of a valley whose pass lies elsewhere.
+    Where that one has a positive curvature, the likest of those with a negative one is climbed instead, if it
+    shares enough with the direction (anything, where nobody named one): climbed further, the other would lead
+    out of the valley, while the pass lies along the negative one.
     """
     if climbed is None:
         return 0
-    likest = int(np.abs(modes.T @ climbed).argmax())
-    return 0 if not faithful and values[likest] > 0 > values[0] else likest
+    overlaps = np.abs(modes.T @ climbed)
+    likest = int(overlaps.argmax())
+    if values[likest] <= 0 or values[0] >= 0:
+        return likest
+    negative = int(np.where(values < 0, overlaps, -1.0).argmax())
+    return negative if overlaps[negative] > (SHARED if faithful else 0.0) else likest
 
 
 def _quality(change: float, predicted: float, error: float, gradient: float) -> str:

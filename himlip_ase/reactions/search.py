@@ -150,7 +150,8 @@ class _Search:
                 "saddle", lambda: find_saddle(path.guess, surface, path.tangent, settings.saddle)
             )
             judgement = judge_reaction(saddle, None, first.atoms, last.atoms)
-            if judgement.verdict is Verdict.IRC_NOT_CONVERGED:  # a transition state as far as the modes say
+            # a transition state as far as the modes say; without its Hessian no coordinate leaves it
+            if judgement.verdict is Verdict.IRC_NOT_CONVERGED and saddle.hessian is not None:
                 irc = self.part("irc", lambda: follow_irc(saddle, surface, settings.irc))
                 judgement = judge_reaction(saddle, irc, first.atoms, last.atoms)
                 if judgement.reversed:

@@ -144,7 +144,10 @@ def judge_reaction(saddle: Saddle, irc: Irc | None, reactant: Atoms, product: At
             Verdict.SEVERAL_IMAGINARY_MODES, f"{len(imaginary)} imaginary modes ({listed} cm⁻¹)", imaginary
         )
     if irc is None:
-        return Judgement(Verdict.IRC_NOT_CONVERGED, "the reaction coordinate was not followed", imaginary)
+        reason = "the reaction coordinate was not followed"
+        if saddle.hessian is None:
+            reason += ": it starts from the saddle's Hessian, which large systems go without"
+        return Judgement(Verdict.IRC_NOT_CONVERGED, reason, imaginary)
     by_position = bond_graph(reactant).bonds == bond_graph(product).bonds
     ends = [_end(branch, reactant, product, by_position) for branch in (irc.backward, irc.forward)]
     matches = [end.matches for end in ends]

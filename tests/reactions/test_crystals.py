@@ -43,6 +43,7 @@ def vacancy(host: str = "Cu") -> tuple[Atoms, Atoms]:
     return ends[0], ends[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("large", "products"), [(600, False), (0, True)], ids=["Hessians", "products"])
 def test_a_vacancy_moves_over_the_saddle_of_a_climbing_band(large: int, products: bool) -> None:
     start, end = vacancy()
@@ -52,6 +53,7 @@ def test_a_vacancy_moves_over_the_saddle_of_a_climbing_band(large: int, products
     assert found.saddle is not None and len(found.saddle.imaginary) == 1
     if products:
         assert found.saddle.counts.hessians == 0 and found.saddle.counts.products > 0
+        assert "Hessian" in found.judgement.reason and found.irc is None
     else:
         assert found.judgement.verdict is Verdict.INTENDED, found.judgement.reason
     held = start.constraints[0].index
