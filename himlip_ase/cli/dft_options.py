@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from himlip_ase.dft.engine import Engine
+    from himlip_ase.dft.engine import Engine, Task
     from himlip_ase.dft.espresso.inputs import QESettings
     from himlip_ase.dft.espresso.runner import Launcher
     from himlip_ase.dft.executors import ExecutorChoice, JobExecutor
@@ -74,7 +75,7 @@ ThreadsOption = Annotated[
     int, typer.Option("--threads", help="OMP_NUM_THREADS of each run.", rich_help_panel=RUNNING)
 ]
 WorkersOption = Annotated[
-    int, typer.Option("--workers", "-j", help="Runs side by side.", rich_help_panel=RUNNING)
+    int, typer.Option("--workers", "-j", help="Jobs side by side.", rich_help_panel=RUNNING)
 ]
 DryRunOption = Annotated[
     bool,
@@ -122,13 +123,22 @@ class DFTOptions:
         from himlip_ase.errors import InputError
 
         files = dict(word.partition("=")[::2] for word in self.chosen or [])
+        faults = []
         if any(not element or not name for element, name in files.items()):
-            raise InputError(
+            faults.append(
                 f"--pseudopotential {' '.join(self.chosen or [])}: write ELEMENT=FILE, "
                 "e.g. H=H_ONCV_PBE_sr.upf"
             )
         if self.smearing not in SMEARINGS:
-            raise InputError(f"--smearing is {self.smearing!r}; choose {', '.join(SMEARINGS)}")
+            faults.append(f"--smearing is {self.smearing!r}; choose {', '.join(SMEARINGS)}")
+        for name in ("ecutwfc", "ecutrho", "degauss", "conv_thr"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                faults.append(f"{ESPRESSO_ONLY[name]} is {value:g}; give a positive number")
+        if min(self.k) < 1:
+            faults.append(f"--k is {' '.join(map(str, self.k))}; give three positive integers")
+        if faults:
+            raise InputError("\n- ".join(faults))
         return QESettings(
             ecutwfc_ry=self.ecutwfc,
             ecutrho_ry=self.ecutrho,
@@ -146,13 +156,15 @@ class DFTOptions:
 
         return Launcher(prefix=self.prefix, threads=self.threads)
 
-    def chosen_engine(self, calculator: str | None = None, **own: Any) -> Engine:
+    def chosen_engine(self, calculator: str | None = None, inputs_only: bool = False, **own: Any) -> Engine:
         """The engine with its settings.
 
         Parameters
         ----------
         calculator : str, optional
             ``--calculator``: MODULE:FACTORY.
+        inputs_only : bool
+            ``--inputs-only``, which not every engine can.
         **own
             Further keys of the engine; those that it does not have are left out.
 
@@ -162,6 +174,7 @@ class DFTOptions:
             No such engine, or a setting it cannot take.
         """
         from himlip_ase.dft.engines import ENGINES
+        from himlip_ase.errors import InputError
         from himlip_ase.pipeline.choices import build_choice, own_keys
 
         given = named(self.engine, "--engine")
@@ -169,6 +182,11 @@ class DFTOptions:
             given["calculator"] = calculator
         keys = own_keys(ENGINES[str(given["name"])])
         engine = build_choice(ENGINES, {**{k: v for k, v in own.items() if k in keys}, **given})
+        if inputs_only and not engine.abilities.programs:
+            raise InputError(
+                f"--inputs-only writes inputs of Quantum ESPRESSO; with the engine {engine.name} let an "
+                "executor reach the other machine (--executor slurm)"
+            )
         if "qe" not in engine.sections:
             self._refuse_espresso_options(engine.name)
         sections = {"qe": self.settings, "launcher": self.launcher}
@@ -204,8 +222,12 @@ class DFTOptions:
         with self.chosen_executor().opened(self.workers, engine.abilities.programs) as executor:
             yield executor
 
-    def announce(self, what: str) -> None:
-        """Say what would run and where, for ``--dry-run``."""
+    def announce(self, what: str, tasks: Sequence[Task] = ()) -> None:
+        """Say what would run, where, and what it is likely to cost, for ``--dry-run``."""
+        from himlip_ase.pipeline.preflight import cost_table
+
+        if tasks:
+            typer.echo(cost_table(tasks, self.workers))
         executor = self.chosen_executor()
         typer.echo(f"would run {what}; executor: {executor.name}, workers: {self.workers}")
         script = executor.job_script(self.workers)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from himlip_ase.cli.dft_options import ACCURACY, DFTOptions, Grid, PseudoOption, with_dft_options
+from himlip_ase.cli.dft_options import ACCURACY, RUNNING, DFTOptions, Grid, PseudoOption, with_dft_options
+from himlip_ase.cli.label_start import Start, note_jobs, write_inputs
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from himlip_ase.dft.engine import RelaxResult
+    from himlip_ase.dft.espresso.k_check import KCheck
+    from himlip_ase.dft.executors import JobExecutor
+    from himlip_ase.dft.standing import Listener
 
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 SetOption = Annotated[str, typer.Option("--set", help="Name of the set; default: the name of the folder.")]
@@ -19,6 +26,14 @@ FolderOption = Annotated[Path, typer.Option("--out", help="Folder of the runs (0
 KeepCellOption = Annotated[
     bool,
     typer.Option("--keep-cell", help="Neither make the cell primitive nor turn it along its symmetry axes."),
+]
+InputsOnlyOption = Annotated[
+    bool,
+    typer.Option(
+        "--inputs-only",
+        help="Write inputs, pseudopotentials and jobs.tsv for another machine; run nothing.",
+        rich_help_panel=RUNNING,
+    ),
 ]
 CalculatorOption = Annotated[
     str | None,
@@ -42,17 +57,23 @@ def relax(
     overwrite: OverwriteOption = False,
     keep_cell: KeepCellOption = False,
     calculator: CalculatorOption = None,
+    inputs_only: InputsOnlyOption = False,
     *,
     dft: DFTOptions,
 ) -> None:
     """Relax cell and positions to a static pressure, keeping the symmetry."""
-    engine = dft.chosen_engine(calculator)
-    atoms = _read_crystal(crystal, keep_cell)
-    if dft.dry_run:
-        dft.announce(f"a relaxation of {atoms.get_chemical_formula()} to {pressure:g} GPa with {engine.name}")
-        return
-    with dft.running(engine) as executor:
-        result = engine.relax(
+    from himlip_ase.dft.standing import Listener
+
+    start = Start("this relaxation")
+    engine = start.of(lambda: dft.chosen_engine(calculator, inputs_only))
+    atoms = start.of(lambda: _read_crystal(crystal, keep_cell))
+    tasks = start.check(
+        dft, engine, atoms, out, relax=True, symmetry=not keep_cell, programs_here=not inputs_only
+    )
+    assert engine is not None and atoms is not None
+
+    def work(executor: JobExecutor, listener: Listener | None = None) -> RelaxResult:
+        return engine.relax(
             atoms,
             pressure,
             out,
@@ -61,7 +82,18 @@ def relax(
             max_runs=max_runs,
             resume=dft.resume,
             overwrite=overwrite,
+            listener=listener,
         )
+
+    if dft.dry_run:
+        what = f"a relaxation of {atoms.get_chemical_formula()} to {pressure:g} GPa with {engine.name}"
+        dft.announce(what, tasks)
+        return
+    if inputs_only:
+        write_inputs(out, work)
+        return
+    with dft.running(engine) as executor, Listener() as listener:
+        result = work(executor, listener)
     typer.echo(
         f"{result.pressure_gpa:.2f} GPa, {result.atoms.get_volume():.4f} Å³, largest force "
         f"{result.max_force:.1e} eV/Å, {result.core_seconds / 60:.1f} core-minutes; wrote {result.crystal}"
@@ -93,6 +125,7 @@ def harmonic(
         typer.Option("--check-k-q", help="That q-point, in reciprocal vectors; default: a soft one off --q."),
     ] = None,
     calculator: CalculatorOption = None,
+    inputs_only: InputsOnlyOption = False,
     *,
     dft: DFTOptions,
 ) -> None:
@@ -100,28 +133,56 @@ def harmonic(
     from dataclasses import replace
 
     from himlip_ase.dft.espresso.engine import Espresso, Harmonic
+    from himlip_ase.dft.standing import Listener
     from himlip_ase.errors import InputError
 
     if (check_k_mesh or check_k_q) and not check_k:
         raise InputError("--check-k-mesh and --check-k-q say how to check; add --check-k")
 
-    engine = dft.chosen_engine(calculator, electron_phonon=electron_phonon, keep_scratch=keep_scratch)
+    start = Start("this harmonic run")
+    own = {"electron_phonon": electron_phonon, "keep_scratch": keep_scratch}
+    engine = start.of(lambda: dft.chosen_engine(calculator, inputs_only, **own))
     if isinstance(engine, Espresso):
-        engine = replace(engine, harmonic_run=Harmonic(k_dense, sigma, n_sigma))
-    elif check_k:
-        raise InputError(f"--check-k is for the engine espresso; {engine.name} has no k-mesh of its own here")
-    atoms = _read_crystal(crystal, keep_cell)
+        espresso = engine
+        chosen = start.of(lambda: Harmonic(k_dense, sigma, n_sigma))
+        engine = None if chosen is None else replace(espresso, harmonic_run=chosen)
+    elif check_k and engine is not None:
+        start.faults.append(
+            f"--check-k is for the engine espresso; {engine.name} has no k-mesh of its own here"
+        )
+    atoms = start.of(lambda: _read_crystal(crystal, keep_cell))
+    if min(q) < 1:
+        start.faults.append(f"--q is {' '.join(map(str, q))}; give three positive integers")
+    tasks = start.check(
+        dft, engine, atoms, out, q_grid=q, symmetry=not keep_cell, programs_here=not inputs_only
+    )
+    assert engine is not None and atoms is not None
     if dft.dry_run:
         grid = "×".join(map(str, q))
-        dft.announce(f"harmonic matrices of {atoms.get_chemical_formula()} on {grid} with {engine.name}")
+        dft.announce(
+            f"harmonic matrices of {atoms.get_chemical_formula()} on {grid} with {engine.name}", tasks
+        )
         return
-    with dft.running(engine) as executor:
-        made = engine.harmonic(atoms, q, out, executor, resume=dft.resume)
+
+    def check(executor: JobExecutor) -> KCheck:
+        assert isinstance(engine, Espresso)
+        meshes = [check_k_mesh] if check_k_mesh else []
+        return engine.check_k(atoms, out, executor, meshes=meshes, qpoint=check_k_q)
+
+    def work(executor: JobExecutor) -> None:
+        engine.harmonic(atoms, q, out, executor, resume=dft.resume)
+        if check_k:
+            check(executor)
+
+    if inputs_only:
+        write_inputs(out, work)
+        return
+    with dft.running(engine) as executor, Listener() as listener:
+        made = engine.harmonic(atoms, q, out, executor, resume=dft.resume, listener=listener)
         typer.echo(f"{made} in {out}")
-        if check_k and isinstance(engine, Espresso):
-            meshes = [check_k_mesh] if check_k_mesh else []
-            check = engine.check_k(atoms, out, executor, meshes=meshes, qpoint=check_k_q)
-            typer.echo(f"{check.verdict()}; errors of all frequencies in {out / 'k_check' / 'k_check.json'}")
+        if check_k:
+            verdict = check(executor).verdict()
+            typer.echo(f"{verdict}; errors of all frequencies in {out / 'k_check' / 'k_check.json'}")
 
 
 def rattle(
@@ -135,14 +196,15 @@ def rattle(
     dims: Annotated[Grid, typer.Option("--dims", help="Supercell, e.g. --dims 2 1 1.")] = (1, 1, 1),
     mass_scaled: Annotated[bool, typer.Option("--mass-scaled", help="Heavy atoms move less.")] = False,
     calculator: CalculatorOption = None,
+    inputs_only: InputsOnlyOption = False,
     *,
     dft: DFTOptions,
 ) -> None:
     """Single points of cells with Gaussian displacements, at the k-density of the primitive cell."""
     from himlip_ase.labels import displacements as displacements
 
-    primitive = _read_one(crystal)
-    base = primitive.repeat(dims)
+    start = Start("these single points")
+    primitive = start.of(lambda: _read_one(crystal))
     generator = {
         "method": "gaussian",
         "dims": list(dims),
@@ -150,8 +212,11 @@ def rattle(
         "seed": seed,
         "mass_scaled": mass_scaled,
     }
-    frames = displacements.rattle(base, count, stdev, seed, mass_scaled)
-    _run(frames, out, dft, calculator, primitive=primitive, generator=generator)
+    frames = None
+    if primitive is not None:
+        base = primitive.repeat(dims)
+        frames = start.of(lambda: displacements.rattle(base, count, stdev, seed, mass_scaled))
+    _run(start, frames, out, dft, calculator, inputs_only, primitive=primitive, generator=generator)
 
 
 def supercell(
@@ -171,21 +236,23 @@ def supercell(
     ] = None,
     symmetry: Annotated[bool, typer.Option("--symmetry", help="Let pw.x use symmetry.")] = False,
     calculator: CalculatorOption = None,
+    inputs_only: InputsOnlyOption = False,
     *,
     dft: DFTOptions,
 ) -> None:
     """Single points of given cells, at the k-density of a primitive cell or at a given spacing."""
-    from himlip_ase.errors import InputError
-
+    start = Start("these single points")
     generator = {"method": "given structures", "file": structures.name}
-    if dft.chosen_engine(calculator).abilities.k_points and (reference is None) == (k_spacing is None):
-        raise InputError("say how dense the k-points are: --reference CELL with --k, or --k-spacing")
-    primitive = None if reference is None else _read_one(reference)
+    if dft.engine == "espresso" and (reference is None) == (k_spacing is None):
+        start.faults.append("say how dense the k-points are: --reference CELL with --k, or --k-spacing")
+    primitive = None if reference is None else start.of(lambda: _read_one(reference))
     _run(
-        _read_all(structures),
+        start,
+        start.of(lambda: _read_all(structures)),
         out,
         dft,
         calculator,
+        inputs_only,
         primitive=primitive,
         generator=generator,
         nosym=not symmetry,
@@ -202,6 +269,7 @@ def doublewell(
         typer.Option("--amplitude", help="Å, norm of all displacements; repeat. Default: 9 from 0 to 0.4."),
     ] = None,
     calculator: CalculatorOption = None,
+    inputs_only: InputsOnlyOption = False,
     *,
     dft: DFTOptions,
 ) -> None:
@@ -209,22 +277,31 @@ def doublewell(
     from himlip_ase.labels.displacements import displace_along, softest_gamma_mode
     from himlip_ase.phonons.qe import read_dyn
 
-    primitive = _read_one(crystal)
-    mode, frequency = softest_gamma_mode(read_dyn(dyn))
-    frames = displace_along(primitive, mode, amplitudes or [0.05 * i for i in range(9)])
-    generator = {
-        "method": "along the softest mode at Γ",
-        "frequency_cm": round(frequency, 3),
-        "mode": mode.tolist(),
-    }
-    _run(frames, out, dft, calculator, primitive=primitive, generator=generator, nosym=False)
+    start = Start("these single points")
+    primitive = start.of(lambda: _read_one(crystal))
+    softest = start.of(lambda: softest_gamma_mode(read_dyn(dyn)))
+    frames, generator = None, {}
+    if primitive is not None and softest is not None:
+        mode, frequency = softest
+        frames = displace_along(primitive, mode, amplitudes or [0.05 * i for i in range(9)])
+        generator = {
+            "method": "along the softest mode at Γ",
+            "frequency_cm": round(frequency, 3),
+            "mode": mode.tolist(),
+        }
+    options = {"primitive": primitive, "generator": generator, "nosym": False}
+    _run(start, frames, out, dft, calculator, inputs_only, **options)
 
 
 def collect(
     folder: Annotated[
         Path, typer.Argument(help="Folder whose subfolders are single points, or a harmonic run.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Label folder to write into.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Label folder to write into.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="Instead: bring jobs of --inputs-only back into this run folder."),
+    ] = None,
     set_name: SetOption = "",
     pseudo: PseudoOption = None,
     partial: Annotated[
@@ -237,7 +314,13 @@ def collect(
 ) -> None:
     """Publish finished runs as a set of labels (extxyz + provenance), refusing unfinished ones."""
     from himlip_ase.dft.publish import collect as collect_labels
+    from himlip_ase.errors import InputError
 
+    if run is not None:
+        _collect_into_run(folder, run, out)
+        return
+    if out is None:
+        raise InputError("say where to: --out LABELS for a set of labels, or --run RUN for jobs of a run")
     path = collect_labels(
         folder,
         set_name or folder.resolve().name,
@@ -248,6 +331,22 @@ def collect(
         compact=compact,
     )
     typer.echo(f"wrote {path}")
+
+
+def _collect_into_run(folder: Path, run: Path, out: Path | None) -> None:
+    from himlip_ase.errors import InputError
+    from himlip_ase.pipeline.label_inputs import collect_into_run
+
+    if out is not None:
+        raise InputError("give one of --out and --run")
+    back, missing = collect_into_run(folder, run)
+    typer.echo(f"{len(back)} job folders are back in {run}")
+    if missing:
+        shown = ", ".join(missing[:8]) + (" …" if len(missing) > 8 else "")
+        typer.echo(f"{len(missing)} jobs are not finished (no JOB DONE in their output): {shown}")
+    typer.echo(
+        f"next: himlip run … --folder {run} --inputs-only writes what can run now, --resume goes on here"
+    )
 
 
 def register(app: typer.Typer) -> None:
@@ -293,14 +392,31 @@ def _read_crystal(path: Path, keep_cell: bool) -> Atoms:
     return atoms
 
 
-def _run(frames: Sequence[Atoms], out: Path, dft: DFTOptions, calculator: str | None, **options: Any) -> None:
+def _run(
+    start: Start,
+    frames: Sequence[Atoms] | None,
+    out: Path,
+    dft: DFTOptions,
+    calculator: str | None,
+    inputs_only: bool,
+    **options: Any,
+) -> None:
     """Single points of `frames`; `options` as `himlip_ase.dft.engine.Engine.single_points`."""
+    from himlip_ase.dft.programs import noting
     from himlip_ase.dft.single_points import run_jobs
 
-    engine = dft.chosen_engine(calculator)
-    jobs = engine.single_points(frames, out, **options)
+    engine = start.of(lambda: dft.chosen_engine(calculator, inputs_only))
+    sets = {out.name or "cells": (len(frames), frames[0])} if frames else {}
+    primitive = options.get("primitive") or (frames[0] if frames else None)
+    tasks = start.check(dft, engine, primitive, out, sets=sets, programs_here=not inputs_only)
+    assert engine is not None and frames
+    with noting() if inputs_only else contextlib.nullcontext():
+        jobs = engine.single_points(frames, out, **options)
     if dft.dry_run:
-        dft.announce(f"{len(jobs)} single points with {engine.name} in {out}")
+        dft.announce(f"{len(jobs)} single points with {engine.name} in {out}", tasks)
+        return
+    if inputs_only:
+        write_inputs(out, note_jobs(jobs))
         return
     with dft.running(engine) as executor:
         outputs = run_jobs(jobs, executor=executor, resume=dft.resume, progress=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from himlip_ase.pipeline.config import RunConfig
 
 
 def run(
@@ -24,7 +27,7 @@ def run(
         bool, typer.Option("--retrain", help="Train the potential even if the file names a finished one.")
     ] = False,
     pressure: Annotated[float | None, typer.Option("--pressure-gpa", help="Wins over pressure_gpa.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", help="DFT jobs side by side.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", "-j", help="Jobs side by side.")] = None,
     executor: Annotated[
         str | None,
         typer.Option(
@@ -34,6 +37,12 @@ def run(
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check everything, show jobs and their cost; run nothing."),
+    ] = False,
+    inputs_only: Annotated[
+        bool,
+        typer.Option(
+            "--inputs-only", help="Write inputs of the DFT jobs that can run now into inputs/; run nothing."
+        ),
     ] = False,
     assign: Annotated[
         list[str] | None,
@@ -66,8 +75,25 @@ def run(
         )
         typer.echo(settings.executor.job_script(settings.workers) or "nothing would be submitted to a queue")
         return
+    if inputs_only:
+        _write_inputs(settings, folder or Path("runs") / settings.name)
+        return
     written = run_pipeline(settings, folder or Path("runs") / settings.name, resume, start_from, until)
     typer.echo(f"wrote {written}")
+
+
+def _write_inputs(settings: RunConfig, folder: Path) -> None:
+    from himlip_ase.dft.espresso.inputs_only import JOBS
+    from himlip_ase.pipeline.label_inputs import write_label_inputs
+
+    written = write_label_inputs(settings, folder)
+    if not written.jobs:
+        typer.echo(f"all labels of {folder} are there; go on with --resume")
+        return
+    typer.echo(f"wrote the inputs of {len(written.jobs)} jobs, listed in {written.folder / JOBS}")
+    if written.waiting:
+        typer.echo(f"these wait for their results: {', '.join(written.waiting)}")
+    typer.echo(f"when they are done: himlip label collect {written.folder} --run {folder}")
 
 
 def register(app: typer.Typer) -> None:

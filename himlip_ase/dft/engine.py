@@ -17,6 +17,8 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.dft.executors import JobExecutor
+from himlip_ase.dft.setting_names import RUN_FILE, SettingNames
+from himlip_ase.dft.standing import Listener
 
 
 @dataclass(frozen=True)
@@ -255,6 +257,7 @@ class Engine(Protocol):
         max_runs: int | None = None,
         resume: bool = False,
         overwrite: bool = False,
+        listener: Listener | None = None,
     ) -> RelaxResult:
         """Relax cell and positions to a static pressure, keeping the space group.
 
@@ -274,6 +277,8 @@ class Engine(Protocol):
             Whether `folder` may hold earlier runs; finished ones are reused.
         overwrite : bool
             Whether another crystal.extxyz may be replaced.
+        listener : Listener, optional
+            Told how far the runs are and what they took.
 
         Returns
         -------
@@ -293,6 +298,7 @@ class Engine(Protocol):
         executor: JobExecutor,
         *,
         resume: bool = False,
+        listener: Listener | None = None,
     ) -> str:
         """Dynamical matrices on a q-grid, and electron-phonon matrices where it can; returns what was made.
 
@@ -306,6 +312,8 @@ class Engine(Protocol):
         executor : JobExecutor
         resume : bool
             Whether `folder` may hold an earlier run.
+        listener : Listener, optional
+            Told how far the programs are and what they took.
 
         Returns
         -------
@@ -318,14 +326,29 @@ class Engine(Protocol):
             As their names say.
         """
 
-    def faults(self, atoms: Atoms, q_grid: Sequence[int]) -> list[str]:
+    def faults(
+        self,
+        atoms: Atoms,
+        q_grid: Sequence[int] | None,
+        *,
+        names: SettingNames = RUN_FILE,
+        programs_here: bool = True,
+        symmetry: bool = True,
+    ) -> list[str]:
         """What would make a run of this crystal fail, found without running anything.
 
         Parameters
         ----------
         atoms : Atoms
-            Primitive cell.
-        q_grid : three ints
+            Cell that is calculated.
+        q_grid : three ints or None
+            None where no harmonic matrices are made.
+        names : SettingNames
+            What the settings are called, for messages.
+        programs_here : bool
+            Whether programs run on this machine.
+        symmetry : bool
+            Whether the engine has to find all symmetry operations of the crystal.
 
         Returns
         -------

@@ -8,19 +8,22 @@ died is called once more on another one.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from himlip_ase.dft.programs import terminate_children
+from himlip_ase.dft.standing import WATCH_SECONDS
 from himlip_ase.errors import InputError
 from himlip_ase.registry import Registry
 
@@ -57,6 +60,9 @@ class ExecutorChoice(Protocol):
     def job_script(self, workers: int) -> str | None:
         """The script that would be submitted to a queue; None where nothing is."""
 
+    def faults(self) -> list[str]:
+        """What it needs and this machine lacks, one sentence each; nothing is opened."""
+
 
 class JobExecutor(Executor):
     """An executor that can be stopped with what it is running.
@@ -76,10 +82,29 @@ class JobExecutor(Executor):
         """As `concurrent.futures.Executor.submit`."""
         return self.inner.submit(fn, *args, **kwargs)
 
-    def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """The result of one call, waited for; an interrupt meanwhile stops what is running."""
+    def call(
+        self, fn: Callable[..., Any], /, *args: Any, watch: Callable[[], None] | None = None, **kwargs: Any
+    ) -> Any:
+        """The result of one call, waited for; an interrupt meanwhile stops what is running.
+
+        Parameters
+        ----------
+        fn : callable
+        *args, **kwargs
+            Of the call.
+        watch : callable, optional
+            Called here every few seconds while the call runs elsewhere, to look at its files.
+
+        Returns
+        -------
+        object
+        """
         future = self.submit(fn, *args, **kwargs)
         try:
+            while watch is not None and not future.done():
+                wait([future], timeout=WATCH_SECONDS)
+                if not future.done():
+                    watch()
             return future.result()
         except (KeyboardInterrupt, SystemExit):
             future.cancel()
@@ -104,6 +129,11 @@ class _Here(Executor):
         return future
 
 
+def here() -> JobExecutor:
+    """An executor that calls at once, in this thread."""
+    return JobExecutor(_Here(), terminate_children)
+
+
 @dataclass(frozen=True)
 class Local:
     """Threads that wait for programs, or processes that compute, on this machine."""
@@ -119,7 +149,7 @@ class Local:
             with ThreadPoolExecutor(workers, thread_name_prefix="dft") as threads:
                 yield JobExecutor(threads, terminate_children)
         elif workers == 1:
-            yield JobExecutor(_Here(), terminate_children)
+            yield here()
         else:
             with processes(workers) as pool:
                 yield JobExecutor(pool, lambda: _terminate(pool))
@@ -127,6 +157,10 @@ class Local:
     def job_script(self, workers: int) -> str | None:
         """None: nothing is submitted to a queue."""
         return None
+
+    def faults(self) -> list[str]:
+        """None: it needs nothing."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -171,6 +205,10 @@ class Dask:
     def job_script(self, workers: int) -> str | None:
         """None: nothing is submitted to a queue."""
         return None
+
+    def faults(self) -> list[str]:
+        """See `ExecutorChoice.faults`: the packages of the cluster extra."""
+        return _missing_packages("distributed")
 
 
 @dataclass(frozen=True)
@@ -227,6 +265,13 @@ class Slurm:
         _distributed()
         with self._cluster() as cluster:
             return str(cluster.job_script())
+
+    def faults(self) -> list[str]:
+        """See `ExecutorChoice.faults`: the packages of the cluster extra, and sbatch."""
+        found = _missing_packages("distributed", "dask_jobqueue")
+        if shutil.which("sbatch") is None:
+            found.append("executor slurm: sbatch is not on the PATH; start the run on a login node")
+        return found
 
     def _cluster(self) -> Any:
         from dask_jobqueue import SLURMCluster
@@ -327,6 +372,14 @@ def _begin(parent: int, initializer: Callable[..., None] | None, arguments: tupl
 def _terminate(pool: ProcessPoolExecutor) -> None:
     for process in list((pool._processes or {}).values()):
         process.terminate()  # a program that it waits for is stopped by the kernel, see `programs`
+
+
+def _missing_packages(*names: str) -> list[str]:
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    return [
+        f"this executor needs the Python package {name}; type: pip install 'himlip-ase[cluster]'"
+        for name in missing
+    ]
 
 
 def _distributed() -> Any:

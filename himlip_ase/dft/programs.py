@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import shutil
 import signal
@@ -10,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from himlip_ase.errors import CalculationError, InputError
@@ -18,8 +21,69 @@ from himlip_ase.files import FolderLock
 GRACE_SECONDS = 5.0
 """What a program gets between the request to stop and its end."""
 
+_noted: contextvars.ContextVar[list[Program] | None] = contextvars.ContextVar("_noted", default=None)
+
 _children: set[subprocess.Popen] = set()
 _children_guard = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that would run.
+
+    Attributes
+    ----------
+    folder : Path
+        Its inputs are there.
+    command : tuple of str
+        Words of the command line.
+    output : str
+        File in `folder` for its standard output.
+    """
+
+    folder: Path
+    command: tuple[str, ...]
+    output: str
+
+
+class NotRun(Exception):
+    """A program was noted instead of run (`noting`); its results are not there."""
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[list[Program]]:
+    """Meanwhile programs of this thread are noted instead of run, and whoever wants one gets `NotRun`.
+
+    Yields
+    ------
+    list of Program
+        Filled meanwhile; the inputs of each are written.
+    """
+    noted: list[Program] = []
+    token = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(token)
+
+
+def are_noted() -> bool:
+    """Whether programs are noted instead of run."""
+    return _noted.get() is not None
+
+
+def note(folder: str | os.PathLike, command: Sequence[str], output: str) -> None:
+    """Note a program; only within `noting`.
+
+    Parameters
+    ----------
+    folder : path-like
+    command : sequence of str
+    output : str
+    """
+    noted = _noted.get()
+    assert noted is not None, "programs are run here, not noted"
+    noted.append(Program(Path(folder).absolute(), tuple(command), output))
 
 
 class InterruptedRun(CalculationError):
@@ -83,8 +147,13 @@ def run_program(
     ------
     InterruptedRun
         The program died of a signal (interrupted, killed, out of memory).
+    NotRun
+        It was only noted, see `noting`.
     """
     folder = Path(folder)
+    if are_noted():
+        note(folder, command, output_name)
+        raise NotRun(f"{folder}: noted, not run")
     environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
     with open(folder / output_name, "wb") as stream:
         with _children_guard:

@@ -227,7 +227,7 @@ class RunConfig(Section):
     executor: Annotated[Any, *choice(EXECUTORS)] = Field(default_factory=Local)
     """Where jobs run: a name, or a name with its keys."""
     workers: int = Field(default=1, ge=1)
-    """DFT jobs side by side."""
+    """Jobs side by side."""
     labels: LabelsSection = Field(default_factory=LabelsSection)
     finetune: FinetuneSection = Field(default_factory=FinetuneSection)
     sscha: SschaSettings = Field(default_factory=SschaSettings)

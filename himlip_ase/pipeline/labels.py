@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,32 +14,25 @@ from ase import Atoms
 
 from himlip_ase.dft.espresso.engine import Espresso
 from himlip_ase.dft.espresso.k_check import RULE, KCheck, read_k_check
-from himlip_ase.dft.single_points import run_jobs
 from himlip_ase.errors import InputError
-from himlip_ase.files import read_mapping, reading, write_json
-from himlip_ase.labels.displacements import softest_gamma_mode
+from himlip_ase.files import read_mapping, reading
 from himlip_ase.labels.frames import JUDGES
 from himlip_ase.lattice import crystal_mismatch
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.config import LabelsSection, RunConfig
-from himlip_ase.pipeline.preflight import Plan
+from himlip_ase.pipeline.make_labels import DOUBLE_WELL as DOUBLE_WELL
+from himlip_ase.pipeline.make_labels import VALIDATION as VALIDATION
+from himlip_ase.pipeline.make_labels import make_labels
+from himlip_ase.pipeline.runfolder import hash_inputs
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.structures import read_structure, read_structures
-from himlip_ase.symmetry.standard_cell import standard_cell
-from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 if TYPE_CHECKING:
     from himlip_ase.labels.frames import LabelledFrame
     from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 
 logger = logging.getLogger(__name__)
-
-DOUBLE_WELL = "doublewell"
-VALIDATION = "validation"
-CELL_RECORD = "standard_cell.json"
-_WIDTHS = 2.2
-"""The double well is sampled out to this many zero-point widths of the softest mode."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +171,7 @@ def _inputs(context: Context) -> list[Any]:
 def _run(context: Context, folder: Path) -> Outcome:
     config = context.config
     if config.labels.folder is None:
-        make_labels(config, folder, context.plan)
+        make_labels(config, folder, context.plan, hash_inputs(_inputs(context)))
     labels = label_folder(context)
     check_labels(labels, config)
     outcome = Outcome()
@@ -256,165 +249,6 @@ def check_labels(labels: LabelFolder, config: RunConfig) -> None:
                 f"{frame.source} holds {', '.join(sorted(strangers))}, which "
                 f"{crystal.get_chemical_formula()} does not: a label file of another crystal"
             )
-
-
-def make_labels(config: RunConfig, folder: Path, plan: Plan | None = None) -> None:
-    """Relax, then harmonic matrices, rattled cells, double well and validation supercells, collected.
-
-    Finished DFT runs are never repeated: each is recognised by its input.
-
-    Parameters
-    ----------
-    config : RunConfig
-    folder : Path
-        Of the stage.
-    plan : Plan, optional
-        What the jobs were expected to cost; after the relaxation it is shown again, scaled to this machine.
-    """
-    if config.labels.off():
-        logger.info("switched off: %s", ", ".join(config.labels.off()))
-    from himlip_ase.dft.publish import collect
-
-    atoms = crystal_to_label(config, folder)
-    for name in (*config.labels.rattle_sets, *config.labels.quantum_sets):
-        if name.startswith(JUDGES):
-            raise InputError(f"labels: '{name}' is the name of a set for judging; choose another")
-    engine = config.dft
-    runs, out = folder / "runs", folder / "collected"
-    with config.executor.opened(config.workers, engine.abilities.programs) as executor:
-        if config.labels.relax:
-            logger.info("relaxing to %g GPa", config.pressure_gpa)
-            relaxed = engine.relax(
-                atoms, config.pressure_gpa, runs / "relax", executor, resume=True, overwrite=True
-            )
-            atoms = relaxed.atoms
-            if plan is not None:
-                _log_scaled(plan, relaxed.core_seconds / relaxed.runs)
-        logger.info("harmonic matrices%s", " and G(q)" if engine.abilities.electron_phonon else "")
-        engine.harmonic(atoms, config.q_grid, runs / "harmonic", executor, resume=True)
-        if config.labels.check_k and isinstance(engine, Espresso):
-            tolerance = config.labels.k_tolerance_cm
-            engine.check_k(atoms, runs / "harmonic", executor, tolerance_cm=tolerance)
-        collect(runs / "harmonic", "harmonic", out, pseudo_dir=config.qe_settings.pseudo_dir, overwrite=True)
-        for name, frames in label_sets(config, atoms, read_dyn(out / "harmonic" / "dyn0")):
-            logger.info("%s: %d single points of %d atoms", name, len(frames), len(frames[0]))
-            jobs = engine.single_points(frames, runs / name, primitive=atoms)
-            run_jobs(jobs, executor=executor, resume=True, progress=True)
-            collect(runs / name, name, out, pseudo_dir=config.qe_settings.pseudo_dir, overwrite=True)
-
-
-def label_sets(
-    config: RunConfig, atoms: Atoms, matrices: DynamicalMatrices
-) -> Iterator[tuple[str, list[Atoms]]]:
-    """Name and structures of each set of single points.
-
-    Parameters
-    ----------
-    config : RunConfig
-    atoms : Atoms
-        Relaxed primitive cell.
-    matrices : DynamicalMatrices
-        Its harmonic matrices on the q-grid.
-
-    Yields
-    ------
-    name : str
-    frames : list of Atoms
-    """
-    from himlip_ase.labels.displacements import displace_along, rattle
-    from himlip_ase.sscha.ensembles.sampling import draw_configurations
-
-    for name, drawn in config.labels.quantum_sets.items():
-        yield (
-            name,
-            draw_configurations(
-                matrices.interpolated(drawn.supercell), drawn.number, 0.0, drawn.seed, flip_imaginary=True
-            ),
-        )
-    for name, rattled in config.labels.rattle_sets.items():
-        base = atoms.repeat(rattled.supercell)
-        yield (
-            name,
-            rattle(base, rattled.number, rattled.amplitude_angstrom, rattled.seed, rattled.mass_scaled),
-        )
-    if config.labels.double_well and len(atoms) > 1:
-        mode, amplitudes = double_well_scan(matrices, config.labels.double_well)
-        yield DOUBLE_WELL, displace_along(atoms, mode, amplitudes.tolist())
-    if config.labels.validation:
-        from himlip_ase.sscha.run.initial import positive_definite_start
-
-        start, _ = positive_definite_start(matrices)
-        frames = draw_configurations(
-            start,
-            config.labels.validation,
-            temperature_k=config.sscha.temperature_k,
-            seed=config.sscha.seed + 1000,
-        )
-        yield VALIDATION, frames
-
-
-def crystal_to_label(config: RunConfig, folder: Path) -> Atoms:
-    """The crystal of a run: primitive, and turned so that the engine finds every symmetry operation.
-
-    Parameters
-    ----------
-    config : RunConfig
-    folder : Path
-        Of the stage; runs that an earlier version began there with the cell as it was given go on with it.
-
-    Returns
-    -------
-    Atoms
-
-    Raises
-    ------
-    InputError
-        As `himlip_ase.symmetry.standard_cell.standard_cell`.
-    """
-    assert config.structure is not None
-    given = read_structure(config.structure)
-    record = folder / CELL_RECORD
-    begun = any((folder / "runs" / name).is_dir() for name in ("relax", "harmonic"))
-    if begun and not record.is_file():
-        logger.info("%s was begun with the cell as it was given, and goes on with it", folder / "runs")
-        return given
-    cell = standard_cell(given)
-    logger.info("%s", cell)
-    write_json(
-        record,
-        {"space_group": cell.space_group, "operations": cell.operations, "moved_angstrom": cell.moved},
-        overwrite=True,
-    )
-    return cell.atoms
-
-
-def _log_scaled(plan: Plan, seconds: float) -> None:
-    """The plan again, once the relaxation has shown how long one of its runs takes here."""
-    expected = next((task for task in plan.tasks if task.name == "relax"), None)
-    if expected is not None and expected.core_hours:
-        factor = seconds * expected.jobs / (3600 * expected.core_hours)
-        logger.info("from the time of the first runs:\n%s", plan.scaled(factor).table())
-
-
-def double_well_scan(matrices: DynamicalMatrices, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Softest mode at Γ, and amplitudes (Å, Euclidean norm) from 0 to 2.2 zero-point widths of |ω|.
-
-    Returns
-    -------
-    mode : ndarray (n, 3)
-    amplitudes : ndarray (number,)
-
-    Parameters
-    ----------
-    matrices : DynamicalMatrices
-    number : int
-        Of amplitudes.
-    """
-    mode, frequency = softest_gamma_mode(matrices)
-    mass = float((matrices.primitive.get_masses()[:, None] * mode**2).sum())
-    hbar_omega = max(abs(frequency), 50.0) / SQRT_EV_PER_ANGSTROM2_AMU_CM * SQRT_EV_PER_ANGSTROM2_AMU_EV
-    width = SQRT_EV_PER_ANGSTROM2_AMU_EV / np.sqrt(2 * mass * hbar_omega)
-    return mode, np.linspace(0.0, min(_WIDTHS * width, 0.8), number)
 
 
 STAGE = Stage("labels", _run, _inputs, keep_files=True, products="collected")

@@ -58,37 +58,67 @@ class Plan:
         ]
         return replace(self, tasks=tuple(tasks))
 
-    def table(self) -> str:
-        """Tasks, one a line, and their sum."""
-        head = ("", "jobs", "atoms", "k-points", "q-points", "core-hours", "MB memory", "MB disk")
-        rows: list[tuple[str, ...]] = [head]
-        for task in self.tasks:
-            numbers = (task.jobs, task.atoms, task.k_points, task.q_points)
-            sizes = (task.memory_mb, task.disk_mb)
-            rows.append(
-                (
-                    task.name,
-                    *("–" if number is None else str(number) for number in numbers),
-                    "–" if task.core_hours is None else f"{task.core_hours:.2g}",
-                    *("–" if size is None else f"{size:.0f}" for size in sizes),
-                )
-            )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = []
-        for row in rows:
-            right = [text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)]
-            lines.append("  ".join([row[0].ljust(widths[0]), *right]))
-        if self.core_hours is not None and self.wall_hours is not None:
-            lines.append(
-                f"together {self.core_hours:.2g} core-hours, {self.wall_hours:.2g} h of wall time with "
-                f"workers: {self.workers} (one core each), within a factor of 3 or so"
-            )
-        else:
-            lines.append("this engine says nothing of its time")
-        return "\n".join(lines)
+    def table(self, within: str = "a factor of 3 or so") -> str:
+        """Tasks, one a line, and their sum.
+
+        Parameters
+        ----------
+        within : str
+            How far the times can be trusted.
+
+        Returns
+        -------
+        str
+        """
+        return cost_table(self.tasks, self.workers, within)
 
 
-def preflight(config: RunConfig, folder: Path) -> Plan | None:
+def cost_table(tasks: Sequence[Task], workers: int, within: str = "a factor of 3 or so") -> str:
+    """Tasks, one a line, and their sum.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    workers : int
+        Jobs side by side.
+    within : str
+        How far the times can be trusted.
+
+    Returns
+    -------
+    str
+    """
+    head = ("", "jobs", "atoms", "k-points", "q-points", "core-hours", "MB memory", "MB disk")
+    rows: list[tuple[str, ...]] = [head]
+    for task in tasks:
+        numbers = (task.jobs, task.atoms, task.k_points, task.q_points)
+        sizes = (task.memory_mb, task.disk_mb)
+        rows.append(
+            (
+                task.name,
+                *("–" if number is None else str(number) for number in numbers),
+                "–" if task.core_hours is None else f"{task.core_hours:.2g}",
+                *("–" if size is None else f"{size:.0f}" for size in sizes),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = []
+    for row in rows:
+        right = [text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *right]))
+    hours = [task.core_hours for task in tasks if task.core_hours is not None]
+    if len(hours) == len(tasks):
+        wall = sum(hour / min(workers, task.jobs) for hour, task in zip(hours, tasks, strict=True))
+        lines.append(
+            f"together {sum(hours):.2g} core-hours, {wall:.2g} h of wall time with workers: {workers} "
+            f"(one core each), within {within}"
+        )
+    else:
+        lines.append("this engine says nothing of its time")
+    return "\n".join(lines)
+
+
+def preflight(config: RunConfig, folder: Path, programs_here: bool = True) -> Plan | None:
     """Check a run and forecast its labels, without leaving anything behind.
 
     Parameters
@@ -96,11 +126,13 @@ def preflight(config: RunConfig, folder: Path) -> Plan | None:
     config : RunConfig
     folder : Path
         Where the run will be; need not exist.
+    programs_here : bool
+        Whether DFT programs run on this machine; False: nothing is forecast.
 
     Returns
     -------
     Plan or None
-        None where the labels are there already.
+        None where the labels are there already, or nothing was forecast.
 
     Raises
     ------
@@ -114,18 +146,39 @@ def preflight(config: RunConfig, folder: Path) -> Plan | None:
     assert config.structure is not None
     cell = standard_cell(read_structure(config.structure))
     engine = config.dft
-    faults = engine.faults(cell.atoms, config.q_grid)
-    if not faults:
+    faults = engine.faults(cell.atoms, config.q_grid, programs_here=programs_here)
+    plan = None
+    if programs_here:
+        faults += config.executor.faults()
+    if not faults and programs_here:
         sets = sample_cells(config, cell.atoms)
         tasks = engine.forecast(cell.atoms, config.q_grid, sets, config.labels.relax)
         if config.labels.check_k and isinstance(engine, Espresso):
             tasks.append(engine.forecast_k_check(cell.atoms, config.q_grid))
         plan = Plan(cell, tuple(tasks), config.workers)
         faults = disk_faults(plan.tasks, config.workers, folder)
-    if faults:
-        listed = "\n".join(f"- {fault}" for fault in faults)
-        raise InputError(f"this run cannot start:\n{listed}" if len(faults) > 1 else faults[0])
+    refuse(faults, "this run")
     return plan
+
+
+def refuse(faults: Sequence[str], what: str) -> None:
+    """Raise one error for all that is wrong.
+
+    Parameters
+    ----------
+    faults : sequence of str
+        Sentences; nothing happens where there are none.
+    what : str
+        What cannot start.
+
+    Raises
+    ------
+    InputError
+    """
+    if not faults:
+        return
+    listed = "\n".join(f"- {fault}" for fault in faults)
+    raise InputError(f"{what} cannot start:\n{listed}" if len(faults) > 1 else faults[0])
 
 
 def sample_cells(config: RunConfig, primitive: Atoms) -> dict[str, tuple[int, Atoms]]:
@@ -154,7 +207,7 @@ def sample_cells(config: RunConfig, primitive: Atoms) -> dict[str, tuple[int, At
     }
 
 
-def disk_faults(tasks: Sequence[Task], workers: int, folder: Path) -> list[str]:
+def disk_faults(tasks: Sequence[Task], workers: int, folder: Path, option: str = "--folder") -> list[str]:
     """Whether the scratch files of the jobs that run side by side fit on the disk of a folder.
 
     Parameters
@@ -164,6 +217,8 @@ def disk_faults(tasks: Sequence[Task], workers: int, folder: Path) -> list[str]:
         Jobs side by side.
     folder : Path
         Where they run.
+    option : str
+        That names it.
 
     Returns
     -------
@@ -179,5 +234,5 @@ def disk_faults(tasks: Sequence[Task], workers: int, folder: Path) -> list[str]:
         return []
     return [
         f"{place} has {free:.1f} GB free, the scratch files will take about {needed:.1f} GB: choose another "
-        "--folder"
+        f"{option}"
     ]

@@ -11,7 +11,7 @@ from himlip_ase.pipeline.headlines import headlines
 from himlip_ase.pipeline.preflight import preflight
 from himlip_ase.pipeline.registry import STAGES
 from himlip_ase.pipeline.runfolder import RunFolder
-from himlip_ase.pipeline.stages import Context, Stage, check_stage_names, run_stages
+from himlip_ase.pipeline.stages import Context, Stage, check_stage_names, run_stages, stage_key
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def run_pipeline(
         stages = [entry.load() for entry in STAGES]
     check_stage_names([stage.name for stage in stages], start_from, until)
     plan = None
-    if start_from == "labels" or not (Path(folder) / "state" / "labels.json").is_file():
+    if start_from == "labels" or not _labels_are_done(config, Path(folder), stages):
         plan = preflight(config, Path(folder))
     context = Context(config, RunFolder(folder, resume=resume or start_from is not None), plan)
     if plan is not None:
@@ -66,3 +66,15 @@ def run_pipeline(
         logger.info("%s", line)
     written = context.folder.path / "report.html"
     return written if until in (None, "report") else context.folder.path
+
+
+def _labels_are_done(config: RunConfig, folder: Path, stages: Sequence[Stage]) -> bool:
+    """Whether a run folder holds the labels that `config` asks for; nothing is made."""
+    if not (folder / "config.yaml").is_file() or not (folder / "state" / "labels.json").is_file():
+        return False
+    run, upstream = RunFolder.existing(folder), ""
+    for stage in stages:
+        upstream = stage_key(stage, upstream, Context(config, run))
+        if stage.name == "labels":
+            return run.is_current(stage.name, upstream)
+    return True

@@ -132,8 +132,7 @@ def run_stages(
         folder.write_config(context.config.resolved())
         upstream = ""
         for number, stage in enumerate(stages):
-            key = hash_inputs(stage.name, upstream, stage.inputs(context))
-            upstream = key
+            key = upstream = stage_key(stage, upstream, context)
             label = f"[{number + 1}/{len(stages)}] {stage.name}"
             forced = number >= first_forced
             if not forced and folder.is_current(stage.name, key):
@@ -145,6 +144,23 @@ def run_stages(
             if stage.name == until:
                 break
         return folder.write_results(context.config.name, names)
+
+
+def stage_key(stage: Stage, upstream: str, context: Context) -> str:
+    """What decides the result of a stage, as one word.
+
+    Parameters
+    ----------
+    stage : Stage
+    upstream : str
+        Key of the stage before; "" for the first.
+    context : Context
+
+    Returns
+    -------
+    str
+    """
+    return hash_inputs(stage.name, upstream, stage.inputs(context))
 
 
 def check_stage_names(names: Sequence[str], *asked: str | None) -> None:

@@ -10,7 +10,7 @@ from ase.io import read
 
 from himlip_ase.labels.displacements import most_along, softest_gamma_mode
 from himlip_ase.phonons.qe import read_dyn
-from himlip_ase.pipeline.labels import double_well_scan
+from himlip_ase.pipeline.make_labels import double_well_scan
 
 H3S = Path(__file__).parents[2] / "examples" / "h3s" / "labels"
 

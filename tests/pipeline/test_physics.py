@@ -11,7 +11,7 @@ from himlip_ase.labels.displacements import softest_gamma_mode
 from himlip_ase.lattice import commensurate_qpoints
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline.finetune import bootstrap_rmse
-from himlip_ase.pipeline.labels import double_well_scan
+from himlip_ase.pipeline.make_labels import double_well_scan
 from himlip_ase.pipeline.phonons import fit_well
 from himlip_ase.sscha.results.sampling_noise import independent_deviations
 from himlip_ase.superconductivity.bootstrap import resampled_phonons

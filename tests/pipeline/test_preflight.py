@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
 from himlip_ase.dft.engine import Task
-from himlip_ase.dft.espresso.forecast import irreducible_count, response_k_points
 from himlip_ase.dft.espresso.preflight import recommended_cutoff
+from himlip_ase.dft.espresso.response import irreducible_count, response_k_points
 from himlip_ase.errors import InputError
 from himlip_ase.pipeline.config import load_config
 from himlip_ase.pipeline.preflight import Plan, preflight

@@ -20,6 +20,8 @@ from himlip_ase.dft.ase_calculator.job import REQUEST, AseJob, CalculatorSpec, p
 from himlip_ase.dft.ase_calculator.relax import relax
 from himlip_ase.dft.engine import Abilities, FinishedRun, RelaxResult, Task
 from himlip_ase.dft.executors import JobExecutor
+from himlip_ase.dft.setting_names import RUN_FILE, SettingNames
+from himlip_ase.dft.standing import Listener
 from himlip_ase.errors import CalculationError, InputError
 
 
@@ -91,6 +93,7 @@ class AseCalculator:
         max_runs: int | None = None,
         resume: bool = False,
         overwrite: bool = False,
+        listener: Listener | None = None,
     ) -> RelaxResult:
         """See `himlip_ase.dft.engine.Engine.relax`."""
         self.spec.build()
@@ -114,6 +117,7 @@ class AseCalculator:
         executor: JobExecutor,
         *,
         resume: bool = False,
+        listener: Listener | None = None,
     ) -> str:
         """See `himlip_ase.dft.engine.Engine.harmonic`; there are no electron-phonon matrices."""
         self.spec.build()
@@ -128,7 +132,15 @@ class AseCalculator:
         )
         return f"force constants of {'×'.join(map(str, found.dims))}, as dyn files and {PARAMS},"
 
-    def faults(self, atoms: Atoms, q_grid: Sequence[int]) -> list[str]:
+    def faults(
+        self,
+        atoms: Atoms,
+        q_grid: Sequence[int] | None,
+        *,
+        names: SettingNames = RUN_FILE,
+        programs_here: bool = True,
+        symmetry: bool = True,
+    ) -> list[str]:
         """See `himlip_ase.dft.engine.Engine.faults`: whether the calculator can be made."""
         try:
             self.spec.build()

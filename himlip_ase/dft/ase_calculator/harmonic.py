@@ -13,6 +13,7 @@ from ase import Atoms
 from himlip_ase.dft.ase_calculator.job import STATE, AseJob, CalculatorSpec, published_request, read_run
 from himlip_ase.dft.executors import JobExecutor
 from himlip_ase.dft.label_folder import SCHEMA, write_crystal
+from himlip_ase.dft.other_request import OtherRequest
 from himlip_ase.dft.single_points import run_jobs
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import FolderLock, atomic_write, read_mapping, write_json
@@ -111,8 +112,8 @@ def harmonic(
                     f"{folder} holds a harmonic run already; continue with --resume, or choose another folder"
                 )
             if read_mapping(record) != asked:
-                raise InputError(
-                    f"{record} asks for something else; choose another folder, or delete this one"
+                raise OtherRequest(
+                    f"{record} asks for something else; choose another folder, or delete this one", folder
                 )
         write_json(record, asked, overwrite=True)
         crystal = AseJob((folder / CRYSTAL).absolute(), primitive, spec)

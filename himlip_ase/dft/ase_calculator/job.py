@@ -19,6 +19,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculatorError, PropertyNotImplementedError, SCFError
 
 from himlip_ase.dft.engine import FinishedRun
+from himlip_ase.dft.other_request import OtherRequest
 from himlip_ase.dft.programs import RunLock
 from himlip_ase.dft.single_points import tags_of
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
@@ -162,7 +163,9 @@ class AseJob:
         old, new = read_mapping(path, REMEDY), self.request()
         for key in new.keys() - {"notes"}:
             if not _same(old.get(key), new[key]):
-                raise InputError(f"{path} asks for another {key}; choose another folder, or delete this one")
+                raise OtherRequest(
+                    f"{path} asks for another {key}; choose another folder, or delete this one", self.folder
+                )
         return True
 
     def finished(self) -> AseResult | None:

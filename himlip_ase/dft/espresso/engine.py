@@ -19,6 +19,8 @@ from himlip_ase.dft.espresso.runner import Launcher
 from himlip_ase.dft.espresso.runs import finished_labels, read_run
 from himlip_ase.dft.espresso.single_points import SinglePoint, single_points
 from himlip_ase.dft.executors import JobExecutor
+from himlip_ase.dft.setting_names import RUN_FILE, SettingNames
+from himlip_ase.dft.standing import Listener
 from himlip_ase.errors import InputError
 
 
@@ -110,6 +112,7 @@ class Espresso:
         max_runs: int | None = None,
         resume: bool = False,
         overwrite: bool = False,
+        listener: Listener | None = None,
     ) -> RelaxResult:
         """See `himlip_ase.dft.engine.Engine.relax`."""
         return relax(
@@ -123,6 +126,7 @@ class Espresso:
             resume=resume,
             overwrite=overwrite,
             executor=executor,
+            listener=listener,
         )
 
     def harmonic(
@@ -133,6 +137,7 @@ class Espresso:
         executor: JobExecutor,
         *,
         resume: bool = False,
+        listener: Listener | None = None,
     ) -> str:
         """See `himlip_ase.dft.engine.Engine.harmonic`."""
         options = self.harmonic_run
@@ -149,15 +154,33 @@ class Espresso:
             resume=resume,
             keep_scratch=self.keep_scratch,
             executor=executor,
+            listener=listener,
         )
         return f"{len(files.dyn)} dyn files and {len(files.elph)} a2Fq2r files"
 
-    def faults(self, atoms: Atoms, q_grid: Sequence[int]) -> list[str]:
+    def faults(
+        self,
+        atoms: Atoms,
+        q_grid: Sequence[int] | None,
+        *,
+        names: SettingNames = RUN_FILE,
+        programs_here: bool = True,
+        symmetry: bool = True,
+    ) -> list[str]:
         """See `himlip_ase.dft.engine.Engine.faults`."""
         from himlip_ase.dft.espresso.preflight import faults
 
         harmonic_run = self.harmonic_run if self.electron_phonon else None
-        return faults(atoms, q_grid, self.qe, self.launcher, harmonic_run)
+        return faults(
+            atoms,
+            q_grid,
+            self.qe,
+            self.launcher,
+            harmonic_run,
+            names=names,
+            programs_here=programs_here,
+            symmetry=symmetry,
+        )
 
     def forecast(
         self, atoms: Atoms, q_grid: Sequence[int], sets: Mapping[str, tuple[int, Atoms]], relax: bool = True

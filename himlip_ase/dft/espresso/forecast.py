@@ -17,24 +17,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-import spglib
 from ase import Atoms
 
 from himlip_ase.dft.engine import Task
 from himlip_ase.dft.espresso.dry_run import DryRun, dry_run
 from himlip_ase.dft.espresso.inputs import QESettings, k_grid_like
 from himlip_ase.dft.espresso.k_check import denser
+from himlip_ase.dft.espresso.response import RESPONSE_STEPS, SCF_STEPS, response_k_points
 from himlip_ase.dft.espresso.runner import Launcher
-from himlip_ase.lattice import commensurate_qpoints, grid_triplets
-from himlip_ase.symmetry.spglib_search import spglib_search
 
 FFT_SECONDS = 4.05e-9
 PRODUCT_SECONDS = 5.9e-9
 """A and B, seconds on one core of the machine that made the labels of H3S."""
 
-SCF_STEPS, RELAX_RUNS, RESPONSE_STEPS = 9, 5, 10
-"""Typical numbers: scf steps of a run, runs of a relaxation, iterations of a perturbation in ph.x."""
+RELAX_RUNS = 5
+"""Typical number of runs of a relaxation."""
 
 
 def forecast(
@@ -117,74 +114,6 @@ def step_seconds(run: DryRun) -> float:
     """One scf step at one k-point on one core, seconds."""
     ffts = run.bands * run.fft_points * math.log2(max(run.fft_points, 2))
     return FFT_SECONDS * ffts + PRODUCT_SECONDS * run.bands**2 * run.plane_waves
-
-
-def response_k_points(atoms: Atoms, k_grid: Sequence[int], q_grid: Sequence[int]) -> list[int]:
-    """k-points that ph.x needs at each irreducible q: those of the little group of q, with time reversal.
-
-    Parameters
-    ----------
-    atoms : Atoms
-        Primitive cell.
-    k_grid, q_grid : three ints
-        Γ-centred.
-
-    Returns
-    -------
-    list of int
-        One number for each irreducible q-point; k and k + q both count.
-    """
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    symmetry = spglib_search(spglib.get_symmetry, cell, symprec=1e-3)
-    rotations = [np.eye(3)] if symmetry is None else list(symmetry["rotations"])
-    turned = [np.rint(np.linalg.inv(np.asarray(r, dtype=float)).T).astype(int) for r in rotations]
-    # time reversal: k and −k are alike
-    reciprocal = list({(sign * r).tobytes(): sign * r for r in turned for sign in (1, -1)}.values())
-    points = commensurate_qpoints(q_grid)
-    counts, seen = [], np.zeros(len(points), dtype=bool)
-    for index, point in enumerate(points):
-        if seen[index]:
-            continue
-        images = [r @ point for r in reciprocal]
-        for image in images:
-            away = points - image
-            seen |= np.abs(away - np.rint(away)).max(axis=1) < 1e-6
-        little = [r for r, image in zip(reciprocal, images, strict=True) if _equivalent(image, point)]
-        irreducible = irreducible_count(k_grid, little)
-        counts.append(irreducible if np.abs(point).max() < 1e-9 else 2 * irreducible)
-    return counts
-
-
-def irreducible_count(grid: Sequence[int], rotations: Sequence[np.ndarray]) -> int:
-    """Number of orbits of a Γ-centred grid under integer rotations of the reciprocal basis.
-
-    Parameters
-    ----------
-    grid : three ints
-    rotations : sequence of (3, 3) ndarray of int
-        In the reciprocal basis.
-
-    Returns
-    -------
-    int
-    """
-    dims = np.asarray(grid)
-    triplets = grid_triplets(grid)
-    fractions = triplets / dims
-    smallest = np.arange(len(triplets))
-    for rotation in rotations:
-        images = fractions @ rotation.T * dims
-        rounded = np.rint(images).astype(int)
-        on_grid = np.abs(images - rounded).max(axis=1) < 1e-6
-        rounded %= dims
-        places = rounded[:, 0] + dims[0] * (rounded[:, 1] + dims[1] * rounded[:, 2])
-        smallest = np.where(on_grid, np.minimum(smallest, places), smallest)
-    return len(np.unique(smallest))
-
-
-def _equivalent(first: np.ndarray, second: np.ndarray) -> bool:
-    away = first - second
-    return bool(np.abs(away - np.rint(away)).max() < 1e-6)
 
 
 def _task(name: str, jobs: int, atoms: int, run: DryRun) -> Task:

@@ -21,15 +21,19 @@ from himlip_ase.dft.espresso.inputs import (
     pw_input,
 )
 from himlip_ase.dft.espresso.ph_files import PhFiles, check_a2fq2r, check_dyn, check_ph_folder, read_dyn0
+from himlip_ase.dft.espresso.progress import HarmonicWatch
 from himlip_ase.dft.espresso.runner import (
     Launcher,
     check_input_unchanged,
     finished_run,
+    note_pw,
     requested_input,
     run_pw,
 )
 from himlip_ase.dft.executors import JobExecutor
-from himlip_ase.dft.programs import RunLock, run_program
+from himlip_ase.dft.other_request import OtherRequest
+from himlip_ase.dft.programs import NotRun, RunLock, are_noted, note, run_program
+from himlip_ase.dft.standing import Listener
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.labels.pw_output import MpiError, OutOfTimeError
@@ -54,6 +58,7 @@ def harmonic(
     resume: bool = False,
     keep_scratch: bool = False,
     executor: JobExecutor | None = None,
+    listener: Listener | None = None,
 ) -> PhFiles:
     """Dynamical matrices on a q-grid, with the electron-phonon matrices G(q) at several broadenings.
 
@@ -80,6 +85,8 @@ def harmonic(
         Keep out/ (wavefunctions, induced potentials) after success.
     executor : JobExecutor, optional
         Where the programs run, one worker for all of them; None: here.
+    listener : Listener, optional
+        Told how far the programs are, where an executor runs them, and what each took.
 
     Returns
     -------
@@ -116,9 +123,15 @@ def harmonic(
         raise InputError(
             f"{folder} holds a harmonic run already; continue with --resume, or choose another folder"
         )
+    job = (atoms, q_grid, folder.absolute(), launcher, texts, options, keep_scratch)
     if executor is None:
-        return _run(atoms, q_grid, folder.absolute(), launcher, texts, options, keep_scratch)
-    return executor.call(_run, atoms, q_grid, folder.absolute(), launcher, texts, options, keep_scratch)
+        return _run(*job)
+    if listener is None:
+        return executor.call(_run, *job)
+    watch = HarmonicWatch(folder, atoms, tuple(texts), settings.k_grid, q_grid, listener)
+    files = executor.call(_run, *job, watch=watch)
+    watch.close(files.core_seconds)
+    return files
 
 
 def _run(
@@ -136,6 +149,13 @@ def _run(
             check_input_unchanged(folder, text, stem)
         _check_ph_input(folder, ph_input(q_grid, **options))
         finished = _finished(folder, texts, atoms)
+        if finished is None and are_noted():
+            for stem, text in texts.items():
+                note_pw(folder, text, launcher, stem)
+            with atomic_write(folder / "ph.in", overwrite=True) as stream:
+                stream.write(ph_input(q_grid, **options))
+            note(folder, launcher.command(launcher.ph, "ph.in"), "ph.out")
+            raise NotRun(f"{folder}: noted, not run")
         if finished is None:
             _run_scf(folder, texts, launcher, lock)
             retries = _run_ph(folder, q_grid, options, launcher, atoms, lock)
@@ -277,6 +297,6 @@ def _check_ph_input(folder: Path, text: str) -> None:
         return
 
     if essential_ph_input(path.read_text()).strip() != essential_ph_input(text).strip():
-        raise InputError(
-            f"{path} asks for another ph.x calculation; choose another folder, or delete this one"
+        raise OtherRequest(
+            f"{path} asks for another ph.x calculation; choose another folder, or delete this one", folder
         )

@@ -28,10 +28,12 @@ from himlip_ase.dft.espresso.ph_files import check_dyn, check_ph_output, ph_core
 from himlip_ase.dft.espresso.runner import (
     Launcher,
     check_input_unchanged,
+    note_pw,
     run_pw,
 )
 from himlip_ase.dft.executors import JobExecutor
-from himlip_ase.dft.programs import RunLock, run_program
+from himlip_ase.dft.other_request import OtherRequest
+from himlip_ase.dft.programs import NotRun, RunLock, are_noted, note, run_program
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.labels.pw_output import check_finished, parse_pw_output
@@ -183,8 +185,13 @@ def check_k(
     with RunLock(place):
         for mesh in todo:
             job = (atoms, q, settings.with_k_grid(mesh), place.absolute(), launcher)
-            found[mesh], spent = executor.call(_matrix_at, *job) if executor else _matrix_at(*job)
+            try:
+                found[mesh], spent = executor.call(_matrix_at, *job) if executor else _matrix_at(*job)
+            except NotRun:
+                continue
             core_seconds += spent
+        if len(found) < len(todo):
+            raise NotRun(f"{place}: noted, not run")
     if on_grid >= 0:
         found[ladder[0]] = matrices.matrices[on_grid]
     check = KCheck(
@@ -384,9 +391,17 @@ def _matrix_at(
     text = single_q_input(q, atoms)
     old = folder / "ph.in"
     if old.is_file() and essential_ph_input(old.read_text()).strip() != essential_ph_input(text).strip():
-        raise InputError(f"{old} is of another q-point; delete {folder}, or choose that q-point")
+        raise OtherRequest(f"{old} is of another q-point; delete {folder}, or choose that q-point", folder)
     scf_text = pw_input(atoms, settings)
     check_input_unchanged(folder, scf_text, "scf")
+    if not kept.is_file() and (folder / "dyn").is_file() and _is_finished(folder, folder / "dyn", atoms):
+        shutil.copyfile(folder / "dyn", kept)  # run elsewhere
+    if not _is_finished(folder, kept, atoms) and are_noted():
+        note_pw(folder, scf_text, launcher, "scf")
+        with atomic_write(folder / "ph.in", overwrite=True) as stream:
+            stream.write(text)
+        note(folder, launcher.command(launcher.ph, "ph.in"), "ph.out")
+        raise NotRun(f"{folder}: noted, not run")
     if not _is_finished(folder, kept, atoms):
         logger.info("k-check: %s k, scf and ph.x at one q-point", _times(settings.k_grid))
         shutil.rmtree(folder / SCRATCH, ignore_errors=True)

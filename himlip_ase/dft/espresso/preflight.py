@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ from ase import Atoms
 
 from himlip_ase.dft.espresso.dry_run import dry_run
 from himlip_ase.dft.espresso.inputs import QESettings
-from himlip_ase.dft.espresso.pseudopotentials import pseudo_folder
+from himlip_ase.dft.espresso.pseudopotentials import find_pseudopotentials, pseudo_folder
 from himlip_ase.dft.espresso.runner import Launcher
+from himlip_ase.dft.setting_names import RUN_FILE, SettingNames
 from himlip_ase.errors import InputError
 from himlip_ase.symmetry.standard_cell import standard_cell
 
@@ -23,22 +25,33 @@ if TYPE_CHECKING:
 
 def faults(
     atoms: Atoms,
-    q_grid: Sequence[int],
+    q_grid: Sequence[int] | None,
     settings: QESettings,
     launcher: Launcher,
     harmonic_run: Harmonic | None,
+    *,
+    names: SettingNames = RUN_FILE,
+    programs_here: bool = True,
+    symmetry: bool = True,
 ) -> list[str]:
     """Programs, pseudopotentials, cutoffs and grids that do not go together.
 
     Parameters
     ----------
     atoms : Atoms
-        Primitive cell.
-    q_grid : three ints
+        Cell that is calculated.
+    q_grid : three ints or None
+        None where ph.x does not run.
     settings : QESettings
     launcher : Launcher
     harmonic_run : Harmonic or None
         None where no electron-phonon matrices are wanted.
+    names : SettingNames
+        For messages.
+    programs_here : bool
+        Whether the programs run on this machine; False: pw.x is asked only if it is here, ph.x not at all.
+    symmetry : bool
+        Whether pw.x has to find all operations of the crystal.
 
     Returns
     -------
@@ -46,32 +59,46 @@ def faults(
         One sentence each.
     """
     found = []
-    for program in (launcher.pw, launcher.ph):
+    programs = [launcher.pw] + [launcher.ph] * (q_grid is not None)
+    for program in programs if programs_here else ():
         try:
             launcher.command(program, "input")
         except InputError as error:
             found.append(str(error))
     try:
-        files = settings.files_for(atoms)
+        files = find_pseudopotentials(
+            atoms.get_chemical_symbols(), settings.pseudo_dir, settings.pseudopotentials, names
+        )
     except InputError as error:
         found.append(str(error))
     else:
-        found += _low_cutoffs(pseudo_folder(settings.pseudo_dir), files, settings)
-    if harmonic_run is not None:
-        dense = harmonic_run.dense_k_grid or tuple(2 * k for k in settings.k_grid)
-        for name, grid, divisor, why in (
-            ("harmonic.dense_k_grid", dense, tuple(settings.k_grid), "qe.k_grid (ph.x interpolates from it)"),
-            ("harmonic.dense_k_grid", dense, tuple(q_grid), "q_grid (k and k + q must both lie on it)"),
-        ):
-            if any(big % small for big, small in zip(grid, divisor, strict=True)):
-                found.append(
-                    f"{name} {_grid(grid)} is no multiple of {why}, {_grid(divisor)}: set it to "
-                    f"{list(_common_multiple(settings.k_grid, q_grid))}"
-                )
-                break
-    if not found and not settings.extra.get("system"):
+        found += _low_cutoffs(pseudo_folder(settings.pseudo_dir), files, settings, names)
+    if q_grid is not None and harmonic_run is not None:
+        found += _grid_faults(q_grid, settings, harmonic_run, names)
+    askable = programs_here or shutil.which(launcher.pw) is not None
+    if symmetry and askable and not found and not settings.extra.get("system"):
         found += _missed_symmetry(atoms, settings, launcher)
     return list(dict.fromkeys(found))
+
+
+def _grid_faults(
+    q_grid: Sequence[int], settings: QESettings, harmonic_run: Harmonic, names: SettingNames
+) -> list[str]:
+    """Grids of the electron-phonon matrices that do not go together; the first that is found."""
+    if settings.smearing is None:
+        return ["electron-phonon matrices need a metal: choose a smearing, or leave them out"]
+    dense = harmonic_run.dense_k_grid or tuple(2 * k for k in settings.k_grid)
+    for grid, name, why in (
+        (tuple(settings.k_grid), names.k_grid, "ph.x interpolates from it"),
+        (tuple(q_grid), names.q_grid, "k and k + q must both lie on it"),
+    ):
+        if any(big % small for big, small in zip(dense, grid, strict=True)):
+            wanted = names.written(_common_multiple(settings.k_grid, q_grid))
+            return [
+                f"{names.dense_k_grid} {_grid(dense)} is no multiple of {name}, {_grid(grid)} ({why}): "
+                f"set it to {wanted}"
+            ]
+    return []
 
 
 def _missed_symmetry(atoms: Atoms, settings: QESettings, launcher: Launcher) -> list[str]:
@@ -108,14 +135,14 @@ def recommended_cutoff(path: Path) -> float | None:
     return None
 
 
-def _low_cutoffs(folder: Path, files: dict[str, str], settings: QESettings) -> list[str]:
+def _low_cutoffs(folder: Path, files: dict[str, str], settings: QESettings, names: SettingNames) -> list[str]:
     found = []
     for element, name in files.items():
         wanted = recommended_cutoff(folder / name)
         if wanted is not None and wanted > settings.ecutwfc_ry * 1.001:
             found.append(
-                f"{name} asks for a cutoff of {wanted:g} Ry, qe.ecutwfc_ry is {settings.ecutwfc_ry:g}: raise "
-                f"it, or choose another pseudopotential of {element}"
+                f"{name} asks for a cutoff of {wanted:g} Ry, {names.ecutwfc} is {settings.ecutwfc_ry:g}: "
+                f"raise it, or choose another pseudopotential of {element}"
             )
     return found
 

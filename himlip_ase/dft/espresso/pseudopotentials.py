@@ -10,14 +10,25 @@ from pathlib import Path
 
 from ase.data import atomic_numbers
 
+from himlip_ase.dft.setting_names import OPTIONS, SettingNames
 from himlip_ase.errors import InputError
 from himlip_ase.files import sha256_file
 
 _HEADER_BYTES = 1 << 17
 
 
-def pseudo_folder(folder: str | os.PathLike | None = None) -> Path:
+def pseudo_folder(folder: str | os.PathLike | None = None, names: SettingNames = OPTIONS) -> Path:
     """The folder of pseudopotentials: the argument, else the environment variable ESPRESSO_PSEUDO.
+
+    Parameters
+    ----------
+    folder : path-like, optional
+    names : SettingNames
+        For messages.
+
+    Returns
+    -------
+    Path
 
     Raises
     ------
@@ -27,13 +38,13 @@ def pseudo_folder(folder: str | os.PathLike | None = None) -> Path:
     chosen = folder or os.environ.get("ESPRESSO_PSEUDO")
     if not chosen:
         raise InputError(
-            "no folder of pseudopotentials: pass --pseudo FOLDER, or set the environment variable "
+            f"no folder of pseudopotentials: {names.pseudo_dir}, or set the environment variable "
             "ESPRESSO_PSEUDO; PBE sets to download: http://www.quantum-simulation.org/potentials/sg15_oncv, "
             "http://www.pseudo-dojo.org and https://www.materialscloud.org/sssp"
         )
     path = Path(chosen).expanduser().resolve()
     if not path.is_dir():
-        raise InputError(f"the folder of pseudopotentials {path} does not exist; pass --pseudo FOLDER")
+        raise InputError(f"the folder of pseudopotentials {path} does not exist; {names.pseudo_dir}")
     return path
 
 
@@ -57,6 +68,7 @@ def find_pseudopotentials(
     elements: Iterable[str],
     folder: str | os.PathLike | None = None,
     chosen: Mapping[str, str] | None = None,
+    names: SettingNames = OPTIONS,
 ) -> dict[str, str]:
     """Pseudopotential file of each element, from the headers of the UPF files in a folder.
 
@@ -68,6 +80,8 @@ def find_pseudopotentials(
         As `pseudo_folder`.
     chosen : mapping, optional
         {element: file name} that settle elements with several candidates.
+    names : SettingNames
+        For messages.
 
     Returns
     -------
@@ -77,40 +91,44 @@ def find_pseudopotentials(
     Raises
     ------
     InputError
-        An element has no file (the message lists those that have), or several and none is chosen.
+        Elements have no file (the message lists those that have), or several and none is chosen.
     """
-    directory = pseudo_folder(folder)
+    directory = pseudo_folder(folder, names)
     chosen = dict(chosen or {})
     candidates: dict[str, list[str]] = {}
     for path in sorted(directory.iterdir()):
         if path.suffix.lower() == ".upf" and path.is_file() and (element := element_of(path)):
             candidates.setdefault(element, []).append(path.name)
     result: dict[str, str] = {}
+    faults: list[str] = []
     for element in dict.fromkeys(elements):
         files = candidates.get(element, [])
         if element in chosen:
             path = directory / chosen[element]
             if not path.is_file():
-                raise InputError(
+                faults.append(
                     f"{path}, chosen for {element}, does not exist; for {element} there are {files}"
                 )
+                continue
             found = element_of(path)
             if found not in (None, element):
-                raise InputError(f"{path} is a pseudopotential of {found}, not of {element}")
+                faults.append(f"{path} is a pseudopotential of {found}, not of {element}")
             result[element] = chosen[element]
         elif not files:
-            raise InputError(
+            faults.append(
                 f"no pseudopotential of {element} in {directory}; "
                 f"it holds some of {sorted(candidates) or 'no element'}. "
-                f"Put a UPF file of {element} there, or pass --pseudo FOLDER"
+                f"Put a UPF file of {element} there, or {names.pseudo_dir}"
             )
         elif len(files) > 1:
-            raise InputError(
+            faults.append(
                 f"{len(files)} pseudopotentials of {element} in {directory}: {', '.join(files)}. "
-                f"Choose one, e.g. --pseudopotential {element}={files[0]}"
+                f"Choose one, e.g. {names.chosen.format(element=element, file=files[0])}"
             )
         else:
             result[element] = files[0]
+    if faults:
+        raise InputError("; ".join(faults))
     return result
 
 

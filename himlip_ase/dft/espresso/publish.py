@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from himlip_ase.dft.espresso.inputs import essential_ph_input, relocated
+from himlip_ase.dft.espresso.inputs import PREFIX, SCRATCH, essential_ph_input, relocated
 from himlip_ase.dft.espresso.k_check import published_files
 from himlip_ase.dft.espresso.ph_files import check_ph_folder
 from himlip_ase.dft.espresso.pseudopotentials import md5
@@ -132,9 +132,11 @@ def collect_harmonic(
     for path in (*files.elph, *printed):
         with atomic_write(target / "elph_dir" / f"{path.name}.gz", "wb", overwrite=overwrite) as stream:
             stream.write(gzip.compress(path.read_bytes(), 9, mtime=0))
-    if (folder / "a2Fsave").is_file():  # band energies of the dense k-grid
-        with atomic_write(target / "a2Fsave.gz", "wb", overwrite=overwrite) as stream:
-            stream.write(gzip.compress((folder / "a2Fsave").read_bytes(), 9, mtime=0))
+    for bands in (folder / "a2Fsave", folder / SCRATCH / f"{PREFIX}.a2Fsave"):  # of the dense k-grid
+        if bands.is_file():
+            with atomic_write(target / "a2Fsave.gz", "wb", overwrite=overwrite) as stream:
+                stream.write(gzip.compress(bands.read_bytes(), 9, mtime=0))
+            break
     for path in published_files(folder):
         with atomic_write(target / path.relative_to(folder), overwrite=overwrite) as stream:
             stream.write(path.read_text())

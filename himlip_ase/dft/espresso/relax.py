@@ -13,10 +13,12 @@ from ase import Atoms
 
 from himlip_ase.dft.engine import RelaxResult
 from himlip_ase.dft.espresso.inputs import QESettings, check_crystal, pw_input
+from himlip_ase.dft.espresso.progress import core_seconds, pw_watch
 from himlip_ase.dft.espresso.runner import Launcher, requested_input, run_pw
 from himlip_ase.dft.espresso.runs import finished_label, read_run
 from himlip_ase.dft.executors import JobExecutor
 from himlip_ase.dft.label_folder import write_crystal
+from himlip_ase.dft.standing import Listener
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.files import FolderLock
 from himlip_ase.labels.pw_output import PwOutput
@@ -87,6 +89,7 @@ def relax(
     resume: bool = False,
     overwrite: bool = False,
     executor: JobExecutor | None = None,
+    listener: Listener | None = None,
 ) -> RelaxResult:
     """Relax cell and positions to a static pressure, until a separate scf run confirms it.
 
@@ -114,6 +117,8 @@ def relax(
         Whether another crystal.extxyz may be replaced.
     executor : JobExecutor, optional
         Where pw.x runs; None: here.
+    listener : Listener, optional
+        Told how far pw.x is, where an executor runs it, and what each run took.
 
     Returns
     -------
@@ -136,7 +141,7 @@ def relax(
     with FolderLock(folder):
         if not resume and any(requested_input(path, "pw") for path in sorted(folder.glob("[0-9][0-9]_*"))):
             raise InputError(f"{folder} holds runs already; continue with --resume, or choose another folder")
-        session = _Session(folder, settings, launcher, max_runs, executor)
+        session = _Session(folder, settings, launcher, max_runs, executor, listener)
         volume_only = only_volume_is_free(atoms)
         group = space_group(atoms)
         logger.info("%s: %s", group, "scaling the volume" if volume_only else "variable-cell relaxation")
@@ -170,9 +175,10 @@ class _Session:
         launcher: Launcher,
         max_runs: int,
         executor: JobExecutor | None,
+        listener: Listener | None,
     ) -> None:
         self.folder, self.settings, self.launcher, self.max_runs = folder, settings, launcher, max_runs
-        self.executor = executor
+        self.executor, self.listener = executor, listener
         self.runs, self.core_seconds, self.last = 0, 0.0, folder
 
     def run(self, atoms: Atoms, calculation: str = "scf", **overrides: dict) -> PwOutput:
@@ -186,9 +192,13 @@ class _Session:
         if self.executor is None:
             output = run_pw(self.last, text, self.launcher)
         else:
-            output = self.executor.call(run_pw, self.last.absolute(), text, self.launcher)
+            told = self.listener
+            watch = None if told is None else pw_watch(self.last, f"relax, run {self.runs}", told)
+            output = self.executor.call(run_pw, self.last.absolute(), text, self.launcher, watch=watch)
         self.runs += 1
         self.core_seconds += output.core_seconds
+        if self.listener is not None:
+            self.listener.finished("relax", *core_seconds(output))
         logger.info("%s: V = %.4f Å³, P = %.3f GPa", self.last.name, atoms.get_volume(), output.pressure_gpa)
         return output
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from himlip_ase.dft.espresso.inputs import SCRATCH, comparable, read_pw_input
 from himlip_ase.dft.espresso.pseudopotentials import md5
-from himlip_ase.dft.programs import InterruptedRun, RunLock, run_program
+from himlip_ase.dft.other_request import OtherRequest
+from himlip_ase.dft.programs import InterruptedRun, RunLock, are_noted, note, run_program
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.files import atomic_write, read_text, write_json
 from himlip_ase.labels.pw_output import (
@@ -90,6 +91,8 @@ class Launcher:
             The executable, or the first word of `prefix`, is not found.
         """
         words = shlex.split(self.prefix)
+        if are_noted():  # for another machine, where the programs have places of their own
+            return [*words, executable, "-in", input_name]
         if words and shutil.which(words[0]) is None:
             raise InputError(
                 f"{words[0]!r}, the first word of the command prefix {self.prefix!r}, is not on the PATH"
@@ -147,9 +150,10 @@ def check_input_unchanged(folder: str | os.PathLike, text: str, stem: str = "pw"
     if comparable(old) != comparable(text):
         pairs = zip(comparable(old).splitlines(), comparable(text).splitlines(), strict=False)
         was, now = next(((a, b) for a, b in pairs if a != b), ("…", "…"))
-        raise InputError(
+        raise OtherRequest(
             f"{folder / stem}.in asks for something else: it has {was.strip()!r}, wanted is {now.strip()!r}. "
-            "Choose another folder, or delete this one"
+            "Choose another folder, or delete this one",
+            folder,
         )
     return True
 
@@ -186,8 +190,8 @@ def finished_run(folder: str | os.PathLike, text: str, stem: str = "pw") -> PwOu
     for name, digest in output.pseudopotential_md5.items():
         path = folder / (directory.group(1) if directory else ".") / name
         if path.is_file() and md5(path) != digest:
-            raise InputError(
-                f"{path} has changed since {folder} was run; restore it, or choose another folder"
+            raise OtherRequest(
+                f"{path} has changed since {folder} was run; restore it, or choose another folder", folder
             )
     return output
 
@@ -252,6 +256,9 @@ def run_pw(
             _write_inputs(folder, stem, text, changes)
             if fresh_scratch:
                 shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+            if are_noted():
+                record = {"program": "pw.x", "prefix": launcher.prefix, "retries": [], **(notes or {})}
+                write_json(folder / f"{stem}.json", record, overwrite=True)
             try:
                 output = _run_once(command, folder, stem, launcher, held)
                 break
@@ -294,6 +301,21 @@ def with_electrons(text: str, changes: Mapping[str, Any]) -> str:
         if count != 1:
             raise InputError("the input has no &ELECTRONS namelist")
     return text
+
+
+def note_pw(folder: Path, text: str, launcher: Launcher, stem: str) -> None:
+    """Write an input of pw.x and note the program, within `himlip_ase.dft.programs.noting`.
+
+    Parameters
+    ----------
+    folder : Path
+    text : str
+        Input.
+    launcher : Launcher
+    stem : str
+    """
+    _write_inputs(folder, stem, text, {})
+    note(folder, launcher.command(launcher.pw, f"{stem}.in"), f"{stem}.out")
 
 
 def _write_inputs(folder: Path, stem: str, text: str, changes: Mapping[str, Any]) -> None:
