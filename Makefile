@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip install -q $(PIP_FLAGS)
 
-.PHONY: help setup h3s test test-slow lint docs clean
+.PHONY: help setup h3s test test-slow test-oldest wheel-test lint docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -75,6 +75,14 @@ test: $(STAMPS)/dev
 
 test-slow: $(STAMPS)/sscha $(STAMPS)/dev
 	$(BIN)/python -m pytest -q -m slow $(PYTEST_FLAGS)
+
+# the built wheel in an empty environment, with dependencies that pip installs: minutes
+wheel-test: $(STAMPS)/dev
+	PYTHON=$(BIN)/python scripts/wheel_test.sh full
+
+# the oldest versions of the dependencies that are promised, in an environment of their own: minutes
+test-oldest: $(STAMPS)/dev
+	PYTHON=$(BIN)/python scripts/test_oldest.sh
 
 docs: $(STAMPS)/package
 	@$(PIP) -e ".[docs]"

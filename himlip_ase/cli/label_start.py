@@ -100,20 +100,10 @@ class Start:
                 cell, q_grid, names=OPTIONS, programs_here=programs_here, symmetry=symmetry
             )
             if not self.faults and programs_here:
-                every = engine.forecast(primitive, q_grid or (1, 1, 1), sets or {}, relax)
-                tasks = [task for task in every if _belongs(task, relax, q_grid, sets or {})]
+                tasks = engine.forecast(primitive, q_grid, sets or {}, relax)
                 self.faults += disk_faults(tasks, dft.workers, out, "--out")
         refuse(self.faults, self.command)
         return tasks
-
-
-def _belongs(
-    task: Task, relax: bool, q_grid: Sequence[int] | None, sets: dict[str, tuple[int, Atoms]]
-) -> bool:
-    """Whether a task of a whole run is one of this command."""
-    if task.name in sets:
-        return True
-    return relax if task.name == "relax" else q_grid is not None
 
 
 def _folder_faults(out: Path, resume: bool) -> list[str]:

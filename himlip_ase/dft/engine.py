@@ -357,7 +357,11 @@ class Engine(Protocol):
         """
 
     def forecast(
-        self, atoms: Atoms, q_grid: Sequence[int], sets: Mapping[str, tuple[int, Atoms]], relax: bool = True
+        self,
+        atoms: Atoms,
+        q_grid: Sequence[int] | None,
+        sets: Mapping[str, tuple[int, Atoms]],
+        relax: bool = True,
     ) -> list[Task]:
         """What labelling a crystal will take; nothing is calculated.
 
@@ -365,8 +369,8 @@ class Engine(Protocol):
         ----------
         atoms : Atoms
             Primitive cell.
-        q_grid : three ints
-            Of the harmonic matrices.
+        q_grid : three ints or None
+            Of the harmonic matrices; None where they are not made.
         sets : mapping
             {name: (number of cells, one of them)} of the sets of single points.
         relax : bool

@@ -149,13 +149,17 @@ class AseCalculator:
         return []
 
     def forecast(
-        self, atoms: Atoms, q_grid: Sequence[int], sets: Mapping[str, tuple[int, Atoms]], relax: bool = True
+        self,
+        atoms: Atoms,
+        q_grid: Sequence[int] | None,
+        sets: Mapping[str, tuple[int, Atoms]],
+        relax: bool = True,
     ) -> list[Task]:
         """See `himlip_ase.dft.engine.Engine.forecast`; a foreign calculator's time is not known."""
-        _, displaced = displaced_supercells(bare(atoms), q_grid, self.displacement_angstrom)
-        tasks = [Task("harmonic", len(displaced), len(displaced[0]))]
-        if relax:
-            tasks.insert(0, Task("relax", 1, len(atoms)))
+        tasks = [Task("relax", 1, len(atoms))] if relax else []
+        if q_grid is not None:
+            _, displaced = displaced_supercells(bare(atoms), q_grid, self.displacement_angstrom)
+            tasks.append(Task("harmonic", len(displaced), len(displaced[0])))
         return tasks + [Task(name, number, len(cell)) for name, (number, cell) in sets.items()]
 
     @classmethod

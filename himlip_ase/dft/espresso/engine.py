@@ -183,12 +183,17 @@ class Espresso:
         )
 
     def forecast(
-        self, atoms: Atoms, q_grid: Sequence[int], sets: Mapping[str, tuple[int, Atoms]], relax: bool = True
+        self,
+        atoms: Atoms,
+        q_grid: Sequence[int] | None,
+        sets: Mapping[str, tuple[int, Atoms]],
+        relax: bool = True,
     ) -> list[Task]:
         """See `himlip_ase.dft.engine.Engine.forecast`; pw.x is asked; times within a factor of 3."""
         from himlip_ase.dft.espresso.forecast import forecast
 
-        dense = self.harmonic_run.dense_k_grid if self.electron_phonon else None
+        grid = self.harmonic_run.dense_k_grid or tuple(2 * k for k in self.qe.k_grid)
+        dense = grid if self.electron_phonon else None
         return forecast(atoms, q_grid, sets, self.qe, self.launcher, dense, relax)
 
     def forecast_k_check(self, atoms: Atoms, q_grid: Sequence[int]) -> Task:

@@ -36,7 +36,7 @@ RELAX_RUNS = 5
 
 def forecast(
     atoms: Atoms,
-    q_grid: Sequence[int],
+    q_grid: Sequence[int] | None,
     sets: Mapping[str, tuple[int, Atoms]],
     settings: QESettings,
     launcher: Launcher,
@@ -49,7 +49,8 @@ def forecast(
     ----------
     atoms : Atoms
         Primitive cell.
-    q_grid : three ints
+    q_grid : three ints or None
+        None: no harmonic matrices.
     sets : mapping
         {name: (number of cells, one of them)}.
     settings : QESettings
@@ -62,21 +63,20 @@ def forecast(
     -------
     list of Task
     """
-    primitive = dry_run(atoms, settings, launcher)
     tasks = []
+    if relax or q_grid is not None:
+        primitive = dry_run(atoms, settings, launcher)
     if relax:
         tasks.append(_task("relax", RELAX_RUNS, len(atoms), primitive))
-    if dense_k_grid is not None:
-        tasks.append(
-            _task("scf, dense k", 1, len(atoms), dry_run(atoms, settings.with_k_grid(dense_k_grid), launcher))
-        )
-    tasks.append(_task("scf", 1, len(atoms), primitive))
-    counts = response_k_points(atoms, settings.k_grid, q_grid)
-    seconds = 3 * len(atoms) * RESPONSE_STEPS * sum(counts) * step_seconds(primitive)
-    disk = 3 * max(counts) * _wave_function_mb(primitive)
-    tasks.append(
-        Task("ph.x", 1, len(atoms), max(counts), len(counts), seconds / 3600, 3 * primitive.ram_mb, disk)
-    )
+    if q_grid is not None:
+        if dense_k_grid is not None:
+            dense = dry_run(atoms, settings.with_k_grid(dense_k_grid), launcher)
+            tasks.append(_task("scf, dense k", 1, len(atoms), dense))
+        tasks.append(_task("scf", 1, len(atoms), primitive))
+        counts = response_k_points(atoms, settings.k_grid, q_grid)
+        seconds = 3 * len(atoms) * RESPONSE_STEPS * sum(counts) * step_seconds(primitive)
+        sizes = (3 * primitive.ram_mb, 3 * max(counts) * _wave_function_mb(primitive))
+        tasks.append(Task("ph.x", 1, len(atoms), max(counts), len(counts), seconds / 3600, *sizes))
     for name, (number, cell) in sets.items():
         grid = k_grid_like(atoms, settings.k_grid, cell)
         tasks.append(
