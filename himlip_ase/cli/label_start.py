@@ -99,7 +99,8 @@ class Start:
             self.faults += engine.faults(
                 cell, q_grid, names=OPTIONS, programs_here=programs_here, symmetry=symmetry
             )
-            if not self.faults and programs_here:
+            asked = symmetry or dft.dry_run  # sets of single points start without asking pw.x first
+            if not self.faults and programs_here and asked:
                 tasks = engine.forecast(primitive, q_grid, sets or {}, relax)
                 self.faults += disk_faults(tasks, dft.workers, out, "--out")
         refuse(self.faults, self.command)

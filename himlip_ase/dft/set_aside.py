@@ -96,7 +96,15 @@ class SetAside:
         return sorted(path for path in place.parent.glob(f"{place.name}-*") if path.is_dir())
 
     def take_back(self, earlier: Path, folder: Path) -> None:
-        """Put what was set aside back in its place, which is free."""
+        """Put what was set aside back in its place, which is free.
+
+        Parameters
+        ----------
+        earlier : Path
+            As `earlier` lists it.
+        folder : Path
+            Its place in `runs`.
+        """
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.replace(earlier, folder)
         self._returned[folder.absolute().relative_to(self.runs).parts[0]] += 1
