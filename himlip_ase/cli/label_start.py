@@ -90,7 +90,7 @@ class Start:
         executor = self.of(dft.chosen_executor)
         if dft.workers < 1:
             self.faults.append(f"--workers is {dft.workers}; give 1 or more")
-        if executor is not None and programs_here:
+        if executor is not None and programs_here and not dft.dry_run:
             self.faults += executor.faults()
         self.faults += _folder_faults(out, dft.resume)
         tasks: list[Task] = []

@@ -66,7 +66,7 @@ def run(
     if dry_run:
         from himlip_ase.pipeline.preflight import preflight
 
-        plan = preflight(settings, folder or Path("runs") / settings.name)
+        plan = preflight(settings, folder or Path("runs") / settings.name, starts=False)
         if plan is not None:
             typer.echo(f"{plan.cell}\n{plan.table()}")
         typer.echo(

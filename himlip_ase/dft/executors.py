@@ -276,6 +276,7 @@ class Slurm:
     def _cluster(self) -> Any:
         from dask_jobqueue import SLURMCluster
 
+        # dask-jobqueue asks for one task of many CPUs; an MPI program of `cores` processes needs as many tasks
         return SLURMCluster(
             cores=1,  # threads of the worker: one job of ours at a time
             processes=1,
@@ -284,7 +285,8 @@ class Slurm:
             walltime=self.walltime,
             queue=self.queue,
             account=self.account,
-            job_extra_directives=list(self.directives),
+            job_directives_skip=["-n 1", "--cpus-per-task"],
+            job_extra_directives=[f"--ntasks={self.cores}", *self.directives],
             job_script_prologue=list(self.prologue),
             interface=self.interface,
             log_directory=self.log_directory,

@@ -118,7 +118,9 @@ def cost_table(tasks: Sequence[Task], workers: int, within: str = "a factor of 3
     return "\n".join(lines)
 
 
-def preflight(config: RunConfig, folder: Path, programs_here: bool = True) -> Plan | None:
+def preflight(
+    config: RunConfig, folder: Path, programs_here: bool = True, starts: bool = True
+) -> Plan | None:
     """Check a run and forecast its labels, without leaving anything behind.
 
     Parameters
@@ -128,6 +130,8 @@ def preflight(config: RunConfig, folder: Path, programs_here: bool = True) -> Pl
         Where the run will be; need not exist.
     programs_here : bool
         Whether DFT programs run on this machine; False: nothing is forecast.
+    starts : bool
+        Whether the run starts from here, which the executor has to be ready for.
 
     Returns
     -------
@@ -148,7 +152,7 @@ def preflight(config: RunConfig, folder: Path, programs_here: bool = True) -> Pl
     engine = config.dft
     faults = engine.faults(cell.atoms, config.q_grid, programs_here=programs_here)
     plan = None
-    if programs_here:
+    if programs_here and starts:
         faults += config.executor.faults()
     if not faults and programs_here:
         sets = sample_cells(config, cell.atoms)

@@ -138,7 +138,7 @@ def test_the_slurm_script_is_shown_and_nothing_runs(tmp_path):
     words = ["label", "rattle", str(tmp_path / "cu.extxyz"), "--out", str(tmp_path / "runs"), *emt]
     result = CliRunner().invoke(app, [*words, "--executor", choice, "--workers", "3", "--dry-run"])
     assert result.exit_code == 0, result.output
-    for expected in ("#SBATCH -p long", "--cpus-per-task=16", "--mem=8G", "-t 02:30:00", "module load qe",
+    for expected in ("#SBATCH -p long", "#SBATCH --ntasks=16", "--mem=8G", "-t 02:30:00", "module load qe",
                      "--nthreads 1", "3 such jobs", "30 single points"):  # fmt: skip
         assert expected in result.output
     assert not (tmp_path / "runs").exists()
