@@ -276,7 +276,7 @@ class Slurm:
     def _cluster(self) -> Any:
         from dask_jobqueue import SLURMCluster
 
-        # dask-jobqueue asks for one task of many CPUs; an MPI program of `cores` processes needs as many tasks
+        # dask-jobqueue asks for one task of many CPUs; an MPI program of `cores` processes needs as many
         return SLURMCluster(
             cores=1,  # threads of the worker: one job of ours at a time
             processes=1,
