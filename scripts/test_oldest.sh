@@ -13,11 +13,11 @@ versions=(
   PyYAML==6.0.0
   rich==13.0.0
   safetensors==0.4.3
-  scipy==1.11.3
+  scipy==1.15.0
   seekpath==2.1.0
   spglib==2.5.0
   symfc==1.7.0
-  typer==0.15.0
+  typer==0.16.0
   vesin==0.3.0
   pytest==8.0.0
 )
