@@ -5,19 +5,22 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Sequence
+import re
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, Literal
 
 from himlip_ase.errors import InputError
+from himlip_ase.figure_style import PANEL
 
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading of level 1, 2 and so on."""
+    """A heading of level 2, 3 and so on; the title of the document is that of level 1."""
 
     text: str
     level: int = 2
@@ -31,23 +34,76 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """What must not be overlooked: a few words in bold, then a sentence."""
+
+    kind: Literal["ok", "marked", "withheld"]
+    title: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """Text that leads to a page or to a file beside the document."""
+
+    text: str
+    target: str
+
+
+Cell = str | Link
+
+
+@dataclass(frozen=True)
 class Table:
-    """Columns and rows of text; cells of the columns named in `numbers` are set flush right."""
+    """Columns and rows of text; cells of the columns named in `numbers` are set flush right.
+
+    On a narrow screen a table of many columns, or of long sentences, is turned: each row becomes a block of
+    lines "column: cell".
+    """
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Cell]]
     numbers: Sequence[int] = ()
+    caption: str = ""
+
+    @property
+    def turned(self) -> bool:
+        """Whether it is too wide for a phone."""
+        widths = [max(map(len, _pieces(name)), default=0) for name in self.columns]
+        for row in self.rows:
+            for place, cell in enumerate(row):
+                pieces = [_words(cell)] if place in self.numbers and place else _pieces(_words(cell))
+                widths[place] = max([widths[place], *map(len, pieces)])
+        long = any(len(_words(cell)) > 90 for row in self.rows for cell in row[1:])
+        return len(self.columns) > 2 and (long or sum(widths) + 2 * len(widths) > _PHONE)
+
+
+_PHONE = 52
+"""Letters in a line on a phone."""
+
+
+def _pieces(text: str) -> list[str]:
+    """What is not broken over two lines: words, and their parts at dashes."""
+    return re.split(r"\s+|(?<=[–-])", text)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file and its caption."""
+    """A PNG file, its caption, and what it shows for those who cannot see it (default: the caption)."""
 
     path: Path
     caption: str
+    alt: str = ""
 
 
-Block = Heading | Paragraph | Table | Picture
+@dataclass(frozen=True)
+class Files:
+    """Links to files beside the document, each with what it is."""
+
+    items: Sequence[tuple[Link, str]]
+
+
+Block = Heading | Paragraph | Notice | Table | Picture | Files
 
 
 @dataclass
@@ -63,58 +119,154 @@ class Document:
 
     def markdown(self, folder: Path) -> str:
         """The document as Markdown; pictures are linked relative to `folder`."""
-        parts = [f"# {self.title}"]
-        for block in self.blocks:
-            if isinstance(block, Heading):
-                parts.append(f"{'#' * block.level} {block.text}")
-            elif isinstance(block, Paragraph):
-                parts.append(block.text)
-            elif isinstance(block, Picture):
-                parts.append(
-                    f"![{block.caption}]({block.path.relative_to(folder).as_posix()})\n\n*{block.caption}*"
-                )
-            else:
-                rows = [
-                    block.columns,
-                    ["---:" if i in block.numbers else "---" for i in range(len(block.columns))],
-                ]
-                cells = [*rows, *block.rows]
-                parts.append("\n".join("| " + " | ".join(_cell(c) for c in row) + " |" for row in cells))
+        parts = [f"# {self.title}", *(_markdown(block, folder) for block in self.blocks)]
         return "\n\n".join(parts) + "\n"
 
     def html(self) -> str:
         """The document as one HTML file with the pictures inside."""
+        names = _anchors(self.blocks)
         parts = [f"<h1>{html.escape(self.title)}</h1>"]
-        for block in self.blocks:
-            if isinstance(block, Heading):
-                parts.append(f"<h{block.level}>{html.escape(block.text)}</h{block.level}>")
-            elif isinstance(block, Paragraph):
-                parts.append(f"<p>{html.escape(block.text)}</p>")
-            elif isinstance(block, Picture):
-                data = base64.b64encode(block.path.read_bytes()).decode()
-                caption = html.escape(block.caption)
-                parts.append(
-                    f'<figure><img alt="{html.escape(block.caption, quote=True)}" '
-                    f'src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
-                )
-            else:
-                head = "".join(f"<th>{html.escape(c)}</th>" for c in block.columns)
-                body = "".join(
-                    "<tr>"
-                    + "".join(
-                        f"<td{' class=number' if i in block.numbers else ''}>{html.escape(c)}</td>"
-                        for i, c in enumerate(row)
-                    )
-                    + "</tr>"
-                    for row in block.rows
-                )
-                parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+        parts += list(_grouped(self.blocks, names))
+        contents = "".join(
+            f'<li><a href="#{name}">{html.escape(block.text)}</a></li>'
+            for block, name in ((self.blocks[k], name) for k, name in names.items())
+            if isinstance(block, Heading) and block.level == 2
+        )
+        if contents:
+            first = next((k for k, part in enumerate(parts) if part.startswith("<h2")), 1)
+            parts.insert(first, f'<nav aria-label="Contents"><ul>{contents}</ul></nav>')
         template = files("himlip_ase.pipeline").joinpath("templates/report.html").read_text(encoding="utf-8")
         return Template(template).substitute(title=html.escape(self.title), body="\n".join(parts))
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _words(cell: Cell) -> str:
+    return cell.text if isinstance(cell, Link) else cell
+
+
+# --- Markdown ----------------------------------------------------------------------------------------------
+
+
+def _markdown(block: Block, folder: Path) -> str:
+    if isinstance(block, Heading):
+        return f"{'#' * block.level} {block.text}"
+    if isinstance(block, Paragraph):
+        return block.text
+    if isinstance(block, Notice):
+        return f"> **{block.title}** {block.text}".rstrip()
+    if isinstance(block, Picture):
+        path = block.path.relative_to(folder).as_posix()
+        return f"![{block.alt or block.caption}]({path})\n\n*{block.caption}*"
+    if isinstance(block, Files):
+        return "\n".join(f"- [{link.text}]({link.target}): {what}" for link, what in block.items)
+    rule = ["---:" if i in block.numbers else "---" for i in range(len(block.columns))]
+    rows = [block.columns, rule, *block.rows]
+    lines = "\n".join("| " + " | ".join(_cell(c) for c in row) + " |" for row in rows)
+    return f"{block.caption}:\n\n{lines}" if block.caption else lines
+
+
+def _cell(cell: Cell) -> str:
+    text = _words(cell).replace("|", "\\|").replace("\n", " ")
+    return f"[{text}]({cell.target})" if isinstance(cell, Link) else text
+
+
+# --- HTML --------------------------------------------------------------------------------------------------
+
+
+def _anchors(blocks: Sequence[Block]) -> dict[int, str]:
+    """Place of each heading among the blocks, and a name of its own for links to it."""
+    names: dict[int, str] = {}
+    for place, block in enumerate(blocks):
+        if isinstance(block, Heading):
+            stem = re.sub(r"[^\w]+", "-", block.text.lower()).strip("-") or "part"
+            taken, name = set(names.values()), stem
+            while name in taken:
+                name = f"{stem}-{len(names)}"
+            names[place] = name
+    return names
+
+
+def _grouped(blocks: Sequence[Block], names: dict[int, str]) -> Iterator[str]:
+    """HTML of the blocks; pictures that follow one another stand side by side where there is room."""
+    row: list[str] = []
+    for place, block in enumerate(blocks):
+        if isinstance(block, Picture):
+            row.append(_figure(block))
+            continue
+        if row:
+            yield f'<div class="figures">{"".join(row)}</div>'
+            row = []
+        if isinstance(block, Heading):
+            yield f'<h{block.level} id="{names[place]}">{html.escape(block.text)}</h{block.level}>'
+        elif isinstance(block, Paragraph):
+            yield f"<p>{html.escape(block.text)}</p>"
+        elif isinstance(block, Notice):
+            title, text = html.escape(block.title), html.escape(block.text)
+            yield f'<p class="notice {block.kind}"><strong>{title}</strong> {text}</p>'
+        elif isinstance(block, Files):
+            items = (f"<li>{_html_cell(link)}: {html.escape(what)}</li>" for link, what in block.items)
+            yield f"<ul>{''.join(items)}</ul>"
+        elif isinstance(block, Table):
+            yield _html_table(block)
+    if row:
+        yield f'<div class="figures">{"".join(row)}</div>'
+
+
+def _figure(picture: Picture) -> str:
+    data = picture.path.read_bytes()
+    width, height = struct.unpack(">II", data[16:24])  # of the IHDR chunk, which comes first
+    shown = round(_PANEL_PIXELS * width / (PANEL[0] * 160))
+    alt = html.escape(picture.alt or picture.caption, quote=True)
+    encoded = base64.b64encode(data).decode()
+    return (
+        f'<figure style="max-width:{shown}px"><img alt="{alt}" width="{shown}" '
+        f'height="{round(shown * height / width)}" src="data:image/png;base64,{encoded}">'
+        f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
+    )
+
+
+_PANEL_PIXELS = 504
+"""Width of one panel on a screen that has room for two."""
+
+
+def _html_cell(cell: Cell) -> str:
+    if isinstance(cell, Link):
+        return f'<a href="{html.escape(cell.target, quote=True)}">{html.escape(cell.text)}</a>'
+    return html.escape(cell)
+
+
+def _html_table(table: Table) -> str:
+    """A table in a box of its own that scrolls; roles are written out where styles take them away."""
+
+    def role(name: str) -> str:
+        return f' role="{name}"' if table.turned else ""
+
+    head = "".join(
+        f'<th{role("columnheader")} scope="col"{" class=number" if i in table.numbers else ""}>'
+        f"{html.escape(c)}</th>"
+        if c
+        else f"<td{role('cell')}></td>"
+        for i, c in enumerate(table.columns)
+    )
+    body = []
+    for row in table.rows:
+        cells = [f'<th{role("rowheader")} scope="row">{_html_cell(row[0])}</th>']
+        for i, cell in enumerate(row[1:], start=1):
+            label = html.escape(table.columns[i], quote=True)
+            named = f' data-label="{label}"' if table.turned and label else ""
+            number_class = " class=number" if i in table.numbers else ""
+            cells.append(f"<td{role('cell')}{number_class}{named}>{_html_cell(cell)}</td>")
+        body.append(f"<tr{role('row')}>{''.join(cells)}</tr>")
+    label = html.escape(table.caption or next((c for c in table.columns if c), "figures"), quote=True)
+    caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
+    kind = ' class="turned" role="table"' if table.turned else ""
+    return (
+        f'<div class="box" role="region" tabindex="0" aria-label="Table: {label}"><table{kind}>{caption}'
+        + ("" if not any(table.columns) else f"<thead{role('rowgroup')}><tr{role('row')}>{head}</tr></thead>")
+        + f"<tbody{role('rowgroup')}>{''.join(body)}</tbody></table></div>"
+    )
+
+
+# --- numbers -----------------------------------------------------------------------------------------------
 
 
 def number(value: Any, uncertainty: float | None = None) -> str:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from himlip_ase.figure_style import (
+    PANEL,
+    Look,
+    legend_above,
+    look,
+    new_figure,
+    save,
+    styled,
+)
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices
+from himlip_ase.pipeline.phonons import WELL_THRESHOLD_EV
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
+    from himlip_ase.pipeline.tc_cases import Phonons
     from himlip_ase.sscha.results.result import SschaResult
     from himlip_ase.superconductivity.gap import GapCurve
     from himlip_ase.superconductivity.plateau import SigmaPlateau
@@ -23,86 +30,74 @@ if TYPE_CHECKING:
     from himlip_ase.superconductivity.spectrum import Spectrum
     from himlip_ase.superconductivity.tc_entries import TcTable
 
-
-def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Write ``name.png`` and ``name.pdf``; the path of the PNG.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-    folder : Path
-    name : str
-        Without extension.
-
-    Returns
-    -------
-    Path
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    for kind in ("pdf", "png"):
-        buffer = io.BytesIO()
-        # no date and no random names inside: the same numbers give the same file
-        figure.savefig(
-            buffer, format=kind, dpi=150, metadata={"CreationDate": None} if kind == "pdf" else None
-        )
-        with atomic_write(folder / f"{name}.{kind}", "wb", overwrite=True) as stream:
-            stream.write(buffer.getvalue())
-    return folder / f"{name}.png"
+HARMONIC, POTENTIAL = Look("#9A9A9A", "-", "x", 3.0), Look("#3B3B3B", (0, (3, 2)), "x", 1.0)
+LOOKS = {"harmonic": Look("#6B6B6B", "-", "x", 0.9), "auxiliary": look(0), "hessian": look(1)}
+"""Of each kind of phonons, the same in all pictures."""
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    return figure, list(axes)
+def look_of(phonons: Phonons) -> Look:
+    """How a set of phonons is drawn."""
+    return LOOKS[phonons.kind]
 
 
 def bands(
     folder: Path,
-    left: Mapping[str, DynamicalMatrices],
-    right: Mapping[str, DynamicalMatrices],
+    groups: Mapping[str, Mapping[str, tuple[DynamicalMatrices, np.ndarray | None, Look]]],
     npoints: int = 81,
-) -> Path:
-    """Bands along the high-symmetry path: two groups of phonons side by side on one scale.
+) -> dict[str, Path]:
+    """Bands along the high-symmetry path, one picture for each group of phonons, all on one scale.
+
+    Points of the q-grid that the path meets are marked, with ±1σ where it is known.
 
     Parameters
     ----------
     folder : Path
-    left, right : mapping of label to DynamicalMatrices
+    groups : mapping of name to mapping of label to (DynamicalMatrices, σ in cm⁻¹ or None, Look)
+        The name ends that of the picture.
     npoints : int
         Points on the longest segment.
 
     Returns
     -------
-    Path
-        Of the picture.
+    dict of str to Path
+        The pictures.
     """
-    from himlip_ase.phonons.bands import BandStructure, band_path, band_structure
-    from himlip_ase.phonons.plots import plot_bands
+    from himlip_ase.phonons.bands import band_path, band_structure
+    from himlip_ase.phonons.plots import limit_frequencies, plot_bands, plot_grid_points, shared_limits
 
-    path = band_path(next(iter(left.values())).primitive, npoints)
-    groups = [group for group in (left, right) if group]
-    figure, axes = _figure(5.2 * len(groups), 4.4, len(groups))
-    low, high = 0.0, 0.0
-    for ax, group in zip(axes, groups, strict=True):
-        drawn: dict[str, BandStructure] = {}
-        for label, matrices in group.items():
-            drawn[label] = band_structure(matrices.force_constants(), path=path)
-            name = "".join(c if c.isalnum() else "_" for c in label.lower())
-            drawn[label].write(folder / f"bands_{name}.txt", overwrite=True)
-        plot_bands(ax, list(drawn.values()), list(drawn))
-        for item in drawn.values():
-            low = min(low, min(float(f.min()) for f in item.frequencies))
-            high = max(high, max(float(f.max()) for f in item.frequencies))
-    for ax in axes:
-        ax.set_ylim(low - 0.03 * (high - low), high + 0.12 * (high - low))
-    return save(figure, folder, "bands")
+    groups = {name: group for name, group in groups.items() if group}
+    first = next(iter(next(iter(groups.values())).values()))[0]
+    path = band_path(first.primitive, npoints)
+    drawn = {}
+    for name, group in groups.items():
+        drawn[name] = {
+            label: band_structure(matrices.force_constants(), path=path)
+            for label, (matrices, _, _) in group.items()
+        }
+        for label, item in drawn[name].items():
+            stem = "".join(c if c.isalnum() else "_" for c in label.lower())
+            item.write(folder / f"bands_{stem}.txt", overwrite=True)
+    low, high = shared_limits([item for items in drawn.values() for item in items.values()])
+    written = {}
+    for name, items in drawn.items():
+        with styled():
+            figure, (ax,) = new_figure(height=PANEL[1] + 0.4)
+            looks = [own for _, _, own in groups[name].values()]
+            plot_bands(ax, list(items.values()), list(items), looks)
+            for matrices, sigma, own in groups[name].values():
+                if sigma is not None:
+                    plot_grid_points(ax, path, matrices, sigma, own)
+            limit_frequencies(ax, list(items.values()), low, high)
+        written[name] = save(figure, folder, f"bands_{name}")
+    return written
 
 
-def double_well(folder: Path, wells: Mapping[str, Any]) -> Path:
+def is_double_well(wells: Mapping[str, Any]) -> bool:
+    """Whether any of the curves of the ``phonons`` stage has a minimum beside the symmetric site."""
+    return any(float(well["depth_ev"]) > WELL_THRESHOLD_EV for key, well in wells.items() if key != "pattern")
+
+
+def double_well(folder: Path, wells: Mapping[str, Any]) -> list[Path]:
     """Energy along the softest mode at Γ: DFT points, potential with and without the Hessian in training.
 
     Parameters
@@ -113,32 +108,37 @@ def double_well(folder: Path, wells: Mapping[str, Any]) -> Path:
 
     Returns
     -------
-    Path
+    list of Path
+        The whole curve, and its bottom where there is a double well.
     """
-    figure, axes = _figure(9.6, 3.8, 2)
-    depth = 1e3 * max(float(well["depth_ev"]) for key, well in wells.items() if key != "pattern")
-    styles = {
-        "with_hessian": ("-", "C0", "Hi-MLIP"),
-        "without_hessian": ("--", "C1", "trained without Hessian"),
-    }
-    for ax in axes:
-        for key, (style, colour, label) in styles.items():
-            if key in wells:
-                x, y = _mirrored(wells[key])
-                ax.plot(x, y, style, color=colour, label=label)
-        if "dft" in wells:
-            x, y = _mirrored(wells["dft"])
-            ax.plot(x, y, "o", color="k", ms=4, label="DFT", zorder=3)
-        for marker, key in zip("sD^v", sorted(k for k in wells if k.startswith("dft_")), strict=False):
-            x, y = _mirrored(wells[key])
-            ax.plot(x, y, marker, color="C2", mfc="none", ms=5, label=f"DFT, {key[4:]}", zorder=3)
-        ax.axhline(0, color="0.7", lw=0.8, zorder=0)
-        ax.set(xlabel="displacement of the cell along the mode (Å)", ylabel="energy (meV/cell)")
-    axes[0].legend(frameon=False, fontsize="small")
-    zoom = max(depth, 2.0)
-    axes[1].set_ylim(-1.8 * zoom, 3 * zoom)
+    double = is_double_well(wells)
+    written = []
+    for name in ("double_well", "double_well_bottom") if double else ("softest_mode",):
+        with styled():
+            figure, (ax,) = new_figure()
+            _draw_wells(ax, wells)
+            if name == "double_well_bottom":
+                depth = 1e3 * max(float(w["depth_ev"]) for key, w in wells.items() if key != "pattern")
+                ax.set_ylim(-1.8 * depth, 3 * depth)
+            legend_above(ax)
+        written.append(save(figure, folder, name))
     write_json(folder / "double_well.json", dict(wells), overwrite=True)
-    return save(figure, folder, "double_well")
+    return written
+
+
+def _draw_wells(ax: Any, wells: Mapping[str, Any]) -> None:
+    potentials = {"with_hessian": (look(0), "Hi-MLIP"), "without_hessian": (look(1), "without Hessian")}
+    for key, (own, label) in potentials.items():
+        if key in wells:
+            ax.plot(*_mirrored(wells[key]), ls=own.style, color=own.colour, label=label)
+    if "dft" in wells:
+        ax.plot(*_mirrored(wells["dft"]), "o", color="#3B3B3B", label="DFT", zorder=3)
+    others = sorted(k for k in wells if k.startswith("dft_"))
+    for number, key in enumerate(others):
+        own = look(2 + number)
+        ax.plot(*_mirrored(wells[key]), own.marker, color=own.colour, mfc="none", label=f"DFT, {key[4:]}")
+    ax.axhline(0, color="0.7", lw=0.8, zorder=0)
+    ax.set(xlabel="displacement of the cell along the mode (Å)", ylabel="energy (meV/cell)")
 
 
 def _mirrored(well: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -149,7 +149,7 @@ def _mirrored(well: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return both[order], energies[order]
 
 
-def parity(folder: Path, pairs: Mapping[str, np.ndarray], name: str) -> Path:
+def parity(folder: Path, pairs: Mapping[str, np.ndarray], name: str) -> dict[str, Path]:
     """Forces on the set `name`: potential against DFT, with and without the Hessian in training.
 
     Parameters
@@ -162,27 +162,39 @@ def parity(folder: Path, pairs: Mapping[str, np.ndarray], name: str) -> Path:
 
     Returns
     -------
-    Path
+    dict of str to Path
+        By how the potential was trained.
     """
     from himlip_ase.hint.evaluation.plots import plot_parity
 
     titles = {"with_hessian": "with Hessian", "without_hessian": "without Hessian"}
-    present = [key for key in titles if f"{key}.{name}.forces" in pairs]
-    figure, axes = _figure(4.2 * len(present), 4.0, len(present))
-    for ax, key in zip(axes, present, strict=True):
+    written = {}
+    for number, (key, title) in enumerate(titles.items()):
+        if f"{key}.{name}.forces" not in pairs:
+            continue
         wanted, got = pairs[f"{key}.{name}.forces"]
-        plot_parity(ax, wanted, got, "force", "eV/Å")
-        ax.set_title(f"{name}, trained {titles[key]}", fontsize="medium")
-    return save(figure, folder, f"parity_{name}")
+        with styled():
+            figure, (ax,) = new_figure(height=PANEL[1] + 0.6)
+            plot_parity(ax, wanted, got, "force", "eV/Å", f"trained {title},", number)
+            ax.set_aspect("equal", adjustable="datalim")
+        written[title] = save(figure, folder, f"parity_{name}_{key}")
+    return written
 
 
-def alpha2f(folder: Path, spectra: Mapping[str, Spectrum], name: str = "alpha2f") -> Path:
+def alpha2f(
+    folder: Path,
+    spectra: Mapping[Phonons, Spectrum],
+    errors: Mapping[str, float | None],
+    name: str = "alpha2f",
+) -> Path:
     """α²F and cumulative λ of each set of phonons.
 
     Parameters
     ----------
     folder : Path
-    spectra : mapping of str to Spectrum
+    spectra : mapping of Phonons to Spectrum
+    errors : mapping of str to float or None
+        ± of λ by label.
     name : str
         Of the picture.
 
@@ -192,22 +204,27 @@ def alpha2f(folder: Path, spectra: Mapping[str, Spectrum], name: str = "alpha2f"
     """
     from himlip_ase.superconductivity.plots import curve_text, plot_alpha2f
 
-    figure, (ax,) = _figure(6.4, 4.2)
-    plot_alpha2f(ax, list(spectra.values()), list(spectra))
-    for label, spectrum in spectra.items():
+    labels, looks = [p.label for p in spectra], [look_of(p) for p in spectra]
+    with styled():
+        figure, (ax,) = new_figure()
+        plot_alpha2f(ax, list(spectra.values()), labels, looks=looks, errors=errors)
+    for label, spectrum in zip(labels, spectra.values(), strict=True):
         stem = "".join(c if c.isalnum() else "_" for c in label.lower())
         with atomic_write(folder / f"alpha2f_{stem}.txt", overwrite=True) as stream:
             stream.write(curve_text(spectrum, label))
     return save(figure, folder, name)
 
 
-def tc_mu_star(folder: Path, tables: Mapping[str, TcTable]) -> Path:
-    """Tc against μ* by every formula, for each set of phonons.
+def tc_mu_star(folder: Path, table: TcTable, label: str, name: str = "tc_mu_star") -> Path:
+    """Tc against μ* by every formula, for one set of phonons.
 
     Parameters
     ----------
     folder : Path
-    tables : mapping of str to TcTable
+    table : TcTable
+    label : str
+    name : str
+        Of the picture.
 
     Returns
     -------
@@ -215,18 +232,21 @@ def tc_mu_star(folder: Path, tables: Mapping[str, TcTable]) -> Path:
     """
     from himlip_ase.superconductivity.plots import plot_tc_against_mu_star
 
-    figure, (ax,) = _figure(6.4, 5.0)
-    plot_tc_against_mu_star(ax, list(tables.values()), list(tables))
-    return save(figure, folder, "tc_mu_star")
+    with styled():
+        figure, (ax,) = new_figure()
+        plot_tc_against_mu_star(ax, [table], [label])
+    return save(figure, folder, name)
 
 
-def gap(folder: Path, gaps: Mapping[str, GapCurve]) -> Path:
+def gap(folder: Path, gaps: Mapping[str, GapCurve], tc_errors: Mapping[str, float | None]) -> Path:
     """Δ(T) of each set of phonons.
 
     Parameters
     ----------
     folder : Path
     gaps : mapping of str to GapCurve
+    tc_errors : mapping of str to float or None
+        ± of Tc (K) by label.
 
     Returns
     -------
@@ -234,47 +254,85 @@ def gap(folder: Path, gaps: Mapping[str, GapCurve]) -> Path:
     """
     from himlip_ase.superconductivity.plots import plot_gaps
 
-    figure, (ax,) = _figure(6.0, 4.0)
-    plot_gaps(ax, gaps)
+    with styled():
+        figure, (ax,) = new_figure()
+        plot_gaps(ax, gaps, tc_errors)
     return save(figure, folder, "gap")
 
 
-def tc_uncertainty(
+def plateaus(
     folder: Path,
-    table: TcTable,
-    mesh: Sequence[QMeshRow],
-    plateaus: Mapping[str, SigmaPlateau],
+    found: Mapping[Phonons, SigmaPlateau],
     sigma_ry: float | None,
+    partial: Collection[str],
 ) -> Path:
-    """Broadening, q-mesh, and the sources of the uncertainty of Tc side by side.
+    """λ against the broadening of the double delta.
 
     Parameters
     ----------
     folder : Path
-    table : TcTable
-    mesh : sequence of QMeshRow
-    plateaus : mapping of str to SigmaPlateau
+    found : mapping of Phonons to SigmaPlateau
     sigma_ry : float or None
         Broadening in use, Ry.
+    partial : collection of str
+        Labels of unstable phonons.
 
     Returns
     -------
     Path
     """
-    from himlip_ase.superconductivity.uncertainty_plots import plot_budget, plot_plateaus, plot_q_mesh
+    from himlip_ase.superconductivity.uncertainty_plots import plot_plateaus
 
-    parts = 1 + bool(mesh) + bool(plateaus)
-    figure, axes = _figure(4.6 * parts + 1.2, 4.2, parts)
-    if plateaus:
-        plot_plateaus(axes.pop(0), plateaus, sigma_ry)
-    if mesh:
-        plot_q_mesh(axes.pop(0), mesh)
-    plot_budget(axes.pop(0), table)
+    looks = [look_of(phonons) for phonons in found]
+    with styled():
+        figure, (ax,) = new_figure()
+        plot_plateaus(ax, {p.label: plateau for p, plateau in found.items()}, sigma_ry, looks, partial)
+    return save(figure, folder, "tc_broadening")
+
+
+def q_mesh(folder: Path, rows: Sequence[QMeshRow]) -> Path:
+    """λ against the q-mesh, for each q-grid of G.
+
+    Parameters
+    ----------
+    folder : Path
+    rows : sequence of QMeshRow
+
+    Returns
+    -------
+    Path
+    """
+    from himlip_ase.superconductivity.uncertainty_plots import plot_q_mesh
+
+    with styled():
+        figure, (ax,) = new_figure()
+        plot_q_mesh(ax, rows)
+    return save(figure, folder, "tc_q_mesh")
+
+
+def budget(folder: Path, table: TcTable) -> Path:
+    """Sources of the uncertainty of Tc.
+
+    Parameters
+    ----------
+    folder : Path
+    table : TcTable
+
+    Returns
+    -------
+    Path
+    """
+    from himlip_ase.superconductivity.tables import budget_rows
+    from himlip_ase.superconductivity.uncertainty_plots import plot_budget
+
+    with styled():
+        figure, (ax,) = new_figure(height=max(PANEL[1], 0.62 * len(budget_rows(table)) + 0.7))
+        plot_budget(ax, table)
     return save(figure, folder, "tc_uncertainty")
 
 
-def sscha(folder: Path, result: SschaResult) -> list[Path]:
-    """Convergence of the SSCHA, and frequencies with error bars on the grid.
+def sscha(folder: Path, result: SschaResult) -> dict[str, Path]:
+    """Convergence of the SSCHA in four pictures, and frequencies with error bars on the grid.
 
     Parameters
     ----------
@@ -283,8 +341,16 @@ def sscha(folder: Path, result: SschaResult) -> list[Path]:
 
     Returns
     -------
-    list of Path
+    dict of str to Path
+        By the name of the picture.
     """
-    from himlip_ase.sscha.results.plots import write_figures
+    from himlip_ase.sscha.results.plots import CONVERGENCE, plot_error_bars, write_history
 
-    return [path for path in write_figures(result, folder, overwrite=True) if path.suffix == ".png"]
+    written = {}
+    for name, plot in (CONVERGENCE | {"sscha_frequencies": plot_error_bars}).items():
+        with styled():
+            figure, (ax,) = new_figure()
+            plot(ax, result)
+        written[name] = save(figure, folder, name)
+    write_history(result, folder / "sscha_history.csv")
+    return written

@@ -64,7 +64,7 @@ def write_irc_result(
     lower = min(irc.energies[0], irc.energies[-1])
     roots = saddle.atoms.get_masses()[:, None] ** 0.5
     profile = drawn(folder, "energy_profile", lambda ax: plot_profile(ax, irc, float(lower), "lower end"))
-    mode = drawn(folder, "mode", lambda ax: plot_mode(ax, saddle.atoms, saddle.modes[0] / roots), (5, 4.5))
+    mode = drawn(folder, "mode", lambda ax: plot_mode(ax, saddle.atoms, saddle.modes[0] / roots), 4.5)
     document = Document("Intrinsic reaction coordinate")
     rows = [
         (name, end["formula"], f"{end['energy_over_saddle_ev']:.4f}", "yes" if end["converged"] else

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 HIMLIP_DYN = "himlip.dyn"
 HIMLIP_NO_HESSIAN_DYN = "himlip_no_hessian.dyn"
 WELL = "doublewell.json"
+WELL_THRESHOLD_EV = 1e-5
+"""A minimum beside the symmetric site that is less deep (per cell) is noise, and no double well."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,14 @@ def fit_well(amplitudes: np.ndarray, energies: np.ndarray, slopes: np.ndarray) -
     amplitudes, energies, slopes = (np.asarray(x, dtype=float)[order] for x in (amplitudes, energies, slopes))
     energies = energies - energies[0]
     fine = np.linspace(amplitudes[0], amplitudes[-1], 4001)
-    curve = CubicHermiteSpline(amplitudes, energies, slopes)(fine)
-    lowest = int(np.argmin(curve))
-    return Well(amplitudes, energies, float(fine[lowest]), float(-curve[lowest]))
+    return Well(amplitudes, energies, *_bottom(fine, CubicHermiteSpline(amplitudes, energies, slopes)(fine)))
+
+
+def _bottom(amplitudes: np.ndarray, energies: np.ndarray) -> tuple[float, float]:
+    """Position and depth of the minimum; 0 and 0 for a single well."""
+    lowest = int(np.argmin(energies))
+    depth = float(-energies[lowest])
+    return (float(amplitudes[lowest]), depth) if depth > WELL_THRESHOLD_EV else (0.0, 0.0)
 
 
 def dft_well(labels: LabelFolder, name: str = DOUBLE_WELL) -> tuple[np.ndarray, Well] | None:
@@ -138,8 +145,7 @@ def model_well(
         images.append(image)
     energies = np.asarray(evaluate(model, images, stress=False).energies)
     energies = energies - energies[0]
-    lowest = int(np.argmin(energies))
-    return Well(amplitudes, energies, float(amplitudes[lowest]), float(-energies[lowest]))
+    return Well(amplitudes, energies, *_bottom(amplitudes, energies))
 
 
 def _run(context: Context, folder: Path) -> Outcome:
@@ -215,8 +221,9 @@ def _compare(
 
 
 def _quote_well(outcome: Outcome, well: Well, key: str, words: str) -> None:
-    outcome.add(f"double_well_depth.{key}", 1e3 * well.depth, "meV/cell", words)
-    how = f"{words}; Euclidean norm of the displacements of the primitive cell"
+    single = "" if well.depth > 0 else "; a single well"
+    outcome.add(f"double_well_depth.{key}", 1e3 * well.depth, "meV/cell", f"{words}{single}")
+    how = f"{words}{single}; Euclidean norm of the displacements of the primitive cell"
     outcome.add(f"double_well_position.{key}", well.position, "Å", how)
 
 

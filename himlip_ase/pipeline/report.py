@@ -7,15 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from himlip_ase.figure_style import with_mev
 from himlip_ase.files import atomic_write, read_arrays, read_mapping, read_yaml
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline import figures, sscha_report, tc_report
 from himlip_ase.pipeline.config import RunConfig
-from himlip_ase.pipeline.document import Document, Heading, Paragraph, Picture, Table, number
+from himlip_ase.pipeline.document import Document, Files, Heading, Link, Paragraph, Picture, Table, number
 from himlip_ase.pipeline.finetune import PAIRS
+from himlip_ase.pipeline.known import first_lines, read_gate
 from himlip_ase.pipeline.labels import VALIDATION, LabelFolder, label_folder
 from himlip_ase.pipeline.phonons import HIMLIP_DYN, WELL
+from himlip_ase.pipeline.run_facts import run_facts
 from himlip_ase.pipeline.runfolder import Figure, RunFolder
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.pipeline.tc_cases import TcResults
@@ -61,27 +64,36 @@ def write_report(context: Context, extra: Outcome | None = None) -> Path:
         quoted |= extra.figures
     document = Document(f"{context.config.name}: anharmonic phonons and Tc")
     results = TcResults.read(context.of("tc"))
+    first_lines(document, quoted, results, read_gate(folder))
     _headline(document, context.config, quoted, notes, results)
+    facts = run_facts(context, quoted).rows()
+    document.add(Heading("Crystal and calculation"), Table(["", ""], facts))
     _pictures(document, context, labels, quoted, results)
     _costs(document, labels, quoted)
+    rows = [[name, number(f.value, f.uncertainty), f.unit, f.how] for name, f in quoted.items()]
     document.add(
         Heading("All figures"),
-        Table(
-            ["figure", "value", "unit", "how it was obtained"],
-            [[name, number(f.value, f.uncertainty), f.unit, f.how] for name, f in quoted.items()],
-            numbers=[1],
-        ),
+        Table(["figure", "value", "unit", "how it was obtained"], rows, numbers=[1]),
         Heading("How to go on"),
         Paragraph(
-            "config.yaml holds all that decided this run, versions.json what computed it, state/ the data "
-            "of each stage: dyn files for QE and CellConstructor, phonopy_params*.yaml for phonopy. "
-            "After a change, --resume does again what depends on it; --from STAGE redoes it and all after it."
+            "After a change, --resume does again what depends on it; --from STAGE redoes it and all after "
+            "it. These files lie beside this page:"
         ),
+        Files([(Link(name, name), what) for name, what in BESIDE.items() if (folder.path / name).exists()]),
     )
     for name, text in (("report.md", document.markdown(folder.path)), ("report.html", document.html())):
         with atomic_write(folder.path / name, overwrite=True) as stream:
             stream.write(text)
     return folder.path / "report.html"
+
+
+BESIDE = {
+    "config.yaml": "all that decided this run",
+    "versions.json": "what computed it",
+    "figures": "every picture as PNG and PDF, beside the numbers that it shows",
+    "state": "data of each stage: dyn files for QE and CellConstructor, phonopy_params*.yaml for phonopy",
+}
+"""What the report leads to, where it is there."""
 
 
 def report_again(path: str | Path) -> Path:
@@ -103,6 +115,7 @@ def _headline(
 ) -> None:
     cell = partial(_cell, quoted)
     if results.cases:
+        document.add(Heading("Tc"))
         tc_report.headline(document, config, results)
     rows = [
         ["lowest optical mode at Γ, DFT harmonic", cell("gamma_optical_lowest.dft")],
@@ -114,7 +127,9 @@ def _headline(
         ["harmonic frequencies, largest error", cell("harmonic_largest_error.with_hessian")],
         ["free energy above the static lattice", cell("free_energy")],
     ]
-    document.add(Table(["", ""], [row for row in rows if row[1]], numbers=[1]))
+    rows = [row for row in rows if row[1]]
+    if rows:
+        document.add(Heading("Phonons in numbers"), Table(["quantity", "value"], rows, numbers=[1]))
     document.add(
         Paragraph("Imaginary frequencies are shown negative. ± is one standard error unless said otherwise.")
     )
@@ -127,11 +142,10 @@ def _cell(quoted: dict[str, Figure], name: str) -> str:
     figure = quoted.get(name)
     if figure is None:
         return ""
-    return (
-        f"{number(figure.value, figure.uncertainty)} {figure.unit}".strip()
-        if figure.value is not None
-        else "–"
-    )
+    if figure.value is None:
+        return "–"
+    text = f"{number(figure.value, figure.uncertainty)} {figure.unit}".strip()
+    return f"{text} ({with_mev(figure.value, figure.uncertainty)})" if figure.unit == "cm⁻¹" else text
 
 
 def _pictures(
@@ -143,42 +157,43 @@ def _pictures(
 ) -> None:
     place = context.folder.figures
     phonons, sscha = context.of("phonons"), context.of("sscha")
-    left: dict[str, DynamicalMatrices] = {"DFT harmonic": labels.harmonic}
-    right: dict[str, DynamicalMatrices] = {}
+    check, harmonic = labels.k_check(), labels.harmonic
+    errors = None if check is None else check.change.errors(harmonic)
+    left: dict[str, Any] = {"DFT harmonic": (harmonic, errors, figures.HARMONIC)}
+    right: dict[str, Any] = {}
     if (phonons / f"{HIMLIP_DYN}0").is_file():
-        left["Hi-MLIP harmonic"] = read_dyn(phonons / f"{HIMLIP_DYN}0")
+        own: DynamicalMatrices = read_dyn(phonons / f"{HIMLIP_DYN}0")
+        left["Hi-MLIP harmonic"] = (own, None, figures.POTENTIAL)
     if (sscha / "result.json").is_file():
         from himlip_ase.sscha.results.result import load_result
 
         result = load_result(sscha)
-        right["SSCHA auxiliary"] = result.auxiliary
+        looks = figures.LOOKS
+        right["SSCHA auxiliary"] = (result.auxiliary, result.auxiliary_sigma_cm, looks["auxiliary"])
         if result.hessian is not None:
-            right["free-energy Hessian"] = result.hessian
-    document.add(
-        Heading("Phonons"),
-        Picture(
-            figures.bands(place, left, right),
-            "Bands, Fourier-interpolated from the q-grid. Left: harmonic, DFT and potential. Right: SSCHA "
-            "auxiliary, positive by construction, and free-energy Hessian, from which stability is read.",
-        ),
-    )
+            right["free-energy Hessian"] = (result.hessian, result.hessian_sigma_cm, looks["hessian"])
+    drawn = figures.bands(place, {"harmonic": left, "anharmonic": right})
+    document.add(Heading("Phonons"))
+    for name, path in drawn.items():
+        document.add(Picture(path, BANDS[name] if name != "harmonic" or errors is None else BANDS_K))
     if (phonons / WELL).is_file():
         wells = read_mapping(phonons / WELL, AGAIN)
-        document.add(
-            Heading("Double well of the softest mode at Γ"),
-            Picture(
-                figures.double_well(place, wells),
-                "Energy along the mode, whole and near the bottom; the curves were not fitted to the points.",
-            ),
-        )
-    if right:
-        captions = (
-            "Convergence of the SSCHA: free energy, gradient and its error, Kong-Liu ratio, frequencies.",
-            "Frequencies with one standard error at each q-point of the grid.",
-        )
-        document.add(Heading("SSCHA"))
-        for path, caption in zip(figures.sscha(place, result), captions, strict=False):
+        double = figures.is_double_well(wells)
+        title = "Double well of the softest mode at Γ" if double else "Energy along the softest mode at Γ"
+        document.add(Heading(title))
+        first = "Energy along the mode" if double else "A single well"
+        first += ". The curves were not fitted to the points. No ±: single points carry no noise, and the "
+        first += "error of the potential is what lies between."
+        captions = [first, "The same near the bottom."]
+        for path, caption in zip(figures.double_well(place, wells), captions, strict=False):
             document.add(Picture(path, caption))
+    if right:
+        from himlip_ase.sscha.results.plots import state
+
+        after = f"{state(result)} after {len(result.populations)} populations"
+        document.add(Heading("SSCHA"), Paragraph(f"The SSCHA: {after}."))
+        for name, path in figures.sscha(place, result).items():
+            document.add(Picture(path, SSCHA_CAPTIONS[name]))
     sscha_report.runs(document, context.config, quoted)
     tc_report.pictures(document, results, place)
     tc_report.uncertainty(document, results, quoted, place)
@@ -187,10 +202,30 @@ def _pictures(
         pairs = read_arrays(pairs_path, AGAIN)
         for name in labels.sets():
             if name.startswith(VALIDATION):
-                document.add(
-                    Heading(f"Forces on supercells never trained on ({name})"),
-                    Picture(figures.parity(place, pairs, name), "Potential against DFT."),
-                )
+                document.add(Heading(f"Forces on supercells never trained on ({name})"))
+                for how, path in figures.parity(place, pairs, name).items():
+                    caption = f"Potential trained {how} against DFT, whose forces carry no noise."
+                    document.add(Picture(path, caption))
+
+
+BANDS = {
+    "harmonic": "Harmonic, DFT and potential. Lines are Fourier-interpolated from the q-grid. No ±: the "
+    "labels have no k-check.",
+    "anharmonic": "SSCHA auxiliary, positive by construction, and free-energy Hessian, from which stability "
+    "is read. Marks: points of the q-grid with ±1σ of the sampling; lines between them are interpolated.",
+}
+"""Captions of the pictures of bands."""
+BANDS_K = (
+    "Harmonic, DFT and potential. Marks: points of the q-grid with the error that the k-mesh leaves; lines "
+    "between them are interpolated."
+)
+SSCHA_CAPTIONS = {
+    "sscha_free_energy": "Free energy with ±1σ.",
+    "sscha_gradient": "Gradient and its stochastic error.",
+    "sscha_kong_liu": "Kong-Liu ratio; it has no error, being a count of the ensemble at hand.",
+    "sscha_auxiliary": "Auxiliary frequencies of the supercell on the way; their ± is in the next picture.",
+    "sscha_frequencies": "Frequencies with ±1σ at each q-point of the grid.",
+}
 
 
 def cost_rows(context: Context) -> dict[str, tuple[float, str, str]]:
@@ -239,7 +274,8 @@ def _costs(document: Document, labels: LabelFolder, quoted: dict[str, Figure]) -
             use = "training"
         frames = f"{counts[name][0]} × {counts[name][1]} atoms" if name in counts else ""
         rows.append([name, frames, use, number(minutes)])
-    document.add(Heading("Cost"), Table(["DFT labels", "", "used for", "core-min"], rows, numbers=[3]))
+    columns = ["DFT labels", "frames", "used for", "core-min"]
+    document.add(Heading("Cost"), Table(columns, rows, numbers=[3]))
     rows = [[f.how, number(f.value)] for name, f in quoted.items() if name.startswith("cost.")]
     document.add(Table(["in all", "core-min"], rows, numbers=[1]))
     if "cost.dft_sscha" in quoted and "cost.labels" in quoted:

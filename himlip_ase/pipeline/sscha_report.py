@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from himlip_ase.figure_style import with_mev
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.document import Document, Paragraph, Table, number
 from himlip_ase.pipeline.runfolder import Figure
@@ -72,4 +73,5 @@ def _cell(quoted: Mapping[str, Figure], name: str) -> str:
         return ""
     if isinstance(figure.value, bool):
         return "yes" if figure.value else "NO"
-    return f"{number(figure.value, figure.uncertainty)} {figure.unit}".strip()
+    text = f"{number(figure.value, figure.uncertainty)} {figure.unit}".strip()
+    return f"{text} ({with_mev(figure.value, figure.uncertainty)})" if figure.unit == "cm⁻¹" else text

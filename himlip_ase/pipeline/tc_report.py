@@ -13,11 +13,13 @@ from himlip_ase.pipeline.document import Document, Heading, Paragraph, Picture, 
 from himlip_ase.pipeline.runfolder import Figure
 from himlip_ase.pipeline.tc_cases import NAMES, CaseResult, Phonons, TcResults
 from himlip_ase.superconductivity.cell_strain import NOT_RECALCULATED
+from himlip_ase.superconductivity.gap import GapCurve
 from himlip_ase.superconductivity.methods import label_of
 from himlip_ase.superconductivity.q_mesh import QMeshRow
 from himlip_ase.superconductivity.tables import budget_rows
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 from himlip_ase.superconductivity.tc_entries import NoTc, Tc, TcTable, mu_star_text
+from himlip_ase.units import EV_KELVIN
 
 Quoted = Mapping[str, Figure]
 Row = tuple[str, Callable[[CaseResult], str]]
@@ -73,8 +75,9 @@ def headline_rows(cases: Sequence[CaseResult]) -> list[Row]:
     methods = dict.fromkeys(method for table in tables for method in table.methods)
     values = dict.fromkeys(mu for table in tables for mu in table.mu_stars)
     rows: list[Row] = [
-        ("λ", _of_table(lambda table: _quoted(table.lambda_total, table.lambda_uncertainty))),
+        ("λ", _of_table(_lambda_cell)),
         ("ω_log", _of_table(lambda table: _quoted(table.omega_log_k, None, "K"))),
+        ("ω_log, as energy", _of_table(lambda table: _energy(table.omega_log_k))),
     ]
     for method in methods:
         for mu in values:
@@ -88,6 +91,15 @@ def headline_rows(cases: Sequence[CaseResult]) -> list[Row]:
 
 def _quoted(value: float, uncertainty: float | None, unit: str = "") -> str:
     return f"{number(value, uncertainty)} {unit}".strip() if np.isfinite(value) else "–"
+
+
+def _lambda_cell(table: TcTable) -> str:
+    text = _quoted(table.lambda_total, table.lambda_uncertainty)
+    return f"({text})" if table.stable_modes_only else text
+
+
+def _energy(kelvin: float) -> str:
+    return f"{1e3 * kelvin / EV_KELVIN:.1f} meV" if np.isfinite(kelvin) else "–"
 
 
 def headline(document: Document, config: RunConfig, results: TcResults) -> None:
@@ -111,21 +123,24 @@ def headline(document: Document, config: RunConfig, results: TcResults) -> None:
             [label, *(cell(case) for case in columns.values())]
             for label, cell in headline_rows(list(columns.values()))
         ]
-        title = isotope if grid is None else f"SSCHA grid {'×'.join(map(str, grid))}"
+        title = isotope or config.name
+        title = title if grid is None else f"SSCHA grid {'×'.join(map(str, grid))}"
         rows = [row for row in rows if any(row[1:])]
-        document.add(Table([title, *columns], rows, range(1, 1 + len(columns))))
+        document.add(Table(["phonons", *columns], rows, range(1, 1 + len(columns)), title))
     _isotope_rows(document, results)
     if config.tc.published:
         rows = [[item.what, item.value, item.source] for item in config.tc.published]
-        document.add(Table(["published or measured", "", "source"], rows, [1]))
-    reasons = dict.fromkeys(
-        f"{phonons.label}: {reason}" for phonons, case in results.cases.items() for reason in _reasons(case)
-    )
+        document.add(Table(["published or measured", "value", "source"], rows, [1]))
+    reasons: list[list[str]] = []
+    for phonons, case in results.cases.items():
+        reasons += [[phonons.label, reason] for reason in dict.fromkeys(_reasons(case))]
     if reasons:
-        text = f"Where there is no Tc: {'; '.join(reasons)}."
-        if any(case.table is not None and case.table.stable_modes_only for case in results.cases.values()):
-            text += " With imaginary modes, λ and ω_log are of the stable modes alone."
-        document.add(Paragraph(text))
+        document.add(Table(["phonons", "reason"], reasons, caption="Where there is no Tc"))
+    if any(case.table is not None and case.table.stable_modes_only for case in results.cases.values()):
+        document.add(
+            Paragraph("With imaginary modes, λ (in brackets) and ω_log are of the stable modes alone.")
+        )
+    _without_error(document, results)
     _strains(document, results)
 
 
@@ -137,6 +152,23 @@ def _reasons(case: CaseResult) -> list[str]:
     if not case.refusal:
         found += [value for value in case.analysis.full_bandwidth.values() if isinstance(value, str)]
     return found
+
+
+def _without_error(document: Document, results: TcResults) -> None:
+    """Why some of the numbers carry no ±."""
+    open_ones = {
+        f"{phonons.label}, {label_of(entry.method)}: {entry.uncertainty_source}": None
+        for phonons, case in results.cases.items()
+        if case.table is not None
+        for entry in case.table.results
+        if isinstance(entry, Tc) and entry.uncertainty_kelvin is None
+    }
+    words = "ω_log and 2Δ/kTc carry no ±: their errors follow those of λ and Tc"
+    if any(case.analysis is not None and case.analysis.full_bandwidth for case in results.cases.values()):
+        words += "; that of Migdal–Eliashberg with N(ε) is the one of a constant N(ε)"
+    if any(case.has_tc for case in results.cases.values()):
+        listed = "".join(f" {text}." for text in open_ones)
+        document.add(Paragraph(f"{words}.{' No ± either:' + listed if listed else ''}"))
 
 
 def _strains(document: Document, results: TcResults) -> None:
@@ -210,17 +242,20 @@ def uncertainty(document: Document, results: TcResults, quoted: Quoted, place: P
         columns = ["q-grid of G", "sum over", "λ", "ω_log (K)", label]
         document.add(Table(columns, [_mesh_row(row) for row in found.q_mesh], range(2, 5)))
     plateaus = {
-        phonons.label: other.analysis.plateau
+        phonons: other.analysis.plateau
         for phonons, other in results.cases.items()
         if phonons.plain and other.analysis is not None and other.analysis.plateau is not None
     }
-    document.add(
-        Picture(
-            figures.tc_uncertainty(place, table, found.q_mesh, plateaus, found.sigma_ry),
-            "Left: λ against the broadening for each set of phonons, its plateau thick; one σ serves all. "
-            "Middle: λ against the q-mesh, for each q-grid of G. Right: sources of the uncertainty of Tc.",
-        )
-    )
+    partial = [p.label for p in plateaus if (t := results.cases[p].table) and t.stable_modes_only]
+    if plateaus:
+        path = figures.plateaus(place, plateaus, found.sigma_ry, partial)
+        caption = "λ against the broadening for each set of phonons; shaded: its plateau and the spread over "
+        document.add(Picture(path, caption + "it, which is the ± from σ. One σ serves all."))
+    if found.q_mesh:
+        caption = "λ against the q-mesh, for each q-grid of G (open: the plain sum; full: interpolated). The "
+        caption += "± from the grid is half the step between the two finest."
+        document.add(Picture(figures.q_mesh(place, found.q_mesh), caption))
+    document.add(Picture(figures.budget(place, table), "Sources of the uncertainty of Tc."))
     document.add(Paragraph(limits(found, quoted)))
 
 
@@ -295,21 +330,23 @@ def pictures(document: Document, results: TcResults, place: Path) -> None:
     for variant in dict.fromkeys(phonons.variant for phonons in spectra):
         mine = {phonons: spectrum for phonons, spectrum in spectra.items() if phonons.variant == variant}
         first = next(iter(mine))
-        name, caption = "alpha2f", "α²F (filled) and λ summed up to ω (dashed)"
+        name, caption = "alpha2f", "α²F (filled) and λ summed up to ω (dotted)"
         if not first.plain:
             name += "_" + first.name.partition(".")[2]
             caption += f", {first.variant_label}"
-        drawn = {phonons.label: spectrum for phonons, spectrum in mine.items()}
-        document.add(Picture(figures.alpha2f(place, drawn, name), f"{caption}."))
-    named = {
-        phonons.label: case.table
-        for phonons, case in results.cases.items()
-        if phonons.kind != "auxiliary" and case.table is not None
-    }
-    if any(isinstance(entry, Tc) for table in named.values() for entry in table.results):
-        document.add(
-            Picture(figures.tc_mu_star(place, named), "Tc against μ*, which is meant at the highest phonon.")
+        errors = {p.label: t.lambda_uncertainty for p in mine if (t := results.cases[p].table) is not None}
+        caption += (
+            ". ± of λ: all sources of the table; the curve is that of the σ in use, without a ± of its own"
         )
+        document.add(Picture(figures.alpha2f(place, mine, errors, name), f"{caption}."))
+    for phonons, case in results.cases.items():
+        if phonons.kind == "auxiliary" or case.table is None or not case.has_tc:
+            continue
+        name = "tc_mu_star" if phonons.plain else f"tc_mu_star_{phonons.name.partition('.')[2]}"
+        caption = (
+            f"Tc against μ*, {phonons.label}, with all sources of its ±. μ* is meant at the highest phonon."
+        )
+        document.add(Picture(figures.tc_mu_star(place, case.table, phonons.label, name), caption))
     gaps = {
         phonons.label: analysis.gap
         for phonons, analysis in found.items()
@@ -318,6 +355,17 @@ def pictures(document: Document, results: TcResults, place: Path) -> None:
     if gaps:
         caption = (
             "Gap from the non-linear Migdal–Eliashberg equations at the first μ*: edge on the real axis by "
-            "Padé (full), at the first Matsubara frequency (dotted)."
+            "Padé (marks), at the first Matsubara frequency (dotted). The bar at the foot is ± of Tc; Δ has "
+            "the same relative error."
         )
-        document.add(Picture(figures.gap(place, gaps), caption))
+        document.add(Picture(figures.gap(place, gaps, _gap_errors(results, gaps)), caption))
+
+
+def _gap_errors(results: TcResults, gaps: Mapping[str, GapCurve]) -> dict[str, float | None]:
+    """± of the Migdal–Eliashberg Tc at the first μ*, by label."""
+    found: dict[str, float | None] = {}
+    for phonons, case in results.cases.items():
+        if phonons.label in gaps and case.table is not None and "eliashberg" in case.table.methods:
+            entry = case.table.get("eliashberg", case.table.mu_stars[0])
+            found[phonons.label] = entry.uncertainty_kelvin if isinstance(entry, Tc) else None
+    return found

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from himlip_ase.figure_style import PANEL, new_figure, save, styled, with_mev
 from himlip_ase.files import atomic_write
 from himlip_ase.pipeline.document import Document, Heading, Paragraph, Picture, Table
 from himlip_ase.reactions.free_energies import EV_KCAL_PER_MOL, EV_KJ_PER_MOL, ReactionGibbs
@@ -161,12 +162,10 @@ def _pictures(folder: Path, reaction: Reaction, result: dict[str, Any]) -> list[
     if reaction.saddle is not None:
         saddle = reaction.saddle
         roots = saddle.atoms.get_masses()[:, None] ** 0.5
-        path = drawn(
-            folder, "mode", lambda ax: plot_mode(ax, saddle.atoms, saddle.modes[0] / roots), size=(5, 4.5)
-        )
-        found.append(
-            Picture(path, f"Softest mode of the stationary point, {saddle.frequencies[0]:.0f} cm⁻¹.")
-        )
+        path = drawn(folder, "mode", lambda ax: plot_mode(ax, saddle.atoms, saddle.modes[0] / roots), 4.5)
+        softest = float(saddle.frequencies[0])
+        caption = f"Softest mode of the stationary point, {softest:.0f} cm⁻¹ ({with_mev(softest)})."
+        found.append(Picture(path, caption))
     if reaction.path is not None:
         string = reaction.path
         height = reaction.saddle.energy if reaction.saddle is not None else None
@@ -180,7 +179,7 @@ def _pictures(folder: Path, reaction: Reaction, result: dict[str, Any]) -> list[
     return found
 
 
-def drawn(folder: Path, name: str, draw: Callable[[Any], Any], size: tuple[float, float] = (6, 4)) -> Path:
+def drawn(folder: Path, name: str, draw: Callable[[Any], Any], height: float = PANEL[1]) -> Path:
     """Draw a picture into ``figures/`` of a folder.
 
     Parameters
@@ -190,23 +189,17 @@ def drawn(folder: Path, name: str, draw: Callable[[Any], Any], size: tuple[float
         Without suffix.
     draw : callable
         Given the Axes.
-    size : (float, float)
+    height : float
         Inches.
 
     Returns
     -------
     Path
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    draw(figure.subplots())
-    path = folder / "figures" / f"{name}.png"
-    with atomic_write(path, "wb", overwrite=True) as stream:
-        figure.savefig(stream, format="png", dpi=150)
-    return path
+    with styled():
+        figure, (ax,) = new_figure(height=height)
+        draw(ax)
+    return save(figure, folder / "figures", name)
 
 
 def write_document(folder: Path, document: Document) -> None:

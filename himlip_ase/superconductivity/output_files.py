@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,18 +103,15 @@ def write_figures(folder: Path, analyses: Sequence[TcAnalysis], overwrite: bool 
     list of Path
         What was written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from himlip_ase.figure_style import PANEL, new_figure, save, styled
 
     written: list[Path] = []
 
-    def save(figure: Figure, name: str) -> None:
-        FigureCanvasAgg(figure)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=160, format="png")
-        with atomic_write(folder / name, "wb", overwrite=overwrite) as stream:
-            stream.write(buffer.getvalue())
-        written.append(folder / name)
+    def draw(name: str, plot: Callable[[Any], object], height: float = PANEL[1]) -> None:
+        with styled():
+            figure, (ax,) = new_figure(height=height)
+            plot(ax)
+        written.append(save(figure, folder, name, overwrite))
 
     def text(name: str, content: str) -> None:
         with atomic_write(folder / name, overwrite=overwrite) as stream:
@@ -123,34 +120,19 @@ def write_figures(folder: Path, analyses: Sequence[TcAnalysis], overwrite: bool 
 
     drawn = {a.label: a.spectrum for a in analyses if a.spectrum is not None and len(a.spectrum.energies_ev)}
     if drawn:
-        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-        plots.plot_alpha2f(figure.add_subplot(), list(drawn.values()), list(drawn))
-        save(figure, "alpha2f.png")
+        draw("alpha2f", lambda ax: plots.plot_alpha2f(ax, list(drawn.values()), list(drawn)))
     for label, spectrum in drawn.items():
         text(f"alpha2f_{label}.dat", plots.curve_text(spectrum, label))
-    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
-    plots.plot_tc_against_mu_star(
-        figure.add_subplot(), [a.table for a in analyses], [a.label for a in analyses]
-    )
-    save(figure, "tc_mu_star.png")
+    tables, labels = [a.table for a in analyses], [a.label for a in analyses]
+    draw("tc_mu_star", lambda ax: plots.plot_tc_against_mu_star(ax, tables, labels))
     for item in analyses:
         if any(isinstance(entry, Tc) and entry.parts for entry in item.table.results):
-            figure = Figure(figsize=(7.4, 3.6), layout="constrained")
-            plot_budget(figure.add_subplot(), item.table)
-            save(figure, f"uncertainty_{item.label}.png")
+            draw(f"uncertainty_{item.label}", partial(plot_budget, table=item.table))
         if item.q_mesh:
-            figure = Figure(figsize=(6.0, 4.0), layout="constrained")
-            plot_q_mesh(figure.add_subplot(), item.q_mesh)
-            save(figure, f"q_mesh_{item.label}.png")
+            draw(f"q_mesh_{item.label}", partial(plot_q_mesh, rows=item.q_mesh))
         if item.plateau is not None:
-            figure = Figure(figsize=(6.0, 4.0), layout="constrained")
-            axes = figure.add_subplot()
-            plots.plot_sigma(axes, item.plateau)
-            axes.set_title(item.label)
-            save(figure, f"sigma_{item.label}.png")
+            draw(f"sigma_{item.label}", partial(plots.plot_sigma, plateau=item.plateau))
         if item.gap is not None:
-            figure = Figure(figsize=(6.0, 4.0), layout="constrained")
-            plots.plot_gaps(figure.add_subplot(), {item.label: item.gap})
-            save(figure, f"gap_{item.label}.png")
+            draw(f"gap_{item.label}", partial(plots.plot_gaps, gaps={item.label: item.gap}))
     text("tc.txt", format_table(analyses))
     return written

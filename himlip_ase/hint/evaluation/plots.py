@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from himlip_ase.figure_style import grow_for_legends, legend_above, look, new_figure, styled
 from himlip_ase.hint.evaluation.evaluate import LabelErrors
 
 if TYPE_CHECKING:
@@ -21,7 +22,13 @@ Pairs = tuple[np.ndarray, np.ndarray]
 
 
 def plot_parity(
-    ax: Axes, labels: np.ndarray, predicted: np.ndarray, name: str, unit: str, label: str = ""
+    ax: Axes,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    name: str,
+    unit: str,
+    label: str = "",
+    number: int = 0,
 ) -> Axes:
     """Predictions against labels with the diagonal and the RMSE.
 
@@ -34,6 +41,8 @@ def plot_parity(
         For the axes.
     label : str
         For the legend.
+    number : int
+        Which colour.
 
     Returns
     -------
@@ -46,13 +55,14 @@ def plot_parity(
         ".",
         ms=3,
         alpha=0.6,
+        color=look(number).colour,
         label=f"{label} RMSE {rmse:.3g} {unit}".strip(),
         rasterized=np.size(labels) > 5000,
     )
     ax.axline((float(np.mean(labels)), float(np.mean(labels))), slope=1, color="0.5", lw=0.8, zorder=0)
     ax.set_xlabel(f"reference {name} ({unit})")
     ax.set_ylabel(f"predicted {name} ({unit})")
-    ax.legend(fontsize="x-small", frameon=False)
+    legend_above(ax, markerscale=2)
     return ax
 
 
@@ -63,18 +73,16 @@ def parity_figure(errors: LabelErrors) -> Figure:
     ----------
     errors : LabelErrors
     """
-    from matplotlib.figure import Figure
-
     panels = parity_panels(errors)
-    figure = Figure(figsize=(3.5 * max(len(panels), 1), 3.6), layout="constrained")
-    if not panels:
-        return figure
-    for ax, (quantity, sets) in zip(np.ravel(figure.subplots(1, len(panels))), panels.items(), strict=True):
-        for name, (labels, predicted) in sets.items():
-            plot_parity(ax, labels, predicted, quantity, UNITS[quantity], name)
-        if quantity == "frequency":
-            ax.axhline(0, color="0.85", lw=0.8, zorder=0)
-            ax.axvline(0, color="0.85", lw=0.8, zorder=0)
+    with styled():
+        figure, axes = new_figure(1, max(len(panels), 1), height=4.2)
+        for ax, (quantity, sets) in zip(axes, panels.items(), strict=False):
+            for number, (name, (labels, predicted)) in enumerate(sets.items()):
+                plot_parity(ax, labels, predicted, quantity, UNITS[quantity], name, number)
+            if quantity == "frequency":
+                ax.axhline(0, color="0.85", lw=0.8, zorder=0)
+                ax.axvline(0, color="0.85", lw=0.8, zorder=0)
+    grow_for_legends(figure)
     return figure
 
 
@@ -121,5 +129,5 @@ def plot_losses(ax: Axes, history: Sequence[dict[str, float]]) -> Axes:
     ax.set_yscale("log")
     ax.set_xlabel("epoch")
     ax.set_ylabel("root mean square error")
-    ax.legend(fontsize="small", frameon=False)
+    legend_above(ax)
     return ax

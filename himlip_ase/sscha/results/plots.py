@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.figure_style import legend_above, look, new_figure, save, second_unit, styled
 from himlip_ase.files import atomic_write
 from himlip_ase.phonons.force_constants import acoustic
 from himlip_ase.sscha.curvature.stars import inequivalent
@@ -16,7 +17,6 @@ from himlip_ase.sscha.results.result import SschaResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def _steps(result: SschaResult) -> np.ndarray:
@@ -49,13 +49,17 @@ def plot_free_energy(ax: Axes, result: SschaResult) -> Axes:
     for number in np.unique(history.population):
         mine = history.population == number
         value, error = history.free_energy[mine] * 1e3, history.free_energy_sigma[mine] * 1e3
-        ax.fill_between(steps[mine], value - error, value + error, color="C0", alpha=0.25, linewidth=0)
-        ax.plot(steps[mine], value, ".-", color="C0", markersize=3)
+        ax.fill_between(
+            steps[mine], value - error, value + error, color=look(0).colour, alpha=0.25, linewidth=0
+        )
+        ax.plot(steps[mine], value, ".-", color=look(0).colour, markersize=3)
     low, high = (1e3 * (result.free_energy + sign * result.free_energy_sigma) for sign in (-1, 1))
-    ax.axhspan(low, high, color="C1", alpha=0.3, linewidth=0)
-    ax.axhline(result.free_energy * 1e3, color="C1", linewidth=1, label="final ensemble")
+    ax.axhspan(low, high, color=look(1).colour, alpha=0.3, linewidth=0)
+    ax.axhline(
+        result.free_energy * 1e3, color=look(1).colour, linewidth=1, label="final ensemble, shaded: ±1σ"
+    )
     ax.set_ylabel("free energy (meV/cell)")
-    ax.legend()
+    legend_above(ax)
     _population_lines(ax, result)
     return ax
 
@@ -79,13 +83,22 @@ def plot_gradient(ax: Axes, result: SschaResult) -> Axes:
         place = steps[np.flatnonzero(history.population == number)[: mine.sum()]]
         first = number == history.gradient_population[0]
         ax.semilogy(
-            place, history.gradient[mine], ".-", markersize=3, color="C0", label="gradient" if first else None
+            place,
+            history.gradient[mine],
+            ".-",
+            markersize=3,
+            color=look(0).colour,
+            label="gradient" if first else None,
         )
         ax.semilogy(
-            place, history.gradient_sigma[mine], "--", color="C1", label="its error" if first else None
+            place,
+            history.gradient_sigma[mine],
+            "--",
+            color=look(1).colour,
+            label="its error" if first else None,
         )
     ax.set_ylabel("gradient (eV/Å²)")
-    ax.legend()
+    legend_above(ax)
     _population_lines(ax, result)
     return ax
 
@@ -105,13 +118,17 @@ def plot_kong_liu(ax: Axes, result: SschaResult) -> Axes:
     history, steps = result.history, _steps(result)
     for number in np.unique(history.population):
         mine = history.population == number
-        ax.plot(steps[mine], history.kong_liu[mine], ".-", color="C0", markersize=3)
+        ax.plot(steps[mine], history.kong_liu[mine], ".-", color=look(0).colour, markersize=3)
     ax.axhline(
-        result.settings.kong_liu, color="C3", linestyle="--", linewidth=0.8, label="new population below"
+        result.settings.kong_liu,
+        color=look(1).colour,
+        linestyle="--",
+        linewidth=0.8,
+        label="new population below",
     )
     ax.set_ylim(0, 1.05)
     ax.set_ylabel("Kong-Liu ratio")
-    ax.legend(loc="lower right")
+    legend_above(ax)
     _population_lines(ax, result)
     return ax
 
@@ -132,9 +149,12 @@ def plot_frequencies(ax: Axes, result: SschaResult) -> Axes:
     for number in np.unique(history.gradient_population):
         mine = history.gradient_population == number
         place = steps[history.population == number][-mine.sum() :]  # the native engine has the start too
-        ax.plot(place, history.frequencies[mine][:, 3:], ".-", color="C0", linewidth=0.6, markersize=1.5)
+        ax.plot(
+            place, history.frequencies[mine][:, 3:], ".-", color=look(0).colour, linewidth=0.6, markersize=1.5
+        )
     ax.set_ylim(bottom=0)
     ax.set_ylabel("auxiliary frequencies (cm⁻¹)")
+    second_unit(ax)
     _population_lines(ax, result)
     return ax
 
@@ -159,21 +179,24 @@ def plot_error_bars(ax: Axes, result: SschaResult) -> Axes:
     Axes
     """
     chosen = irreducible(result)
-    series = [(result.frequencies(), result.auxiliary_sigma_cm, "auxiliary (always positive)", -0.14, "C0")]
+    series = [
+        (result.frequencies(), result.auxiliary_sigma_cm, "auxiliary (always positive)", -0.14, look(0))
+    ]
     hessian = result.hessian_frequencies()
     if hessian is not None and result.hessian_sigma_cm is not None:
-        series.append((hessian, result.hessian_sigma_cm, "free-energy Hessian", 0.14, "C1"))
-    for values, sigma, label, offset, colour in series:
+        series.append((hessian, result.hessian_sigma_cm, "free-energy Hessian", 0.14, look(1)))
+    for values, sigma, label, offset, own in series:
         place = np.repeat(np.arange(len(chosen)) + offset, values.shape[1])
         moving = ~_translations(result, values)[chosen].ravel()
         place, heights, errors = place[moving], values[chosen].ravel()[moving], sigma[chosen].ravel()[moving]
-        ax.hlines(heights, place - 0.11, place + 0.11, color=colour, linewidth=1.2)
-        ax.errorbar(place, heights, errors, fmt="none", capsize=2.5, linewidth=1.2, color=colour, label=label)
+        style: dict[str, Any] = {"color": own.colour, "linewidth": 1.2}
+        ax.hlines(heights, place - 0.11, place + 0.11, **style)
+        ax.errorbar(place, heights, errors, fmt="none", capsize=2.5, label=label, **style)
     ax.axhline(0, color="0.4", linewidth=0.8)
     bottom = ax.get_ylim()[0]
     if hessian is not None and hessian.min() < -1:
-        ax.axhspan(bottom, 0, color="C3", alpha=0.08, linewidth=0)
-        ax.text(0.99, 0.5 * bottom, "imaginary: unstable", color="C3", ha="right", va="center",
+        ax.axhspan(bottom, 0, color=look(1).colour, alpha=0.08, linewidth=0)
+        ax.text(0.99, 0.5 * bottom, "imaginary: unstable", color=look(1).colour, ha="right", va="center",
                 transform=ax.get_yaxis_transform())  # fmt: skip
         ax.set_ylim(bottom=bottom)
     else:
@@ -185,7 +208,8 @@ def plot_error_bars(ax: Axes, result: SschaResult) -> Axes:
     ax.set_xticks(range(len(chosen)), names, rotation=0 if len(chosen) < 6 else 45)
     ax.set_xlabel("q (fractional)")
     ax.set_ylabel("frequency (cm⁻¹)")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    second_unit(ax)
+    legend_above(ax)
     return ax
 
 
@@ -199,34 +223,13 @@ def _translations(result: SschaResult, values: np.ndarray) -> np.ndarray:
     return mask
 
 
-def save_figure(figure: Figure, stem: Path, overwrite: bool = False) -> list[Path]:
-    """Write a figure as ``<stem>.pdf`` and ``<stem>.png``.
-
-    Parameters
-    ----------
-    figure : Figure
-    stem : Path
-        Without suffix.
-    overwrite : bool
-        Whether existing files may be replaced.
-
-    Returns
-    -------
-    list of Path
-
-    Raises
-    ------
-    InputError
-        A file exists and `overwrite` is False.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png")]
-    for path in paths:
-        with atomic_write(path, "wb", overwrite=overwrite) as stream:
-            figure.savefig(stream, format=path.suffix[1:], dpi=150)
-    return paths
+CONVERGENCE = {
+    "sscha_free_energy": plot_free_energy,
+    "sscha_gradient": plot_gradient,
+    "sscha_kong_liu": plot_kong_liu,
+    "sscha_auxiliary": plot_frequencies,
+}
+"""What shows the convergence of a run, by the name of its picture."""
 
 
 def write_figures(result: SschaResult, folder: str | os.PathLike, overwrite: bool = False) -> list[Path]:
@@ -248,8 +251,6 @@ def write_figures(result: SschaResult, folder: str | os.PathLike, overwrite: boo
     InputError
         A file exists and `overwrite` is False.
     """
-    from matplotlib.figure import Figure
-
     folder = Path(folder)
     names = [
         f"{stem}.{kind}" for stem in ("sscha_convergence", "sscha_frequencies") for kind in ("pdf", "png")
@@ -258,21 +259,35 @@ def write_figures(result: SschaResult, folder: str | os.PathLike, overwrite: boo
     present = [path for path in paths if path.exists()]
     if present and not overwrite:
         raise InputError(f"{present[0]} exists already; pass overwrite=True or choose another folder")
-    convergence = Figure(figsize=(10, 6.4), layout="constrained")
-    plots = (plot_free_energy, plot_gradient, plot_kong_liu, plot_frequencies)
-    for ax, plot in zip(convergence.subplots(2, 2).flat, plots, strict=True):
-        plot(ax, result)
-    state = "converged" if result.converged else "NOT CONVERGED"
-    convergence.suptitle(f"{state} after {len(result.populations)} populations", fontsize="medium")
-    width = min(16.0, 4.0 + 0.8 * len(irreducible(result)))
-    frequencies = Figure(figsize=(width, 4.8), layout="constrained")
-    plot_error_bars(frequencies.subplots(), result)
-    save_figure(convergence, folder / "sscha_convergence", overwrite=True)
-    save_figure(frequencies, folder / "sscha_frequencies", overwrite=True)
+    with styled():
+        convergence, axes = new_figure(2, 2, height=3.1)
+        for ax, plot in zip(axes, CONVERGENCE.values(), strict=True):
+            plot(ax, result)
+        convergence.suptitle(f"{state(result)} after {len(result.populations)} populations")
+        frequencies, (ax,) = new_figure()
+        plot_error_bars(ax, result)
+    save(convergence, folder, "sscha_convergence")
+    save(frequencies, folder, "sscha_frequencies")
+    write_history(result, folder / "sscha_history.csv")
+    return paths
+
+
+def state(result: SschaResult) -> str:
+    """Whether a run converged, as a figure or its caption says it."""
+    return "converged" if result.converged else "NOT CONVERGED"
+
+
+def write_history(result: SschaResult, path: Path) -> None:
+    """Write what the figures of the convergence show as CSV, replacing what is there.
+
+    Parameters
+    ----------
+    result : SschaResult
+    path : Path
+    """
     history = result.history
     columns = [history.population, history.free_energy, history.free_energy_sigma, history.kong_liu]
-    with atomic_write(folder / "sscha_history.csv", overwrite=True) as stream:
+    with atomic_write(path, overwrite=True) as stream:
         stream.write("population,free_energy_ev_per_cell,free_energy_sigma,kong_liu\n")
         for row in zip(*columns, strict=True):
             stream.write(f"{row[0]},{row[1]:.10g},{row[2]:.6g},{row[3]:.6g}\n")
-    return paths

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from himlip_ase.sscha.results.plots import save_figure
+from himlip_ase.figure_style import legend_above, look, new_figure, save, styled
 from himlip_ase.sscha.results.result import SschaResult
 from himlip_ase.sscha.trust.verify import Verification
 
@@ -32,7 +32,7 @@ def plot_force_parity(ax: Axes, found: Verification, symbols: list[str]) -> Axes
     kinds = np.array(symbols)
     limit = 1.05 * max(np.abs(found.reference.force_array).max(), np.abs(found.potential.force_array).max())
     ax.plot([-limit, limit], [-limit, limit], color="0.6", linewidth=0.8, zorder=0)
-    for deviation in found.forces[1:]:
+    for number, deviation in enumerate(found.forces[1:]):
         mask = kinds == deviation.name
         ax.plot(
             found.reference.force_array[:, mask].ravel(),
@@ -40,12 +40,13 @@ def plot_force_parity(ax: Axes, found: Verification, symbols: list[str]) -> Axes
             ".",
             markersize=2.5,
             alpha=0.6,
+            color=look(number).colour,
             label=f"{deviation.name}: rms error {deviation.rms:.3f} eV/Å",
         )
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
     ax.set_xlabel("reference force (eV/Å)")
     ax.set_ylabel("force of the potential (eV/Å)")
-    ax.legend(markerscale=4, loc="upper left")
+    legend_above(ax, markerscale=4)
     return ax
 
 
@@ -67,11 +68,18 @@ def plot_energy_parity(ax: Axes, found: Verification) -> Axes:
     pad = 0.05 * (high - low)
     ends = (low - pad, high + pad)
     ax.plot(ends, ends, color="0.6", linewidth=0.8, zorder=0)
-    ax.plot(theirs, ours, "o", markersize=4, label=f"rms error {found.energy.rms * 1e3:.2f} meV/atom")
+    ax.plot(
+        theirs,
+        ours,
+        "o",
+        color=look(0).colour,
+        markersize=4,
+        label=f"rms error {found.energy.rms * 1e3:.2f} meV/atom",
+    )
     ax.set(xlim=ends, ylim=ends, aspect="equal")
     ax.set_xlabel("reference energy (meV/atom above static)")
     ax.set_ylabel("energy of the potential (meV/atom)")
-    ax.legend(loc="upper left")
+    legend_above(ax)
     return ax
 
 
@@ -94,17 +102,17 @@ def plot_changes(ax: Axes, found: Verification, result: SschaResult) -> Axes:
     c, frequencies = found.corrections, result.frequencies()
     shown = c.potential_sigma_cm > 0
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    for values, sigma, label, colour in (
-        (c.potential_cm, c.potential_sigma_cm, "potential alone", "C0"),
-        (c.gradient_cm, c.gradient_sigma_cm, "corrected by the reference", "C1"),
+    for values, sigma, label, own in (
+        (c.potential_cm, c.potential_sigma_cm, "potential alone", look(0)),
+        (c.gradient_cm, c.gradient_sigma_cm, "corrected by the reference", look(1)),
     ):
         ax.errorbar(
-            frequencies[shown], values[shown], sigma[shown], fmt="o", markersize=3, linewidth=1, color=colour,
-            alpha=0.8, label=label,
+            frequencies[shown], values[shown], sigma[shown], fmt=own.marker, markersize=3, linewidth=1,
+            color=own.colour, alpha=0.8, label=label,
         )  # fmt: skip
     ax.set_xlabel("auxiliary frequency (cm⁻¹)")
     ax.set_ylabel("change asked for (cm⁻¹)")
-    ax.legend()
+    legend_above(ax)
     return ax
 
 
@@ -125,12 +133,11 @@ def write_verification_figures(
     -------
     list of Path
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 4.3), layout="constrained")
-    axes = figure.subplots(1, 3)
     symbols = result.auxiliary.primitive.repeat(result.auxiliary.dims).get_chemical_symbols()
-    plot_force_parity(axes[0], found, symbols)
-    plot_energy_parity(axes[1], found)
-    plot_changes(axes[2], found, result)
-    return save_figure(figure, folder / "verification", overwrite)
+    with styled():
+        figure, axes = new_figure(1, 3, height=4.2)
+        plot_force_parity(axes[0], found, symbols)
+        plot_energy_parity(axes[1], found)
+        plot_changes(axes[2], found, result)
+    png = save(figure, folder, "verification", overwrite)
+    return [png.with_suffix(".pdf"), png]
