@@ -12,6 +12,7 @@ from pathlib import Path
 from himlip_ase.cli.app import clean_errors, configure_logging
 from himlip_ase.pipeline import finetune, labels, phonons, report, sscha, tc
 from himlip_ase.pipeline.config import load_config, parse_assignments
+from himlip_ase.pipeline.headlines import closing_lines
 from himlip_ase.pipeline.run import run_pipeline
 
 CONFIG = Path(__file__).parents[1] / "examples" / "h3s" / "h3s.yaml"
@@ -64,7 +65,7 @@ def main() -> None:
         written = run_pipeline(
             config, arguments.folder, arguments.resume, arguments.start_from, arguments.until, stages=METHOD
         )
-        print(f"wrote {written}")
+        print("\n".join(closing_lines(written)))
 
 
 if __name__ == "__main__":

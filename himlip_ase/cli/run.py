@@ -52,6 +52,7 @@ def run(
     """Labels, training, phonons, SSCHA, Tc and report of one crystal."""
     from himlip_ase.cli.dft_options import named
     from himlip_ase.pipeline.config import load_config, parse_assignments
+    from himlip_ase.pipeline.headlines import closing_lines
     from himlip_ase.pipeline.registry import STAGES
     from himlip_ase.pipeline.run import run_pipeline
 
@@ -79,7 +80,7 @@ def run(
         _write_inputs(settings, folder or Path("runs") / settings.name)
         return
     written = run_pipeline(settings, folder or Path("runs") / settings.name, resume, start_from, until)
-    typer.echo(f"wrote {written}")
+    typer.echo("\n".join(closing_lines(written)))
 
 
 def _write_inputs(settings: RunConfig, folder: Path) -> None:

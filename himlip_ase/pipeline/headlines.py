@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from himlip_ase.pipeline.document import number
 from himlip_ase.pipeline.gate import Gate
+from himlip_ase.pipeline.runfolder import RunFolder
 from himlip_ase.pipeline.tc_cases import NAMES
 from himlip_ase.superconductivity.methods import label_of
 from himlip_ase.superconductivity.tc_entries import mu_star_text
+
+
+def closing_lines(written: Path) -> list[str]:
+    """What is said when a run has ended: where it was written, the gate, and Tc last.
+
+    Parameters
+    ----------
+    written : Path
+        What `himlip_ase.pipeline.run.run_pipeline` gave back.
+
+    Returns
+    -------
+    list of str
+    """
+    folder = written if written.is_dir() else written.parent
+    return [f"wrote {written}", *headlines(RunFolder.existing(folder).read_results())]
 
 
 def headlines(results: Mapping[str, Any]) -> list[str]:

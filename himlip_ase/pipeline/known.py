@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
 
 from himlip_ase.figure_style import with_mev
-from himlip_ase.files import read_mapping
-from himlip_ase.pipeline.document import Cell, Document, Notice, Table, number
+from himlip_ase.pipeline.document import Document, Notice, Table, number
+from himlip_ase.pipeline.gate import VERDICTS, Gate
 from himlip_ase.pipeline.runfolder import Figure, RunFolder
 from himlip_ase.pipeline.tc_cases import NAMES, CaseResult, TcResults
 from himlip_ase.superconductivity.methods import label_of
 from himlip_ase.superconductivity.tc_entries import NoTc, Tc, mu_star_text
 
 Quoted = Mapping[str, Figure]
-Kind = Literal["ok", "marked", "withheld"]
-WORDS: dict[str, Kind] = {"ok": "ok", "marked": "marked", "withheld": "withheld"}
 LEADING = ("eliashberg", "allen-dynes")
 """Formulas of which the first that a table holds stands in the first line."""
 _STEADY_CM = -1.0
 """cm⁻¹; a frequency above it is not imaginary."""
 
 
-def read_gate(folder: RunFolder) -> dict[str, Any] | None:
+def read_gate(folder: RunFolder) -> Gate | None:
     """The checks before every Tc as the ``tc`` stage recorded them; None in folders of older versions."""
-    for path in (folder.state / "tc.json", folder.path / "results.json"):
-        gate = read_mapping(path).get("gate") if path.is_file() else None
-        if isinstance(gate, Mapping) and gate.get("checks"):
-            return dict(gate)
-    return None
+    record = folder.read_record("tc")
+    return None if record is None or record.gate is None else Gate.from_record(record.gate)
 
 
-def first_lines(
-    document: Document, quoted: Quoted, results: TcResults, gate: Mapping[str, Any] | None
-) -> None:
+def first_lines(document: Document, quoted: Quoted, results: TcResults, gate: Gate | None) -> None:
     """Add what is known and whether it may be quoted: Tc, stability, convergence, and the checks.
 
     Parameters
@@ -42,12 +34,12 @@ def first_lines(
     quoted : mapping of str to Figure
         Of all stages.
     results : TcResults
-    gate : mapping or None
+    gate : Gate or None
         Of `read_gate`.
     """
-    document.add(tc_notice(quoted, results, gate), *stability(quoted), *convergence(quoted))
-    if gate is not None:
-        document.add(checks_table(gate["checks"]))
+    document.add(tc_notice(quoted, results, gate), *stability(quoted), *convergence(quoted, gate))
+    if gate is not None and gate.checks:
+        document.add(checks_table(gate))
 
 
 def leading_method(methods: Sequence[str]) -> str:
@@ -55,14 +47,14 @@ def leading_method(methods: Sequence[str]) -> str:
     return next((method for method in LEADING if method in methods), methods[0])
 
 
-def tc_notice(quoted: Quoted, results: TcResults, gate: Mapping[str, Any] | None) -> Notice:
+def tc_notice(quoted: Quoted, results: TcResults, gate: Gate | None) -> Notice:
     """Tc of the phonons of interest with the verdict on it, or why there is none.
 
     Parameters
     ----------
     quoted : mapping of str to Figure
     results : TcResults
-    gate : mapping or None
+    gate : Gate or None
 
     Returns
     -------
@@ -85,14 +77,12 @@ def tc_notice(quoted: Quoted, results: TcResults, gate: Mapping[str, Any] | None
     if gate is None:
         text = "The checks before a Tc were not made in this run; do `himlip run … --resume --from tc`."
         return Notice("marked", title, text)
-    verdict = WORDS.get(str(gate.get("verdict")), "marked")
-    passed = sum(check.get("verdict") == "ok" for check in gate["checks"])
-    counted = f"{passed} of {len(gate['checks'])} checks passed"
-    if verdict == "ok":
+    counted = f"{len(gate.of('ok'))} of {len(gate.checks)} checks passed"
+    if gate.verdict == "ok":
         return Notice("ok", title, f"May be quoted: {counted}.")
-    reasons = [str(c.get("why", "")) for c in gate["checks"] if c.get("verdict") == verdict]
-    words = "Quote it only with its reservations" if verdict == "marked" else "Not to be quoted"
-    return Notice(verdict, title, f"{words}; {counted}. {_sentence('; '.join(filter(None, reasons)))}")
+    if gate.verdict == "marked":
+        return Notice("marked", title, f"Quote it only with its reservations ({counted}): {gate.mark}.")
+    return Notice("withheld", title, f"Not to be quoted ({counted}): {gate.refusal}.")
 
 
 def case_refusal(case: CaseResult) -> str:
@@ -102,6 +92,12 @@ def case_refusal(case: CaseResult) -> str:
     if any(isinstance(entry, Tc) for entry in case.table.results):
         return ""
     return next((entry.reason for entry in case.table.results if isinstance(entry, NoTc)), "")
+
+
+def brief(reason: str, parts: int = 3) -> str:
+    """A reason that lists many modes, cut after the first few parts."""
+    listed = reason.split("; ")
+    return reason if len(listed) <= parts else f"{'; '.join(listed[:parts])} …"
 
 
 def stability(quoted: Quoted) -> list[Notice]:
@@ -137,12 +133,13 @@ def stability(quoted: Quoted) -> list[Notice]:
     return found
 
 
-def convergence(quoted: Quoted) -> list[Notice]:
-    """Whether SSCHA and k-mesh are converged.
+def convergence(quoted: Quoted, gate: Gate | None) -> list[Notice]:
+    """Whether SSCHA and, where no check before a Tc says so, k-mesh are converged.
 
     Parameters
     ----------
     quoted : mapping of str to Figure
+    gate : Gate or None
 
     Returns
     -------
@@ -155,37 +152,34 @@ def convergence(quoted: Quoted) -> list[Notice]:
             title = f"The SSCHA{' ' + run if run else ''} did not converge."
             found.append(Notice("withheld", title, _sentence(figure.how)))
     check = quoted.get("k_check.shift")
-    if check is not None and check.value is None:
+    if gate is None and check is not None and check.value is None:
         text = f"Frequencies may be those of the mesh: {check.how}."
         found.append(Notice("marked", "The k-mesh of the labels was not checked.", text))
     return found
 
 
-def checks_table(checks: Sequence[Mapping[str, Any]]) -> Table:
+def checks_table(gate: Gate) -> Table:
     """The checks before a Tc, the worst first.
 
     Parameters
     ----------
-    checks : sequence of mapping
-        name, value, limit, unit, verdict, why, what_to_do.
+    gate : Gate
 
     Returns
     -------
     Table
     """
-    worst = sorted(checks, key=lambda check: list(WORDS).index(str(check.get("verdict", "ok"))), reverse=True)
-    rows: list[list[Cell]] = []
-    for check in worst:
-        unit = f" {check['unit']}" if check.get("unit") else ""
-        value, limit = check.get("value"), check.get("limit")
+    rows = []
+    for check in (check for verdict in reversed(VERDICTS) for check in gate.of(verdict)):
+        unit = f" {check.unit}".rstrip()
         rows.append(
             [
-                str(check.get("title") or check.get("name", "")).replace("_", " "),
-                str(check.get("verdict", "")),
-                "not measured" if value is None else f"{value:.3g}{unit}",
-                "" if limit is None else f"{limit:g}{unit}",
-                _sentence(str(check.get("why", ""))),
-                _sentence(str(check.get("what_to_do", ""))),
+                check.title,
+                check.verdict,
+                "not measured" if check.value is None else f"{check.value:.3g}{unit}",
+                "" if check.limit is None else f"{check.limit:g}{unit}",
+                _sentence(check.why),
+                check.what_to_do,
             ]
         )
     columns = ["check", "verdict", "value", "limit", "what it is", "what to do"]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from himlip_ase.pipeline.config import RunConfig
-from himlip_ase.pipeline.headlines import headlines
 from himlip_ase.pipeline.preflight import preflight
 from himlip_ase.pipeline.registry import STAGES
 from himlip_ase.pipeline.runfolder import RunFolder
@@ -61,9 +60,7 @@ def run_pipeline(
     context = Context(config, RunFolder(folder, resume=resume or start_from is not None), plan)
     if plan is not None:
         logger.info("%s\n%s", plan.cell, plan.table())
-    found = run_stages(context, stages, start_from=start_from, until=until)
-    for line in headlines(found):
-        logger.info("%s", line)
+    run_stages(context, stages, start_from=start_from, until=until)
     written = context.folder.path / "report.html"
     return written if until in (None, "report") else context.folder.path
 

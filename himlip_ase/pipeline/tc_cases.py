@@ -178,13 +178,8 @@ class TcResults:
         for isotope, kind in product(isotopes, ("hessian", "auxiliary")):
             phonons = Phonons(kind, isotope)
             light, heavy = self.cases.get(Phonons(kind)), self.cases.get(phonons)
-            if light is None or heavy is None or light.analysis is None or heavy.analysis is None:
-                continue
-            masses = light.analysis.masses_amu, heavy.analysis.masses_amu
-            changed = [e for e in masses[0] if abs(masses[0][e] - masses[1].get(e, np.nan)) > 1e-6]
-            if len(changed) == 1:
-                (element,) = changed
-                found += _coefficients(phonons, element, light, heavy)
+            if light is not None and heavy is not None:
+                found += coefficients_between(phonons, light, heavy)
         return found
 
     def write(self, folder: Path) -> None:
@@ -225,15 +220,34 @@ class TcResults:
             raise CalculationError(message) from error
 
 
-def _coefficients(
-    phonons: Phonons, element: str, light: CaseResult, heavy: CaseResult
-) -> list[IsotopeCoefficient]:
-    assert light.analysis is not None and heavy.analysis is not None
+def coefficients_between(phonons: Phonons, light: CaseResult, heavy: CaseResult) -> list[IsotopeCoefficient]:
+    """Coefficients of two isotopologues by every formula that both have; none if more than one mass differs.
+
+    Parameters
+    ----------
+    phonons : Phonons
+        Kind of both, and the name of the heavier.
+    light, heavy : CaseResult
+
+    Returns
+    -------
+    list of IsotopeCoefficient
+    """
+    if light.analysis is None or heavy.analysis is None:
+        return []
+    masses = light.analysis.masses_amu, heavy.analysis.masses_amu
+    changed = [e for e in masses[0] if abs(masses[0][e] - masses[1].get(e, np.nan)) > 1e-6]
+    if len(changed) != 1:
+        return []
+    (element,) = changed
     pair = light.analysis.masses_amu[element], heavy.analysis.masses_amu[element]
     refusal = light.refusal or heavy.refusal
     found = []
+    theirs = heavy.analysis.table
     for entry in light.analysis.table.results:
-        other = heavy.analysis.table.get(entry.method, entry.mu_star)
+        if entry.method not in theirs.methods or entry.mu_star not in theirs.mu_stars:
+            continue  # runs with other options
+        other = theirs.get(entry.method, entry.mu_star)
         key = phonons.isotope, phonons.kind, element, entry.method, entry.mu_star
         if refusal or isinstance(entry, NoTc) or isinstance(other, NoTc):
             reason = refusal or "one of the two has no Tc"

@@ -10,6 +10,7 @@ import numpy as np
 from himlip_ase.pipeline import figures
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.document import Document, Heading, Paragraph, Picture, Table, number
+from himlip_ase.pipeline.known import brief
 from himlip_ase.pipeline.runfolder import Figure
 from himlip_ase.pipeline.tc_cases import NAMES, CaseResult, Phonons, TcResults
 from himlip_ase.superconductivity.cell_strain import NOT_RECALCULATED
@@ -133,7 +134,7 @@ def headline(document: Document, config: RunConfig, results: TcResults) -> None:
         document.add(Table(["published or measured", "value", "source"], rows, [1]))
     reasons: list[list[str]] = []
     for phonons, case in results.cases.items():
-        reasons += [[phonons.label, reason] for reason in dict.fromkeys(_reasons(case))]
+        reasons += [[phonons.label, brief(reason)] for reason in dict.fromkeys(_reasons(case))]
     if reasons:
         document.add(Table(["phonons", "reason"], reasons, caption="Where there is no Tc"))
     if any(case.table is not None and case.table.stable_modes_only for case in results.cases.values()):

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 
 from himlip_ase.errors import InputError
-from himlip_ase.pipeline.document import Document, Heading, Paragraph, Picture, Table, number
-from himlip_ase.pipeline.figures import save
+from himlip_ase.figure_style import save
+from himlip_ase.pipeline.document import (
+    Document,
+    Files,
+    Heading,
+    Link,
+    Notice,
+    Paragraph,
+    Picture,
+    Table,
+    number,
+)
+from tests.browser import Browser, faults_of, find_browser
 
 
 @pytest.mark.parametrize(
@@ -50,8 +62,9 @@ def test_markdown_and_self_contained_html(tmp_path: Path) -> None:
     markdown, html = document.markdown(tmp_path), document.html()
     assert "![A line](figures/line.png)" in markdown
     assert "x\\|y" in markdown
-    assert "<h2>Phonons</h2>" in html and "a &lt; b" in html and "&lt;1&gt;" in html
-    sources = re.findall(r'(?:src|href)="([^"]{0,30})', html)
+    assert '<h2 id="phonons">Phonons</h2>' in html and "a &lt; b" in html and "&lt;1&gt;" in html
+    sources = re.findall(r'src="([^"]{0,30})', html)
+    assert re.findall(r'href="([^"]*)', html) == ["#phonons"]
     assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
 
 
@@ -63,3 +76,76 @@ def test_the_same_numbers_give_the_same_picture(tmp_path: Path) -> None:
         written.append(save(figure, tmp_path, name))
     assert written[0].read_bytes() == written[1].read_bytes()
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
+
+
+def test_only_wide_tables_are_turned_on_a_phone() -> None:
+    narrow = Table(
+        ["phonons", "harmonic", "auxiliary"], [["Tc, Allen–Dynes, μ* = 0.10", "no Tc", "172 ± 47 K"]], [1, 2]
+    )
+    assert not narrow.turned and 'class="turned"' not in Document("x", [narrow]).html()
+    wide = Table(["a", "b", "c", "d", "e"], [["1.23 ± 0.45 K"] * 5], [1, 2, 3, 4])
+    assert wide.turned
+    html = Document("x", [wide]).html()
+    assert 'role="rowheader"' in html and 'data-label="b"' in html
+
+
+def every_block(folder: Path) -> Document:
+    figure = Figure(figsize=(4.8, 3))
+    figure.subplots().plot([0, 1, 4])
+    (folder / "figures").mkdir()
+    picture = Picture(save(figure, folder / "figures", "line"), "A caption", "A line that rises")
+    rows = [["Tc, Migdal–Eliashberg, μ* = 0.13", "191 ± 61 K", "no Tc", "a sentence " * 12, "1.2 ± 0.3"]] * 3
+    document = Document("Every kind of block")
+    document.add(
+        Notice("ok", "Good.", "May be quoted."), Notice("marked", "Careful."), Notice("withheld", "No."),
+        Heading("Pictures"), picture, picture,
+        Heading("Tables"), Heading("Narrow", 3), Table(["", ""], [["a", "b" * 60]]),
+        Table(["what", "a", "b", "c", "d"], rows, [1, 2, 4], "A wide one"),
+        Table(["quantity", "value"], [["lowest mode", "754.8 ± 7.6 cm⁻¹ (93.6 ± 0.9 meV)"]], [1]),
+        Heading("Tables"), Paragraph("averyveryverylongwordwithoutanyspace" * 4),
+        Files([(Link("line", "figures/line.png"), "a picture")]),
+    )  # fmt: skip
+    return document
+
+
+needs_browser = pytest.mark.skipif(
+    find_browser() is None, reason="no Chromium here (apt-get install chromium)"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with Browser(str(find_browser())) as opened:
+        yield opened
+
+
+@needs_browser
+def test_every_block_fits_both_widths_and_can_be_read(browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(every_block(tmp_path).html(), encoding="utf-8")
+    assert faults_of(browser, page) == []
+
+
+@needs_browser
+def test_the_browser_finds_what_is_wrong(browser: Browser, tmp_path: Path) -> None:
+    html = every_block(tmp_path).html()
+    for good, bad in (
+        ('lang="en"', ""),
+        ('alt="A line that rises"', 'alt=""'),
+        ("--muted: #4d565f", "--muted: #c0c4c8"),
+        ("figures/line.png", "figures/gone.png"),
+        ('href="#tables"', 'href="#nowhere"'),
+        ("<h3", "<h4"),
+        ("max-width: 100%", "min-width: 2000px"),
+        ("data:image/png;base64,iVBOR", "data:image/png;base64,broken"),
+    ):
+        assert good in html, good
+        html = html.replace(good, bad)
+    page = tmp_path / "page.html"
+    page.write_text(html, encoding="utf-8")
+    found = " ".join(faults_of(browser, page))
+    for what in (
+        "no language", "no alternative text", "contrast", "no such file: figures/gone.png",
+        "leads nowhere: #nowhere", "a level is left out", "wide in a window", "does not load",
+    ):  # fmt: skip
+        assert what in found, what

@@ -14,6 +14,7 @@ from himlip_ase.pipeline.config import RunConfig, load_config
 from himlip_ase.pipeline.registry import STAGES
 from himlip_ase.pipeline.report import report_again
 from himlip_ase.pipeline.run import run_pipeline
+from tests.browser import faults_of, find_browser, opened_browser
 
 CONFIG = Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml"
 SHORT: dict[str, Any] = {
@@ -98,8 +99,23 @@ def test_the_report_shows_every_picture(finished: Path) -> None:
     html = (finished / "report.html").read_text(encoding="utf-8")
     assert html.count("data:image/png;base64,") >= 6
     assert "http://" not in html and "https://" not in html
-    for name in ("bands", "double_well", "alpha2f", "sscha_convergence"):
+    for name in ("bands_anharmonic", "double_well", "alpha2f", "sscha_frequencies"):
         assert (finished / "figures" / f"{name}.png").stat().st_size > 5000
+
+
+def test_the_first_lines_say_what_may_be_quoted_and_the_crystal_is_described(finished: Path) -> None:
+    text = (finished / "report.md").read_text(encoding="utf-8")
+    first, rest = text.split("## Tc")
+    assert "No Tc." in first and "did not converge" in first and "Harmonically unstable" in first
+    for words in ("Im-3m (229)", "60 Ry", "12×12×12 (harmonic", "H_ONCV_PBE_sr.upf (cf0fac66…)", "spglib"):
+        assert words in rest, words
+    assert "meV" in rest.split("## Phonons in numbers")[1][:600]
+
+
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium here (apt-get install chromium)")
+def test_the_report_can_be_read_on_a_phone_and_a_screen(finished: Path) -> None:
+    with opened_browser() as browser:
+        assert faults_of(browser, finished / "report.html") == []
 
 
 def test_what_phonopy_and_qe_read_is_there(finished: Path) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from himlip_ase import figure_style
 from himlip_ase.phonons.force_constants import DynamicalMatrices
-from himlip_ase.pipeline import tc_report
+from himlip_ase.pipeline import figures, tc_report
 from himlip_ase.pipeline.config import load_config
 from himlip_ase.pipeline.document import Document, number
 from himlip_ase.pipeline.labels import LabelFolder
@@ -124,8 +127,19 @@ def test_one_sigma_is_chosen_on_the_phonons_of_interest(finished: tuple[Context,
     assert list(harmonic.plateau.lambdas) != list(hessian.plateau.lambdas)
 
 
-def test_report_shows_tables_pictures_and_limits(finished: tuple[Context, Outcome]) -> None:
+def test_report_shows_tables_pictures_and_limits(
+    finished: tuple[Context, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
     context, outcome = finished
+    sizes: dict[str, set[float]] = {}
+
+    def watched(figure: Figure, folder: Path, name: str) -> Path:
+        texts = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]  # type: ignore[attr-defined]
+        sizes[name] = {t.get_fontsize() for t in texts}  # type: ignore[attr-defined]
+        assert figure.get_figwidth() == figure_style.PANEL[0]
+        return figure_style.save(figure, folder, name)
+
+    monkeypatch.setattr(figures, "save", watched)
     document = Document("x")
     results = TcResults.read(context.of("tc"))
     tc_report.headline(document, context.config, results)
@@ -140,11 +154,13 @@ def test_report_shows_tables_pictures_and_limits(finished: tuple[Context, Outcom
         "q-grid of G",
         "together",
         "These error bars do not hold",
-        "Where there is no Tc: DFT, harmonic: 3 imaginary modes",
+        "Where there is no Tc",
+        "| DFT, harmonic | 3 imaginary modes",
     ):
         assert wanted in text, wanted
-    for name in ("alpha2f", "alpha2f_D3S", "tc_mu_star", "tc_uncertainty"):
+    for name in ("alpha2f", "alpha2f_D3S", "tc_mu_star", "tc_mu_star_D3S", "tc_broadening", "tc_uncertainty"):
         assert (context.folder.figures / f"{name}.png").stat().st_size > 5000
+        assert sizes[name] == {figure_style.FONT}, name
 
 
 def test_an_unconverged_sscha_gives_no_tc_but_its_reason(tmp_path: Path) -> None:
