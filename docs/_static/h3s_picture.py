@@ -10,16 +10,19 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-FIGURES = (("bands", 0), ("double_well", 1), ("alpha2f", 2), ("sscha_convergence", 3))
+FIGURES = ("bands_harmonic", "bands_anharmonic", "double_well_bottom", "alpha2f")
 
 
 def main(run: Path) -> None:
     """Write ``h3s.png`` beside this file."""
-    figure, axes = plt.subplots(2, 2, figsize=(13, 7.4), dpi=110)
-    for name, place in FIGURES:
-        axes.flat[place].imshow(plt.imread(run / "figures" / f"{name}.png"))
-        axes.flat[place].axis("off")
-    figure.subplots_adjust(0, 0, 1, 1, 0.01, 0.01)
+    pictures = [plt.imread(run / "figures" / f"{name}.png") for name in FIGURES]
+    rows = [max(picture.shape[0] for picture in pictures[k : k + 2]) for k in (0, 2)]
+    width = pictures[0].shape[1]
+    figure, axes = plt.subplots(2, 2, figsize=(2 * width / 160, sum(rows) / 160), dpi=160, height_ratios=rows)
+    for ax, picture in zip(axes.flat, pictures, strict=True):
+        ax.imshow(picture)
+        ax.axis("off")
+    figure.subplots_adjust(0, 0, 1, 1, 0, 0)
     figure.savefig(Path(__file__).with_name("h3s.png"))
 
 

@@ -273,6 +273,11 @@ def _yaml(folder: Path) -> None:
     shutil.copy(ROOT / "examples" / "h3s" / "h3s.yaml", folder / "crystal.yaml")
 
 
+def _measured(folder: Path) -> None:
+    shutil.copy(ROOT / "examples" / "hydrides" / "measured.yaml", folder / "measured.yaml")
+    (folder / "measured.csv").write_text("compound,tc_kelvin,source\nH3S,203,a paper\nD3S,150,another\n")
+
+
 def _training_yaml(folder: Path) -> None:
     (folder / "base.yaml").write_text(
         "training:\n  epochs: 200\n  learning_rate: 0.01\n  optimizer: soap\n"
@@ -550,6 +555,14 @@ KINDS: tuple[Kind, ...] = (
         _label_folder,
         ("*.json", "harmonic/provenance.json"),
         lambda n, d: n("pipeline.labels.LabelFolder")(d).core_minutes(),
+    ),
+    Kind(
+        "measured values",
+        _measured,
+        ("measured.yaml", "measured.csv"),
+        lambda n, d: [
+            n("pipeline.comparison.measured.read_measured")(d / f"measured.{end}") for end in ("yaml", "csv")
+        ],
     ),
     Kind(
         "posterior",

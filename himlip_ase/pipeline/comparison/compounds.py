@@ -91,6 +91,13 @@ class Compound:
         """Mass of the lightest atom."""
         return min(self.masses.values())
 
+    def phonons(self) -> dict[str, tuple[DynamicalMatrices, np.ndarray | None]]:
+        """By kind, harmonic first: matrices, and standard errors of the frequencies (cm⁻¹) where known."""
+        found: dict[str, tuple[DynamicalMatrices, np.ndarray | None]] = {"harmonic": (self.harmonic, None)}
+        if self.anharmonic is not None:
+            found[self.kind] = (self.anharmonic, self.sigma_cm)
+        return found
+
     def measured_in(self, values: Sequence[Measured]) -> list[Measured]:
         """Those measured values that are of this compound."""
         mine = {self.name, self.formula}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def _bands(
     limit_frequencies(ax, list(items.values()), *limits)
 
 
-def band_gaps(folder: Path, compounds: Sequence[Compound]) -> tuple[Path | None, list[tuple[str, str, str]]]:
+def band_gaps(folder: Path, compounds: Sequence[Compound]) -> Path | None:
     """Gap between acoustic and optical bands against the mass of the lightest atom.
 
     Parameters
@@ -115,25 +115,19 @@ def band_gaps(folder: Path, compounds: Sequence[Compound]) -> tuple[Path | None,
 
     Returns
     -------
-    picture : Path or None
+    Path or None
         None where no compound has a gap to show.
-    left_out : list of (compound, phonons, reason)
     """
-    left_out = []
     points: list[tuple[Compound, str, float, float | None]] = []
     for compound in compounds:
-        sets = {"harmonic": (compound.harmonic, None)}
-        if compound.anharmonic is not None:
-            sets[compound.kind] = (compound.anharmonic, compound.sigma_cm)
-        for kind, (matrices, sigma) in sets.items():
+        for kind, (matrices, sigma) in compound.phonons().items():
             try:
                 gap = acoustic_optical_gap(matrices, sigma)
-            except InputError as error:
-                left_out.append((compound.name, NAMES[kind], str(error)))
+            except InputError:  # the table says why
                 continue
             points.append((compound, kind, gap.size_cm, gap.error_cm))
     if not points:
-        return None, left_out
+        return None
     with styled():
         figure, (ax,) = new_figure()
         for number, compound in enumerate(compounds):
@@ -153,7 +147,7 @@ def band_gaps(folder: Path, compounds: Sequence[Compound]) -> tuple[Path | None,
         ax.set_xlim(left=0)
         second_unit(ax)
         legend_above(ax)
-    return save(figure, folder, "band_gaps"), left_out
+    return save(figure, folder, "band_gaps")
 
 
 def _join(
@@ -320,7 +314,7 @@ def costs(folder: Path, compounds: Sequence[Compound]) -> Path | None:
         figure, (ax,) = new_figure(height=1.4 + 0.5 * len(rows))
         place = np.arange(len(rows))
         ax.barh(place - 0.2, [row[1] for row in rows], 0.38, color=look(0).colour, label="spent, all stages")
-        bars = {"color": "white", "edgecolor": look(1).colour, "hatch": "//", "lw": 1.2}
+        bars: dict[str, Any] = {"color": "white", "edgecolor": look(1).colour, "hatch": "//", "lw": 1.2}
         ax.barh(place + 0.2, [row[2] for row in rows], 0.38, label="SSCHA on DFT forces, estimated", **bars)
         ax.set_yticks(place, [row[0] for row in rows])
         ax.invert_yaxis()

@@ -16,7 +16,7 @@ from himlip_ase.pipeline.document import Document, Files, Heading, Link, Notice,
 from himlip_ase.pipeline.known import leading_method
 from himlip_ase.pipeline.tc_cases import NAMES
 from himlip_ase.superconductivity.methods import label_of
-from himlip_ase.superconductivity.tc_entries import Tc, mu_star_text
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc, mu_star_text
 
 SCHEMA = "himlip-comparison-1"
 LIMITS = (
@@ -185,7 +185,7 @@ def _pictures(
         Files([(Link("phonons.pdf", "figures/phonons.pdf"), "all of them as one figure")]),
         tables.band_gap_table(compounds),
     )
-    path, _ = figures.band_gaps(place, compounds)
+    path = figures.band_gaps(place, compounds)
     if path is not None:
         text = "Gap between acoustic and optical bands on the points of the q-grid, against the mass of the "
         text += "lightest atom; below zero bands overlap. Open: harmonic, without ±; full: anharmonic, ±1σ."
@@ -211,31 +211,29 @@ def _records(compounds: Sequence[Compound], measured: Sequence[Measured]) -> lis
             "sources": [v.doi or v.source for v in values],
         }
         if not compound.cases:
-            nothing = {"phonons": None, "method": None, "mu_star": None, "value": None, "uncertainty": None}
-            rows.append({**head, **nothing, "unit": "K", "reason": compound.refusal, **tail})
+            rows.append({**head, **_record(None, None, compound.refusal), **tail})
         for kind, case in compound.cases.items():
             if case.table is None:
-                nothing = {"phonons": kind, "method": None, "mu_star": None, "value": None}
-                rows.append(
-                    {**head, **nothing, "uncertainty": None, "unit": "K", "reason": case.refusal, **tail}
-                )
+                rows.append({**head, **_record(kind, None, case.refusal), **tail})
                 continue
-            for entry in case.table.results:
-                good = isinstance(entry, Tc)
-                rows.append(
-                    {
-                        **head,
-                        "phonons": kind,
-                        "method": entry.method,
-                        "mu_star": entry.mu_star,
-                        "value": entry.kelvin if isinstance(entry, Tc) else None,
-                        "uncertainty": entry.uncertainty_kelvin if isinstance(entry, Tc) else None,
-                        "unit": "K",
-                        "reason": "" if good else getattr(entry, "reason", ""),
-                        **tail,
-                    }
-                )
+            rows += [{**head, **_record(kind, entry), **tail} for entry in case.table.results]
     return rows
+
+
+def _record(kind: str | None, entry: Tc | NoTc | None, reason: str = "") -> dict[str, object]:
+    """One Tc, or why there is none."""
+    if isinstance(entry, NoTc):
+        reason = entry.reason
+    good = entry if isinstance(entry, Tc) else None
+    return {
+        "phonons": kind,
+        "method": None if entry is None else entry.method,
+        "mu_star": None if entry is None else entry.mu_star,
+        "value": None if good is None else good.kelvin,
+        "uncertainty": None if good is None else good.uncertainty_kelvin,
+        "unit": "K",
+        "reason": reason,
+    }
 
 
 def _csv(rows: Sequence[dict[str, object]]) -> str:

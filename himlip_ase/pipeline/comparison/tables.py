@@ -195,10 +195,7 @@ def band_gap_table(compounds: Sequence[Compound]) -> Table:
     """
     rows: list[list[Cell]] = []
     for compound in compounds:
-        sets = {"harmonic": (compound.harmonic, None)}
-        if compound.anharmonic is not None:
-            sets[compound.kind] = (compound.anharmonic, compound.sigma_cm)
-        for kind, (matrices, sigma) in sets.items():
+        for kind, (matrices, sigma) in compound.phonons().items():
             try:
                 gap = acoustic_optical_gap(matrices, sigma)
             except InputError as error:
