@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from himlip_ase.figure_style import legend_above, look
 from himlip_ase.files import atomic_write, write_json
-from himlip_ase.phonons.plots import COLORS, STYLES, save_figure
+from himlip_ase.phonons.plots import save_figure
 from himlip_ase.structures import require_new
 
 if TYPE_CHECKING:
@@ -152,16 +153,16 @@ def plot_expansion(ax: Axes, found: Sequence[ThermalExpansion]) -> Axes:
             item.temperatures_k,
             item.lengths[:, 0],
             item.length_sigma[:, 0],
-            color=COLORS[number % len(COLORS)],
-            linestyle=STYLES[number % len(STYLES)],
-            marker="o",
+            color=look(number).colour,
+            linestyle=look(number).style,
+            marker=look(number).marker,
             markersize=3,
             capsize=2,
             label=item.method,
         )
     ax.set_xlabel("T (K)")
     ax.set_ylabel("length of the first primitive vector (Å)")
-    ax.legend(frameon=False, fontsize="small")
+    legend_above(ax)
     return ax
 
 

@@ -162,10 +162,10 @@ def plot_spectral_bands(ax: Axes, bands: SpectralBands) -> Axes:
         )
     ax.figure.colorbar(mesh, ax=ax, label="σ(q, ω) (1/cm⁻¹)")
     limits = (0.0, float(bands.spectrum.wavenumbers[-1]))
-    plot_bands(ax, bands.auxiliary())
+    plot_bands(ax, bands.auxiliary(), both_units=False)
     for line in ax.lines:
         line.set(color="white", linewidth=0.5, linestyle="--")
-    ax.set_title("dashed: auxiliary phonons", loc="left", fontsize="small")
+    ax.set_title("dashed: auxiliary phonons", loc="left")
     ax.set_ylim(*limits)
     ax.set_ylabel("ω (cm⁻¹)")
     return ax
