@@ -101,6 +101,8 @@ class Browser:
 
     def show(self, page: Path, width: int, scheme: str = "light") -> None:
         """Open a page in a window of this width, and wait until all of it is there."""
+        if not page.is_file():
+            raise FileNotFoundError(page)
         phone = width < 600
         self.ask(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=phone

@@ -7,9 +7,18 @@ import pytest
 from matplotlib.figure import Figure
 
 from himlip_ase.errors import InputError
+from himlip_ase.figure_style import look
 from himlip_ase.phonons import DynamicalMatrices
 from himlip_ase.phonons.bands import band_path, band_structure, dos
-from himlip_ase.phonons.plots import plot_bands, plot_dos, write_bands_and_dos, write_phonons
+from himlip_ase.phonons.plots import (
+    limit_frequencies,
+    plot_bands,
+    plot_dos,
+    plot_grid_points,
+    shared_limits,
+    write_bands_and_dos,
+    write_phonons,
+)
 
 from .springs import triclinic, zincblende
 from .test_force_constants import build
@@ -108,6 +117,31 @@ def test_figures_show_imaginary_modes_below_a_zero_line(stable, unstable):
     ax = Figure().subplots()
     assert plot_dos(ax, dos(stable, mesh=(4, 4, 4)), "a") is ax
     assert {t.get_text() for t in ax.get_legend().get_texts()} == {"B", "N", "a"}
+
+
+def test_imaginary_bands_take_a_quarter_of_the_axis_at_most_and_their_depth_is_said(stable, unstable):
+    good = band_structure(stable, npoints=9)
+    deep = band_structure(unstable, path=good.path)
+    low, high = shared_limits([good, deep])
+    assert high == pytest.approx(1.04 * max(f.max() for f in good.frequencies))
+    assert 0 > low >= -high / 3 - 1e-9
+    ax = plot_bands(Figure().subplots(), [good, deep], ["a", "b"])
+    limit_frequencies(ax, [good, deep], -50.0, high)
+    assert f"{deep.minimum()[0]:.0f} cm" in ax.texts[0].get_text()
+    assert shared_limits([good])[0] == 0
+
+
+def test_points_of_the_grid_carry_their_errors(stable):
+    bands, matrices = band_structure(stable, npoints=9), stable.dynamical_matrices()
+    ax = plot_bands(Figure().subplots(), bands)
+    sigma = np.full(matrices.frequencies().shape, 2.5)
+    plot_grid_points(ax, bands.path, matrices, sigma, look(0))
+    drawn = [np.asarray(line.get_ydata()) for c in ax.containers for line in [c.lines[0]]]
+    at_gamma = matrices.frequencies()[matrices.index((0, 0, 0))]
+    assert any(np.allclose(values, at_gamma) for values in drawn)
+    bars = ax.containers[0].lines[2][0].get_segments()
+    assert np.ptp(bars[0][:, 1]) == pytest.approx(5.0)
+    assert ax.child_axes[0].get_ylabel() == "ħω (meV)"
 
 
 def test_sets_that_do_not_fit_together_are_refused(stable):

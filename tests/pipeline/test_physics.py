@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -10,6 +12,7 @@ from ase.build import bulk
 from himlip_ase.labels.displacements import softest_gamma_mode
 from himlip_ase.lattice import commensurate_qpoints
 from himlip_ase.phonons.force_constants import DynamicalMatrices
+from himlip_ase.pipeline import figures
 from himlip_ase.pipeline.finetune import bootstrap_rmse
 from himlip_ase.pipeline.make_labels import double_well_scan
 from himlip_ase.pipeline.phonons import fit_well
@@ -105,3 +108,18 @@ def test_one_atom_has_no_optical_mode() -> None:
     matrices = DynamicalMatrices(atoms, (1, 1, 1), np.zeros((1, 3)), np.zeros((1, 3, 3), dtype=complex))
     with pytest.raises(ValueError, match="one atom"):
         softest_gamma_mode(matrices)
+
+
+def test_a_stable_mode_gets_no_double_well(tmp_path: Path) -> None:
+    """Noise of single points near the bottom of one well is not a second one."""
+    amplitudes = np.linspace(0, 0.3, 7)
+    energies = 5.0 * amplitudes**2 - np.array([0, 4e-6, 2e-6, 0, 0, 0, 0])
+    single = fit_well(amplitudes, energies, 10.0 * amplitudes)
+    assert (single.position, single.depth) == (0.0, 0.0)
+    quartic = amplitudes**4 - 0.02 * amplitudes**2
+    double = fit_well(amplitudes, quartic, 4 * amplitudes**3 - 0.04 * amplitudes)
+    assert double.depth == pytest.approx(1e-4, rel=0.05) and double.position == pytest.approx(0.1, abs=0.005)
+    (tmp_path / "double").mkdir()
+    assert [p.stem for p in figures.double_well(tmp_path, {"dft": single.to_dict()})] == ["softest_mode"]
+    drawn = figures.double_well(tmp_path / "double", {"dft": double.to_dict(), "pattern": []})
+    assert [p.stem for p in drawn] == ["double_well", "double_well_bottom"]
