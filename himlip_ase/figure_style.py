@@ -155,7 +155,18 @@ CLEAR_OF_TICKS = 30.0
 
 
 def with_mev(wavenumber_cm: float, error_cm: float | None = None) -> str:
-    """A wavenumber and its error in meV, as text: "-32.0 meV", "93.6 ± 1.0 meV"."""
+    """A wavenumber and its error in meV, as text: "-32.0 meV", "93.6 ± 1.0 meV".
+
+    Parameters
+    ----------
+    wavenumber_cm : float
+        cm⁻¹.
+    error_cm : float, optional
+
+    Returns
+    -------
+    str
+    """
     value = 1e3 * wavenumber_cm / EV_CM
     error = "" if not error_cm else f" ± {1e3 * error_cm / EV_CM:.1f}"
     return f"{value:.1f}{error} meV"

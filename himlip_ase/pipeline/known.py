@@ -95,7 +95,19 @@ def case_refusal(case: CaseResult) -> str:
 
 
 def brief(reason: str, parts: int = 3) -> str:
-    """A reason that lists many modes, cut after the first few parts."""
+    """A reason that lists many modes, cut after the first few.
+
+    Parameters
+    ----------
+    reason : str
+        Its parts are set apart by semicolons.
+    parts : int
+        How many are kept.
+
+    Returns
+    -------
+    str
+    """
     listed = reason.split("; ")
     return reason if len(listed) <= parts else f"{'; '.join(listed[:parts])} …"
 

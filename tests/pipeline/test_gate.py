@@ -16,6 +16,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline.config import load_config, parse_config
 from himlip_ase.pipeline.gate import Check, Gate, GateLimits, Limit, judge
+from himlip_ase.pipeline.headlines import closing_lines
 from himlip_ase.pipeline.labels import LabelFolder
 from himlip_ase.pipeline.run import run_pipeline
 from himlip_ase.pipeline.tc_cases import TcResults
@@ -71,7 +72,7 @@ def test_a_potential_that_misses_dft_gives_no_tc_anywhere(
     bulk("PdH", "rocksalt", a=4.09).write(tmp_path / "pdh.extxyz")
     (tmp_path / "pdh.yaml").write_text(PDH)
     with caplog.at_level(logging.INFO, "himlip_ase"):
-        run_pipeline(load_config(tmp_path / "pdh.yaml"), tmp_path / "run", until="tc")
+        written = run_pipeline(load_config(tmp_path / "pdh.yaml"), tmp_path / "run", until="tc")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     gate = Gate.from_record(results["gate"])
     assert gate.verdict == "withheld"
@@ -83,10 +84,11 @@ def test_a_potential_that_misses_dft_gives_no_tc_anywhere(
     assert tc and all(f["value"] is None and "harmonic frequencies" in f["how"] for f in tc)
     cases = TcResults.read(tmp_path / "run" / "state" / "tc").cases
     assert cases and not any(case.has_tc for case in cases.values())
-    said = [record.getMessage() for record in caplog.records]
+    said = closing_lines(written)
     assert any(line.startswith("Tc is withheld: harmonic frequencies") for line in said)
     assert not any(line.startswith("Tc,") for line in said)
-    assert "switched off: finetune.compare: False, finetune.training.polish.rounds: 0" in "\n".join(said)
+    logged = "\n".join(record.getMessage() for record in caplog.records)
+    assert "switched off: finetune.compare: False, finetune.training.polish.rounds: 0" in logged
 
 
 @pytest.fixture(scope="module")
