@@ -31,8 +31,9 @@ BOND_LENGTH = 1.15
 NON_METALS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 32, 33, 34, 35, 52, 53)
 SUSPICIOUS_MISFIT = 0.3
 """Share of a Hessian that springs between pairs do not give (see `spring_model`), from which another order of
-the atoms or another frame of axes is tried. Right ones of hydrides, metals, molecules: 0.01 to 0.25."""
-WRONG_MISFIT = 0.45
+the atoms or another frame of axes is tried. Right ones of hydrides, metals, molecules: 0.01 to 0.25; where
+a bond breaks, to 0.4; of a molecule twisted to a crossing of its states, 0.48."""
+WRONG_MISFIT = 0.55
 """The same, from which a Hessian without symmetry is refused."""
 MOST_ATOMS = 120
 """Atoms of the largest structure whose order is looked at."""

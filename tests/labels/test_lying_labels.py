@@ -437,6 +437,12 @@ def test_whole_compositions_are_held_out() -> None:
         split_indices(["s"] * 5, 0.3, 0, "structures", ["A"] * 5)
 
 
+def test_a_molecule_twisted_to_a_crossing_of_its_states_is_no_lie() -> None:
+    frame = LabelStore(Path(__file__).parents[2] / "examples" / "molecules" / "labels" / "gfn2.h5")[733]
+    assert frame.hessian is not None
+    check_hessian(frame.atoms, frame.hessian.matrix)  # springs leave 48 % of it
+
+
 def test_whole_sets_are_held_out() -> None:
     sets = ["reaction 1"] * 6 + ["reaction 2"] * 5 + ["reaction 3"] * 4
     kept, held = split_indices(sets, 0.3, 0, "sets")
