@@ -4,9 +4,10 @@
 
     python -m benchmarks.labels.forecasts write FOLDER     crystals and run files of the trials
     himlip run FOLDER/Al.yaml --folder FOLDER/Al-run --until labels
-    python -m benchmarks.labels.forecasts table Al=FOLDER/Al-run PdH=FOLDER/PdH-run
+    python -m benchmarks.labels.forecasts table Al=FOLDER/Al-run AlH=FOLDER/AlH-run
 
-PdH needs ``ESPRESSO_PSEUDO`` with SG15 files of Pd and H, aluminium Al.pz-vbc.UPF.
+Both take pseudopotentials that Debian ships, Al.pz-vbc.UPF and H.pz-vbc.UPF, alone in a folder that
+``ESPRESSO_PSEUDO`` names. AlH in the structure of NaCl is no real crystal: it is cheap.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ labels:
   rattle: {rattle040: {number: 4}}
   validation: 2
 """,
-    "PdH": """\
-name: PdH
-structure: PdH.cif
+    "AlH": """\
+name: AlH
+structure: AlH.cif
 q_grid: [2, 2, 2]
-qe: {ecutwfc_ry: 45, k_grid: [6, 6, 6], pseudopotentials: {H: H_ONCV_PBE_sr.upf}}
+qe: {ecutwfc_ry: 20, k_grid: [6, 6, 6], degauss_ry: 0.04}
 harmonic: {dense_k_grid: [12, 12, 12]}
 labels:
   relax: false
   check_k: false
-  quantum: {quantum111: {number: 4}, quantum211: {number: 2}, quantum221: null}
-  rattle: {rattle040: {number: 4}}
-  double_well: 5
+  quantum: {quantum111: {number: 2}, quantum211: null, quantum221: null}
+  rattle: {rattle040: {number: 2, amplitude_angstrom: 0.1}}
+  double_well: 3
   validation: 1
 """,
 }
@@ -55,7 +56,7 @@ def write(folder: Path) -> None:
     """Crystals and run files."""
     folder.mkdir(parents=True, exist_ok=True)
     bulk("Al", "fcc", a=4.05, cubic=True).write(folder / "Al.cif")
-    bulk("PdH", "rocksalt", a=4.09).write(folder / "PdH.cif")
+    bulk("AlH", "rocksalt", a=3.9).write(folder / "AlH.cif")
     for name, text in RUNS.items():
         with atomic_write(folder / f"{name}.yaml", overwrite=True) as stream:
             stream.write(text)
