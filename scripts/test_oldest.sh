@@ -18,7 +18,7 @@ versions=(
   spglib==2.5.0
   symfc==1.7.0
   typer==0.16.0
-  vesin==0.3.0
+  vesin==0.6.2
   pytest==8.0.0
 )
 tests=(tests/test_calculator.py tests/phonons tests/symmetry tests/dft/test_inputs.py tests/dft/test_progress.py

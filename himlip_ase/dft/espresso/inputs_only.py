@@ -148,7 +148,7 @@ def read_jobs(folder: Path) -> list[ListedJob]:
         if line.startswith("#") or not line.strip():
             continue
         words = line.split("\t")
-        if len(words) != 4:
+        if len(words) != 4 or not words[3].count(" > ") or words[3].count("'") % 2:
             raise InputError(f"{path}: {line!r} is no job; write the list again with --inputs-only")
         name, after, place, command = words
         jobs.append(ListedJob(name, None if after == NOTHING else after, place, command))
