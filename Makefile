@@ -2,7 +2,7 @@
 # make test   set up .venv, lint, type-check and test
 # make lint   ruff, layout, imports between rooms, types: what pre-commit runs
 # make docs   build the documentation into docs/_build/html
-# Choices:  PYTHON=python3.12   TORCH="torch==2.13.0"   PIP_FLAGS="--index-url ..."   RUN=runs/h3s   H3S_FLAGS="--retrain"
+# Choices:  PYTHON=python3.12   TORCH="torch==2.13.0"   PIP_FLAGS="--index-url ..."   RUN=runs/h3s   H3S_FLAGS="--retrain"   PYTEST_PROCESSES=1
 # Without an NVIDIA GPU the CPU build of torch is taken, which is much smaller.
 
 SHELL := /bin/bash
@@ -14,6 +14,8 @@ H3S_FLAGS ?=
 # one thread: small tensors gain nothing from more, and the same command gives the same result
 export OMP_NUM_THREADS ?= 1
 PYTEST_FLAGS ?=
+# test files side by side, one process for each core; PYTEST_PROCESSES=0 for one after the other
+PYTEST_PROCESSES ?= auto
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -71,7 +73,7 @@ test: $(STAMPS)/dev
 	@$(MAKE) --no-print-directory $(STAMPS)/sscha || echo "Continuing without the [sscha] extra: its tests are skipped."
 	@scripts/system_packages.sh qe || echo "Continuing without Quantum ESPRESSO: its tests are skipped."
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -q -m "not slow" -n $(PYTEST_PROCESSES) --dist loadfile $(PYTEST_FLAGS)
 
 test-slow: $(STAMPS)/sscha $(STAMPS)/dev
 	$(BIN)/python -m pytest -q -m slow $(PYTEST_FLAGS)
