@@ -41,6 +41,7 @@ FOREIGN_OPTIONS = {
     "--band": "phonopy",
     "--nthreads": "dask worker",
     "--exclusive": "sbatch",
+    "--cpus-per-task": "sbatch",
     "--exact": "srun",
     "--exclude": "rsync",
     "--job-name": "sbatch",
