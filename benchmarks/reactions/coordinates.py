@@ -68,7 +68,7 @@ def main() -> None:
     """Run all, and write the table."""
     parser = argparse.ArgumentParser(description="reaction coordinates")
     parser.add_argument("--only", nargs="+", help="numbers of reactions, as 01 14; default: all")
-    parser.add_argument("--add", action="store_true", help="keep the rows of other reactions")
+    parser.add_argument("--add", action="store_true", help="keep other rows, and what LSODA found")
     given = parser.parse_args()
     numbers = earlier_results(NAME) if given.add else {}
     for case in cases(given.only):
@@ -77,7 +77,7 @@ def main() -> None:
             if not saddle.converged or len(saddle.imaginary) != 1:
                 continue
             found: dict[str, Any] = {f"step {step}": minima(saddle, step) for step in STEPS}
-            found["LSODA"] = integrated(saddle)
+            found["LSODA"] = numbers.get(case.name, {}).get("LSODA") or integrated(saddle)
         except CalculationError as error:
             print(case.name, error, flush=True)
             continue

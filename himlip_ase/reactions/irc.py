@@ -25,13 +25,6 @@ from himlip_ase.reactions.surface import Counts, Surface
 
 logger = logging.getLogger(__name__)
 
-LONGEST = 2.0
-"""Steps grow up to this multiple of the one asked for, while the predictor is right to `AGREEMENT`."""
-
-AGREEMENT, DISAGREEMENT = 0.05, 0.2
-"""Distance of predicted and corrected point over the length of the step, below which steps grow and above
-which they shrink again."""
-
 
 @dataclass(frozen=True)
 class IrcSettings:
@@ -40,7 +33,7 @@ class IrcSettings:
     Parameters
     ----------
     step : float
-        √amu Å; 0.3 is coarse, 0.1 fine. Where predictor and corrector agree, up to `LONGEST` times this.
+        √amu Å; 0.3 is coarse, 0.1 fine. Halved where the energy would rise.
     max_steps : int
         Of each direction.
     hessian_every : int
@@ -226,7 +219,6 @@ class _Descent:
             predicted = _descend(where, length, [model], basis)
             new = self.model_at(predicted, model, number)
             corrected = _descend(where, length, [model, new], basis)
-            miss = float(np.linalg.norm(corrected - predicted)) / length
             energy = new.energy_at(corrected)
             if energies and energy > energies[-1] + 1e-4:
                 if length > 0.6 * settings.step:
@@ -236,10 +228,7 @@ class _Descent:
                 break
             travelled += float(np.linalg.norm(corrected - where))
             where, model = corrected, new
-            if miss < AGREEMENT:
-                length = min(1.5 * length, LONGEST * settings.step)
-            elif miss > DISAGREEMENT:
-                length = max(length / 1.5, settings.step)
+            length = min(1.5 * length, settings.step)
             points.append(where / roots)
             energies.append(energy)
             lengths.append(travelled)
