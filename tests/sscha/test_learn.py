@@ -256,14 +256,14 @@ def test_twins_have_not_learnt_their_fold(start: Path, frames: list[LabelledFram
     for frame in frames[1:]:
         sums.add([frame])
     fit = sums.fit(folds=3)
-    assert fit.fold_of == (0, 1, 2)
+    assert fit.twins.fold_of == (0, 1, 2)
     images = [frame.atoms for frame in frames]
-    energies = torch.tensor(np.array([evaluate(twin, images).energies for twin in fit.without]))
-    np.testing.assert_allclose(evaluate(fit.mean, images).energies, energies.mean(0), atol=1e-8)
+    energies = torch.tensor(np.array([evaluate(twin, images).energies for twin in fit.twins.without]))
+    np.testing.assert_allclose(evaluate(fit.twins.mean, images).energies, energies.mean(0), atol=1e-8)
 
     def error(twin, frame: LabelledFrame) -> float:
         return float(np.square(evaluate(twin, [frame.atoms]).force_array[0] - frame.forces).mean())
 
-    honest = sum(error(twin, frame) for twin, frame in zip(fit.without, frames[1:], strict=True))
+    honest = sum(error(twin, frame) for twin, frame in zip(fit.twins.without, frames[1:], strict=True))
     learnt = sum(error(fit.model, frame) for frame in frames[1:])
     assert honest > 1.2 * learnt

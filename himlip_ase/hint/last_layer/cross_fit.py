@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from himlip_ase.errors import InputError
+from himlip_ase.files import read_mapping, write_json
 from himlip_ase.hint.last_layer.closed_form import (
     KINDS,
     ClosedFormSettings,
@@ -28,9 +30,60 @@ from himlip_ase.hint.last_layer.features import HeadFeatures
 from himlip_ase.hint.last_layer.posterior import Noise, Posterior
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.potential.evaluate import frozen
+from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.network import HiMLIP
 
 Sums = dict[str, NormalEquations]
+
+
+FOLDS = "folds.json"
+MEAN = "mean.safetensors"
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Potentials that learnt all but one fold of the groups.
+
+    Attributes
+    ----------
+    without : tuple of Potential
+        One for each fold, which learnt everything else.
+    mean : Potential
+        With the mean of their heads, weighted by the sizes of the folds.
+    fold_of : tuple of int
+        Fold of each group.
+    """
+
+    without: tuple[Potential, ...]
+    mean: Potential
+    fold_of: tuple[int, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write them, replacing what an earlier round left.
+
+        Parameters
+        ----------
+        folder : Path
+        """
+        from himlip_ase.potential.checkpoint import save_model
+
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, twin in enumerate(self.without):
+            save_model(
+                twin, folder / f"{number:03d}.safetensors", {"how": "without one fold"}, overwrite=True
+            )
+        save_model(self.mean, folder / MEAN, {"how": "mean of the others"}, overwrite=True)
+        write_json(folder / FOLDS, {"fold_of": list(self.fold_of)}, overwrite=True)
+
+    @classmethod
+    def load(cls, folder: Path) -> Twins:
+        """What `save` wrote."""
+        from himlip_ase.potential.checkpoint import load_model
+
+        fold_of = tuple(int(fold) for fold in read_mapping(folder / FOLDS)["fold_of"])
+        number = max(fold_of, default=-1) + 1
+        without = tuple(load_model(folder / f"{fold:03d}.safetensors") for fold in range(number))
+        return cls(without, load_model(folder / MEAN), fold_of)
 
 
 @dataclass(frozen=True)
@@ -41,21 +94,14 @@ class CrossFit:
     ----------
     model : HiMLIP
         Learnt everything.
-    without : tuple of HiMLIP
-        One for each fold, which learnt everything else.
-    mean : HiMLIP
-        With the mean of their heads, weighted by the sizes of the folds.
-    fold_of : tuple of int
-        Fold of each group.
+    twins : Twins
     posterior : Posterior
         Of `model`, not calibrated.
     noise : Noise
     """
 
     model: HiMLIP
-    without: tuple[HiMLIP, ...]
-    mean: HiMLIP
-    fold_of: tuple[int, ...]
+    twins: Twins
     posterior: Posterior
     noise: Noise
 
@@ -158,9 +204,7 @@ class SummedLabels:
         apply = self.features.apply
         return CrossFit(
             apply(evidence.mean / scales),
-            tuple(apply(head / scales) for head in heads),
-            apply(mean / scales),
-            fold_of,
+            Twins(tuple(apply(head / scales) for head in heads), apply(mean / scales), fold_of),
             Posterior(evidence.root / scales[:, None], noise, self.settings.head, self.features.hidden),
             noise,
         )

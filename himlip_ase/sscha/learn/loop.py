@@ -24,13 +24,14 @@ from himlip_ase.sscha.results.result import load_result
 from himlip_ase.sscha.watch.watch import Watch
 
 if TYPE_CHECKING:
-    from himlip_ase.hint.last_layer.cross_fit import CrossFit
+    from himlip_ase.hint.last_layer.cross_fit import Twins
     from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 
 logger = logging.getLogger(__name__)
 
 RECORD = "learn.json"
 RESULT = "result.json"
+TWINS = "twins"
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def learn(
     out, source, start = Path(folder), Path(source), find_model(model)
     with FolderLock(out):
         _begin(out, source, start, frames, hessians, settings, resume)
-        sums = SummedLabels(rounds.load_base(start), frames, hessians, settings.closed_form)
+        sums = SummedLabels(rounds.load_base(start, frames, hessians), frames, hessians, settings.closed_form)
         labelled: list[LabelledDraw] = []
         curve: list[dict[str, Any]] = []
         known = None
@@ -128,13 +129,15 @@ def learn(
             test = rounds.judge(this, labelled[-1], load_model(str(start)))
             _say_test(number, test)
             known = rounds.refit(this, sums, labelled[-1], settings)
-            found = _onward_and_compare(this, labelled, known, settings, workers, watch)
+            found = _onward_and_compare(this, labelled, known.twins, settings, workers, watch)
             curve.append({"round": number, "learnt_before": _learnt(labelled[:-1]), **test, **found})
             source, start = this.folder / "sscha", this.folder / rounds.MODEL
             agreed = bool(found["agreed"])
             if agreed:
                 break
         result = _conclude(curve, agreed, this, settings)
+        assert known is not None
+        known.twins.save(out / TWINS)
         write_json(out / RESULT, _record(result, out), overwrite=True)
     return result
 
@@ -142,7 +145,7 @@ def learn(
 def _onward_and_compare(
     this: Round,
     labelled: Sequence[LabelledDraw],
-    fit: CrossFit,
+    twins: Twins,
     settings: LearnSettings,
     workers: int,
     watch: Watch | None,
@@ -151,7 +154,7 @@ def _onward_and_compare(
     if not rounds.finished(this):
         with potential_forces(this.folder / rounds.MODEL, workers) as forces:
             go_on(this, forces, settings, watch)
-        found = rounds.compare(this, labelled, fit, settings)
+        found = rounds.compare(this, labelled, twins, settings)
         for distance in found.distances:
             logger.info("round %d: %s", this.number, distance)
     record = load_json(this.folder / "agreement.json")

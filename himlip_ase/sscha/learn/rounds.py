@@ -38,7 +38,8 @@ from himlip_ase.sscha.trust.deviations import energy_deviation, force_deviations
 from himlip_ase.sscha.trust.verify_files import load_final_ensemble, write_images
 
 if TYPE_CHECKING:
-    from himlip_ase.hint.last_layer.cross_fit import CrossFit, SummedLabels
+    from himlip_ase.hint.last_layer.cross_fit import CrossFit, SummedLabels, Twins
+    from himlip_ase.labels.frames import HessianLabel, LabelledFrame
     from himlip_ase.potential.interface import Potential
     from himlip_ase.potential.network import HiMLIP
 
@@ -221,7 +222,7 @@ def refit(this: Round, sums: SummedLabels, labelled: LabelledDraw, settings: Lea
 def compare(
     this: Round,
     labelled: Sequence[LabelledDraw],
-    fit: CrossFit,
+    twins: Twins,
     settings: LearnSettings,
 ) -> Agreement:
     """What all labels together ask for beyond the SSCHA of the round, and write it down.
@@ -231,7 +232,7 @@ def compare(
     this : Round
     labelled : sequence of LabelledDraw
         Of all rounds.
-    fit : CrossFit
+    twins : Twins
         Its groups are the pairs of `labelled`, in their order.
     settings : LearnSettings
 
@@ -240,22 +241,31 @@ def compare(
     Agreement
     """
     place = this.folder / "sscha"
-    final = load_final_ensemble(place)
-    found = agreement_of(final.result, labelled, fit, settings, place)
-    arrays = pack("auxiliary", found.corrections.auxiliary) | {
-        "frequencies_sigma_cm": found.corrections.frequencies_sigma_cm,
-        "change": found.corrections.change,
-    }
-    save_arrays(this.folder / "agreement.npz", arrays, overwrite=True)
-    write_dyn(found.corrections.auxiliary, this.folder / "corrected.dyn", overwrite=True)
-    write_json(this.folder / "agreement.json", found.to_record(), overwrite=True)
+    found = agreement_of(labelled, twins, settings, place)
+    write_agreement(found, this.folder)
     return found
 
 
+def write_agreement(found: Agreement, folder: Path) -> None:
+    """Write ``agreement.npz`` (exact), ``corrected.dyn*`` and, last, ``agreement.json``.
+
+    Parameters
+    ----------
+    found : Agreement
+    folder : Path
+    """
+    arrays = pack("auxiliary", found.corrections.auxiliary) | {
+        "frequencies_sigma_cm": found.corrections.frequencies_sigma_cm,
+        "deviations": found.corrections.deviations,
+    }
+    save_arrays(folder / "agreement.npz", arrays, overwrite=True)
+    write_dyn(found.corrections.auxiliary, folder / "corrected.dyn", overwrite=True)
+    write_json(folder / "agreement.json", found.to_record(), overwrite=True)
+
+
 def agreement_of(
-    result: SschaResult,
     labelled: Sequence[LabelledDraw],
-    fit: CrossFit,
+    twins: Twins,
     settings: LearnSettings,
     place: Path,
 ) -> Agreement:
@@ -263,9 +273,8 @@ def agreement_of(
 
     Parameters
     ----------
-    result : SschaResult
     labelled : sequence of LabelledDraw
-    fit : CrossFit
+    twins : Twins
         Its groups are the pairs of `labelled`, in their order.
     settings : LearnSettings
     place : Path
@@ -282,21 +291,21 @@ def agreement_of(
     images = [final.ensemble.drawn_from.supercell for _ in range(len(final.ensemble))]
     for image, moved in zip(images, final.ensemble.displacements, strict=True):
         image.positions += moved
-    mean = checked(evaluate(fit.mean, [*images, centroids]), [*images, centroids])
-    ours = honest_evaluations(labelled, fit)
+    mean = checked(evaluate(twins.mean, [*images, centroids]), [*images, centroids])
+    ours = honest_evaluations(labelled, twins)
     fair = [only_random(one) for one in labelled]
     differences, stresses = honest_differences(final.target, fair, ours)
-    group = SpaceGroup(result.auxiliary)
-    return agreement(result, final.ensemble, mean, differences, stresses, group, settings)
+    group = SpaceGroup(final.result.auxiliary)
+    return agreement(final.result, final.ensemble, mean, differences, stresses, group, settings)
 
 
-def honest_evaluations(labelled: Sequence[LabelledDraw], fit: CrossFit) -> list[Evaluation]:
+def honest_evaluations(labelled: Sequence[LabelledDraw], twins: Twins) -> list[Evaluation]:
     """Every configuration chosen at random by the twin that did not learn it.
 
     Parameters
     ----------
     labelled : sequence of LabelledDraw
-    fit : CrossFit
+    twins : Twins
         Its groups are the pairs of `labelled`, in their order.
 
     Returns
@@ -307,16 +316,16 @@ def honest_evaluations(labelled: Sequence[LabelledDraw], fit: CrossFit) -> list[
     from himlip_ase.potential.evaluate import evaluate
 
     centroids = labelled[-1].draw.images()[-1]
-    zeros = [float(evaluate(twin, [centroids]).energies[0]) for twin in fit.without]
+    zeros = [float(evaluate(twin, [centroids]).energies[0]) for twin in twins.without]
     found, group = [], 0
     for one in labelled:
         images = one.draw.images()[:-1]
         parts = []
         for k in range(one.pairs()):
-            fold = fit.fold_of[group + k]
+            fold = twins.fold_of[group + k]
             if 2 * k >= one.draw.at_random:
                 continue
-            own = evaluate(fit.without[fold], images[2 * k : 2 * k + 2])
+            own = evaluate(twins.without[fold], images[2 * k : 2 * k + 2])
             parts.append(Evaluation(own.energies - zeros[fold], own.force_array, own.stresses))
         group += one.pairs()
         found.append(Evaluation.concatenate(parts))
@@ -333,8 +342,18 @@ def final_result(this: Round) -> SschaResult:
     return load_result(this.folder / "sscha")
 
 
-def load_base(model: Path | str) -> HiMLIP:
-    """The potential whose head is fitted.
+def load_base(model: Path | str, frames: Sequence[LabelledFrame], hessians: Sequence[HessianLabel]) -> HiMLIP:
+    """The potential whose head is fitted, the energies of its elements those of the labels.
+
+    Parameters
+    ----------
+    model : path-like
+    frames, hessians : sequences of labels
+        That are learnt from the beginning.
+
+    Returns
+    -------
+    HiMLIP
 
     Raises
     ------
@@ -342,10 +361,11 @@ def load_base(model: Path | str) -> HiMLIP:
         It has no linear head.
     """
     from himlip_ase.errors import InputError
-    from himlip_ase.potential.checkpoint import load_model
+    from himlip_ase.hint.training.settings import TrainingSettings
+    from himlip_ase.hint.training.start import start_model
     from himlip_ase.potential.network import HiMLIP
 
-    found = load_model(str(model))
+    found, _ = start_model(frames, hessians, model, None, TrainingSettings())
     if not isinstance(found, HiMLIP):
         raise InputError(f"{model} is no Hi-MLIP network: the loop fits its head in closed form")
     return found

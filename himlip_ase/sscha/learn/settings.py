@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from himlip_ase.errors import InputError
-from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
-from himlip_ase.hint.last_layer.features import HeadKind
 from himlip_ase.registry import Registry
+
+if TYPE_CHECKING:
+    from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class LearnSettings:
     frequency_tolerance_cm: float = 10.0
     free_energy_tolerance_mev: float = 1.0
     pressure_tolerance_gpa: float = 1.0
-    head: HeadKind = "readout"
+    head: Literal["readout", "wide"] = "readout"
     weight: float = 1.0
     folds: int = 10
     seed: int = 0
@@ -120,4 +122,6 @@ class LearnSettings:
     @property
     def closed_form(self) -> ClosedFormSettings:
         """Settings of the fit."""
+        from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
+
         return ClosedFormSettings(head=self.head)

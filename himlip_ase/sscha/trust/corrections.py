@@ -43,6 +43,9 @@ class Corrections:
         The reference's share of δΦ(q), eV/Å².
     frequencies_cm, frequencies_sigma_cm : ndarray, shape (nq, 3n)
         Of `auxiliary`, cm⁻¹, imaginary negative, with their errors.
+    deviations : ndarray, shape (units, nq, 3n, 3n)
+        What each block of the ensemble and each pair of reference calculations would change in `auxiliary`,
+        taken alone, eV/Å²: the variance of a mean over these units is that of both sources together.
     """
 
     gradient_cm: np.ndarray
@@ -61,6 +64,7 @@ class Corrections:
     change: np.ndarray
     frequencies_cm: np.ndarray
     frequencies_sigma_cm: np.ndarray
+    deviations: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -307,7 +311,27 @@ def correct(
         change=whole.matrices,
         frequencies_cm=frequencies(corrected),
         frequencies_sigma_cm=sigma,
+        deviations=_joined(ours - mean, np.sqrt(_student(len(theirs))) * (1 - len(theirs)) * theirs),
     )
+
+
+def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Deviations of the units of two independent samples as those of one.
+
+    The variance of a mean over n units is Σd²/(n(n−1)); in a sample of m + n units each must weigh as much as
+    it did alone.
+    """
+    total = len(first) + len(second)
+    parts = [
+        (part - part.mean(axis=0)) * np.sqrt(total * (total - 1) / (len(part) * (len(part) - 1)))
+        for part in (first, second)
+    ]
+    return np.concatenate(parts)
+
+
+def _student(m: int) -> float:
+    """What makes up for an error that is estimated from m units itself, see `jackknife`."""
+    return (m - 1) / (m - 3) if m > 3 else 1.0
 
 
 def jackknife(deleted: np.ndarray) -> np.ndarray:
@@ -317,5 +341,4 @@ def jackknife(deleted: np.ndarray) -> np.ndarray:
     deviation over quoted error then has unit variance, as with a known error (Student's t).
     """
     m = len(deleted)
-    factor = (m - 1) / (m - 3) if m > 3 else 1.0
-    return np.sqrt(factor * (m - 1) * ((deleted - deleted.mean(axis=0)) ** 2).mean(axis=0))
+    return np.sqrt(_student(m) * (m - 1) * ((deleted - deleted.mean(axis=0)) ** 2).mean(axis=0))
