@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from himlip_ase.cli.app import clean_errors, configure_logging
-from himlip_ase.pipeline import finetune, labels, phonons, report, sscha, tc
+from himlip_ase.pipeline import finetune, labels, learn, phonons, report, sscha, tc
 from himlip_ase.pipeline.config import load_config, parse_assignments
 from himlip_ase.pipeline.headlines import closing_lines
 from himlip_ase.pipeline.run import run_pipeline
@@ -24,6 +24,9 @@ METHOD = (
     # A smooth equivariant network learns energies, forces, stresses and, through random projections of
     # Hessian-vector products, the harmonic Hessian. It is judged on supercells that it never saw.
     finetune.STAGE,
+    # Where an engine is at hand, configurations of the SSCHA are labelled, judged and learnt until DFT agrees.
+    # Here the labels are given, and no DFT is run: `learn: {enabled: true}` would.
+    learn.STAGE,
     # Harmonic phonons of the potential against ph.x; the double well of the unstable T1u mode against DFT.
     phonons.STAGE,
     # The SSCHA free energy is minimised at 0 K with the potential's forces, 500 configurations a

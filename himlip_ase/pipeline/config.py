@@ -24,6 +24,7 @@ from himlip_ase.pipeline.gate import GateLimits
 from himlip_ase.pipeline.section import Section
 from himlip_ase.potential.network import HiMLIPConfig
 from himlip_ase.registry import did_you_mean
+from himlip_ase.sscha.learn.settings import LearnSettings
 from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.superconductivity.options import Mesh, TcOptions
 
@@ -202,6 +203,19 @@ class TcSection(TcOptions):
     published: tuple[Published, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class LearnSection(LearnSettings):
+    """The loop in which the potential learns from the SSCHA: `LearnSettings`, and whether it runs.
+
+    Parameters
+    ----------
+    enabled : bool or None
+        None: where the labels are made in the run, so that a DFT engine is at hand.
+    """
+
+    enabled: bool | None = None
+
+
 class RunConfig(Section):
     """Everything that decides what a run computes.
 
@@ -230,6 +244,8 @@ class RunConfig(Section):
     """Jobs side by side."""
     labels: LabelsSection = Field(default_factory=LabelsSection)
     finetune: FinetuneSection = Field(default_factory=FinetuneSection)
+    learn: LearnSection = Field(default_factory=LearnSection)
+    """Configurations of the SSCHA are labelled and learnt until both agree."""
     sscha: SschaSettings = Field(default_factory=SschaSettings)
     anharmonic: AnharmonicSection = Field(default_factory=AnharmonicSection)
     gate: GateLimits = Field(default_factory=GateLimits)

@@ -27,13 +27,13 @@ PAIRS = "pairs.npz"
 
 
 def load_trained(context: Context, without_hessian: bool = False) -> Potential | None:
-    """The run's model, or its twin trained without the Hessian term (None where there is none).
+    """The run's model, or the one trained without the Hessian term (None where there is none).
 
     Parameters
     ----------
     context : Context
     without_hessian : bool
-        The twin instead of the model.
+        That one instead of the model.
 
     Returns
     -------
@@ -41,8 +41,14 @@ def load_trained(context: Context, without_hessian: bool = False) -> Potential |
     """
     from himlip_ase.potential.checkpoint import load_model
 
-    path = context.of("finetune") / (MODEL_WITHOUT if without_hessian else MODEL)
+    path = context.of("finetune") / MODEL_WITHOUT if without_hessian else trained_path(context)
     return load_model(path) if path.is_file() else None
+
+
+def trained_path(context: Context) -> Path:
+    """The run's model: that of the learning loop where it is part of the run, else of ``finetune``."""
+    learnt = context.of("learn") / MODEL
+    return learnt if context.learns and learnt.is_file() else context.of("finetune") / MODEL
 
 
 def _inputs(context: Context) -> list[Any]:

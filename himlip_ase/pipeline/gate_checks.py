@@ -12,6 +12,7 @@ from himlip_ase.files import read_mapping
 from himlip_ase.pipeline.finetune import ERRORS
 from himlip_ase.pipeline.gate import Check, Gate, GateLimits, judge
 from himlip_ase.pipeline.labels import VALIDATION, LabelFolder
+from himlip_ase.pipeline.learn import last_test
 from himlip_ase.pipeline.sscha import grid_folders, grid_name, isotope_folders
 from himlip_ase.pipeline.stages import Context
 from himlip_ase.sscha.watch.watch import Watch, WatchRecord, read_watch
@@ -112,8 +113,15 @@ def _trusted(limits: GateLimits, context: Context) -> Check:
 
 def _force_error(limits: GateLimits, context: Context) -> Check:
     value, why = None, "no configurations with DFT forces that the potential had not learnt"
-    path = context.of("finetune") / ERRORS
-    if path.is_file():
+    path, test = context.of("finetune") / ERRORS, last_test(context)
+    if test is not None and test["force_error_percent"] is not None:
+        error = test["force_rmse_ev_per_angstrom"]["value"]
+        value, why = (
+            test["force_error_percent"],
+            f"{1e3 * error:.0f} meV/Å on the last round of the learning loop",
+        )
+        why += ", before it was learnt"
+    elif path.is_file():
         found = _judging_error(read_mapping(path))
         if found is not None:
             value, why = found

@@ -9,7 +9,7 @@ from typing import Any
 from himlip_ase.pipeline.document import number
 from himlip_ase.pipeline.gate import Gate
 from himlip_ase.pipeline.runfolder import RunFolder
-from himlip_ase.pipeline.tc_cases import NAMES
+from himlip_ase.pipeline.tc_cases import BY_INTEREST, NAMES
 from himlip_ase.superconductivity.methods import label_of
 from himlip_ase.superconductivity.tc_entries import mu_star_text
 
@@ -42,7 +42,7 @@ def headlines(results: Mapping[str, Any]) -> list[str]:
     -------
     list of str
         Verdict and checks of the gate; then, unless it withholds them, every formula's Tc at the middle μ*
-        for the natural masses: of the free-energy Hessian, else the auxiliary, else the harmonic phonons.
+        for the natural masses, of the first phonons of `himlip_ase.pipeline.tc_cases.BY_INTEREST`.
     """
     lines = Gate.from_record(results["gate"]).lines() if "gate" in results else []
     quoted = [
@@ -53,7 +53,7 @@ def headlines(results: Mapping[str, Any]) -> list[str]:
         and not key["isotope"]
         and key["grid"] is None
     ]
-    for kind in ("hessian", "auxiliary", "harmonic"):
+    for kind in BY_INTEREST:
         found = [figure for figure in quoted if figure["key"]["phonons"] == kind]
         values = list(dict.fromkeys(figure["key"]["mu_star"] for figure in found))
         for figure in found:

@@ -206,6 +206,8 @@ def sample_cells(config: RunConfig, primitive: Atoms) -> dict[str, tuple[int, At
         shapes[name] = (rattled.number, rattled.supercell)
     shapes["doublewell"] = (labels.double_well if len(primitive) > 1 else 0, (1, 1, 1))
     shapes["validation"] = (labels.validation, config.q_grid)
+    if config.learn.enabled is not False:
+        shapes["learn"] = (config.learn.rounds * config.learn.configurations, config.q_grid)
     return {
         name: (number, primitive.repeat(tuple(shape))) for name, (number, shape) in shapes.items() if number
     }

@@ -50,6 +50,11 @@ STAGES: Registry[StageEntry] = Registry(
         partial(_stage, "finetune"),
     ),
     StageEntry(
+        "learn",
+        "SSCHA configurations are labelled, judged and learnt until DFT agrees (where an engine is at hand)",
+        partial(_stage, "learn"),
+    ),
+    StageEntry(
         "phonons",
         "harmonic phonons of DFT and potential, double well",
         partial(_stage, "phonons"),

@@ -27,8 +27,9 @@ from himlip_ase.errors import CalculationError
 from himlip_ase.files import write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices, acoustic
 from himlip_ase.phonons.qe import read_dyn
-from himlip_ase.pipeline.finetune import MODEL, load_trained
+from himlip_ase.pipeline.finetune import load_trained, trained_path
 from himlip_ase.pipeline.labels import label_folder
+from himlip_ase.pipeline.learn import correct_by_labels, learnt_labels
 from himlip_ase.pipeline.phonons import HIMLIP_DYN
 from himlip_ase.pipeline.runfolder import hash_inputs
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
@@ -51,13 +52,13 @@ def _run(context: Context, folder: Path) -> Outcome:
     from himlip_ase.sscha.run.loop import run_sscha
     from himlip_ase.sscha.watch.watch_inputs import build_watch
 
-    model = context.of("finetune") / MODEL
+    model = trained_path(context)
     if load_trained(context) is None:
         raise CalculationError("there is no trained model; run the finetune stage: --from finetune")
     section, settings = context.config.anharmonic, context.config.sscha
     start = read_dyn(context.of("phonons") / f"{HIMLIP_DYN}0")
     key = _key(context, start)
-    watch = build_watch([label_folder(context).path])
+    watch = build_watch([label_folder(context).path, *learnt_labels(context)])
     outcome = Outcome()
     differences: dict[str, GridDifference] = {}
     with potential_forces(model, section.workers or _cores(), context.config.executor) as forces:
@@ -70,6 +71,7 @@ def _run(context: Context, folder: Path) -> Outcome:
         )
         _quote(outcome, main, "")
         _quote_watch(outcome, folder, "")
+        correct_by_labels(context, folder, outcome)
         for name, masses in section.isotopes.items():
             result = _isotope(folder, name, masses, key, forces, partial(continue_run, watch=watch))
             _quote(outcome, result, f".{name}")
@@ -115,7 +117,7 @@ def _key(context: Context, start: DynamicalMatrices) -> str:
     """What decides the main run: settings (but those that a resumed run may change), start and potential."""
     settings = context.config.resolved()["sscha"]
     fixed = {name: value for name, value in settings.items() if name not in MAY_CHANGE}
-    return hash_inputs(fixed, start.matrices.tobytes().hex(), context.of("finetune") / MODEL)
+    return hash_inputs(fixed, start.matrices.tobytes().hex(), trained_path(context))
 
 
 def _one(folder: Path, key: str, run: Callable[[bool], SschaResult]) -> SschaResult:

@@ -33,6 +33,20 @@ class Context:
         """Folder of a stage."""
         return self.folder.state / stage
 
+    @property
+    def learns(self) -> bool:
+        """Whether the learning loop is part of the run.
+
+        Where nothing is said, it is if the labels are made in the run; a run that was finished before the
+        loop existed goes on without it.
+        """
+        asked = self.config.learn.enabled
+        if asked is not None:
+            return asked
+        if self.config.labels.folder is not None:
+            return False
+        return self.of("learn").is_dir() or not (self.folder.state / "sscha.json").is_file()
+
 
 @dataclass
 class Outcome:
@@ -85,6 +99,8 @@ class Stage:
         repeat, whose room checks each file itself.
     products : str
         Subfolder that holds what later stages read; those files are watched for changes.
+    applies : callable (Context) -> bool
+        Whether the run has this stage at all; where not, it is passed over and later stages do not see it.
     """
 
     name: str
@@ -92,6 +108,7 @@ class Stage:
     inputs: Callable[[Context], list[Any]]
     keep_files: bool = False
     products: str = "."
+    applies: Callable[[Context], bool] = lambda context: True
 
 
 def run_stages(
@@ -132,6 +149,12 @@ def run_stages(
         folder.write_config(context.config.resolved())
         upstream = ""
         for number, stage in enumerate(stages):
+            if not stage.applies(context):
+                logger.info("[%d/%d] %s: not part of this run", number + 1, len(stages), stage.name)
+                folder.forget(stage.name)
+                if stage.name == until:
+                    break
+                continue
             key = upstream = stage_key(stage, upstream, context)
             label = f"[{number + 1}/{len(stages)}] {stage.name}"
             forced = number >= first_forced

@@ -15,16 +15,19 @@ from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline.gate import GateLimits
 from himlip_ase.pipeline.gate_checks import run_gate
 from himlip_ase.pipeline.labels import LabelFolder, label_folder
+from himlip_ase.pipeline.learn import corrected
 from himlip_ase.pipeline.sscha import grid_folders, isotope_folders
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.pipeline.tc_cases import NAMES, CaseResult, Phonons, TcResults
 from himlip_ase.sscha.results.sampling_noise import deviations_of
+from himlip_ase.sscha.trust.corrections import joined_deviations
 from himlip_ase.superconductivity.analysis import analyse
 from himlip_ase.superconductivity.cell_strain import NOT_RECALCULATED
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 from himlip_ase.superconductivity.tc_entries import NoTc, mu_star_text
 
 if TYPE_CHECKING:
+    from himlip_ase.sscha.results.result import SschaResult
     from himlip_ase.superconductivity.electron_bands import ElectronBands
     from himlip_ase.superconductivity.electronic_dos import ElectronicDos
     from himlip_ase.superconductivity.elph_matrices import ElphMatrices
@@ -198,9 +201,30 @@ def _cases(context: Context, harmonic: DynamicalMatrices, unconverged: str) -> I
             matrices = result.auxiliary if kind == "auxiliary" else result.hessian
             assert matrices is not None
             yield Case(Phonons(kind, isotope, grid), matrices, deviations_of(result, kind), refusal)
+        if not isotope and grid is None:
+            yield from _corrected_cases(place, result, refusal)
         if grid is None:
             masses = result.auxiliary.primitive.get_masses()
             yield Case(Phonons("harmonic", isotope), harmonic.with_masses(masses), refusal=unconverged)
+
+
+def _corrected_cases(place: Path, result: SschaResult, refusal: str) -> Iterator[Case]:
+    """The auxiliary corrected by the labels of the learning loop, and the Hessian with the same correction.
+
+    What third and fourth order add is the potential's in both Hessians; the noise of the auxiliary is in it as
+    in the auxiliary itself, and that of their difference is added as if it were independent.
+    """
+    found = corrected(place)
+    if found is None:
+        return
+    auxiliary, deviations = found
+    if result.hessian is not None:
+        change = auxiliary.matrices - result.auxiliary.matrices
+        matrices = result.hessian.with_matrices(result.hessian.matrices + change)
+        beyond = deviations_of(result, "hessian")
+        both = deviations if beyond is None else joined_deviations(deviations, beyond)
+        yield Case(Phonons("hessian_corrected"), matrices, both, refusal)
+    yield Case(Phonons("auxiliary_corrected"), auxiliary, deviations, refusal)
 
 
 def quote(outcome: Outcome, results: TcResults, mark: str = "") -> None:

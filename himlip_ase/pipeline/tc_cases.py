@@ -25,8 +25,12 @@ NAMES = {
     "harmonic": "DFT, harmonic",
     "auxiliary": "SSCHA auxiliary",
     "hessian": "free-energy Hessian",
+    "auxiliary_corrected": "SSCHA auxiliary, corrected by DFT",
+    "hessian_corrected": "free-energy Hessian, corrected by DFT",
 }
 """The phonons that enter, and how the report calls them."""
+BY_INTEREST = ("hessian_corrected", "hessian", "auxiliary_corrected", "auxiliary", "harmonic")
+"""The first that has a Tc is the one that is shown first."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +168,8 @@ class TcResults:
         return list(dict.fromkeys(phonons.variant for phonons in self.cases))
 
     def of_interest(self) -> Phonons | None:
-        """Of the main run, the Hessian, else the auxiliary, else the harmonic phonons that have a Tc."""
-        for kind in ("hessian", "auxiliary", "harmonic"):
+        """Of the main run, the first of `BY_INTEREST` that has a Tc."""
+        for kind in BY_INTEREST:
             found = self.cases.get(Phonons(kind))
             if found is not None and found.has_tc:
                 return Phonons(kind)

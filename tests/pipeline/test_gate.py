@@ -40,6 +40,7 @@ finetune:
   training: {epochs: 60, polish: {rounds: 0}}
 sscha: {n_configurations: 200, max_populations: 1, n_hessian_configurations: 500}
 anharmonic: {workers: 1}
+learn: {enabled: false}
 tc: {methods: [allen-dynes], gap: false, meshes: [], samples: 20}
 """
 """The settings of a run that once quoted a Tc of 7.2 ± 2.1 K from a potential that missed the harmonic

@@ -12,9 +12,11 @@ from ase import Atoms
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.evaluation import Evaluation
+from himlip_ase.files import write_json
 
 logger = logging.getLogger(__name__)
 
+COST = "cost.json"
 GENERATOR = {"method": "SSCHA ensemble, learning loop"}
 
 
@@ -90,6 +92,8 @@ class EngineReference:
         still = self.engine.single_points(images[-1:], folder / "centroids", nosym=False, **options)
         found = [run_jobs(part, executor=self.executor, resume=True, progress=True) for part in (still, jobs)]
         results = [*found[1], *found[0]]
+        seconds = sum(result.core_seconds for result in results)
+        write_json(folder / COST, {"core_seconds": round(seconds, 2)}, overwrite=True)
         if any(result.forces is None for result in results):
             raise CalculationError(f"{folder}: a run has no forces; the engine must print them")
         return Evaluation.stack([(result.energy, result.forces, result.stress) for result in results])

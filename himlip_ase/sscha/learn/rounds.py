@@ -5,7 +5,7 @@
     round_001/draw.npz          the configurations, and the Gaussian they come from
     round_001/images.extxyz     the same for other codes, the crystal on its centroids last
     round_001/runs, centroids   of the DFT engine, where one runs
-    round_001/labels.npz        energies, forces, stresses of the images
+    round_001/labels.npz        energies, forces, stresses of the images; labels.extxyz for other programs
     round_001/test.json         how the potential of the round before fares on them
     round_001/model.safetensors the potential that learnt them
     round_001/sscha/            the SSCHA that goes on with it
@@ -14,16 +14,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ase.io
 import numpy as np
 
 from himlip_ase.evaluation import Evaluation
-from himlip_ase.files import write_json
+from himlip_ase.files import atomic_write, write_json
 from himlip_ase.phonons.qe import write_dyn
 from himlip_ase.sscha.array_files import load_arrays, load_json, pack, restoring, save_arrays
 from himlip_ase.sscha.ensembles.evaluation import checked
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODEL = "model.safetensors"
+LABELS = "labels.extxyz"
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,7 @@ def label(this: Round, drawn: Draw, reference: Reference) -> LabelledDraw:
         images = drawn.images()
         found = reference.evaluate(images, this.folder, drawn.drawn_from.dynamical.primitive)
         whole = checked(found, images)
+        _write_frames(this.folder / LABELS, this.name, drawn, whole)
         save_arrays(
             path,
             {"energies": whole.energies, "forces": whole.force_array, "stresses": whole.stresses},
@@ -143,6 +147,41 @@ def label(this: Round, drawn: Draw, reference: Reference) -> LabelledDraw:
     with restoring(path):
         found = Evaluation(arrays["energies"], arrays["forces"], arrays["stresses"])
         return LabelledDraw(drawn, found)
+
+
+def _write_frames(path: Path, name: str, drawn: Draw, found: Evaluation) -> None:
+    """The labels as extended XYZ, for other programs and as the set of the round."""
+    frames = drawn.images()
+    for k, image in enumerate(frames):
+        image.info |= {"set": name, "REF_energy": float(found.energies[k])}
+        image.arrays["REF_forces"] = found.force_array[k]
+        if found.has_stress:
+            image.info["REF_stress"] = found.stresses[k]
+    buffer = io.StringIO()
+    ase.io.write(buffer, frames, format="extxyz")
+    with atomic_write(path, overwrite=True) as stream:
+        stream.write(buffer.getvalue())
+
+
+def load_labelled(out: Path) -> list[LabelledDraw]:
+    """The labelled configurations of every round of a loop.
+
+    Parameters
+    ----------
+    out : Path
+
+    Returns
+    -------
+    list of LabelledDraw
+    """
+    found = []
+    for folder in sorted(out.glob("round_*")):
+        if (folder / "labels.npz").is_file():
+            arrays = load_arrays(folder / "labels.npz")
+            with restoring(folder / "labels.npz"):
+                reference = Evaluation(arrays["energies"], arrays["forces"], arrays["stresses"])
+                found.append(LabelledDraw(Draw.load(folder / "draw.npz"), reference))
+    return found
 
 
 def judge(this: Round, labelled: LabelledDraw, model: Potential) -> dict[str, Any]:

@@ -311,15 +311,25 @@ def correct(
         change=whole.matrices,
         frequencies_cm=frequencies(corrected),
         frequencies_sigma_cm=sigma,
-        deviations=_joined(ours - mean, np.sqrt(_student(len(theirs))) * (1 - len(theirs)) * theirs),
+        deviations=joined_deviations(
+            ours - mean, np.sqrt(_student(len(theirs))) * (1 - len(theirs)) * theirs
+        ),
     )
 
 
-def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def joined_deviations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Deviations of the units of two independent samples as those of one.
 
     The variance of a mean over n units is Σd²/(n(n−1)); in a sample of m + n units each must weigh as much as
     it did alone.
+
+    Parameters
+    ----------
+    first, second : ndarray, shapes (m, ...) and (n, ...)
+
+    Returns
+    -------
+    ndarray, shape (m + n, ...)
     """
     total = len(first) + len(second)
     parts = [
