@@ -24,8 +24,8 @@ METHOD = (
     # A smooth equivariant network learns energies, forces, stresses and, through random projections of
     # Hessian-vector products, the harmonic Hessian. It is judged on supercells that it never saw.
     finetune.STAGE,
-    # Where an engine is at hand, configurations of the SSCHA are labelled, judged and learnt until DFT agrees.
-    # Here the labels are given, and no DFT is run: `learn: {enabled: true}` would.
+    # Where an engine is at hand, SSCHA configurations are labelled, judged and learnt until DFT agrees. Here
+    # the labels are given, and no DFT is run: `learn: {enabled: true}` would.
     learn.STAGE,
     # Harmonic phonons of the potential against ph.x; the double well of the unstable T1u mode against DFT.
     phonons.STAGE,

@@ -211,8 +211,8 @@ def _cases(context: Context, harmonic: DynamicalMatrices, unconverged: str) -> I
 def _corrected_cases(place: Path, result: SschaResult, refusal: str) -> Iterator[Case]:
     """The auxiliary corrected by the labels of the learning loop, and the Hessian with the same correction.
 
-    What third and fourth order add is the potential's in both Hessians; the noise of the auxiliary is in it as
-    in the auxiliary itself, and that of their difference is added as if it were independent.
+    What third and fourth order add is the potential's in both Hessians; the noise of the Hessian is added to
+    that of the corrected auxiliary as if it were independent.
     """
     found = corrected(place)
     if found is None:

@@ -24,9 +24,10 @@ from himlip_ase.cli import sscha as sscha_command
 from himlip_ase.dft.ase_calculator.engine import AseCalculator
 from himlip_ase.errors import InputError
 from himlip_ase.evaluation import Evaluation
-from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
+from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings, fit_closed_form
 from himlip_ase.hint.last_layer.closed_form_run import finetune_closed_form
 from himlip_ase.hint.last_layer.cross_fit import SummedLabels
+from himlip_ase.hint.last_layer.posterior import Noise
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.labels.displacements import rattle
 from himlip_ase.labels.frames import LabelledFrame
@@ -252,10 +253,10 @@ def test_twins_have_not_learnt_their_fold(start: Path, frames: list[LabelledFram
     from himlip_ase.potential.checkpoint import load_model
 
     model = load_model(str(start / "model" / "model.safetensors"))
-    sums = SummedLabels(model, frames[:1], settings=ClosedFormSettings(prior="zero"))
+    sums = SummedLabels(model, frames[:1])
     for frame in frames[1:]:
         sums.add([frame])
-    fit = sums.fit(folds=3)
+    fit = sums.fit(folds=3, priors=("zero",))
     assert fit.twins.fold_of == (0, 1, 2)
     images = [frame.atoms for frame in frames]
     energies = torch.tensor(np.array([evaluate(twin, images).energies for twin in fit.twins.without]))
@@ -267,3 +268,24 @@ def test_twins_have_not_learnt_their_fold(start: Path, frames: list[LabelledFram
     honest = sum(error(twin, frame) for twin, frame in zip(fit.twins.without, frames[1:], strict=True))
     learnt = sum(error(fit.model, frame) for frame in frames[1:])
     assert honest > 1.2 * learnt
+
+
+def test_a_prior_at_zero_is_that_of_a_network_without_its_head(
+    start: Path, frames: list[LabelledFrame]
+) -> None:
+    """From the same sums; and the prior is taken whose twins miss least."""
+    from himlip_ase.potential.checkpoint import load_model
+
+    model = load_model(str(start / "model" / "model.safetensors"))
+    settings = ClosedFormSettings(noise=Noise())
+    sums = SummedLabels(model, frames[:1], settings=settings)
+    for frame in frames[1:]:
+        sums.add([frame])
+    direct = fit_closed_form(model, frames, settings=replace(settings, prior="zero")).model
+    images = [frame.atoms for frame in frames]
+    ours = evaluate(sums.fit(priors=("zero",)).model, images)
+    np.testing.assert_allclose(ours.force_array, evaluate(direct, images).force_array, atol=1e-6)
+    scores = {prior: sums._fit(3, prior).score for prior in ("model", "zero")}
+    best = sums.fit(3).twins.mean
+    other = sums.fit(3, (min(scores, key=scores.get),)).twins.mean
+    np.testing.assert_array_equal(evaluate(best, images).energies, evaluate(other, images).energies)

@@ -7,9 +7,11 @@ a twin of the potential that learnt all other labels with the same precisions, a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +24,6 @@ from himlip_ase.hint.last_layer.closed_form import (
     collect_rows,
     column_scales,
     scaled_sums,
-    without_head,
 )
 from himlip_ase.hint.last_layer.cross_validation import choose_floor
 from himlip_ase.hint.last_layer.evidence import NormalEquations, maximise_evidence, ridge
@@ -34,6 +35,9 @@ from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.network import HiMLIP
 
 Sums = dict[str, NormalEquations]
+Prior = Literal["model", "zero"]
+
+logger = logging.getLogger(__name__)
 
 
 FOLDS = "folds.json"
@@ -112,13 +116,14 @@ class SummedLabels:
     Parameters
     ----------
     model : HiMLIP
-        Not changed; its head is the mean of the prior, as `ClosedFormSettings.prior` says.
+        Not changed.
     frames : sequence of LabelledFrame
         Always learnt from.
     hessians : sequence of HessianLabel
         Always learnt from.
     settings : ClosedFormSettings, optional
-        `folds` parts of `frames`, beside the groups, choose the bound of the noise.
+        `folds` parts of `frames`, beside the groups, choose the bound of the noise; `prior` is chosen by
+        `fit`.
     """
 
     def __init__(
@@ -131,13 +136,13 @@ class SummedLabels:
         if not isinstance(model, HiMLIP):
             raise InputError("the closed form fits the head of a Hi-MLIP network, and this model has none")
         self.settings = settings or ClosedFormSettings()
-        self.model = without_head(model) if self.settings.prior == "zero" else model
-        self.features = HeadFeatures(self.model, self.settings.head)
+        self.model = model
+        self.features = HeadFeatures(model, self.settings.head)
         hessians = [*hessians, *(f.hessian for f in frames if f.hessian is not None)]
         order = np.random.default_rng(self.settings.seed).permutation(len(frames))
         count = max(1, min(self.settings.folds, len(frames)))
         parts = [[frames[k] for k in order[first::count]] for first in range(count)] if len(frames) else []
-        with frozen(self.model):
+        with frozen(model):
             self.shared = collect_rows(self.features, [], hessians, self.settings)
             self.parts = [collect_rows(self.features, part, [], self.settings) for part in parts]
         self.groups: list[Sums] = []
@@ -157,13 +162,18 @@ class SummedLabels:
             self.groups.append(collect_rows(self.features, frames, [], self.settings))
         return len(self.groups) - 1
 
-    def fit(self, folds: int = 10) -> CrossFit:
+    def fit(self, folds: int = 10, priors: Sequence[Prior] = ("model", "zero")) -> CrossFit:
         """Fit all labels, and all but those of each fold of the groups.
 
         Parameters
         ----------
         folds : int
             Number of folds, at most; group k is in fold k modulo their number.
+        priors : sequence of {"model", "zero"}
+            Centres of the prior, see `ClosedFormSettings`. The one is taken whose twins miss the groups that
+            they have not learnt by least: a head that was trained on the same labels may leave the evidence
+            nothing to learn from, and then a prior around it learns nothing new either. A wide head, whose
+            features are not those of the present one, has "model" only.
 
         Returns
         -------
@@ -174,14 +184,32 @@ class SummedLabels:
         InputError
             There is no label, or one is not finite.
         """
-        everything = [*self.parts, *self.groups]
-        total = _total([self.shared, *everything])
+        if self.settings.head == "wide":
+            priors = ("model",)
+        found = [self._fit(folds, prior) for prior in priors]
+        best = min(found, key=lambda item: item.score)
+        logger.info(
+            "errors of forces on what a twin had not learnt: %s; taken: prior %s",
+            ", ".join(f"{item.score:.4f} (prior {item.prior})" for item in found),
+            best.prior,
+        )
+        apply = self.features.apply
+        twins = Twins(tuple(apply(head) for head in best.without), apply(best.mean), best.fold_of)
+        return CrossFit(apply(best.head), twins, best.posterior, best.posterior.noise)
+
+    def _fit(self, folds: int, prior: Prior) -> _Heads:
+        """Heads around one prior, as changes of the present head."""
+        present = self._present_head() if prior == "zero" else None
+        shared, *everything = (
+            _moved(_copy(sums), present) for sums in (self.shared, *self.parts, *self.groups)
+        )
+        total = _total([shared, *everything])
         if not any(sums.count for sums in total.values()):
             raise InputError("nothing to fit: no energies, forces, stresses or Hessians were given")
         if not all(np.isfinite(s.square) and bool(torch.isfinite(s.gram).all()) for s in total.values()):
             raise InputError("a label or a feature is not finite; look for colliding atoms among the labels")
         scales = column_scales(total, self.features)
-        shared, *scaled = (scaled_sums(_copy(sums), scales) for sums in (self.shared, *everything))
+        shared, *scaled = (scaled_sums(sums, scales) for sums in (shared, *everything))
         whole = _total([shared, *scaled])
         if self.settings.noise is None and len(scaled) > 1:
             evidence = choose_floor(scaled, shared, self.settings.iterations).evidence
@@ -190,24 +218,61 @@ class SummedLabels:
         groups = scaled[len(self.parts) :]
         number = min(folds, len(groups))
         fold_of = tuple(k % number for k in range(len(groups)))
-        heads, sizes = [], []
+        heads, squares, counts = [], 0.0, 0
         for fold in range(number):
             own = _total([group for k, group in enumerate(groups) if fold_of[k] == fold])
             rest = {kind: whole[kind] - own[kind] for kind in KINDS}
             heads.append(ridge(evidence, _present(rest))[0])
-            sizes.append(fold_of.count(fold))
-        noise = Noise(**{kind: evidence.beta[kind] ** -0.5 for kind in evidence.beta})
+            squares += own["forces"].residual(heads[-1])
+            counts += own["forces"].count
         mean = evidence.mean
         if heads:
-            shares = torch.tensor(sizes, dtype=mean.dtype, device=mean.device) / sum(sizes)
-            mean = shares @ torch.stack(heads)
-        apply = self.features.apply
-        return CrossFit(
-            apply(evidence.mean / scales),
-            Twins(tuple(apply(head / scales) for head in heads), apply(mean / scales), fold_of),
+            sizes = [fold_of.count(fold) for fold in range(number)]
+            mean = torch.tensor(sizes, dtype=mean.dtype, device=mean.device) @ torch.stack(heads) / sum(sizes)
+        noise = Noise(**{kind: evidence.beta[kind] ** -0.5 for kind in evidence.beta})
+
+        def change(head: torch.Tensor) -> torch.Tensor:
+            return head / scales if present is None else head / scales - present
+
+        return _Heads(
+            prior,
+            change(evidence.mean),
+            tuple(change(head) for head in heads),
+            change(mean),
+            fold_of,
             Posterior(evidence.root / scales[:, None], noise, self.settings.head, self.features.hidden),
-            noise,
+            (squares / counts) ** 0.5 if counts else 0.0,
         )
+
+    def _present_head(self) -> torch.Tensor:
+        """Coefficients of the present readouts, (P,); those of the elements' energies are zero."""
+        hidden = self.features.hidden
+        parts = [layer.readout.weight.detach()[:, :hidden] for layer in self.features.layers]
+        return torch.cat([*parts, torch.zeros_like(parts[0][:, :1])], dim=1).reshape(-1)
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """Heads around one prior, as changes of the present one, and the twins' error (weighted, eV/Å)."""
+
+    prior: Prior
+    head: torch.Tensor
+    without: tuple[torch.Tensor, ...]
+    mean: torch.Tensor
+    fold_of: tuple[int, ...]
+    posterior: Posterior
+    score: float
+
+
+def _moved(sums: Sums, present: torch.Tensor | None) -> Sums:
+    """Sums of what a head misses as those of the labels without it, in place: y' = y + Xθ₀."""
+    if present is None:
+        return sums
+    for values in sums.values():
+        pushed = values.gram @ present
+        values.square += float(2 * present @ values.moment + present @ pushed)
+        values.moment += pushed
+    return sums
 
 
 def _copy(sums: Sums) -> Sums:
