@@ -114,6 +114,10 @@ class LabelsSection(Section):
         return {name: chosen for name, chosen in self.quantum.items() if chosen is not None}
 
 
+AUTO = "auto"
+"""`FinetuneSection.base` as chosen by the package."""
+
+
 class FinetuneSection(Section):
     """Training of the potential, or one already trained."""
 
@@ -123,8 +127,9 @@ class FinetuneSection(Section):
     """The same, trained without the Hessian term; shown beside it."""
     compare: bool = True
     """Train a second time without the Hessian term, to show what it brings."""
-    base: str | None = None
-    """Name or path of the model to start from; None: fresh weights from ``training.seed``."""
+    base: str | None = AUTO
+    """Name or path of the model to start from; auto: the package's own where it knows the elements and
+    ``network`` asks for no other shape; null: fresh weights from ``training.seed``."""
     train_sets: list[str] | None = None
     """Label sets to learn from; None: all but ``validation`` and ``doublewell``."""
     set_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.pipeline.config import RunConfig
+from himlip_ase.files import read_mapping
+from himlip_ase.pipeline.config import AUTO, RunConfig
 from himlip_ase.pipeline.labels import VALIDATION, LabelFolder, label_folder
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data
 
@@ -51,10 +52,42 @@ def trained_path(context: Context) -> Path:
     return learnt if context.learns and learnt.is_file() else context.of("finetune") / MODEL
 
 
+def chosen_base(context: Context) -> tuple[str | None, str]:
+    """The model that training starts from, and why.
+
+    Parameters
+    ----------
+    context : Context
+
+    Returns
+    -------
+    base : str or None
+        Name or path; None: fresh weights.
+    why : str
+    """
+    from himlip_ase.hint.training.start import FROM_SCRATCH
+    from himlip_ase.potential.checkpoint import default_model, read_card
+
+    section = context.config.finetune
+    if section.base != AUTO:
+        return section.base, "as finetune.base says"
+    report = context.of("finetune") / Path(MODEL).stem / "report.json"
+    if report.is_file() and read_mapping(report).get("base") == FROM_SCRATCH:
+        return None, "this run began with fresh weights"
+    if section.network:
+        return None, "finetune.network asks for fresh weights of its own shape"
+    name = default_model()
+    known = set(read_card(name)["config"]["elements"])
+    missing = sorted(set(label_folder(context).crystal.get_chemical_symbols()) - known)
+    if missing:
+        return None, f"{name} does not know {', '.join(missing)}"
+    return name, f"{name} knows every element"
+
+
 def _inputs(context: Context) -> list[Any]:
     section = context.config.finetune
     if section.model is None:
-        return [context.config.resolved()["finetune"]]
+        return [context.config.resolved()["finetune"] | {"base": chosen_base(context)[0]}]
     for path in (section.model, section.model_without_hessian):
         if path is not None and not path.is_file():
             raise InputError(
@@ -74,8 +107,11 @@ def _run(context: Context, folder: Path) -> Outcome:
             f"The potential was trained beforehand ({config.finetune.model.name}); --retrain trains it again."
         )
     else:
-        _train(config, labels, folder)
-        outcome.notes.append("The potential was trained in this run.")
+        base, why = chosen_base(context)
+        begin = "fresh weights" if base is None else f"the model {Path(base).name}"
+        logger.info("training begins with %s: %s", begin, why)
+        _train(config, labels, folder, base)
+        outcome.notes.append(f"The potential was trained in this run, beginning with {begin} ({why}).")
     _judge(context, labels, folder, outcome)
     return outcome
 
@@ -93,7 +129,7 @@ def copy_model(source: Path, target: Path) -> None:
             shutil.copyfile(source.with_suffix(suffix), target.with_suffix(suffix))
 
 
-def _train(config: RunConfig, labels: LabelFolder, folder: Path) -> None:
+def _train(config: RunConfig, labels: LabelFolder, folder: Path, base: str | None) -> None:
     """Train with the Hessian and, for comparison, without; each continues from its own checkpoint."""
     from himlip_ase.hint.training.display import training_bar
     from himlip_ase.hint.training.finetune import finetune
@@ -119,7 +155,7 @@ def _train(config: RunConfig, labels: LabelFolder, folder: Path) -> None:
     ]
     hessian = read_hessian(labels.path / "harmonic")
     network = None
-    if section.base is None:
+    if base is None:
         elements = element_union([labels.crystal.get_chemical_symbols()])
         network = HiMLIPConfig(elements, **section.network)  # type: ignore[arg-type]
     runs = [(MODEL, [hessian] if section.hessian else [], section.training)]
@@ -134,7 +170,7 @@ def _train(config: RunConfig, labels: LabelFolder, folder: Path) -> None:
             finetune(
                 frames,
                 hessians,
-                base=section.base,
+                base=base,
                 settings=settings,
                 folder=place,
                 network=network,

@@ -19,6 +19,9 @@ from himlip_ase.potential.network import HiMLIP, HiMLIPConfig, element_union
 
 logger = logging.getLogger(__name__)
 
+FROM_SCRATCH = "from scratch"
+"""Origin of a model with fresh weights."""
+
 REFERENCE_FRAMES = 20_000
 """Frames to which the energies of the elements are fitted; of more, so many are chosen at random."""
 
@@ -131,7 +134,7 @@ def _model(
             kinds |= {symbol for label in hessians for symbol in label.atoms.symbols}
             network = HiMLIPConfig(elements=element_union([sorted(kinds)]))
         model = fresh = HiMLIP(network, seed=settings.seed)
-        origin = "from scratch"
+        origin = FROM_SCRATCH
     elif isinstance(base, torch.nn.Module):
         model, origin = base, "a model in memory"
     else:
