@@ -76,6 +76,8 @@ class GateLimits:
         Half the spread of λ over the plateau of σ, of λ.
     q_grid_percent : Limit
         Part of the q-grid in the error of λ, of λ.
+    roads_percent : Limit
+        Between λ through D_harm + difference and λ of the SSCHA on the grid of G(q), of their mean.
     """
 
     k_error_cm: Limit = Limit(10.0, 50.0)
@@ -84,6 +86,7 @@ class GateLimits:
     force_error_percent: Limit = Limit(10.0, 30.0)
     plateau_percent: Limit = Limit(5.0, 25.0)
     q_grid_percent: Limit = Limit(15.0, 50.0)
+    roads_percent: Limit = Limit(15.0, 50.0)
 
     def off(self) -> list[str]:
         """Checks that can neither mark nor withhold, as they are typed."""
@@ -151,6 +154,7 @@ TITLES = {
     "force_error_percent": "force error on what was not learnt",
     "plateau_percent": "plateau of σ",
     "q_grid_percent": "q-grid",
+    "roads_percent": "two roads to the grid of G(q)",
 }
 
 

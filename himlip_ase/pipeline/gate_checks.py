@@ -20,7 +20,14 @@ from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 from himlip_ase.superconductivity.uncertainty import size_of
 
 
-def run_gate(context: Context, labels: LabelFolder, run: str, found: TcAnalysis | None) -> Gate:
+def run_gate(
+    context: Context,
+    labels: LabelFolder,
+    run: str,
+    found: TcAnalysis | None,
+    grid: tuple[int, int, int],
+    roads: Mapping[str, tuple[float, float]],
+) -> Gate:
     """Every check of a run.
 
     Parameters
@@ -31,6 +38,10 @@ def run_gate(context: Context, labels: LabelFolder, run: str, found: TcAnalysis 
         The ph.x run whose G(q) is used.
     found : TcAnalysis or None
         Of the leading phonons; None where none could be analysed.
+    grid : three ints
+        Of G(q).
+    roads : mapping
+        Of `himlip_ase.pipeline.roads.gaps`.
 
     Returns
     -------
@@ -45,6 +56,7 @@ def run_gate(context: Context, labels: LabelFolder, run: str, found: TcAnalysis 
             _force_error(limits, context),
             _plateau(limits, found),
             _q_grid(limits, found),
+            _roads(context, grid, roads),
         )
     )
 
@@ -165,3 +177,21 @@ def _q_grid(limits: GateLimits, found: TcAnalysis | None) -> Check:
             why = f"part of the q-grid in the error of λ of {found.label}"
     advice = "G(q) on a finer q-grid: `himlip label harmonic --q …` into labels/harmonicNNN"
     return judge(limits, "q_grid_percent", value, "%", why, advice)
+
+
+def _roads(context: Context, grid: tuple[int, int, int], roads: Mapping[str, tuple[float, float]]) -> Check:
+    shown = "×".join(map(str, grid))
+    value, why = None, f"SSCHA on {shown}, the grid of G(q), was not run: λ rests on D_harm + difference"
+    if tuple(context.config.q_grid) == grid:
+        value, why = 0.0, f"SSCHA and G(q) are on the same grid, {shown}: nothing is interpolated"
+    elif roads:
+        shares = {kind: 200 * abs(on - near) / (on + near) for kind, (near, on) in roads.items()}
+        kind = max(shares, key=lambda name: shares[name])
+        value, (near, on) = shares[kind], roads[kind]
+        why = f"λ = {near:.2f} through D_harm + difference, {on:.2f} by the SSCHA on {shown} ({kind})"
+    advice = f"anharmonic: {{grids: [[{', '.join(map(str, grid))}]]}}"
+    if value is not None:
+        advice = (
+            "converge the k-mesh of the harmonic labels, and let the potential learn the larger supercell"
+        )
+    return judge(context.config.gate, "roads_percent", value, "%", why, advice)

@@ -16,6 +16,7 @@ from himlip_ase.pipeline.gate import GateLimits
 from himlip_ase.pipeline.gate_checks import run_gate
 from himlip_ase.pipeline.labels import LabelFolder, label_folder
 from himlip_ase.pipeline.learn import corrected
+from himlip_ase.pipeline.roads import gaps, with_gap
 from himlip_ase.pipeline.sscha import grid_folders, isotope_folders
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.pipeline.tc_cases import NAMES, CaseResult, Phonons, TcResults
@@ -99,8 +100,14 @@ def _run(context: Context, folder: Path) -> Outcome:
     if leading is not None:
         text = f"{leading.sigma_source}; the same for all phonons of the run"
         outcome.add("sigma", leading.sigma_ry, "Ry", f"double-delta broadening: {text}")
-    gate = outcome.gate = run_gate(context, labels, name, leading)
-    results = results.refused(gate.refusal)
+    both = gaps(results, elph.dims)
+    gate = outcome.gate = run_gate(context, labels, name, leading, elph.dims, both)
+    results = with_gap(results, elph.dims).refused(gate.refusal)
+    for kind, (near, on) in both.items():
+        grid = "×".join(map(str, elph.dims))
+        how = f"λ of the SSCHA on {grid} ({on:.3f}) minus λ through D_harm + difference ({near:.3f})"
+        how += f", {NAMES[kind]}"
+        outcome.add(f"roads_gap.{kind}", on - near, "", how)
     quote(outcome, results, gate.mark)
     results.write(folder)
     return outcome

@@ -19,7 +19,7 @@ from himlip_ase.pipeline.gate import Check, Gate, GateLimits, Limit, judge
 from himlip_ase.pipeline.headlines import closing_lines
 from himlip_ase.pipeline.labels import LabelFolder
 from himlip_ase.pipeline.run import run_pipeline
-from himlip_ase.pipeline.tc_cases import TcResults
+from himlip_ase.pipeline.tc_cases import Phonons, TcResults
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from tests.pipeline.test_tc import run as run_tc
 
@@ -149,3 +149,25 @@ def test_verdict_and_limit(value: float | None, verdict: str, limit: float) -> N
     assert Check.from_record(json.loads(json.dumps(check.to_record()))) == check
     off = replace(GateLimits(), k_error_cm=Limit())
     assert judge(off, "k_error_cm", value, "cm⁻¹", "why", "").verdict == "ok"
+
+
+def test_half_the_gap_between_the_roads_is_part_of_the_error(tmp_path: Path) -> None:
+    """G(q) on the finer grid of two: matrices through the difference, and an SSCHA on that grid itself."""
+    from himlip_ase.pipeline.roads import gaps, with_gap
+    from himlip_ase.pipeline.tc_cases import CaseResult
+    from himlip_ase.superconductivity.analysis import analyse
+    from himlip_ase.superconductivity.options import TcOptions
+    from tests.superconductivity.material import toy
+
+    phonons, elph = toy()
+    options = TcOptions(methods=("allen-dynes",), mu_star=(0.1,))
+    stiffer = phonons.with_matrices(1.3 * phonons.matrices)
+    near, on = (analyse("x", elph, d, options=options) for d in (phonons, stiffer))
+    cases = {Phonons("auxiliary"): CaseResult(near), Phonons("auxiliary", grid=(2, 2, 2)): CaseResult(on)}
+    results = TcResults(cases)
+    assert gaps(results, (2, 2, 2)) == {"auxiliary": (near.table.lambda_total, on.table.lambda_total)}
+    found = with_gap(results, (2, 2, 2)).cases[Phonons("auxiliary")].analysis
+    assert found is not None
+    (part,) = [part for part in found.table.lambda_parts if part.kind == "road"]
+    assert part.size == pytest.approx(abs(near.table.lambda_total - on.table.lambda_total) / 2)
+    assert with_gap(results, (4, 4, 4)).cases == cases
