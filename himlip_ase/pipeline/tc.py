@@ -100,6 +100,8 @@ def _run(context: Context, folder: Path) -> Outcome:
     if leading is not None:
         text = f"{leading.sigma_source}; the same for all phonons of the run"
         outcome.add("sigma", leading.sigma_ry, "Ry", f"double-delta broadening: {text}")
+    if context.config.gate.off():
+        logger.info("switched off: %s", ", ".join(context.config.gate.off()))
     both = gaps(results, elph.dims)
     gate = outcome.gate = run_gate(context, labels, name, leading, elph.dims, both)
     results = with_gap(results, elph.dims).refused(gate.refusal)
