@@ -12,8 +12,9 @@ from himlip_ase.evaluation import matrix_from_voigt
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.hessian_checks import check_hessian
 from himlip_ase.labels.pair_potential import MOST_FRAMES, PairPotential
+from himlip_ase.labels.stiffness import HESSIAN_UNITS, Stiffness
 from himlip_ase.labels.stress_size import stress_size
-from himlip_ase.units import BOHR_ANGSTROM, EV_PER_ANGSTROM3_GPA, HARTREE_EV
+from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +36,7 @@ STRESS_UNITS = {
     "it is in kbar and its sign the other": -10 * EV_PER_ANGSTROM3_GPA,
 }
 """What a stress may be instead of ASE's, and the scale that it then has."""
-HESSIAN_UNITS = {
-    "its sign is the other": -1.0,
-    "it is in Ha/bohr²": BOHR_ANGSTROM**2 / HARTREE_EV,
-    "it is in Ry/bohr²": 2 * BOHR_ANGSTROM**2 / HARTREE_EV,
-    "it is in N/m": 16.0217663,
-    "it is in kcal/mol/Å²": 23.0605,
-    "it is in kJ/mol/Å²": 96.4853,
-}
+WRONG_HESSIANS = {"its sign is the other": -1.0} | {f"it is in {k}": v for k, v in HESSIAN_UNITS.items()}
 """The same of a Hessian."""
 MOST_HESSIANS = 8
 """Hessians on frames that are set against the forces."""
@@ -221,15 +215,18 @@ def _judge_hessian(potential: PairPotential, label: HessianLabel) -> str:
     if found is not None and _is_wrong(found.scale, found.correlation):
         raise InputError(
             f"{label.name}: the Hessian is {found.scale:.4g} times what the forces of the frames say "
-            f"(correlation {found.correlation:.2f}): {_nearest(found.scale, HESSIAN_UNITS)}. Give "
+            f"(correlation {found.correlation:.2f}): {_nearest(found.scale, WRONG_HESSIANS)}. Give "
             "eV/Å² and d²E/dx²"
         )
     if found is not None and abs(found.correlation) > SURE:
         return ""
+    own = Stiffness.of(label.atoms, label.matrix) if len(label.atoms) <= MOST_ATOMS else None
+    if own is not None and not own.units:
+        return ""
     return (
-        f"{label.name}: its unit was judged by itself alone, which does not tell kcal/mol/Å², N/m, Ha/bohr² "
-        "or Ry/bohr² from eV/Å² in every material; forces of five displaced structures of as many atoms "
-        "would do, if pairs of atoms explain them"
+        f"{label.name}: its unit was judged by itself alone, which does not tell "
+        f"{' or '.join(own.units if own else HESSIAN_UNITS)} from eV/Å² here; forces of five displaced "
+        "structures of as many atoms would do, if pairs of atoms explain them"
     )
 
 

@@ -6,13 +6,11 @@ from itertools import permutations, product
 
 import numpy as np
 from ase import Atoms
-from ase.data import covalent_radii
-from ase.geometry import find_mic
 
 from himlip_ase.errors import InputError
 from himlip_ase.labels.spring_model import SpringModel
+from himlip_ase.labels.stiffness import Stiffness, conversions
 from himlip_ase.symmetry.spglib_search import spglib_search
-from himlip_ase.units import BOHR_ANGSTROM, HARTREE_EV, signed_frequencies_cm
 
 ASYMMETRY_TOLERANCE = 1e-2
 SUM_RULE_TOLERANCE = 0.1
@@ -21,14 +19,6 @@ SOFTEST_CURVATURE = 0.1
 """eV/Å²; the hardest atom of anything that is bound is held at least so firmly (solid argon: 0.6)."""
 HARDEST_CURVATURE = 1000.0
 """eV/Å²; no atom is held more firmly (N₂: 143)."""
-LOWEST_WAVENUMBER = 350.0
-"""cm⁻¹ times √amu; the highest frequency of anything bound times the root of its lightest mass is above it
-(argon 400, PdH 470)."""
-WEAKEST_BOND = 0.8
-"""eV/Å²; the strongest spring along a bond of two non-metals is stronger (H3S at 150 GPa: 2.0, C-H: 30)."""
-BOND_LENGTH = 1.15
-"""Sums of covalent radii up to which two non-metals are bonded."""
-NON_METALS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 32, 33, 34, 35, 52, 53)
 SUSPICIOUS_MISFIT = 0.3
 """Share of a Hessian that springs between pairs do not give (see `spring_model`), from which another order of
 the atoms or another frame of axes is tried. Right ones of hydrides, metals, molecules: 0.01 to 0.25; where
@@ -215,44 +205,18 @@ def _check_size(atoms: Atoms, matrix: np.ndarray, name: str) -> None:
             f"{name}: its eigenvalues add up to {3 * curvatures.sum():.4g} eV/Å², and bound atoms have a "
             "positive sum; is it dF/dx, whose sign is the other?"
         )
-    units = (
-        f"is it in Ha/bohr² (× {HARTREE_EV / BOHR_ANGSTROM**2:.4f} gives eV/Å²) or Ry/bohr² "
-        f"(× {HARTREE_EV / BOHR_ANGSTROM**2 / 2:.4f})?"
-    )
+    found = Stiffness.of(atoms, matrix)
+    if found is not None and not found.possible:
+        units = f"is it in {conversions(found.units)}?" if found.units else "in which unit is it?"
+        raise InputError(
+            f"{name}: its highest frequency is {found.highest:.0f} cm⁻¹, and bonds as long as those of "
+            f"{atoms.get_chemical_formula()} have about {found.bond:.0f}; {units}"
+        )
     if not SOFTEST_CURVATURE <= curvatures.max() <= HARDEST_CURVATURE:
         raise InputError(
             f"{name}: the hardest atom has a curvature of {curvatures.max():.4g} eV/Å² (allowed "
-            f"{SOFTEST_CURVATURE:g} to {HARDEST_CURVATURE:g}); {units}"
+            f"{SOFTEST_CURVATURE:g} to {HARDEST_CURVATURE:g}); in which unit is it?"
         )
-    bonds = _springs_along_bonds(atoms, matrix)
-    if bonds.size and bonds.max() < WEAKEST_BOND:
-        raise InputError(
-            f"{name}: the strongest spring along a bond is {bonds.max():.4g} eV/Å², and none is weaker than "
-            f"{WEAKEST_BOND:g}; {units}"
-        )
-    roots = np.sqrt(np.repeat(atoms.get_masses(), 3))
-    reduced = matrix.reshape(3 * n, 3 * n) / roots / roots[:, None]
-    highest = signed_frequencies_cm(np.linalg.eigvalsh((reduced + reduced.T) / 2)[-1:])[0]
-    least = LOWEST_WAVENUMBER / float(np.sqrt(atoms.get_masses().min()))
-    if highest < least:
-        raise InputError(
-            f"{name}: its highest frequency is {highest:.0f} cm⁻¹, and {atoms.get_chemical_formula()} has at "
-            f"least {least:.0f}; {units}"
-        )
-
-
-def _springs_along_bonds(atoms: Atoms, matrix: np.ndarray) -> np.ndarray:
-    """−û·H_ij·û of every bond of two non-metals in one image, eV/Å²."""
-    first, second, distances = _pairs_of_one_image(atoms)
-    radii = covalent_radii[atoms.numbers]
-    bonded = np.isin(atoms.numbers, NON_METALS)
-    own = bonded[first] & bonded[second] & (distances < BOND_LENGTH * (radii[first] + radii[second]))
-    first, second = first[own], second[own]
-    offsets = atoms.get_positions()[second] - atoms.get_positions()[first]
-    if atoms.pbc.any() and len(offsets):
-        offsets = find_mic(offsets, atoms.cell, atoms.pbc)[0]
-    unit = offsets / np.maximum(np.linalg.norm(offsets, axis=1), 1e-12)[:, None]
-    return -np.einsum("pa,pab,pb->p", unit, matrix.transpose(0, 2, 1, 3)[first, second], unit)
 
 
 def _check_order(atoms: Atoms, matrix: np.ndarray, name: str, operations: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -28,7 +29,8 @@ from himlip_ase.labels.checks import check_frames, hot_frames
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.hessian_checks import check_hessian
 from himlip_ase.labels.label_keys import LabelKeys, frame_from_atoms
-from himlip_ase.labels.readers import read_hessian, read_labels
+from himlip_ase.labels.readers import open_labels, read_hessian, read_labels
+from himlip_ase.labels.stiffness import HARDEST, HESSIAN_UNITS, Stiffness
 from himlip_ase.labels.store import LabelStore, write_labels
 from himlip_ase.labels.stress_size import stress_size
 from himlip_ase.labels.survey import Survey
@@ -36,6 +38,7 @@ from himlip_ase.potential.network import HiMLIPConfig
 from himlip_ase.units import BOHR_ANGSTROM, EV_PER_ANGSTROM3_GPA, HARTREE_EV
 from tests.hint.toy import rattled, toy_frame, toy_hessian
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 HA_BOHR2 = HARTREE_EV / BOHR_ANGSTROM**2
 SETTINGS = TrainingSettings(epochs=1, device="cpu", validation_fraction=0.25)
 NETWORK = HiMLIPConfig(("Cu",), cutoff=4.5, n_radial=4, channels=2, edge_features=2, hidden=8, layers=1)
@@ -118,9 +121,11 @@ def test_what_could_not_be_judged_is_told() -> None:
     frames = _emt(3)
     (remark,) = Survey.of(frames).unjudged
     assert "sign and unit of 3 stresses" in remark and "too few frames" in remark
-    label = read_hessian(Path(__file__).parents[2] / "examples" / "h3s" / "labels" / "harmonic" / "dyn")
+    label = read_hessian(EXAMPLES / "hydrides" / "labels" / "PdH" / "harmonic" / "dyn")
     (remark,) = Survey.of([], [label]).unjudged
-    assert "harmonic/dyn: its unit was judged by itself alone" in remark
+    assert "harmonic/dyn: its unit was judged by itself alone, which does not tell Ry/Å² from" in remark
+    label = read_hessian(EXAMPLES / "h3s" / "labels" / "harmonic" / "dyn")
+    assert Survey.of([], [label]).unjudged == []
     assert Survey.of([replace(f, stress=None) for f in frames]).unjudged == []
 
 
@@ -168,10 +173,50 @@ def test_fault_27_hessian_in_hartree_per_bohr2() -> None:
     atoms = molecule("CH3CH2OH")
     matrix = _springs(atoms)
     check_hessian(atoms, matrix)
-    with pytest.raises(InputError, match=r"spring along a bond is 0\.4.*Ha/bohr².*97\.17"):
+    with pytest.raises(InputError, match=r"highest frequency is .*Ha/bohr² \(× 97\.174"):
         check_hessian(atoms, matrix / HA_BOHR2)
-    with pytest.raises(InputError, match="curvature"):
-        check_hessian(atoms, matrix * 9648.5)  # kJ/mol/nm²
+    with pytest.raises(InputError, match="kJ/mol/nm²"):
+        check_hessian(atoms, matrix * 9648.5)
+
+
+@cache
+def _right_hessians() -> list[tuple[Atoms, np.ndarray]]:
+    label = read_hessian(EXAMPLES / "h3s" / "labels" / "harmonic" / "dyn")
+    ethanol, metal = molecule("CH3CH2OH"), bulk("Cu", cubic=True)
+    return [
+        (label.atoms, label.matrix), (ethanol, _springs(ethanol)), (metal, _by_differences(metal)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", HESSIAN_UNITS)
+def test_fault_27_hessian_alone_in_another_unit(unit: str) -> None:
+    """No forces beside it: bonds as long as its structure's tell, under pressure, in metals and molecules."""
+    for atoms, matrix in _right_hessians():
+        found = Stiffness.of(atoms, matrix)
+        assert found is not None and found.possible
+        wrong = HESSIAN_UNITS[unit] * matrix
+        with pytest.raises(InputError, match=rf"{unit}") as told:
+            check_hessian(atoms, wrong)
+        factor = float(re.search(rf"{unit} \(× ([\d.e+-]+) gives", str(told.value))[1])
+        np.testing.assert_allclose(factor * wrong, matrix, rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "path", ["gfn2.h5", "wb97x.h5", "wb97x_more.h5", "../../reactions/labels/reactions.h5"]
+)
+def test_stiffness_of_all_committed_molecules(path: str) -> None:
+    """Rattled, stretched and on the way of a reaction: no false alarm within a factor of two."""
+    frames = open_labels(EXAMPLES / "molecules" / "labels" / path)
+    found = [Stiffness.of(f.hessian.atoms, f.hessian.matrix) for f in frames if f.hessian is not None]
+    assert len(found) > 50
+    assert all(2 * s.least < s.value < HARDEST / 2 for s in found)
+
+
+@pytest.mark.parametrize("metal", ["PdH", "CaH6", "YH6", "LaH10"])
+def test_stiffness_of_the_committed_hydrides(metal: str) -> None:
+    label = read_hessian(EXAMPLES / "hydrides" / "labels" / metal / "harmonic" / "dyn")
+    found = Stiffness.of(label.atoms, label.matrix)
+    assert 2 * found.least < found.value < HARDEST / 2
 
 
 def test_fault_27_hessian_in_another_unit_than_the_forces() -> None:
@@ -191,7 +236,7 @@ def test_fault_27_hessian_in_another_unit_than_the_forces() -> None:
 
 def test_fault_27_hessian_of_the_committed_h3s_labels() -> None:
     """A soft double well at 150 GPa passes; negated or in Ha/bohr² it does not."""
-    label = read_hessian(Path(__file__).parents[2] / "examples" / "h3s" / "labels" / "harmonic" / "dyn")
+    label = read_hessian(EXAMPLES / "h3s" / "labels" / "harmonic" / "dyn")
     check_hessian(label.atoms, label.matrix)
     for factor, words in ((-1.0, "dF/dx"), (1 / HA_BOHR2, "Ha/bohr²")):
         with pytest.raises(InputError, match=words):

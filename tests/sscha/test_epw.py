@@ -1,4 +1,4 @@
-"""SSCHA → q2r.x → EPW's ``lifc``: the recipe of docs/sscha.md, its file read the way EPW reads it."""
+"""SSCHA → q2r.x → EPW's ``lifc``: the recipe of docs/sscha.md, its file read as EPW reads it, and by EPW."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from himlip_ase.cli.sscha import register
 from himlip_ase.phonons.force_constants import DynamicalMatrices
-from himlip_ase.phonons.qe import write_dyn
+from himlip_ase.phonons.qe import read_dyn, write_dyn
 from himlip_ase.sscha import SschaSettings, run_sscha
 from himlip_ase.units import RY_PER_BOHR2_EV_PER_ANGSTROM2
 
@@ -106,3 +106,82 @@ def test_order_of_cells_and_atoms_without_any_symmetry(tmp_path):
     write_dyn(dynamical, tmp_path / "hessian.dyn")
     found = read_like_epw(q2r(tmp_path, "hessian.dyn"), 3, (3, 2, 1))
     np.testing.assert_allclose(frequencies(found, dynamical), dynamical.frequencies(), atol=0.01)
+
+
+# -- epw.x itself -------------------------------------------------------------------------------------------
+
+PSEUDO = Path("/usr/share/espresso/pseudo/C_3.98148.UPF")
+DIAMOND = f"""
+&control
+  calculation = 'SCF', prefix = 'c', pseudo_dir = '{PSEUDO.parent}', outdir = './'
+/
+&system
+  ibrav = 2, celldm(1) = 6.64245, nat = 2, ntyp = 1, ecutwfc = 22, nbnd = 4
+  occupations = 'smearing', smearing = 'mp', degauss = 0.02
+/
+&electrons
+  conv_thr = 1d-11
+/
+ATOMIC_SPECIES
+C 12.01078 {PSEUDO.name}
+ATOMIC_POSITIONS alat
+C 0 0 0
+C 0.25 0.25 0.25
+"""
+PHONONS = """
+&inputph
+  prefix = 'c', fildyn = 'c.dyn', fildvscf = 'dvscf', ldisp = .true., tr2_ph = 1d-14
+  nq1 = 2, nq2 = 2, nq3 = 2
+/
+"""
+EPW = """--
+&inputepw
+  prefix = 'c', amass(1) = 12.01078, outdir = './', dvscf_dir = 'save'
+  elph = .true., epwwrite = .true., wannierize = .true., nbndsub = 4, num_iter = 100
+  proj(1) = 'f=0,0,0:l=-3'
+  lifc = .true., asr_typ = 'crystal'
+  band_plot = .true., filqf = 'path', filkf = 'path'
+  nk1 = 2, nk2 = 2, nk3 = 2, nq1 = 2, nq2 = 2, nq3 = 2
+/
+"""
+PATH = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0], [0.25, 0, 0], [0.13, 0.07, 0.31], [0.25, 0.25, 0]])
+MEV_CM = 8.065544
+
+
+def run(program: str, text: str, folder: Path) -> None:
+    done = subprocess.run(
+        [program], input=text, cwd=folder, capture_output=True, text=True, timeout=600, check=False
+    )
+    (folder / f"{program}.out").write_text(done.stdout)
+    assert done.returncode == 0 and "Error" not in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (shutil.which("epw.x") and shutil.which("ph.x") and PSEUDO.is_file()), reason="epw.x is not installed"
+)
+def test_epw_takes_the_phonons_of_the_file(tmp_path):
+    """Diamond by ph.x, its matrices times 1.21: EPW's frequencies are those of the file, not ph.x's."""
+    run("pw.x", DIAMOND.replace("SCF", "scf") + "K_POINTS automatic\n2 2 2 1 1 1\n", tmp_path)
+    run("ph.x", PHONONS, tmp_path)
+    save = tmp_path / "save"
+    save.mkdir()
+    shutil.copytree(tmp_path / "_ph0" / "c.phsave", save / "c.phsave")
+    for k in (1, 2, 3):
+        source = tmp_path / "_ph0" if k == 1 else tmp_path / "_ph0" / f"c.q_{k}"
+        shutil.copy(source / "c.dvscf1", save / f"c.dvscf_q{k}")
+        shutil.copy(tmp_path / f"c.dyn{k}", save / f"c.dyn_q{k}")
+    points = "".join(f"{i / 2} {j / 2} {k / 2} 0.125\n" for i, j, k in np.ndindex(2, 2, 2))
+    run("pw.x", DIAMOND.replace("SCF", "nscf") + "K_POINTS crystal\n8\n" + points, tmp_path)
+    own = read_dyn(tmp_path / "c.dyn")
+    stiff = own.with_matrices(1.21 * own.matrices)
+    write_dyn(stiff, tmp_path / "hessian.dyn")
+    shutil.copy(q2r(tmp_path, "hessian.dyn"), save)
+    lines = "".join(f"{a} {b} {c} 1\n" for a, b, c in PATH)
+    (tmp_path / "path").write_text(f"{len(PATH)} crystal\n{lines}")
+    run("epw.x", EPW, tmp_path)
+    words = (tmp_path / "phband.freq").read_text().split("/", 1)[1].split()
+    found = np.array(words, dtype=float).reshape(len(PATH), 9)[:, 3:] * MEV_CM
+    wanted = stiff.with_acoustic_sum_rule().force_constants().frequencies(PATH)
+    np.testing.assert_allclose(found, wanted, atol=0.02)
+    assert abs(found - wanted / 1.1).max() > 50
