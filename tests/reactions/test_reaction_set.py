@@ -43,3 +43,15 @@ def test_each_reaction_is_a_saddle_between_two_minima(listed) -> None:
         top = energies[reaction["transition_state"] - reaction["frames"][0]]
         assert top == max(energies)
         assert reaction["barrier_ev"] == pytest.approx(top - energies[0])
+
+
+def test_dear_labels_belong_to_reactions_of_the_set(listed) -> None:
+    store, cheap = LabelStore(LABELS / "wb97x.h5"), LabelStore(LABELS / "reactions.h5")
+    by_set = {reaction["set"]: reaction for reaction in listed}
+    roles: dict[str, set[str]] = {}
+    for frame in store:
+        reaction = by_set[frame.set]
+        for role in ("reactant", "transition_state", "product"):
+            if np.allclose(cheap[reaction[role]].atoms.positions, frame.atoms.positions, atol=1e-6):
+                roles.setdefault(frame.set, set()).add(role)
+    assert sum(len(found) == 3 for found in roles.values()) >= 12
