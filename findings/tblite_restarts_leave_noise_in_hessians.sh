@@ -2,9 +2,9 @@
 # Guess: restarting each singlepoint of GFN2-xTB from the density of the point before (what tblite's ASE calculator does,
 #   and singlepoint(result)) saves iterations and leaves gradients as exact as the accuracy asked for, so that a Hessian
 #   by central differences is as good as from fresh densities.
-# Found (tblite 0.8.0, default accuracy 1.0): from fresh densities the Hessian of butadiene is symmetric to 1e-3 eV/A^2
-#   (the error of the differences).  With restarts the self-consistent cycle stops at once, short of convergence, and the
-#   asymmetry is twenty to a hundred times as large.  With accuracy 0.01 both agree.
+# Found (tblite 0.8.0, default accuracy 1.0): from fresh densities the Hessian of butadiene is symmetric to 3e-3 eV/A^2.
+#   With restarts the self-consistent cycle stops at once, short of convergence, and the asymmetry is 2e-2, seven times
+#   as large (thirty times at a point between its two conformers).  With accuracy 0.01 both have 6e-4.
 # Why it matters: ase.vibrations.Vibrations with TBLite() restarts, so that soft modes and free energies carry this noise;
 #   ask for accuracy=0.01, which costs little more.
 set -eu
@@ -70,7 +70,7 @@ for accuracy, (fresh, restarted, ase) in found.items():
         f"{restarted:.1e} with restarts, {ase:.1e} by tblite.ase.TBLite"
     )
 fresh, restarted, ase = found[1.0]
-if restarted > 10 * fresh and ase > 10 * fresh and found[0.01][1] < 3 * fresh:
+if restarted > 4 * fresh and ase > 4 * fresh and found[0.01][1] < 1.5 * found[0.01][0]:
     print("as found: restarts leave noise at the default accuracy")
 else:
     sys.exit("behaviour changed")
