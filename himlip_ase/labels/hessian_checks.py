@@ -25,6 +25,9 @@ the atoms or another frame of axes is tried. Right ones of hydrides, metals, mol
 a bond breaks, to 0.4; of a molecule twisted to a crossing of its states, 0.48."""
 WRONG_MISFIT = 0.55
 """The same, from which a Hessian without symmetry is refused."""
+NEGATIVE_BALANCE = -0.2
+"""Sum of the eigenvalues over that of their sizes, from which the sign is the other one: −0.002 where CO is
+stretched beyond its inflection, below −0.9 for a molecule at rest with the other sign."""
 FEWEST_JUDGED = 5
 """Atoms of the smallest structure that is refused by it: at the saddle of HNO ⇌ NOH, 0.56 is right."""
 MOST_ATOMS = 120
@@ -150,8 +153,8 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
     ------
     InputError
         Wrong shape, non-finite elements, not symmetric (1 % of the largest element), acoustic sum rule
-        violated (10 %), a sum of eigenvalues below zero (the sign), curvatures and frequencies that nothing
-        has (the unit), symmetry of the crystal violated (10 %: another order of atoms or another
+        violated (10 %), a sum of eigenvalues well below zero (the sign), curvatures and frequencies that
+        nothing has (the unit), symmetry of the crystal violated (10 %: another order of atoms or another
         orientation), springs between pairs that fit much better with atoms in another order or with other
         axes, or, without symmetry, far pairs stronger than near ones (another order of atoms).
     """
@@ -187,13 +190,21 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
                 "the axes another frame's?"
             )
     _check_order(atoms, matrix, name, operations)
-    # A crystal's symmetry has told whether the order is right; its strongest pairs need not be the nearest.
-    ratio = _decay(atoms, matrix) if operations == 1 else np.inf
+    # A crystal's symmetry has told whether the order is right, of a molecule the springs have; strongest pairs
+    # need not be the nearest, as where bonds break.
+    told = operations > 1 or (not atoms.pbc.any() and len(atoms) <= MOST_ATOMS)
+    ratio = np.inf if told else _decay(atoms, matrix)
     if ratio < 1.0:
         raise InputError(
             f"{name}: far pairs couple more strongly than near ones (near/far {ratio:.2f}, must exceed 1); "
             "are the atoms in another order?"
         )
+
+
+def _balance(matrix: np.ndarray) -> float:
+    """Sum of the eigenvalues over that of their sizes, −1 to 1."""
+    values = np.linalg.eigvalsh(np.reshape(matrix, (matrix.shape[0] * 3, -1)))
+    return float(values.sum() / max(np.abs(values).sum(), 1e-30))
 
 
 def _check_size(atoms: Atoms, matrix: np.ndarray, name: str) -> None:
@@ -202,11 +213,13 @@ def _check_size(atoms: Atoms, matrix: np.ndarray, name: str) -> None:
     if n < 2:
         return
     curvatures = np.einsum("iaia->i", matrix) / 3
-    if curvatures.sum() <= 0:
+    if curvatures.sum() <= 0 and _balance(matrix) <= NEGATIVE_BALANCE:
         raise InputError(
             f"{name}: its eigenvalues add up to {3 * curvatures.sum():.4g} eV/Å², and bound atoms have a "
             "positive sum; is it dF/dx, whose sign is the other?"
         )
+    if curvatures.sum() <= 0:
+        return  # beyond the inflection of a bond: says nothing of the unit
     found = Stiffness.of(atoms, matrix)
     if found is not None and not found.possible:
         units = f"is it in {conversions(found.units)}?" if found.units else "in which unit is it?"
