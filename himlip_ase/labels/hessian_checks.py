@@ -190,8 +190,8 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
                 "the axes another frame's?"
             )
     _check_order(atoms, matrix, name, operations)
-    # A crystal's symmetry has told whether the order is right, of a molecule the springs have; strongest pairs
-    # need not be the nearest, as where bonds break.
+    # A crystal's symmetry has told whether the order is right, of a molecule the springs have; the strongest
+    # pairs need not be the nearest, as where bonds break.
     told = operations > 1 or (not atoms.pbc.any() and len(atoms) <= MOST_ATOMS)
     ratio = np.inf if told else _decay(atoms, matrix)
     if ratio < 1.0:
