@@ -102,10 +102,12 @@ def main() -> None:
         )
         summary = [f"unseen reactions: {line}" for line in describe(tested)]
         print("\n".join(summary))
+        found = tested.to_dict()
+        del found["hessians"]  # of each; their means stay
         card = {
             **trained.report,
             **CARD,
-            "errors": {"unseen reactions": tested.to_dict()},
+            "errors": {"unseen reactions": found},
             "summary": summary,
         }
         path = save_model(trained.model, arguments.folder / f"{NAME}.safetensors", card, overwrite=True)
