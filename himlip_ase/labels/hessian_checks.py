@@ -30,6 +30,10 @@ NEGATIVE_BALANCE = -0.2
 stretched beyond its inflection, below −0.9 for a molecule at rest with the other sign."""
 FEWEST_JUDGED = 5
 """Atoms of the smallest structure that is refused by it: at the saddle of HNO ⇌ NOH, 0.56 is right."""
+LEAST_DECAY = 1.0
+"""Coupling of the near pairs over that of the far ones (see `_decay`)."""
+LEAST_DECAY_OF_MOLECULES = 0.5
+"""The same where bonds may break: 0.88 at the least of 2209 right Hessians of molecules and saddles."""
 MOST_ATOMS = 120
 """Atoms of the largest structure whose order is looked at."""
 MOST_EXCHANGES = 3000
@@ -190,14 +194,13 @@ def check_hessian(atoms: Atoms, matrix: np.ndarray, name: str = "Hessian") -> No
                 "the axes another frame's?"
             )
     _check_order(atoms, matrix, name, operations)
-    # A crystal's symmetry has told whether the order is right, of a molecule the springs have; the strongest
-    # pairs need not be the nearest, as where bonds break.
-    told = operations > 1 or (not atoms.pbc.any() and len(atoms) <= MOST_ATOMS)
-    ratio = np.inf if told else _decay(atoms, matrix)
-    if ratio < 1.0:
+    # a crystal's symmetry has told whether the order is right
+    least = LEAST_DECAY if atoms.pbc.any() else LEAST_DECAY_OF_MOLECULES
+    ratio = np.inf if operations > 1 else _decay(atoms, matrix)
+    if ratio < least:
         raise InputError(
-            f"{name}: far pairs couple more strongly than near ones (near/far {ratio:.2f}, must exceed 1); "
-            "are the atoms in another order?"
+            f"{name}: far pairs couple more strongly than near ones (near/far {ratio:.2f}, must exceed "
+            f"{least:g}); are the atoms in another order?"
         )
 
 

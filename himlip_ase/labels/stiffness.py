@@ -31,8 +31,9 @@ HESSIAN_UNITS = {
     "Ry/Å²": 2 / HARTREE_EV,
 }
 """What a Hessian may be in instead of eV/Å², and how many of them are one eV/Å²."""
-HARDEST = 4.5
-"""No structure has a larger stiffness. Found: 0.2 (PdH) to 1.9 (diamond, rattled CO₂)."""
+HARDEST = 8.0
+"""No structure has a larger stiffness. Found in DFT and GFN2-xTB: 0.2 (PdH) to 1.9 (rattled CO₂); PdH by EMT,
+whose hydrogen is far too stiff and whose unit is right, has 6.7."""
 SOFTEST = 0.05
 """None has a smaller one (PdH 0.22, metals 0.5 to 1.1)."""
 SOFTEST_BONDED = 0.15

@@ -123,7 +123,9 @@ def test_what_could_not_be_judged_is_told() -> None:
     assert "sign and unit of 3 stresses" in remark and "too few frames" in remark
     label = read_hessian(EXAMPLES / "hydrides" / "labels" / "PdH" / "harmonic" / "dyn")
     (remark,) = Survey.of([], [label]).unjudged
-    assert "harmonic/dyn: its unit was judged by itself alone, which does not tell Ry/Å² from" in remark
+    assert (
+        "harmonic/dyn: its unit was judged by itself alone, which does not tell Ry/Å² or Ha/Å² from" in remark
+    )
     label = read_hessian(EXAMPLES / "h3s" / "labels" / "harmonic" / "dyn")
     assert Survey.of([], [label]).unjudged == []
     assert Survey.of([replace(f, stress=None) for f in frames]).unjudged == []

@@ -48,6 +48,16 @@ def test_yaml_snippets_are_valid_configurations(page: Path) -> None:
         assert parse_config(text).name
 
 
+def test_measured_values_of_the_page_on_comparisons_are_read(tmp_path: Path) -> None:
+    from himlip_ase.pipeline.comparison.measured import read_measured
+
+    (text,) = snippets(ROOT / "docs" / "comparing_runs.md", "{code-block} yaml")
+    path = tmp_path / "measured.yaml"
+    path.write_text(text, encoding="utf-8")
+    (value,) = read_measured(path)
+    assert value.compound == "PdD" and value.tc_kelvin == 10.5
+
+
 def test_yaml_of_molecules_and_reactions_is_valid(tmp_path: Path) -> None:
     import yaml
 
