@@ -16,23 +16,27 @@ import json
 import logging
 import re
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.dft.dos import linear_tetrahedron_integration
 from ase.io import read
 
-from benchmarks.labels.bare_susceptibility import on_whole_mesh, susceptibility
+from benchmarks.labels.bare_susceptibility import fermi_level, on_whole_mesh, susceptibility
 from benchmarks.labels.k_calculations import CRYSTALS, FROZEN, LABELS, QPOINTS, Calculation
 from benchmarks.labels.k_report import draw, write_table
 from himlip_ase.dft.espresso.runner import Launcher
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import write_json
 from himlip_ase.superconductivity.electron_bands import read_a2fsave
-from himlip_ase.units import signed_frequencies_cm
+from himlip_ase.units import RY_EV, signed_frequencies_cm
 
 RESULTS = Path(__file__).parents[1] / "results" / "k_convergence"
+MESHES = (12, 18, 24, 36, 48)
+BROADENINGS = (0.005, 0.01, 0.02, 0.03, 0.05)
+"""Ry."""
 ELECTRONS = {"h3s": 9, "pdh": 19, "cah6": 16}
 STUDY = """
 h3s-third_irr1to3-mp0.02-k12
@@ -89,6 +93,7 @@ def collect(scratch: Path) -> dict[str, Any]:
         for path in sorted((scratch / "results").glob("*.json"))
     }
     tables: dict[str, Any] = {"phonons": [], "wells": [], "forces": [], "susceptibility": []}
+    tables["fermi_density"] = []
     for name, result in found.items():
         calculation = Calculation.named(name)
         row = {
@@ -113,7 +118,9 @@ def collect(scratch: Path) -> dict[str, Any]:
             )
     tables["wells"] = wells(found)
     tables["forces"] = forces(found)
-    tables["susceptibility"] = susceptibilities(scratch, found)
+    bands = bands_of(scratch, found)
+    tables["susceptibility"] = susceptibilities(bands)
+    tables["fermi_density"] = fermi_densities(bands)
     return tables
 
 
@@ -163,7 +170,7 @@ def wells(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def forces(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Forces of disordered cells on one mesh against the next: rms of all components, and by element."""
+    """Forces of disordered cells by pairs of meshes and smearings: rms of all components, and by element."""
     known: dict[str, dict[tuple[str, float, int], tuple[np.ndarray, float, float]]] = {}
     symbols: dict[str, list[str]] = {}
     for name, result in found.items():
@@ -185,18 +192,16 @@ def forces(found: dict[str, Any]) -> list[dict[str, Any]]:
             )
     rows = []
     for cell, entries in known.items():
-        keys = sorted(entries)
-        for first, second in pairwise(keys):
-            if first[:2] != second[:2]:
-                continue
+        for first, second in combinations(sorted(entries), 2):
             change = entries[second][0] - entries[first][0]
             elements = np.array(symbols[cell])
             rows.append(
                 {
                     "cell": cell,
-                    "smearing": first[0],
-                    "width_ry": first[1],
-                    "k": [first[2], second[2]],
+                    "electrons": [
+                        {"smearing": smearing, "width_ry": width, "k": k}
+                        for smearing, width, k in (first, second)
+                    ],
                     "forces_rms_ev_per_angstrom": round(float(np.sqrt(np.mean(entries[second][0] ** 2))), 3),
                     "change_rms_mev_per_angstrom": round(1000 * float(np.sqrt(np.mean(change**2))), 1),
                     "by_element": {
@@ -212,18 +217,48 @@ def forces(found: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def susceptibilities(scratch: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
-    """χ(q) on every mesh that a mesh of bands contains; H3S at 24³ from the bands of the labels."""
+Bands = tuple[str, int, np.ndarray]
+"""Crystal, mesh, and energies on it (mesh, mesh, mesh, bands), eV."""
+
+
+def bands_of(scratch: Path, found: dict[str, Any]) -> list[Bands]:
+    """Bands of the study on their whole meshes; H3S at 24³ from the bands of the labels."""
     meshes = [("h3s", *labels_bands())]
     for name in found:
         calculation = Calculation.named(name)
         if calculation.quantity == "bands":
             data = np.load(scratch / "results" / f"{name}.npz")
             meshes.append((calculation.crystal, calculation.k, data["kpoints"], data["energies_ev"]))
+    return [
+        (crystal, dense, on_whole_mesh(kpoints, energies, dense, CRYSTALS[crystal]()))
+        for crystal, dense, kpoints, energies in sorted(meshes, key=lambda entry: entry[:2])
+    ]
+
+
+def fermi_densities(bands: Sequence[Bands]) -> list[dict[str, Any]]:
+    """N(E_F), both spins, by mesh: Gaussians as ph.x takes them; width None: linear tetrahedra (ASE)."""
+    rows = []
+    for crystal, dense, whole in bands:
+        for mesh in (k for k in MESHES if dense % k == 0):
+            part = np.ascontiguousarray(whole[:: dense // mesh, :: dense // mesh, :: dense // mesh])
+            row = {"crystal": crystal, "k": mesh, "bands": dense}
+            level = 0.0
+            for width in reversed(BROADENINGS):  # the level of the narrowest serves the tetrahedra
+                level = fermi_level(part, ELECTRONS[crystal], "gauss", width)
+                x = (level - part) / (width * RY_EV)
+                value = 2 * np.exp(-(x**2)).sum() / (np.sqrt(np.pi) * width * RY_EV * mesh**3)
+                rows.append(row | {"width_ry": width, "per_ev": round(float(value), 4)})
+            cell = CRYSTALS[crystal]().cell
+            value = 2 * linear_tetrahedron_integration(cell, part, np.array([level]))[0]
+            rows.append(row | {"width_ry": None, "per_ev": round(float(value), 4)})
+    return rows
+
+
+def susceptibilities(bands: Sequence[Bands]) -> list[dict[str, Any]]:
+    """χ(q) on every mesh that a mesh of bands contains."""
     rows: dict[tuple, dict[str, Any]] = {}
-    for crystal, dense, kpoints, energies in sorted(meshes, key=lambda entry: entry[:2]):
-        whole = on_whole_mesh(kpoints, energies, dense, CRYSTALS[crystal]())
-        for mesh in (k for k in (12, 18, 24, 36, 48) if dense % k == 0):
+    for crystal, dense, whole in bands:
+        for mesh in (k for k in MESHES if dense % k == 0):
             part = whole[:: dense // mesh, :: dense // mesh, :: dense // mesh]
             for smearing, width in SMEARINGS:
                 for point, q in QPOINTS.items():

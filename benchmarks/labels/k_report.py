@@ -142,17 +142,16 @@ def _other_tables(tables: dict[str, Any]) -> list[str]:
         lines.append(f"| {named(row)} | {row['k']}³ | {rest:.1f} | {depths} | {row['core_seconds']:.0f} |")
     lines += [
         "",
-        "## H3S, forces of disordered cells from one mesh to the next, meV/Å rms",
+        "## H3S, forces of disordered cells by mesh and smearing, meV/Å rms",
         "",
-        "| cell | smearing | k | all | by element | of (eV/Å rms) | energy (meV/atom) | core-s |",
+        "| cell | from | to | all | by element | of (eV/Å rms) | energy (meV/atom) | core-s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in tables["forces"]:
         elements = ", ".join(f"{e} {value:.0f}" for e, value in row["by_element"].items())
         cells = [
             row["cell"],
-            named(row),
-            f"{row['k'][0]}³ → {row['k'][1]}³",
+            *(f"{named(electrons)} {electrons['k']}³" for electrons in row["electrons"]),
             f"{row['change_rms_mev_per_angstrom']:.0f}",
             elements,
             f"{row['forces_rms_ev_per_angstrom']:.2f}",
@@ -160,6 +159,25 @@ def _other_tables(tables: dict[str, Any]) -> list[str]:
             ", ".join(f"{seconds:.0f}" for seconds in row["core_seconds"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    return lines + _fermi_densities(tables["fermi_density"])
+
+
+def _fermi_densities(rows: list[dict[str, Any]]) -> list[str]:
+    """N(E_F) of each mesh; tetrahedra have no width."""
+    values = {(row["crystal"], row["bands"], row["k"], row["width_ry"]): row["per_ev"] for row in rows}
+    widths = sorted({row["width_ry"] for row in rows if row["width_ry"] is not None})
+    lines = [
+        "",
+        "## N(E_F), states per eV and primitive cell, both spins",
+        "",
+        "Gaussians exp(−(Δ/σ)²) as ph.x takes them; linear tetrahedra at the level of the narrowest.",
+        "",
+        "| crystal | k | " + " | ".join(f"σ = {width:g} Ry" for width in widths) + " | tetrahedra |",
+        "|---|---|" + "---|" * (len(widths) + 1),
+    ]
+    for crystal, bands, mesh in sorted({key[:3] for key in values}, key=lambda key: (key[0], key[2], key[1])):
+        shown = (f"{values[crystal, bands, mesh, width]:.3f}" for width in (*widths, None))
+        lines.append(f"| {crystal}, bands on {bands}³ | {mesh}³ | {' | '.join(shown)} |")
     return lines
 
 

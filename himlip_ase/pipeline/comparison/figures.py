@@ -92,12 +92,17 @@ def phonons(folder: Path, compounds: Sequence[Compound], npoints: int = 61) -> d
     return written
 
 
+def _entry(compound: Compound, kind: str) -> str:
+    """Of a legend, where the long name of harmonic phonons has no room."""
+    return f"{compound.name}, {'harmonic' if kind == 'harmonic' else NAMES[kind]}"
+
+
 def _bands(
     ax: Axes, compound: Compound, items: Mapping[str, BandStructure], limits: tuple[float, float]
 ) -> None:
     from himlip_ase.phonons.plots import limit_frequencies, plot_bands, plot_grid_points
 
-    labels = [f"{compound.name}, {'harmonic' if kind == 'harmonic' else NAMES[kind]}" for kind in items]
+    labels = [_entry(compound, kind) for kind in items]
     plot_bands(ax, list(items.values()), labels, [HARMONIC, look(0)][: len(items)])
     if compound.anharmonic is not None and compound.sigma_cm is not None:
         path = next(iter(items.values())).path
@@ -136,10 +141,9 @@ def band_gaps(folder: Path, compounds: Sequence[Compound]) -> Path | None:
                 if mine is not compound:
                     continue
                 face = "white" if kind == "harmonic" else own.colour
-                label = f"{compound.name}, {'harmonic' if kind == 'harmonic' else NAMES[kind]}"
                 ax.errorbar(
                     [compound.lightest_amu], [size], error, fmt=own.marker, color=own.colour, mfc=face, ms=5,
-                    label=label,
+                    label=_entry(compound, kind),
                 )  # fmt: skip
         _join(ax, compounds, points)
         ax.axhline(0, color=GREY, lw=0.8, zorder=0)
@@ -256,10 +260,9 @@ def parity(
                 for value in compound.measured_in(measured) if entry is not None else []:
                     assert entry is not None
                     face = "white" if kind == "harmonic" else own.colour
-                    words = "harmonic" if kind == "harmonic" else NAMES[kind]
                     ax.errorbar(
                         [value.tc_kelvin], [entry.kelvin], entry.uncertainty_kelvin, value.uncertainty_kelvin,
-                        fmt=own.marker, color=own.colour, mfc=face, ms=5, label=f"{compound.name}, {words}",
+                        fmt=own.marker, color=own.colour, mfc=face, ms=5, label=_entry(compound, kind),
                     )  # fmt: skip
                     reach = (value.uncertainty_kelvin or 0.0, entry.uncertainty_kelvin or 0.0)
                     top = max(top, value.tc_kelvin + reach[0], entry.kelvin + reach[1])
