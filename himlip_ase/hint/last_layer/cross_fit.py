@@ -3,12 +3,15 @@
 What a potential says of configurations that it has learnt is no measure of its errors.  Here every group has
 a twin of the potential that learnt all other labels with the same precisions, and is judged by it
 (cross-fitting: Chernozhukov et al., Econometrics Journal 21, C1 (2018), section 3).
+
+Every set of labels has a noise of its own, by the evidence: what was computed on another k-mesh, or of cells
+that no ensemble visits, does not pull at the fit as if it were one with the groups.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -25,8 +28,8 @@ from himlip_ase.hint.last_layer.closed_form import (
     column_scales,
     scaled_sums,
 )
-from himlip_ase.hint.last_layer.cross_validation import choose_floor
-from himlip_ase.hint.last_layer.evidence import NormalEquations, maximise_evidence, ridge
+from himlip_ase.hint.last_layer.cross_validation import choose_floor, summed, without
+from himlip_ase.hint.last_layer.evidence import NormalEquations, kind_of, maximise_evidence, named, ridge
 from himlip_ase.hint.last_layer.features import HeadFeatures
 from himlip_ase.hint.last_layer.posterior import Noise, Posterior
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
@@ -42,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 FOLDS = "folds.json"
 MEAN = "mean.safetensors"
+GROUPS = "the groups"
+"""Where labels of `SummedLabels.add` come from; no set is called so, as names of sets have no spaces."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,7 @@ class SummedLabels:
     hessians : sequence of HessianLabel
         Always learnt from.
     settings : ClosedFormSettings, optional
-        `folds` parts of `frames`, beside the groups, choose the bound of the noise; `prior` is chosen by
-        `fit`.
+        Its `noise`, if any, is that of every set; `prior` is chosen by `fit`.
     """
 
     def __init__(
@@ -138,14 +142,22 @@ class SummedLabels:
         self.settings = settings or ClosedFormSettings()
         self.model = model
         self.features = HeadFeatures(model, self.settings.head)
-        hessians = [*hessians, *(f.hessian for f in frames if f.hessian is not None)]
-        order = np.random.default_rng(self.settings.seed).permutation(len(frames))
-        count = max(1, min(self.settings.folds, len(frames)))
-        parts = [[frames[k] for k in order[first::count]] for first in range(count)] if len(frames) else []
-        with frozen(model):
-            self.shared = collect_rows(self.features, [], hessians, self.settings)
-            self.parts = [collect_rows(self.features, part, [], self.settings) for part in parts]
+        self.shared: Sums = {}
+        for name in dict.fromkeys(frame.set for frame in frames):
+            members = [frame for frame in frames if frame.set == name]
+            self.shared |= self._collected(
+                name, members, [f.hessian for f in members if f.hessian is not None]
+            )
+        for number, label in enumerate(hessians):
+            self.shared |= self._collected(f"Hessian {number}", [], [label])
         self.groups: list[Sums] = []
+
+    def _collected(
+        self, source: str, frames: Sequence[LabelledFrame], hessians: Sequence[HessianLabel]
+    ) -> Sums:
+        with frozen(self.model):
+            found = collect_rows(self.features, frames, hessians, self.settings)
+        return {named(kind, source): values for kind, values in found.items() if values.count}
 
     def add(self, frames: Sequence[LabelledFrame]) -> int:
         """Add a group of frames and return its number.
@@ -158,8 +170,7 @@ class SummedLabels:
         -------
         int
         """
-        with frozen(self.model):
-            self.groups.append(collect_rows(self.features, frames, [], self.settings))
+        self.groups.append(self._collected(GROUPS, frames, []))
         return len(self.groups) - 1
 
     def fit(self, folds: int = 10, priors: Sequence[Prior] = ("model", "zero")) -> CrossFit:
@@ -200,36 +211,36 @@ class SummedLabels:
     def _fit(self, folds: int, prior: Prior) -> _Heads:
         """Heads around one prior, as changes of the present head."""
         present = self._present_head() if prior == "zero" else None
-        shared, *everything = (
-            _moved(_copy(sums), present) for sums in (self.shared, *self.parts, *self.groups)
-        )
-        total = _total([shared, *everything])
-        if not any(sums.count for sums in total.values()):
+        shared, *groups = (_moved(_copy(sums), present) for sums in (self.shared, *self.groups))
+        total = summed([shared, *groups])
+        if not total:
             raise InputError("nothing to fit: no energies, forces, stresses or Hessians were given")
         if not all(np.isfinite(s.square) and bool(torch.isfinite(s.gram).all()) for s in total.values()):
             raise InputError("a label or a feature is not finite; look for colliding atoms among the labels")
-        scales = column_scales(total, self.features)
-        shared, *scaled = (scaled_sums(sums, scales) for sums in (shared, *everything))
-        whole = _total([shared, *scaled])
-        if self.settings.noise is None and len(scaled) > 1:
-            evidence = choose_floor(scaled, shared, self.settings.iterations).evidence
+        scales = column_scales(_by_kind(total), self.features)
+        shared, *groups = (scaled_sums(sums, scales) for sums in (shared, *groups))
+        whole = summed([shared, *groups])
+        judged = named("forces", GROUPS)
+        if self.settings.noise is None and len(groups) > 1 and judged in whole:
+            evidence = choose_floor(groups, shared, self.settings.iterations, judged).evidence
         else:
-            evidence = maximise_evidence(_present(whole), self.settings.noise, self.settings.iterations)
-        groups = scaled[len(self.parts) :]
+            evidence = maximise_evidence(whole, self.settings.noise, self.settings.iterations)
         number = min(folds, len(groups))
         fold_of = tuple(k % number for k in range(len(groups)))
         heads, squares, counts = [], 0.0, 0
         for fold in range(number):
-            own = _total([group for k, group in enumerate(groups) if fold_of[k] == fold])
-            rest = {kind: whole[kind] - own[kind] for kind in KINDS}
-            heads.append(ridge(evidence, _present(rest))[0])
-            squares += own["forces"].residual(heads[-1])
-            counts += own["forces"].count
+            own = summed([group for k, group in enumerate(groups) if fold_of[k] == fold])
+            heads.append(ridge(evidence, _present(without(whole, own)))[0])
+            squares += own[judged].residual(heads[-1]) if judged in own else 0.0
+            counts += own[judged].count if judged in own else 0
         mean = evidence.mean
         if heads:
             sizes = [fold_of.count(fold) for fold in range(number)]
             mean = torch.tensor(sizes, dtype=mean.dtype, device=mean.device) @ torch.stack(heads) / sum(sizes)
-        noise = Noise(**{kind: evidence.beta[kind] ** -0.5 for kind in evidence.beta})
+        noise = _noise_of_groups(evidence.beta)
+        logger.info(
+            "noise: %s", ", ".join(f"{name} {beta**-0.5:.3g}" for name, beta in evidence.beta.items())
+        )
 
         def change(head: torch.Tensor) -> torch.Tensor:
             return head / scales if present is None else head / scales - present
@@ -282,12 +293,22 @@ def _copy(sums: Sums) -> Sums:
     }
 
 
-def _total(parts: Sequence[Sums]) -> Sums:
-    total = dict(parts[0])
-    for part in parts[1:]:
-        total = {kind: total[kind] + part[kind] for kind in total}
-    return total
-
-
 def _present(sums: Sums) -> Sums:
-    return {kind: values for kind, values in sums.items() if values.count > 0}
+    return {name: values for name, values in sums.items() if values.count > 0}
+
+
+def _by_kind(sums: Sums) -> Sums:
+    """Summed over where they come from; what is not there is zero."""
+    size, device = next((len(s.moment), s.moment.device) for s in sums.values())
+    empty = {kind: NormalEquations.zeros(size, device) for kind in KINDS}
+    return summed([empty, *({kind_of(name): values} for name, values in sums.items())])
+
+
+def _noise_of_groups(beta: Mapping[str, float]) -> Noise:
+    """That of the groups, whose uncertainties count; of a kind that they lack, the least of any set."""
+    widths: dict[str, float] = {}
+    for kind in dict.fromkeys(map(kind_of, beta)):
+        own = named(kind, GROUPS)
+        precision = beta[own] if own in beta else max(beta[name] for name in beta if kind_of(name) == kind)
+        widths[kind] = precision**-0.5
+    return Noise(**widths)

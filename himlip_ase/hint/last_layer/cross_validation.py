@@ -48,7 +48,9 @@ class Chosen:
     scores: dict[float, float]
 
 
-def choose_floor(parts: Sequence[Sums], shared: Sums, iterations: int = 40) -> Chosen:
+def choose_floor(
+    parts: Sequence[Sums], shared: Sums, iterations: int = 40, judged: str | None = None
+) -> Chosen:
     """Choose the lower bound of the noise by leaving out each part of the frames in turn.
 
     Parameters
@@ -59,13 +61,16 @@ def choose_floor(parts: Sequence[Sums], shared: Sums, iterations: int = 40) -> C
         Always learnt from (Hessians).
     iterations : int
         Of the evidence.
+    judged : str, optional
+        Name of the labels whose errors decide; the forces by default, or the energies if there are none.
 
     Returns
     -------
     Chosen
     """
-    total = _sum([*parts, shared])
-    judged = "forces" if total["forces"].count else "energy"
+    total = summed([*parts, shared])
+    if judged is None:
+        judged = "forces" if total["forces"].count else "energy"
     found: dict[int, tuple[float, Noise, Evidence]] = {}
 
     def score(rung: int) -> float:
@@ -89,7 +94,7 @@ def choose_floor(parts: Sequence[Sums], shared: Sums, iterations: int = 40) -> C
 
 def _left_out(evidence: Evidence, total: Sums, part: Sums, kind: str) -> tuple[float, float]:
     """Squared errors on a part, learnt from all others, and what the posterior expects them to be."""
-    rest = {name: total[name] - part[name] for name in total}
+    rest = without(total, part)
     mean, covariance = ridge(evidence, _present(rest))
     expected = float((covariance * part[kind].gram).sum()) + part[kind].count / evidence.beta[kind]
     return part[kind].residual(mean), expected
@@ -110,8 +115,35 @@ def _present(sums: Sums) -> Sums:
     return {kind: values for kind, values in sums.items() if values.count}
 
 
-def _sum(parts: Sequence[Sums]) -> Sums:
-    total = dict(parts[0])
-    for part in parts[1:]:
-        total = {kind: total[kind] + part[kind] for kind in total}
+def summed(parts: Sequence[Sums]) -> Sums:
+    """Of all parts, which need not have labels of the same names.
+
+    Parameters
+    ----------
+    parts : sequence of {name: NormalEquations}
+
+    Returns
+    -------
+    dict
+        {name: NormalEquations}.
+    """
+    total: Sums = {}
+    for part in parts:
+        for name, values in part.items():
+            total[name] = total[name] + values if name in total else values
     return total
+
+
+def without(total: Sums, part: Sums) -> Sums:
+    """What is left of a sum without one of its parts.
+
+    Parameters
+    ----------
+    total, part : {name: NormalEquations}
+
+    Returns
+    -------
+    dict
+        {name: NormalEquations}, of the names of `total`.
+    """
+    return {name: values - part[name] if name in part else values for name, values in total.items()}

@@ -1,4 +1,9 @@
-"""Ridge regression of several kinds of labels from sums alone, its precisions by maximum evidence."""
+"""Ridge regression of several kinds of labels from sums alone, its precisions by maximum evidence.
+
+A kind ("forces") may be divided by where the labels come from ("forces of rattle040"), each with a precision
+of its own: sets of labels that contradict each other, as those of two k-meshes do, are then weighed by what
+they leave unexplained.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,16 @@ from himlip_ase.hint.last_layer.posterior import Noise
 FLOOR = Noise(energy=1e-3, forces=0.05, stress=3e-3, hessian=0.05)
 """The evidence does not take labels for more exact than this, or than a multiple of it that cross-validation
 chooses: a wide head fits a few hundred of them to the bit, which says nothing about what it has not seen."""
+
+
+def named(kind: str, source: str) -> str:
+    """Name of the labels of one kind from one source."""
+    return f"{kind} of {source}"
+
+
+def kind_of(name: str) -> str:
+    """The kind in a name of :func:`named`; a kind alone is its own."""
+    return name.partition(" of ")[0]
 
 
 @dataclass
@@ -106,7 +121,7 @@ def maximise_evidence(
     Parameters
     ----------
     sums : dict
-        {kind: normal equations}, columns of comparable size.
+        {kind, or :func:`named` kind: normal equations}, columns of comparable size.
     noise : Noise, optional
         Fixed β_t; only α is estimated.
     iterations, tolerance : int, float
@@ -118,8 +133,8 @@ def maximise_evidence(
     -------
     Evidence
     """
-    fixed = None if noise is None else {kind: getattr(noise, kind) ** -2 for kind in sums}
-    largest = {kind: getattr(floor, kind) ** -2 for kind in sums}
+    fixed = None if noise is None else {name: getattr(noise, kind_of(name)) ** -2 for name in sums}
+    largest = {name: getattr(floor, kind_of(name)) ** -2 for name in sums}
     beta = fixed or {k: min(s.count / max(s.square, 1e-30) * 10, largest[k]) for k, s in sums.items()}
     state = Evidence(1.0, dict(beta))
     for _ in range(iterations):
