@@ -88,7 +88,6 @@ def main() -> None:
         if not (arguments.resume and neighbours.is_file()):
             write_labels(neighbours, beside(paths), overwrite=arguments.resume)
         training = [*paths, *read_labels(neighbours)]
-        training += read_labels(EXAMPLES / "molecules" / "labels" / "gfn2.h5")
 
         # Network and Hessian projections by stochastic gradients, from scratch.
         with training_bar(settings) as on_epoch:

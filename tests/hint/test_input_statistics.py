@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from ase import Atoms
 from ase.build import bulk
@@ -41,6 +43,20 @@ def test_statistics_follow_a_network_from_scratch() -> None:
         drift = (trained[name] / now[name]).log().abs().median()
         growth = (start / now[name]).log().abs().median()
         assert drift < 0.3 * growth, name
+
+
+def test_statistics_follow_within_an_epoch() -> None:
+    """An epoch of many steps leaves the statistics behind, unless they are taken every few steps."""
+    frames = [toy_frame(atoms) for atoms in rattled(bulk("Cu", "fcc", a=3.7, cubic=True), 40, 0.2)]
+    drift = {}
+    for every in (None, 4):
+        settings = replace(SETTINGS, epochs=1, batch_size=1, schedule="constant", statistics_every=every)
+        model = finetune(frames, settings=settings, network=NETWORK).model
+        trained = spreads(model)
+        InputStatistics(model, frames, 0)()
+        now = spreads(model)
+        drift[every] = max(float((trained[k] / now[k]).log().abs().median()) for k in now)
+    assert drift[4] < 0.6 * drift[None], drift
 
 
 def test_a_base_keeps_its_statistics() -> None:

@@ -99,6 +99,10 @@ class TrainingSettings:
         that of one kind of label.
     replay_every, replay_weight : int, float
         With frames to replay (see `Trainer`): steps between two replayed batches, and their relative weight.
+    statistics_every : int or None
+        Steps between two updates of the statistics of the inputs of a network that grows from scratch, up to
+        the last of :data:`himlip_ase.hint.training.input_statistics.MARKS`. None: at the first epoch after
+        each of the marks, which is too seldom where an epoch has hundreds of steps.
     checkpoint_seconds : float
         Time between checkpoints, which are written at the ends of epochs.
     seed : int
@@ -137,6 +141,7 @@ class TrainingSettings:
     watch: Literal["score", "energy", "forces", "stress", "hessian"] = "score"
     replay_every: int = 4
     replay_weight: float = 1.0
+    statistics_every: int | None = None
     checkpoint_seconds: float = 30.0
     seed: int = 0
     device: str = "auto"
@@ -156,6 +161,7 @@ class TrainingSettings:
             "validate_every",
             "patience",
             "replay_every",
+            "statistics_every",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -22,7 +22,7 @@ from himlip_ase.hint.training.checkpoints import (
 )
 from himlip_ase.hint.training.distributed import ALONE, Processes
 from himlip_ase.hint.training.fingerprint import COUNTED, Fingerprint
-from himlip_ase.hint.training.input_statistics import marks_passed
+from himlip_ase.hint.training.input_statistics import MARKS, marks_passed
 from himlip_ase.hint.training.losses import projected_hessian_loss
 from himlip_ase.hint.training.optimizers import OPTIMIZERS
 from himlip_ase.hint.training.progress import Progress, SwappedWeights, TrainingDiverged, choose_device
@@ -386,7 +386,8 @@ class Trainer:
         if not p.finished and p.epoch == 0:
             self.save()
         while not p.finished:
-            self._update_statistics()
+            if s.statistics_every is None:
+                self._update_statistics()
             rows = self._epoch()
             p.epoch += 1
             row = {"epoch": float(p.epoch), "step": float(p.step), "seconds": self._elapsed(), **rows}
@@ -414,9 +415,13 @@ class Trainer:
         )
         return p
 
-    def _update_statistics(self) -> None:
-        passed = marks_passed(self._fraction())
-        if self.statistics is None or passed == self.progress.marks:
+    def _update_statistics(self, step_in_epoch: float = 0.0) -> None:
+        every, fraction = self.settings.statistics_every, self._fraction(step_in_epoch)
+        passed = marks_passed(fraction)
+        due = passed != self.progress.marks
+        if every is not None:
+            due = self.progress.step > 0 and self.progress.step % every == 0 and fraction <= MARKS[-1]
+        if self.statistics is None or not due:
             return
         self.statistics()
         self.progress.marks = passed
@@ -439,6 +444,8 @@ class Trainer:
         sums: dict[str, list[float]] = {}
         for k in range(n_steps):
             chunk = chunks[k] if chunks else []
+            if s.statistics_every is not None:
+                self._update_statistics(k / n_steps)
             for key, value in self.take_step(chunk, self._fraction(k / n_steps)).items():
                 sums.setdefault(key, []).append(value)
             if s.epochs is None and self._end():
