@@ -87,7 +87,10 @@ def chosen_base(context: Context) -> tuple[str | None, str]:
 def _inputs(context: Context) -> list[Any]:
     section = context.config.finetune
     if section.model is None:
-        return [context.config.resolved()["finetune"] | {"base": chosen_base(context)[0]}]
+        plain = context.config.resolved()["finetune"]
+        if plain["training"]["statistics_every"] is None:  # younger than runs that are finished and stay so
+            del plain["training"]["statistics_every"]
+        return [plain | {"base": chosen_base(context)[0]}]
     for path in (section.model, section.model_without_hessian):
         if path is not None and not path.is_file():
             raise InputError(
