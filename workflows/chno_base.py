@@ -1,8 +1,9 @@
 """The reaction potential himlip-chno-1: pre-training on GFN2-xTB paths, a test on unseen reactions, its card.
 
 Reads like the method section of a paper. The labels are those of ``examples/reactions`` (made by its
-``make_set.py``) and ``examples/molecules``; displaced frames beside the paths are labelled here, which needs
-tblite. ``--resume`` continues a stopped training to the bit on a CPU.
+``make_set.py``); displaced frames beside the paths are labelled here, which needs tblite. Two trainings
+follow each other: from scratch, and again from a higher learning rate with the statistics of the inputs kept.
+``--resume`` continues a stopped training to the bit on a CPU.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from himlip_ase.hint.evaluation.error_tables import describe
 from himlip_ase.hint.evaluation.evaluate import evaluate_labels
 from himlip_ase.hint.training.config import read_training_config
 from himlip_ase.hint.training.display import training_bar
+from himlip_ase.hint.training.finetune import finetune
 from himlip_ase.hint.training.pretrain import pretrain
 from himlip_ase.labels.frames import LabelledFrame
 from himlip_ase.labels.molecules.gfn2 import GFN2
@@ -77,12 +79,16 @@ def main() -> None:
     parser.add_argument(
         "--config", type=Path, default=EXAMPLES / "reactions" / "base.yaml", help="network and training"
     )
+    parser.add_argument(
+        "--refine", type=Path, default=EXAMPLES / "reactions" / "refine.yaml", help="second training"
+    )
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = parser.parse_args()
     configure_logging()
     with clean_errors(arguments.debug):
         settings, network = read_training_config(arguments.config)
+        again, _ = read_training_config(arguments.refine)
         paths = reactions("training")
         neighbours = arguments.folder / "beside.h5"
         if not (arguments.resume and neighbours.is_file()):
@@ -92,7 +98,13 @@ def main() -> None:
         # Network and Hessian projections by stochastic gradients, from scratch.
         with training_bar(settings) as on_epoch:
             trained = pretrain(
-                training, (), settings, arguments.folder, network, resume=arguments.resume, on_epoch=on_epoch
+                training, (), settings, arguments.folder / "first", network,
+                resume=arguments.resume, on_epoch=on_epoch,
+            )  # fmt: skip
+        with training_bar(again) as on_epoch:
+            trained = finetune(
+                training, base=trained.model, settings=again, folder=arguments.folder / "second",
+                resume=arguments.resume, on_epoch=on_epoch,
             )  # fmt: skip
 
         # Reactions that it has not seen judge it.
