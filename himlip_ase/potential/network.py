@@ -138,7 +138,20 @@ class DensityLayer(nn.Module):
         -------
         Tensor (16, N, N_FACTORS · channels)
         """
-        raw = density(radial, edge, harmonics).permute(2, 0, 1)
+        return self.mixed(density(radial, edge, harmonics).permute(2, 0, 1), species)
+
+    def mixed(self, raw: Tensor, species: Tensor) -> Tensor:
+        """Densities of the channels, (16, N, N_FACTORS · channels), of those of the basis functions.
+
+        Parameters
+        ----------
+        raw : Tensor (16, N, n_radial · edge_features)
+        species : Tensor (N,)
+
+        Returns
+        -------
+        Tensor (16, N, N_FACTORS · channels)
+        """
         gate = self.scale * self.gate[species].transpose(0, 1)
         return torch.bmm(raw, self.mix[self.degree]) * gate[self.degree]
 
@@ -247,15 +260,32 @@ class BondFeatures(nn.Module):
         -------
         Tensor (N, edge_features, M)
         """
+        # Seen from its neighbour, an atom's bond points the other way: Y_lm(−r) = (−1)^l Y_lm(r).
+        said = self.said(density, scalars) * self.parity
+        along = torch.bmm(said.permute(1, 2, 0), harmonics)
+        return seen_from_the_other_end(along, reverse)
+
+    def mixing(self) -> Tensor:
+        """What of each harmonic's densities is said, (16, N_FACTORS · channels, edge_features)."""
         features = self.mix.out_features
         by_degree = self.mix.weight.reshape(features, features, -1).permute(2, 1, 0)
         unseen = by_degree.new_zeros(L_MAX + 1 - len(by_degree), features, features)
-        mixing = torch.matmul(self.tensors.weight.T, torch.cat([by_degree, unseen]))
-        # Seen from its neighbour, an atom's bond points the other way: Y_lm(−r) = (−1)^l Y_lm(r).
-        said = torch.bmm(density, mixing[self.degree]) * self.parity
-        said = torch.cat([said[:1] + self.scalars(scalars), said[1:]])
-        along = torch.bmm(said.permute(1, 2, 0), harmonics)
-        return seen_from_the_other_end(along, reverse)
+        return torch.matmul(self.tensors.weight.T, torch.cat([by_degree, unseen]))[self.degree]
+
+    def said(self, density: Tensor, scalars: Tensor) -> Tensor:
+        """What each atom says in every direction, as coefficients of the harmonics at its neighbour.
+
+        Parameters
+        ----------
+        density : Tensor (16, N, N_FACTORS · channels)
+        scalars : Tensor (N, hidden)
+
+        Returns
+        -------
+        Tensor (16, N, edge_features)
+        """
+        said = torch.bmm(density, self.mixing())
+        return torch.cat([said[:1] + self.scalars(scalars), said[1:]])
 
 
 class Layer(nn.Module):

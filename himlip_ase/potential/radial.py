@@ -66,6 +66,23 @@ class RadialBasis(nn.Module):
             return _wave(scaled, self.wave_numbers, 0)
         return _Wave.apply(scaled, self.wave_numbers, 0)
 
+    def derivative(self, distances: Tensor, order: int) -> Tensor:
+        """Derivatives of the functions by the distance, not recorded.
+
+        Parameters
+        ----------
+        distances : Tensor (N, M)
+            Å.
+        order : int
+            0 to 3.
+
+        Returns
+        -------
+        Tensor (N, n_basis, M)
+            1/Å to the power of the order.
+        """
+        return _wave(distances / self.cutoff, self.wave_numbers.detach(), order) / self.cutoff**order
+
 
 class _Wave(Function):
     """d^n/dx^n of the radial functions; its derivative is the same of the next order."""

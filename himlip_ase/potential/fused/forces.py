@@ -43,7 +43,7 @@ class Weights:
             tuple(density.mix.detach()),
             (density.scale * density.gate.detach()).contiguous().numpy(),
             (1 / layer.network.spread).contiguous().numpy(),
-            None if layer.bonds is None else _mixing(layer.bonds),
+            None if layer.bonds is None else layer.bonds.mixing().detach().contiguous(),
         )
 
 
@@ -345,15 +345,6 @@ def by_degree(table: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:
         some = slice(degree**2, (degree + 1) ** 2)
         torch.mm(table[some].flatten(0, 1), matrix, out=found[some].view(-1, matrix.shape[1]))
     return found
-
-
-def _mixing(bonds: Any) -> Tensor:
-    """Densities to what an atom says of each degree, (16, 4 C, F)."""
-    features = bonds.mix.out_features
-    by_degree = bonds.mix.weight.detach().reshape(features, features, -1).permute(2, 1, 0)
-    unseen = by_degree.new_zeros(4 - len(by_degree), features, features)
-    mixing = torch.matmul(bonds.tensors.weight.detach().T, torch.cat([by_degree, unseen]))
-    return mixing[bonds.degree].contiguous()
 
 
 def _one_of_each_pair(points: Tensor) -> list[int]:
