@@ -20,47 +20,14 @@ from torch import Tensor
 
 from himlip_ase.potential.angular import N_HARMONICS
 from himlip_ase.potential.graph import Graph
-from himlip_ase.potential.invariant_derivatives import by_channel, invariant_derivatives
+from himlip_ase.potential.invariant_derivatives import N_OF_CHANNEL, by_channel, invariant_derivatives
+from himlip_ase.potential.layer_states import Bends, LayerState, layer_states
 from himlip_ase.potential.network import HiMLIP, Layer
-from himlip_ase.potential.operators import arsinh
 from himlip_ase.potential.pair_derivatives import PairDerivatives
 from himlip_ase.potential.sphere import N_FACTORS
 
-BLOCK_BYTES = 24 * 1024**2
+BLOCK_BYTES = 6 * 1024**2
 """Of the Jacobians of the densities that are worked on together."""
-
-
-@dataclass(frozen=True)
-class LayerState:
-    """Values of one layer, and the derivatives of the energy by them (``to_``).
-
-    Attributes
-    ----------
-    heard : Tensor (N, M, F)
-        What is heard along each bond.
-    said : Tensor (N, 16, F) or None
-        What atoms say, of which that is made; None in the first layer.
-    density : Tensor (16, N, 4 C)
-    standard : Tensor (N, n_inputs)
-        Standardised inputs of the network.
-    hidden : Tensor (N, hidden)
-    to_raw : Tensor (N, 16, K, F)
-    to_inputs : Tensor (N, n_inputs)
-    to_bent : Tensor (N, n_inputs)
-        By arsinh of the standardised inputs.
-    to_active : Tensor (N, hidden)
-        By SiLU of the hidden values.
-    """
-
-    heard: Tensor
-    said: Tensor | None
-    density: Tensor
-    standard: Tensor
-    hidden: Tensor
-    to_raw: Tensor
-    to_inputs: Tensor
-    to_bent: Tensor
-    to_active: Tensor
 
 
 @dataclass(frozen=True)
@@ -109,7 +76,7 @@ def dense_hessian(model: HiMLIP, graph: Graph) -> Tensor:
         eV/Å².
     """
     pairs = PairDerivatives.of(model, graph)
-    states = _states(model, graph, pairs)
+    states = layer_states(model, graph, pairs)
     n_atoms = len(graph.positions)
     found = graph.positions.new_zeros(3 * n_atoms, 3 * n_atoms)
     _add_repulsion(found, pairs)
@@ -124,50 +91,6 @@ def dense_hessian(model: HiMLIP, graph: Graph) -> Tensor:
     return found
 
 
-def _states(model: HiMLIP, graph: Graph, pairs: PairDerivatives) -> list[LayerState]:
-    """Forward pass, and the derivatives of the energy by its intermediate values."""
-    species = graph.species
-    basis = pairs.basis(slice(None)).flatten(2)
-    n_atoms = len(basis)
-    heard: Tensor = model.species_edge.detach()[species[pairs.neighbours]]
-    said: Tensor | None = None
-    states: list[tuple[Tensor | None, ...]] = []
-    wanted: list[Tensor] = []
-    energy = basis.new_zeros(())
-    scalars = basis.new_empty(n_atoms, 0)
-    with torch.enable_grad():
-        for index, layer in enumerate(model.layers):
-            assert isinstance(layer, Layer)
-            if layer.bonds is not None:
-                said = layer.bonds.said(density, scalars).transpose(0, 1)  # noqa: F821
-                heard = torch.einsum("nms,nmsf->nmf", pairs.harmonics, said[pairs.neighbours])
-            raw = torch.bmm(basis.transpose(1, 2), heard)
-            if index == 0:
-                raw = raw.detach().requires_grad_(True)
-            by_harmonic = raw.unflatten(1, (N_HARMONICS, -1)).transpose(0, 1).flatten(2)
-            density = layer.density.mixed(by_harmonic, species)
-            inputs = layer.density.invariants(density)
-            if scalars.shape[1]:
-                inputs = torch.cat([inputs, scalars], dim=1)
-            network = layer.network
-            standard = (inputs - network.centre[species]) / network.spread[species]
-            bent = arsinh(standard)
-            hidden = network.first(bent) + network.species[species]
-            active = torch.nn.functional.silu(hidden)
-            scalars = hidden + network.second(active)
-            energy = energy + (layer.readout(scalars).gather(1, species[:, None])).sum()
-            states.append((heard, said, density, standard, hidden))
-            wanted += [raw, inputs, bent, active]
-        gradients = torch.autograd.grad(model.energy_scale * energy, wanted)
-    shape = (n_atoms, N_HARMONICS, model.config.n_radial, -1)
-    found = []
-    for index, values in enumerate(states):
-        to_raw, *others = gradients[4 * index : 4 * index + 4]
-        kept = (None if value is None else value.detach() for value in values)
-        found.append(LayerState(*kept, to_raw.reshape(shape), *others))  # type: ignore[arg-type]
-    return found
-
-
 def _add_densities(
     found: Tensor,
     model: HiMLIP,
@@ -179,61 +102,76 @@ def _add_densities(
     following: Layer | None,
 ) -> Said | None:
     """Adds Jᵀ M J of one layer's densities, hidden values and scalars; the Jacobians of what comes next."""
-    n_atoms, columns = len(graph.positions), len(found)
-    config, network = model.config, layer.network
-    channels, species = config.channels, graph.species
-    n_invariants = layer.density.n_invariants(config)
-    slope = torch.rsqrt(1 + state.standard**2) / network.spread[species]
-    bend = -state.to_bent * state.standard * (1 + state.standard**2) ** -1.5 / network.spread[species] ** 2
-    sigmoid = torch.sigmoid(state.hidden)
-    silu_slope = sigmoid * (1 + state.hidden * (1 - sigmoid))
-    silu_bend = state.to_active * sigmoid * (1 - sigmoid) * (2 + state.hidden * (1 - 2 * sigmoid))
-    first = by_channel(network.first.weight[:, :n_invariants], channels)
-    gate = layer.density.scale * layer.density.gate[species]
+    n_atoms, columns, channels = len(graph.positions), len(found), model.config.channels
     along = None if said is None else _along_bonds(graph, pairs, said)
-    mixing = passed = None
+    passed, mixing = None, found.new_empty(0)
     if following is not None:
         assert following.bonds is not None
-        mixing = following.bonds.mixing()
         passed = Said(
-            found.new_empty(n_atoms, N_HARMONICS, config.edge_features, columns),
-            found.new_empty(n_atoms, config.hidden, columns),
+            found.new_empty(n_atoms, N_HARMONICS, model.config.edge_features, columns),
+            found.new_empty(n_atoms, model.config.hidden, columns),
         )
-    width = N_HARMONICS * N_FACTORS * channels * columns * found.element_size()
-    rows = max(1, BLOCK_BYTES // width)
+        mixing = _channels_first(following.bonds.mixing()[[0, 1, 4, 9]], channels).transpose(1, 2)
+    gate = layer.density.scale * layer.density.gate[graph.species]
+    bends = Bends.of(layer, state, graph.species)
+    row_bytes = N_HARMONICS * N_FACTORS * channels * columns * found.element_size()
+    rows = max(1, BLOCK_BYTES // row_bytes)
     for start in range(0, n_atoms, rows):
         some = slice(start, min(start + rows, n_atoms))
         raw = _raw_jacobian(model, graph, pairs, state, some, along)
-        density = raw.new_empty(len(raw), channels, N_FACTORS, N_HARMONICS, columns)
-        for degree in range(4):
-            of_degree = slice(degree**2, (degree + 1) ** 2)
-            mix = layer.density.mix[degree].T * gate[some, degree, :, None]
-            mixed = torch.matmul(mix[:, None], raw[:, of_degree])
-            density[:, :, :, of_degree] = mixed.unflatten(2, (N_FACTORS, channels)).permute(0, 3, 2, 1, 4)
-            if mixing is not None and passed is not None:
-                passed.said[some, of_degree] = torch.matmul(mixing[of_degree].transpose(1, 2), mixed)
-        density = density.flatten(2, 3)
-        jacobian, curvature = invariant_derivatives(
-            layer.density, state.density[:, some], by_channel(state.to_inputs[some, :n_invariants], channels)
-        )
-        bend_here = by_channel(bend[some, :n_invariants], channels)
-        curvature += jacobian.transpose(2, 3) @ (bend_here[..., None] * jacobian)
-        bent = torch.matmul(curvature, density)
-        found.addmm_(density.reshape(-1, columns).T, bent.reshape(-1, columns))
-        inputs = torch.matmul(jacobian, density).flatten(1, 2)
-        weight = first * by_channel(slope[some, :n_invariants], channels)[:, None]
-        hidden = torch.matmul(weight.flatten(2), inputs)
-        if said is not None:
-            scalars = said.scalars[some]
-            hidden += torch.matmul(network.first.weight[:, n_invariants:] * slope[some, None, n_invariants:], scalars)
-            _add_square(found, scalars, bend[some, n_invariants:])
-        _add_square(found, hidden, silu_bend[some])
+        density = raw.new_empty(len(raw), channels * N_FACTORS, N_HARMONICS * columns)
+        for degree, mix in enumerate(layer.density.mix):
+            gated = _channels_first((mix * gate[some, degree, None]).transpose(1, 2), channels)
+            of_degree = slice(degree**2 * columns, (degree + 1) ** 2 * columns)
+            torch.bmm(gated, raw[:, :, of_degree], out=density[:, :, of_degree])
+            if passed is not None:
+                part = torch.matmul(mixing[degree], density[:, :, of_degree])
+                harmonics = slice(degree**2, (degree + 1) ** 2)
+                passed.said[some, harmonics] = part.unflatten(2, (-1, columns)).transpose(1, 2)
+        density = density.view(len(raw), channels, N_FACTORS * N_HARMONICS, columns)
+        hidden = _add_atoms(found, layer, state, bends, some, density, said)
         if passed is not None:
-            passed.scalars[some] = hidden + torch.matmul(network.second.weight, silu_slope[some, :, None] * hidden)
+            bent = bends.silu_slope[some, :, None] * hidden
+            passed.scalars[some] = hidden + torch.matmul(layer.network.second.weight, bent)
     if passed is not None:
         assert following is not None and following.bonds is not None
         passed.said[:, 0] += torch.matmul(following.bonds.scalars.weight, passed.scalars)
     return passed
+
+
+def _add_atoms(
+    found: Tensor,
+    layer: Layer,
+    state: LayerState,
+    bends: Bends,
+    some: slice,
+    density: Tensor,
+    said: Said | None,
+) -> Tensor:
+    """Adds Jᵀ M J of some atoms, from their densities' Jacobian (n, C, 64, 3N); that of h (n, H, 3N)."""
+    columns, channels, weight = len(found), density.shape[1], layer.network.first.weight
+    invariants = slice(0, N_OF_CHANNEL * channels)
+    jacobian, curvature = invariant_derivatives(
+        layer.density, state.density[:, some], by_channel(state.to_inputs[some, invariants], channels)
+    )
+    bend = by_channel(bends.input_bend[some, invariants], channels)
+    curvature += jacobian.transpose(2, 3) @ (bend[..., None] * jacobian)
+    bent = torch.matmul(curvature, density)
+    found.addmm_(density.reshape(-1, columns).T, bent.reshape(-1, columns))
+    inputs = torch.matmul(jacobian, density).flatten(1, 2)
+    weights = weight * bends.input_slope[some, None]
+    hidden = torch.matmul(by_channel(weights[..., invariants], channels).flatten(2), inputs)
+    if said is not None:
+        scalars = slice(N_OF_CHANNEL * channels, None)
+        hidden += torch.matmul(weights[..., scalars], said.scalars[some])
+        _add_square(found, said.scalars[some], bends.input_bend[some, scalars])
+    _add_square(found, hidden, bends.silu_bend[some])
+    return hidden
+
+
+def _channels_first(matrices: Tensor, channels: int) -> Tensor:
+    """Rows (factor, channel) in the order (channel, factor)."""
+    return matrices.unflatten(1, (N_FACTORS, channels)).transpose(1, 2).flatten(1, 2)
 
 
 def _add_square(found: Tensor, jacobian: Tensor, bend: Tensor) -> None:
@@ -255,7 +193,7 @@ def _along_bonds(graph: Graph, pairs: PairDerivatives, said: Said) -> Tensor:
 def _raw_jacobian(
     model: HiMLIP, graph: Graph, pairs: PairDerivatives, state: LayerState, some: slice, along: Tensor | None
 ) -> Tensor:
-    """∂(Σ_m φ_sk e_f)/∂x of some atoms, (n, 16, K · F, 3N)."""
+    """∂(Σ_m φ_sk e_f)/∂x of some atoms, (n, K · F, 16 · 3N)."""
     n_atoms, width = pairs.neighbours.shape
     n, features, n_radial = some.stop - some.start, state.heard.shape[2], model.config.n_radial
     slope = pairs.basis_slope(some)
@@ -283,11 +221,12 @@ def _raw_jacobian(
     if along is not None:
         other_ends = along.index_select(0, graph.reverse[some].flatten()).view(n, width, -1)
         raw = torch.baddbmm(raw, basis.flatten(2).transpose(1, 2), other_ends)
-    return raw.reshape(n, N_HARMONICS, n_radial * features, 3 * n_atoms)
+    by_function = raw.view(n, N_HARMONICS, n_radial, features, -1).permute(0, 2, 3, 1, 4)
+    return by_function.reshape(n, n_radial * features, -1)
 
 
 def _said_of_neighbours(pairs: PairDerivatives, state: LayerState, some: slice) -> Tensor:
-    """(n, M, 16, F)"""
+    """What the neighbours of some atoms say, (n, M, 16, F)."""
     assert state.said is not None
     return state.said[pairs.neighbours[some]]
 
@@ -295,12 +234,13 @@ def _said_of_neighbours(pairs: PairDerivatives, state: LayerState, some: slice) 
 def _add_pairs(found: Tensor, pairs: PairDerivatives, state: LayerState) -> None:
     """Adds the second derivatives by the pair vectors, everything that atoms say held fixed.
 
-    For one pair the energy is Σ_f p_f(r) e_f(n), with p_f = Σ_sk g_skf R_k(|r|) Y_s(n), e_f = Σ_s said_sf Y_s.
+    For one pair the energy is Σ_f p_f(r) e_f(n), with p_f = Σ_sk g_skf R_k(|r|) Y_s(n) and
+    e_f = Σ_s said_sf Y_s(n).
     """
-    unit, harmonics = pairs.unit, pairs.harmonics
+    unit = pairs.unit
     outer = unit[..., :, None] * unit[..., None, :]
     across = (torch.eye(3).to(unit) - outer) * pairs.inverse[..., None, None]
-    values, slopes, p0_curvature = _pulled(pairs, state, slice(None))
+    values, slopes, p0_curvature = _pulled(pairs, state)
     p0, p1, p2 = values
     p0_slope, p1_slope = slopes  # (N, M, F, 3)
     turned = unit[:, :, None, :, None] * p1_slope[..., None, :]
@@ -315,21 +255,22 @@ def _add_pairs(found: Tensor, pairs: PairDerivatives, state: LayerState) -> None
         heard_curvature = torch.matmul(pairs.harmonics_curvature, said)  # (N, M, 9, F)
         matrix += mixed + mixed.transpose(2, 3)
         matrix += torch.matmul(heard_curvature, p0[..., None])[..., 0].unflatten(-1, (3, 3))
-    del harmonics
     _scatter(found, pairs, matrix)
 
 
-def _pulled(pairs: PairDerivatives, state: LayerState, some: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """Σ_s u_sf Y_s, u = Σ_k g_skf R_k with zero to two derivatives of R (3, N, M, F), their slopes by the
-    direction (2, N, M, F, 3) and the curvature of the first (N, M, F, 9)."""
-    radial = pairs.radial[:, some]
-    order, n, width, n_radial = radial.shape
-    by_radial = state.to_raw[some].permute(0, 2, 3, 1).flatten(2)  # (N, K, F · 16)
-    u = torch.bmm(radial.transpose(0, 1).reshape(n, order * width, n_radial), by_radial)
-    u = u.view(n, order, width, -1, N_HARMONICS).transpose(0, 1)  # (3, N, M, F, 16)
-    values = (u * pairs.harmonics[some, :, None]).sum(-1)
-    slopes = torch.matmul(u[:2], pairs.harmonics_slope[some].transpose(2, 3))
-    return values, slopes, torch.matmul(u[0], pairs.harmonics_curvature[some].transpose(2, 3))
+def _pulled(pairs: PairDerivatives, state: LayerState) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ_s u_sf Y_s of every pair, with u_sf = Σ_k g_skf R_k.
+
+    With R and its two derivatives in u, (3, N, M, F); the slopes of the first two by the direction
+    (2, N, M, F, 3) and the curvature of the first (N, M, F, 9).
+    """
+    order, n_atoms, width, n_radial = pairs.radial.shape
+    by_radial = state.to_raw.permute(0, 2, 3, 1).flatten(2)  # (N, K, F · 16)
+    u = torch.bmm(pairs.radial.transpose(0, 1).reshape(n_atoms, order * width, n_radial), by_radial)
+    u = u.view(n_atoms, order, width, -1, N_HARMONICS).transpose(0, 1)  # (3, N, M, F, 16)
+    values = (u * pairs.harmonics[:, :, None]).sum(-1)
+    slopes = torch.matmul(u[:2], pairs.harmonics_slope.transpose(2, 3))
+    return values, slopes, torch.matmul(u[0], pairs.harmonics_curvature.transpose(2, 3))
 
 
 def _add_repulsion(found: Tensor, pairs: PairDerivatives) -> None:
@@ -337,7 +278,9 @@ def _add_repulsion(found: Tensor, pairs: PairDerivatives) -> None:
     slope, curvature = pairs.repulsion
     outer = pairs.unit[..., :, None] * pairs.unit[..., None, :]
     across = torch.eye(3).to(outer) - outer
-    _scatter(found, pairs, curvature[..., None, None] * outer + (slope * pairs.inverse)[..., None, None] * across)
+    _scatter(
+        found, pairs, curvature[..., None, None] * outer + (slope * pairs.inverse)[..., None, None] * across
+    )
 
 
 def _scatter(found: Tensor, pairs: PairDerivatives, matrix: Tensor) -> None:
@@ -357,7 +300,7 @@ def _scatter(found: Tensor, pairs: PairDerivatives, matrix: Tensor) -> None:
 def _add_mixed(found: Tensor, pairs: PairDerivatives, state: LayerState, said: Said) -> None:
     """Adds what is mixed of a pair vector and of what its neighbour says, and its transpose."""
     n_atoms, width = pairs.neighbours.shape
-    values, slopes, _ = _pulled(pairs, state, slice(None))
+    values, slopes, _ = _pulled(pairs, state)
     slope = pairs.unit[:, :, :, None] * values[1][:, :, None] + slopes[0].transpose(2, 3)  # (N, M, 3, F)
     matrix = pairs.harmonics[:, :, None, :, None] * slope[:, :, :, None]
     matrix += pairs.harmonics_slope[..., None] * values[0][:, :, None, None]  # (N, M, 3, 16, F)

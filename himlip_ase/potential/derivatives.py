@@ -1,22 +1,33 @@
 """Forces, stress, Hessian-vector products and Hessians by automatic differentiation.
 
-All curvature is reverse-over-reverse, the gradient of (∂E/∂x)·v, which was measured to be the fastest.
+Products are reverse-over-reverse, the gradient of (∂E/∂x)·v, which was measured to be the fastest; all rows
+of a structure of up to `DENSE_ATOMS` atoms come at once (`himlip_ase.potential.dense_hessian`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import torch
 from ase import Atoms
 from torch import Tensor
 
 from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.potential.dense_hessian import dense_hessian, dense_hessian_bytes
 from himlip_ase.potential.fused import fused_forces
 from himlip_ase.potential.graph import Graph, build_graph
 from himlip_ase.potential.interface import Potential
+from himlip_ase.potential.memory import budget_bytes
+from himlip_ase.potential.network import HiMLIP
 from himlip_ase.potential.products import hessian_products
+
+DENSE_ATOMS = 160
+"""Largest structure whose Hessian is worked out at once: beyond it products are cheaper."""
+
+DENSE_SHARE = 0.6
+"""Share of a structure's rows from which on all of them at once cost less than those by products."""
 
 ROW_ATOMS = 1024
 """Atoms of a batch of copies of one structure, where their derivatives are recorded for training."""
@@ -182,15 +193,34 @@ def hessians(
         build_graph(atoms, model.elements, model.cutoff, device=device, dtype=dtype) for atoms in images
     ]
     wanted = indices if indices is not None else [range(len(atoms)) for atoms in images]
-    directions = [_unit_vectors(graph.positions, rows) for graph, rows in zip(graphs, wanted, strict=True)]
-    products = hessian_products(model, graphs, directions, memory_gb)
-    for index, rows in enumerate(products):
-        if not torch.isfinite(rows).all():
-            name = f" of structure {index}" if len(products) > 1 else ""
+    found: dict[int, Tensor] = {}
+    for index, (graph, rows) in enumerate(zip(graphs, wanted, strict=True)):
+        if _pays_dense(model, graph, len(rows), memory_gb):
+            n_atoms = len(graph.positions)
+            whole = dense_hessian(model, graph).view(n_atoms, 3, n_atoms, 3)
+            found[index] = whole[list(rows)]
+    left = [index for index in range(len(graphs)) if index not in found]
+    directions = [_unit_vectors(graphs[index].positions, wanted[index]) for index in left]
+    products = hessian_products(model, [graphs[index] for index in left], directions, memory_gb)
+    found |= {
+        index: rows.reshape(-1, 3, rows.shape[1], 3) for index, rows in zip(left, products, strict=True)
+    }
+    for index, values in sorted(found.items()):
+        if not torch.isfinite(values).all():
+            name = f" of structure {index}" if len(graphs) > 1 else ""
             raise CalculationError(
                 f"the Hessian{name} contains non-finite elements; check the structure for colliding atoms"
             )
-    return [rows.reshape(-1, 3, rows.shape[1], 3) for rows in products]
+    return [found[index] for index in range(len(graphs))]
+
+
+def _pays_dense(model: Potential, graph: Graph, n_rows: int, memory_gb: float | None) -> TypeGuard[HiMLIP]:
+    """Whether all of a Hessian at once is cheaper than `n_rows` of it by products, and fits."""
+    if not isinstance(model, HiMLIP) or len(graph.positions) > DENSE_ATOMS:
+        return False
+    if n_rows < DENSE_SHARE * len(graph.positions):
+        return False
+    return dense_hessian_bytes(model, graph) <= budget_bytes(memory_gb, graph.positions.device)
 
 
 def _unit_vectors(positions: Tensor, rows: Sequence[int]) -> Tensor:

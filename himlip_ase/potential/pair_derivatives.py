@@ -1,7 +1,7 @@
 """Radial functions times harmonics of every pair, with first and second derivatives by the pair vector.
 
-Tables are pair by pair, (N atoms, M neighbours, …).  With the pair vector r = |r| n, a harmonic is taken at n,
-so that its derivatives by r are those of S(r)/|r|^l, S being the solid harmonic of degree l.
+Tables are pair by pair, (N atoms, M neighbours, …).  With the pair vector r = |r| n, a harmonic is taken at
+n, so that its derivatives by r are those of S(r)/|r|^l, S being the solid harmonic of degree l.
 """
 
 from __future__ import annotations
