@@ -6,6 +6,7 @@ of a structure of up to `DENSE_ATOMS` atoms come at once (`himlip_ase.potential.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeGuard
@@ -19,9 +20,11 @@ from himlip_ase.potential.dense_hessian import dense_hessian, dense_hessian_byte
 from himlip_ase.potential.fused import fused_forces
 from himlip_ase.potential.graph import Graph, build_graph
 from himlip_ase.potential.interface import Potential
-from himlip_ase.potential.memory import budget_bytes
+from himlip_ase.potential.memory import budget_bytes, is_out_of_memory
 from himlip_ase.potential.network import HiMLIP
 from himlip_ase.potential.products import hessian_products
+
+logger = logging.getLogger(__name__)
 
 DENSE_ATOMS = 160
 """Largest structure whose Hessian is worked out at once: beyond it products are cheaper."""
@@ -197,8 +200,14 @@ def hessians(
     for index, (graph, rows) in enumerate(zip(graphs, wanted, strict=True)):
         if _pays_dense(model, graph, len(rows), memory_gb):
             n_atoms = len(graph.positions)
-            whole = dense_hessian(model, graph).view(n_atoms, 3, n_atoms, 3)
-            found[index] = whole[list(rows)]
+            try:
+                found[index] = dense_hessian(model, graph).view(n_atoms, 3, n_atoms, 3)[list(rows)]
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                logger.warning(
+                    "out of memory with all rows of %d atoms at once; going on by products", n_atoms
+                )
     left = [index for index in range(len(graphs)) if index not in found]
     directions = [_unit_vectors(graphs[index].positions, wanted[index]) for index in left]
     products = hessian_products(model, [graphs[index] for index in left], directions, memory_gb)

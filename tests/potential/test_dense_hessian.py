@@ -56,3 +56,14 @@ def test_little_memory_means_products(monkeypatch):
     model, atoms = small_model(), rattled(h3s())
     monkeypatch.setattr(derivatives, "dense_hessian", lambda *_: pytest.fail("more memory than allowed"))
     assert hessian(model, atoms, memory_gb=0.01).shape == (4, 3, 4, 3)
+
+
+def test_running_out_of_memory_means_products_too(monkeypatch, caplog):
+    def hungry(model, graph):
+        raise torch.OutOfMemoryError("out of memory")
+
+    model, atoms = small_model(), rattled(h3s())
+    expected = hessian(model, atoms)
+    monkeypatch.setattr(derivatives, "dense_hessian", hungry)
+    assert torch.allclose(hessian(model, atoms), expected, rtol=0, atol=1e-11)
+    assert "by products" in caplog.text

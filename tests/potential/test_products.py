@@ -13,6 +13,7 @@ from ase import Atoms
 import himlip_ase.potential.products as module
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.potential import derivatives
 from himlip_ase.potential.compiled import CompiledProduct
 from himlip_ase.potential.derivatives import hessian, hessian_vector_product, hessians
 from himlip_ase.potential.graph import build_graph
@@ -22,6 +23,12 @@ from .zoo import ZOO, h2s, h3s, rattled, slab, small_model
 
 TOLERANCE = 1e-9
 """eV/Å²."""
+
+
+@pytest.fixture(autouse=True)
+def by_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hessians here are made row by row."""
+    monkeypatch.setattr(derivatives, "DENSE_ATOMS", 0)
 
 
 def frames() -> list[Atoms]:
