@@ -309,3 +309,20 @@ def test_a_prior_at_zero_is_that_of_a_network_without_its_head(
     best = sums.fit(3).twins.mean
     other = sums.fit(3, (min(scores, key=scores.get),)).twins.mean
     np.testing.assert_array_equal(evaluate(best, images).energies, evaluate(other, images).energies)
+
+
+def test_only_the_elements_of_the_labels_are_fitted(tmp_path: Path, frames: list[LabelledFrame]) -> None:
+    from himlip_ase.errors import InputError
+    from himlip_ase.potential.checkpoint import save_model
+    from himlip_ase.potential.network import HiMLIP
+    from himlip_ase.sscha.learn.rounds import load_base
+
+    network = replace(NETWORK, elements=("H", "Cu", "Pd"))
+    save_model(HiMLIP(network, seed=1), tmp_path / "wide.safetensors", {"how": "a test"})
+    base = load_base(tmp_path / "wide.safetensors", frames, [])
+    assert base.elements == ("Cu",)
+    save_model(
+        HiMLIP(replace(NETWORK, elements=("H", "Pd"))), tmp_path / "other.safetensors", {"how": "a test"}
+    )
+    with pytest.raises(InputError, match="does not know Cu"):
+        load_base(tmp_path / "other.safetensors", frames, [])

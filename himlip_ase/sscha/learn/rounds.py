@@ -382,7 +382,9 @@ def final_result(this: Round) -> SschaResult:
 
 
 def load_base(model: Path | str, frames: Sequence[LabelledFrame], hessians: Sequence[HessianLabel]) -> HiMLIP:
-    """The potential whose head is fitted, the energies of its elements those of the labels.
+    """The potential whose head is fitted: of the elements of the labels, with the labels' energies of them.
+
+    A head has coefficients for each element, and fits take time with the cube of their number.
 
     Parameters
     ----------
@@ -402,9 +404,18 @@ def load_base(model: Path | str, frames: Sequence[LabelledFrame], hessians: Sequ
     from himlip_ase.errors import InputError
     from himlip_ase.hint.training.settings import TrainingSettings
     from himlip_ase.hint.training.start import start_model
+    from himlip_ase.potential.checkpoint import load_model
     from himlip_ase.potential.network import HiMLIP
+    from himlip_ase.potential.widening import restricted_to
 
-    found, _ = start_model(frames, hessians, model, None, TrainingSettings())
-    if not isinstance(found, HiMLIP):
+    known = load_model(model)
+    if not isinstance(known, HiMLIP):
         raise InputError(f"{model} is no Hi-MLIP network: the loop fits its head in closed form")
+    there = {symbol for labels in (frames, hessians) for label in labels for symbol in label.atoms.symbols}
+    kept = [symbol for symbol in known.elements if symbol in there]
+    missing = ", ".join(sorted(there - set(kept)))
+    if missing:
+        raise InputError(f"{model} does not know {missing}, which is in the labels")
+    found, _ = start_model(frames, hessians, restricted_to(known, kept), None, TrainingSettings())
+    assert isinstance(found, HiMLIP)
     return found
