@@ -30,7 +30,7 @@ from himlip_ase.hint.last_layer.cross_fit import SummedLabels
 from himlip_ase.hint.last_layer.posterior import Noise
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.labels.displacements import rattle
-from himlip_ase.labels.frames import LabelledFrame
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.phonons.harmonic import harmonic_force_constants
 from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.potential.network import HiMLIPConfig
@@ -280,14 +280,19 @@ def test_labels_that_contradict_the_ensemble_weigh_little(start: Path, frames: l
     drawn = [labelled(a, "drawn") for a in rattle(bulk("Cu", a=3.6).repeat(DIMS), 12, 0.15, 2)]
     judges = [labelled(a, "judge") for a in rattle(bulk("Cu", a=3.6).repeat(DIMS), 4, 0.15, 3)]
 
-    def error(others: Sequence[LabelledFrame]) -> float:
-        sums = SummedLabels(model, others)
+    constants = harmonic_force_constants(bulk("Cu", a=3.6), EMT(), DIMS)
+    soft = HessianLabel.from_force_constants(replace(constants, compact=0.5 * constants.compact))
+
+    def error(others: Sequence[LabelledFrame], hessians: Sequence[HessianLabel] = ()) -> float:
+        sums = SummedLabels(model, others, hessians)
         for frame in drawn:
             sums.add([frame])
         ours = evaluate(sums.fit().model, [frame.atoms for frame in judges]).force_array
         return float(np.sqrt(np.mean([(f - j.forces) ** 2 for f, j in zip(ours, judges, strict=True)])))
 
-    assert error(wrong) < 1.1 * error([])
+    without = error([])
+    assert error(wrong) < 1.1 * without
+    assert error([], [soft]) < 1.1 * without
 
 
 def test_a_prior_at_zero_is_that_of_a_network_without_its_head(

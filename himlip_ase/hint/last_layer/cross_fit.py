@@ -222,7 +222,7 @@ class SummedLabels:
         whole = summed([shared, *groups])
         judged = named("forces", GROUPS)
         if self.settings.noise is None and len(groups) > 1 and judged in whole:
-            evidence = choose_floor(groups, shared, self.settings.iterations, judged).evidence
+            evidence = choose_floor(groups, shared, self.settings.iterations, judged, True).evidence
         else:
             evidence = maximise_evidence(whole, self.settings.noise, self.settings.iterations)
         number = min(folds, len(groups))

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 LADDER = 2.0
 """Ratio of neighbouring floors."""
+HESSIAN_FLOORS = (1.0, 16.0, 256.0)
+"""Multiples of the Hessians' floor that are tried, where they may be."""
 RUNGS = 4
 """Largest number of rungs above or below `FLOOR`."""
 
@@ -39,8 +41,8 @@ class Chosen:
         errors on what was left out.
     scores : dict
         {multiple of `FLOOR` for energies, forces and stresses: root mean square error of the forces
-        (energies, if there are none) on the frames that were left out}, of those that were tried. Hessians
-        are never left out, and keep their floor.
+        (energies, if there are none) on the frames that were left out}, of those that were tried with the
+        chosen floor of Hessians.
     """
 
     floor: Noise
@@ -49,7 +51,11 @@ class Chosen:
 
 
 def choose_floor(
-    parts: Sequence[Sums], shared: Sums, iterations: int = 40, judged: str | None = None
+    parts: Sequence[Sums],
+    shared: Sums,
+    iterations: int = 40,
+    judged: str | None = None,
+    weigh_hessians: bool = False,
 ) -> Chosen:
     """Choose the lower bound of the noise by leaving out each part of the frames in turn.
 
@@ -63,6 +69,9 @@ def choose_floor(
         Of the evidence.
     judged : str, optional
         Name of the labels whose errors decide; the forces by default, or the energies if there are none.
+    weigh_hessians : bool
+        Whether the floor of Hessians, which are never left out, may rise as well where the parts are learnt
+        better without them: those of a mesh that is not converged contradict the forces of disordered cells.
 
     Returns
     -------
@@ -71,25 +80,31 @@ def choose_floor(
     total = summed([*parts, shared])
     if judged is None:
         judged = "forces" if total["forces"].count else "energy"
-    found: dict[int, tuple[float, Noise, Evidence]] = {}
+    found: dict[tuple[int, float], tuple[float, Noise, Evidence]] = {}
 
-    def score(rung: int) -> float:
-        if rung not in found:
+    def score(rung: int, of_hessians: float) -> float:
+        key = rung, of_hessians
+        if key not in found:
             floor = Noise(**{k: LADDER**rung * v for k, v in asdict(FLOOR).items() if k != "hessian"})
-            floor = replace(floor, hessian=FLOOR.hessian)
+            floor = replace(floor, hessian=of_hessians * FLOOR.hessian)
             evidence = maximise_evidence(_present(total), None, iterations, floor=floor)
             error, expected = np.sum([_left_out(evidence, total, part, judged) for part in parts], axis=0)
             scaled = _scaled(evidence, float(error / expected))
-            found[rung] = (float(error / total[judged].count) ** 0.5, floor, scaled)
-            logger.debug("floor times %.3g: error %.4g on what was left out", LADDER**rung, found[rung][0])
-        return found[rung][0]
+            found[key] = (float(error / total[judged].count) ** 0.5, floor, scaled)
+            logger.debug(
+                "floor times %.3g, of Hessians %g: error %.4g on what was left out",
+                LADDER**rung, of_hessians, found[key][0],
+            )  # fmt: skip
+        return found[key][0]
 
-    step = -1 if score(-1) < score(0) else 1
-    best = 0
-    while abs(best + step) <= RUNGS and score(best + step) < score(best):
-        best += step
-    scores = {LADDER**rung: values[0] for rung, values in sorted(found.items())}
-    return Chosen(found[best][1], found[best][2], scores)
+    for of_hessians in HESSIAN_FLOORS if weigh_hessians else HESSIAN_FLOORS[:1]:
+        step = -1 if score(-1, of_hessians) < score(0, of_hessians) else 1
+        rung = 0
+        while abs(rung + step) <= RUNGS and score(rung + step, of_hessians) < score(rung, of_hessians):
+            rung += step
+    best = min(found, key=lambda key: found[key][0])
+    scores = {LADDER**rung: found[rung, own][0] for rung, own in sorted(found) if own == best[1]}
+    return Chosen(*found[best][1:], scores)
 
 
 def _left_out(evidence: Evidence, total: Sums, part: Sums, kind: str) -> tuple[float, float]:
