@@ -32,7 +32,7 @@ from himlip_ase.files import (
 )
 
 
-def test_kill_during_a_write_leaves_the_previous_file(tmp_path: Path) -> None:
+def test_fault_30_kill_during_a_write_leaves_the_previous_file(tmp_path: Path) -> None:
     target = tmp_path / "checkpoint"
     target.write_text("previous")
     script = (

@@ -36,10 +36,11 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], 
         (CalculationError("pw.x died"), 1, "Calculation failed: pw.x died"),
         (FileNotFoundError(2, "No such file or directory", "a.cif"), 2, "Input error: No such file"),
         (OSError(28, "No space left on device", "x"), 1, "Calculation failed: no space left on the disk"),
+        (OSError(30, "Read-only file system", "x"), 2, "Input error: the file system of x is read-only"),
         (KeyboardInterrupt(), 130, "Stopped."),
     ],
 )
-def test_errors_are_one_message_without_traceback(
+def test_fault_36_errors_are_one_message_without_traceback(
     command, error: BaseException, status: int, start: str
 ) -> None:
     def fail() -> None:

@@ -58,7 +58,7 @@ def test_one_failure_is_repeated_with_stated_changes(tmp_path, fake_pw, text, fa
 
 
 @pytest.mark.parametrize("fault", RETRIED)
-def test_lasting_failure_is_bounded_and_never_a_label(tmp_path, fake_pw, text, fault):
+def test_fault_37_lasting_failure_is_bounded_and_never_a_label(tmp_path, fake_pw, text, fault):
     fake_pw.always(faulty(fake_pw.good, fault))
     kind = NotConvergedError if fault == "unconverged" else CalculationError
     with pytest.raises(kind, match="after 4 attempts"):
@@ -148,7 +148,7 @@ def test_prefix_goes_in_front():
     assert command[:3] == ["env", "-u", "HOME"] and command[-2:] == ["-in", "pw.in"]
 
 
-def test_two_processes_in_one_folder(tmp_path, fake_pw, text, aluminium, settings):
+def test_fault_38_two_processes_in_one_folder(tmp_path, fake_pw, text, aluminium, settings):
     with FolderLock(tmp_path / "000"), pytest.raises(InputError, match="in use"):
         run_pw(tmp_path / "000", text, fake_pw.launcher)
     jobs = single_points([aluminium], tmp_path / "set", settings)

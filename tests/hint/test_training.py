@@ -103,7 +103,7 @@ def test_gradient_of_the_hessian_loss_is_its_finite_difference(frames, label) ->
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "soap"])
-def test_resumed_run_is_the_unbroken_run_to_the_bit(frames, label, tmp_path: Path, optimizer: str) -> None:
+def test_fault_31_a_resumed_run_is_the_unbroken_run(frames, label, tmp_path: Path, optimizer: str) -> None:
     """Stopped after two epochs of five and continued, with held-out frames, averages and fresh probes."""
     settings = replace(FAST, epochs=5, validation_fraction=0.2, ema=0.9, optimizer=optimizer)
     whole = finetune(frames, [label], settings=settings, folder=tmp_path / "whole", network=SMALL)
@@ -153,7 +153,7 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_anew(
     assert all(torch.equal(weights[name], known) for name, known in unbroken.model.state_dict().items())
 
 
-def test_kill_during_a_save_leaves_the_previous_checkpoint(
+def test_fault_30_kill_during_a_save_leaves_the_previous_checkpoint(
     frames, label, tmp_path: Path, monkeypatch
 ) -> None:
     """The write stops half-way, as by kill −9: the last complete checkpoint loads and continues."""
@@ -186,7 +186,7 @@ def test_damaged_checkpoint_is_refused(frames, label, tmp_path: Path) -> None:
         finetune(frames, [label], settings=FAST, folder=tmp_path, network=SMALL, resume=True)
 
 
-def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(frames, label, tmp_path: Path) -> None:
+def test_fault_29_nan_loss_stops_and_keeps_the_last_good_checkpoint(frames, label, tmp_path: Path) -> None:
     def spoil(progress) -> None:
         if progress.epoch == 2:
             with torch.no_grad():

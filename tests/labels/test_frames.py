@@ -101,7 +101,7 @@ def test_virial_becomes_stress_of_the_right_sign(crystal: Atoms) -> None:
 
 
 @pytest.mark.parametrize("text", ["Program PWSCF v.6.7", "JOB DONE. convergence NOT achieved"])
-def test_unfinished_and_unconverged_runs_are_no_labels(tmp_path: Path, text: str) -> None:
+def test_fault_37_unfinished_and_unconverged_runs_are_no_labels(tmp_path: Path, text: str) -> None:
     (tmp_path / "pw.out").write_text(text)
     with pytest.raises(InputError, match=r"JOB DONE|did not converge"):
         read_labels(tmp_path / "pw.out")
@@ -130,12 +130,12 @@ def test_right_stress_passes(crystal: Atoms) -> None:
 @pytest.mark.parametrize(
     "factor", [-1.0, 1 / GPA_EV_PER_ANGSTROM3, 10 / GPA_EV_PER_ANGSTROM3, GPA_EV_PER_ANGSTROM3]
 )
-def test_stress_in_another_unit_or_of_wrong_sign_is_refused(crystal: Atoms, factor: float) -> None:
+def test_fault_26_stress_in_another_unit_or_of_wrong_sign_is_refused(crystal: Atoms, factor: float) -> None:
     with pytest.raises(InputError, match="stress"):
         check_frames(_strained(crystal, factor))
 
 
-def test_compressed_rattled_frames_of_wrong_sign_are_refused(crystal: Atoms) -> None:
+def test_fault_26_compressed_rattled_frames_of_wrong_sign_are_refused(crystal: Atoms) -> None:
     """Without a second volume, the sign is judged by what crystals can stand."""
     squeezed = crystal.copy()
     squeezed.set_cell(crystal.cell * 0.72, scale_atoms=True)
@@ -178,7 +178,9 @@ def test_right_hessian_passes(hessian_case: tuple[Atoms, np.ndarray]) -> None:
     assert operations == 48 + 8 - 1, "every rotation once, and all translations"
 
 
-def test_wrong_hessians_are_refused_with_the_deviation(hessian_case: tuple[Atoms, np.ndarray]) -> None:
+def test_fault_27_wrong_hessians_and_their_deviation(
+    hessian_case: tuple[Atoms, np.ndarray],
+) -> None:
     atoms, matrix = hessian_case
     n = len(atoms)
     with pytest.raises(InputError, match="need"):
@@ -210,7 +212,7 @@ def test_hessians_of_hydrides_are_accepted(name: str) -> None:
         check_hessian(label.atoms, label.matrix[np.ix_(order, range(3), order, range(3))])
 
 
-def test_wrong_atom_order_of_a_molecule_is_refused() -> None:
+def test_fault_27_wrong_atom_order_of_a_molecule_is_refused() -> None:
     """No symmetry is needed: bonded pairs couple more strongly than distant ones."""
     atoms = Atoms("C8", positions=[[1.4 * k, 0.3 * (k % 2), 0] for k in range(8)])
     matrix = toy_hessian(atoms)
@@ -252,7 +254,7 @@ def test_hessian_label_of_force_constants_phonopy_and_qe(tmp_path: Path) -> None
 # -- duplicates ---------------------------------------------------------------------------------------------
 
 
-def test_duplicates_within_and_between_sets(crystal: Atoms) -> None:
+def test_fault_28_duplicates_within_and_between_sets(crystal: Atoms) -> None:
     frames = [toy_frame(a) for a in rattled(crystal, 4, 0.1)]
     assert find_duplicates(frames) == []
     moved = frames[1].atoms.copy()

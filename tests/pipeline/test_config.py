@@ -27,13 +27,13 @@ from himlip_ase.pipeline.config import build_config, load_config, parse_assignme
         ("structure: a.cif\nzzz: 1", "allowed: name, structure"),
     ],
 )
-def test_unknown_keys_are_refused_with_the_nearest_one(text: str, hint: str) -> None:
+def test_fault_35_unknown_keys_are_refused_with_the_nearest_one(text: str, hint: str) -> None:
     with pytest.raises(InputError, match="unknown key") as caught:
         parse_config(text)
     assert hint in str(caught.value)
 
 
-def test_python_tags_are_refused_and_not_executed(tmp_path: Path) -> None:
+def test_fault_35_python_tags_are_refused_and_not_executed(tmp_path: Path) -> None:
     victim = tmp_path / "made"
     text = f"structure: !!python/object/apply:os.mkdir ['{victim}']"
     with pytest.raises(InputError, match="only plain values"):

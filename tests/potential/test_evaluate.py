@@ -91,7 +91,7 @@ def test_other_failures_are_not_taken_for_missing_memory(monkeypatch: pytest.Mon
     assert len(calls) == 1
 
 
-def test_non_finite_output_names_the_structure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_22_non_finite_output_names_the_structure(monkeypatch: pytest.MonkeyPatch) -> None:
     true_function = module.energy_forces_stress
 
     def poisoned(model, graph, stress=True):

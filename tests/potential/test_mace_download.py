@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,7 +41,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bytes]:
     return queue
 
 
-def test_a_cut_download_is_fetched_once_more(whole: bytes, answers: list[bytes]) -> None:
+def test_fault_32_a_cut_download_is_fetched_once_more(whole: bytes, answers: list[bytes]) -> None:
     answers += [whole[: len(whole) // 2], whole]
     assert mace_files.download_mace("small").read_bytes() == whole
     assert not answers
@@ -53,8 +54,28 @@ def test_a_flipped_bit_is_found_by_the_checksums_of_the_archive(whole: bytes, an
     assert mace_files.download_mace("small").read_bytes() == whole
 
 
-def test_a_page_in_the_place_of_a_model_is_not_kept(answers: list[bytes], tmp_path: Path) -> None:
+def test_fault_33_a_page_in_the_place_of_a_model_is_not_kept(answers: list[bytes], tmp_path: Path) -> None:
     answers += [b"<!DOCTYPE html><p>sign in", b"<html>sign in"]
     with pytest.raises(InputError, match="a web page"):
         mace_files.download_mace("small")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_fault_36_a_full_disk_or_read_only_cache_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    target = cache / "20231210mace128L0model"
+
+    def download(name: str) -> str:
+        cache.mkdir()
+        target.write_bytes(b"the beginning of")
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    library = SimpleNamespace(
+        mace_mp_urls={"small": URL}, download_mace_mp_checkpoint=download, get_cache_dir=lambda: str(cache)
+    )
+    monkeypatch.setattr(mace_files, "import_mace", lambda module: library)
+    with pytest.raises(InputError, match=r"could not download small .*No space left.*give its path"):
+        mace_files.download_mace("small")
+    assert not target.exists()

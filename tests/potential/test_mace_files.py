@@ -88,7 +88,7 @@ class Bomb:
         return self.call
 
 
-def test_nothing_in_a_file_is_run(tmp_path: Path, saved: Path) -> None:
+def test_fault_34_nothing_in_a_file_is_run(tmp_path: Path, saved: Path) -> None:
     from torch.fx.graph_module import reduce_graph_module
 
     witness = tmp_path / "witness"

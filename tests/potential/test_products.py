@@ -98,7 +98,7 @@ def test_order_and_image_of_atoms_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
-def test_running_out_of_memory_halves_the_record(error, monkeypatch, caplog) -> None:
+def test_fault_21_running_out_of_memory_halves_the_record(error, monkeypatch, caplog) -> None:
     model, structures = small_model(), frames()
     expected = hessians(model, structures)
     true_products, sizes = module._products_of, []

@@ -66,7 +66,7 @@ def test_stopped_between_chunks_and_resumed_equals_unbroken(crystal, distributio
     assert asked == [6, 6, 6, 3] and again.n_missing == 0
 
 
-def test_three_missing_of_many_are_the_only_ones_asked_for(crystal, distribution):
+def test_fault_38_three_missing_of_many_are_the_only_ones_asked_for(crystal, distribution):
     """Jobs fail one by one; the finished ones are kept."""
     broken = {3, 7, 20}
     seen = []

@@ -142,7 +142,7 @@ def test_kill_9_at_ten_random_moments_ends_identically(unbroken, tmp_path):
     assert kills >= 10
 
 
-def test_a_second_process_is_refused(tmp_path):
+def test_fault_38_a_second_process_is_refused(tmp_path):
     process = _start(tmp_path, "new")
     try:
         while not (tmp_path / "state" / "run.json").exists():
@@ -157,7 +157,7 @@ def test_a_second_process_is_refused(tmp_path):
         process.wait()
 
 
-def test_a_full_disk_leaves_no_partial_file_and_can_be_resumed(unbroken, tmp_path, monkeypatch):
+def test_fault_36_a_full_disk_leaves_no_partial_file_and_can_be_resumed(unbroken, tmp_path, monkeypatch):
     forces, count, sync = InFours(), 0, os.fsync
 
     def full(descriptor):

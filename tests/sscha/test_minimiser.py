@@ -132,7 +132,7 @@ def test_all_ways_find_the_same_minimum_and_the_default_needs_fewest_steps(start
 
 
 @pytest.mark.parametrize("minimiser", MINIMISERS.names())
-def test_an_ensemble_is_not_asked_for_more_than_it_carries(crystal, minimiser):
+def test_fault_39_an_ensemble_is_not_asked_for_more_than_it_carries(crystal, minimiser):
     """From a start far too stiff: the end still has the Kong-Liu ratio wanted, and a lower free energy."""
     harmonic = positive_definite_start(crystal.harmonic())[0]
     stiff = DynamicalMatrices(harmonic.primitive, DIMS, harmonic.qpoints, 3 * harmonic.matrices)

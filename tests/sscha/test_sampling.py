@@ -141,7 +141,7 @@ def test_impossible_draws_are_explained():
         draw_displacements(distribution, 5, 0, "pairs")
 
 
-def test_imaginary_modes_are_refused_unless_flipped():
+def test_fault_39_imaginary_modes_are_refused_unless_flipped():
     dynamical, _ = random_crystal(soft=1.0)
     with pytest.raises(InputError, match="flip_imaginary"):
         HarmonicDistribution(dynamical)

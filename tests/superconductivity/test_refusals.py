@@ -32,7 +32,7 @@ def unstable() -> tuple[DynamicalMatrices, object]:
     return DynamicalMatrices(d.primitive, d.dims, d.qpoints, matrices), elph
 
 
-def test_imaginary_modes_are_named_and_never_summed() -> None:
+def test_fault_40_imaginary_modes_are_named_and_never_summed() -> None:
     d, elph = unstable()
     coupling = mode_coupling(elph, d, 0.02)  # type: ignore[arg-type]
     assert len(coupling.imaginary) == 1
@@ -58,12 +58,12 @@ def test_no_tc_holds_no_number_and_survives_json() -> None:
 
 
 @pytest.mark.parametrize("method", FORMULAS.names())
-def test_coupling_below_the_threshold(method) -> None:
+def test_fault_40_coupling_below_the_threshold(method) -> None:
     result = critical_temperature(Spectrum(np.array([0.03]), np.array([0.12])), 0.13, method)
     assert isinstance(result, NoTc) and "0.62" in result.reason
 
 
-def test_negative_alpha2f() -> None:
+def test_fault_40_negative_alpha2f() -> None:
     omega = np.linspace(1, 100, 200)
     curve = np.where(omega < 30, -0.3, 0.6)
     result = critical_temperature(spectrum_from_curve(omega, curve, "meV"), 0.1)
@@ -72,7 +72,7 @@ def test_negative_alpha2f() -> None:
         critical_temperature(Spectrum(np.array([0.03]), np.array([1.0])), 0.1, accept=["negative"])
 
 
-def test_grid_too_coarse() -> None:
+def test_fault_40_grid_too_coarse() -> None:
     d, elph = toy((2, 1, 1))
     result = critical_temperature(mode_coupling(elph, d, 0.02).spectrum(), 0.1)
     assert isinstance(result, NoTc) and "coarse" in result.reason
