@@ -348,7 +348,7 @@ def test_relaxation_lowers_the_energy(atoms: Atoms) -> None:
     assert atoms.get_potential_energy() < before
 
 
-def test_threads_on_one_calculator_get_their_own_results(calc: HiMLIPCalculator) -> None:
+def test_case_A4_threads_on_one_calculator_get_their_own_results(calc: HiMLIPCalculator) -> None:
     frames = [rattled(h3s(), 0.05, seed) for seed in range(6)]
     right = [HiMLIPCalculator(small_model()).get_hessian(atoms) for atoms in frames]
     energies = [HiMLIPCalculator(small_model()).get_property("energy", atoms) for atoms in frames]
@@ -362,7 +362,7 @@ def test_threads_on_one_calculator_get_their_own_results(calc: HiMLIPCalculator)
             assert close(calc.get_hessian(atoms), hessian, 1e-10)
 
 
-def test_energies_in_single_precision_are_summed_in_double() -> None:
+def test_case_A5_energies_in_single_precision_are_summed_in_double() -> None:
     """Elements of hundreds of eV: a step that costs 1e-4 eV is seen among 256 atoms."""
     model = small_model()
     model.energy_shift += torch.tensor([-13.6, -300.0], dtype=torch.float64)
@@ -381,7 +381,7 @@ def test_energies_in_single_precision_are_summed_in_double() -> None:
     assert copy.deepcopy(model).to(torch.float32).energy_shift.dtype == torch.float64
 
 
-def test_settings_of_a_calculator_are_not_changed_behind_its_back(calc: HiMLIPCalculator) -> None:
+def test_case_A6_settings_of_a_calculator_are_not_changed_behind_its_back(calc: HiMLIPCalculator) -> None:
     known = dict(calc.parameters)
     assert calc.set(skin=0.0) == {}
     with pytest.raises(InputError, match="HiMLIPCalculator"):
@@ -398,7 +398,7 @@ def test_a_device_that_is_not_there_is_one_sentence(device: str) -> None:
 
 
 @pytest.mark.parametrize("pbc", [(True, True, False), (False, False, False)])
-def test_slabs_and_molecules_have_no_force_constants(calc: HiMLIPCalculator, pbc) -> None:
+def test_case_A1_slabs_and_molecules_have_no_force_constants(calc: HiMLIPCalculator, pbc) -> None:
     from himlip_ase.phonons import ForceConstants, harmonic_force_constants
 
     slab = h3s()
@@ -413,7 +413,7 @@ def test_slabs_and_molecules_have_no_force_constants(calc: HiMLIPCalculator, pbc
             refused()
 
 
-def test_modes_of_a_slab_do_not_depend_on_its_empty_direction(calc: HiMLIPCalculator) -> None:
+def test_case_A1_modes_of_a_slab_do_not_depend_on_its_empty_direction(calc: HiMLIPCalculator) -> None:
     from himlip_ase.vibrations import normal_modes
 
     frequencies = []

@@ -46,7 +46,7 @@ def test_energies_forces_and_stresses_are_those_of_the_calculator() -> None:
         assert np.allclose(stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]], voigt, atol=1e-12)
 
 
-def test_energies_keep_their_digits_in_single_precision() -> None:
+def test_case_A5_energies_keep_their_digits_in_single_precision() -> None:
     """Where elements add 10⁴ eV, float32 has steps of a millielectronvolt."""
     shifted = HiMLIPTorchSimModel(small_model(), CPU, dtype=torch.float32)
     frames = [rattled(h3s(), 0.01, 1), rattled(h3s(), 0.011, 1)]

@@ -97,6 +97,25 @@ def test_phonons_relax_first(folder: Path) -> None:
     assert "not relaxed" in output
 
 
+def test_case_P4_masses_of_an_input_of_pw_reach_the_files(folder: Path) -> None:
+    """Frequencies of D are those of H divided by the root of the ratio of masses."""
+    text = (
+        "&CONTROL\n/\n&SYSTEM\n ibrav = 0, nat = 1, ntyp = 1, ecutwfc = 30\n/\n&ELECTRONS\n/\n"
+        "ATOMIC_SPECIES\nH {mass} H.upf\nK_POINTS gamma\nCELL_PARAMETERS angstrom\n"
+        "0 0.725 0.725\n0.725 0 0.725\n0.725 0.725 0\nATOMIC_POSITIONS crystal\nH 0 0 0\n"
+    )
+    found = {}
+    for mass in (1.008, 2.0141):
+        (folder / "one.pw.in").write_text(text.format(mass=mass))
+        phonons(folder, "@one.pw.in", "--no-relax", "--overwrite")
+        written = read_force_constants(folder / "out" / "phonopy_params.yaml")
+        assert written.primitive.get_masses() == pytest.approx([mass])
+        assert f"mass: {mass:.6f}" in (folder / "out" / "phonopy_params.yaml").read_text()
+        found[mass] = written.frequencies(np.array([[0.5, 0.5, 0.5]]))
+    assert found[1.008].max() > 100
+    assert found[2.0141] * np.sqrt(2.0141 / 1.008) == pytest.approx(found[1.008], rel=1e-6)
+
+
 def test_third_order_for_phono3py(folder: Path) -> None:
     output = phonons(folder, "@fcc.extxyz", "--third", "3", "1", "1")
     assert "third order:" in output and "fc3.hdf5" in output

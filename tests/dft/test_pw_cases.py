@@ -56,7 +56,7 @@ def any_pseudopotential(monkeypatch):
     )
 
 
-def test_p1_every_ionic_step_has_its_own_numbers(tmp_path, any_pseudopotential) -> None:
+def test_case_P1_every_ionic_step_has_its_own_numbers(tmp_path, any_pseudopotential) -> None:
     """Printed at the first geometry: −15.61148033 Ry and 0.03864781 Ry/bohr; four scf cycles in all."""
     path = collect(folder_of(tmp_path / "runs", "relax"), "relax", tmp_path / "labels")
     labels = read(path, index=":")
@@ -72,7 +72,7 @@ def test_p1_every_ionic_step_has_its_own_numbers(tmp_path, any_pseudopotential) 
 
 
 @pytest.mark.parametrize("name", ["relax", "vcrelax", "md"])
-def test_p1_energies_forces_and_stresses_belong_to_their_structures(name: str) -> None:
+def test_case_P1_energies_forces_and_stresses_belong_to_their_structures(name: str) -> None:
     """dE = −F·du + V σ:ε between neighbouring steps, by the trapezoidal rule."""
     output = output_of(name)
     assert len(output.steps) == {"relax": 4, "vcrelax": 4, "md": 3}[name]
@@ -93,7 +93,7 @@ def test_p1_energies_forces_and_stresses_belong_to_their_structures(name: str) -
     assert predicted == pytest.approx(changes, abs=0.1 * np.abs(changes).max())
 
 
-def test_p2_a_hybrid_has_the_energy_of_its_last_line() -> None:
+def test_case_P2_a_hybrid_has_the_energy_of_its_last_line() -> None:
     final, first = (
         re.search(rf"^{mark}\s+total energy\s+=\s+(\S+)", text_of("hybrid"), re.M) for mark in ("!!", "!")
     )
@@ -109,7 +109,7 @@ def test_p2_a_hybrid_has_the_energy_of_its_last_line() -> None:
         parse_pw_output(re.sub(r"(?m)^!!.*\n", "", text_of("hybrid")))
 
 
-def test_p2_a_hybrid_of_version_5_ends_with_one_mark() -> None:
+def test_case_P2_a_hybrid_of_version_5_ends_with_one_mark() -> None:
     """No line before has one; the error of the exchange stands below it, and no accuracy of the scf."""
     text = re.sub(r"(?m)^!    total energy.*\n|^     estimated scf accuracy.*\n", "", text_of("hybrid"))
     text = re.sub(r"(?m)^!!   total", "!    total", text).replace("v.6.7MaX", "v.5.3.0 (svn rev. 11957)")
@@ -182,7 +182,7 @@ def test_the_new_basis_after_a_vc_relax_is_told(caplog) -> None:
         (("output", "SLA  PZ   NOGX NOGC", "PBESOL"), "exchange_correlation"),
     ],
 )
-def test_p3_one_set_has_one_energy_surface(tmp_path, change, named) -> None:
+def test_case_P3_one_set_has_one_energy_surface(tmp_path, change, named) -> None:
     where, old, new = change
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -196,7 +196,7 @@ def test_p3_one_set_has_one_energy_surface(tmp_path, change, named) -> None:
         read_runs(tmp_path)
 
 
-def test_p3_what_is_written_and_what_is_default_are_one(tmp_path) -> None:
+def test_case_P3_what_is_written_and_what_is_default_are_one(tmp_path) -> None:
     for name, extra in (("a", ""), ("b", ', vdw_corr="none", noncolin=.false., nbnd=8, tot_charge=0.0')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "pw.in").write_text(
@@ -206,7 +206,7 @@ def test_p3_what_is_written_and_what_is_default_are_one(tmp_path) -> None:
     assert len(read_runs(tmp_path)[0]) == 8
 
 
-def test_p3_double_quotes_are_quotes(tmp_path) -> None:
+def test_case_P3_double_quotes_are_quotes(tmp_path) -> None:
     """ASE ends a namelist at a slash inside them."""
     single, double = text_of("relax", "in"), text_of("relax", "in").replace("'", '"')
     for name, text in (("single", single), ("double", double)):
@@ -215,7 +215,7 @@ def test_p3_double_quotes_are_quotes(tmp_path) -> None:
     assert first.settings == second.settings and first.pseudo_dir == second.pseudo_dir == tmp_path / "pseudo"
 
 
-def test_p4_masses_of_isotopes_are_kept(tmp_path, pseudo) -> None:
+def test_case_P4_masses_of_isotopes_are_kept(tmp_path, pseudo) -> None:
     assert read_pw_input_text(text_of("labels", "in"), tmp_path).get_masses().tolist() == [
         1.008,
         2.014,
@@ -260,7 +260,7 @@ def read_pw_input_text(text: str, folder: Path) -> Atoms:
     ("name", "formula"),
     [("dftu", "O2"), ("spinorbit", "Si2"), ("dipole", "H2"), ("magnetic", "H2"), ("labels", "H4")],
 )
-def test_p5_headings_and_labels_of_species(name: str, formula: str, tmp_path) -> None:
+def test_case_P5_headings_and_labels_of_species(name: str, formula: str, tmp_path) -> None:
     """DFT+U, spin-orbit, dipole, magnetic; species D, H2, H_1, h: read by every door."""
     output = output_of(name)
     printed = re.findall(r"^!\s+total energy\s+=\s+(\S+) Ry", text_of(name), re.M)[-1]
@@ -286,11 +286,11 @@ def test_p5_headings_and_labels_of_species(name: str, formula: str, tmp_path) ->
         ("Zz", None),
     ],
 )
-def test_p5_elements_of_labels(label: str, element: str | None) -> None:
+def test_case_P5_elements_of_labels(label: str, element: str | None) -> None:
     assert element_of_label(label) == element
 
 
-def test_p5_one_bad_file_never_ends_a_folder(tmp_path, any_pseudopotential) -> None:
+def test_case_P5_one_bad_file_never_ends_a_folder(tmp_path, any_pseudopotential) -> None:
     folder_of(tmp_path / "runs", "magnetic", "loose")
     (tmp_path / "runs" / "broken").mkdir()
     (tmp_path / "runs" / "broken" / "pw.in").write_bytes(b"\x00\xff" * 40)
@@ -317,7 +317,7 @@ def test_p5_one_bad_file_never_ends_a_folder(tmp_path, any_pseudopotential) -> N
         ("magnetic", (r"JOB DONE", ""), CalculationError, "JOB DONE"),
     ],
 )  # fmt: skip
-def test_p6_what_is_no_label_is_refused_with_its_line_by_every_door(name, change, kind, message, tmp_path):
+def test_case_P6_what_is_no_label_is_refused_by_every_door(name, change, kind, message, tmp_path):
     text = text_of(name)
     if change is not None:
         changed = re.sub(*change, text, count=1)

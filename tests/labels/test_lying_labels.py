@@ -164,13 +164,13 @@ def _springs(atoms: Atoms) -> np.ndarray:
 
 
 @pytest.mark.parametrize("crystal", [True, False])
-def test_fault_27_negated_hessian(crystal: bool) -> None:
+def test_fault_27_case_A7_negated_hessian(crystal: bool) -> None:
     atoms, matrix = _low_symmetry() if crystal else (molecule("H2O"), _springs(molecule("H2O")))
     with pytest.raises(InputError, match=r"eigenvalues add up to -.*dF/dx"):
         check_hessian(atoms, -matrix)
 
 
-def test_fault_27_hessian_in_hartree_per_bohr2() -> None:
+def test_fault_27_case_A7_hessian_in_hartree_per_bohr2() -> None:
     """By the highest frequency of what it is made of."""
     atoms = molecule("CH3CH2OH")
     matrix = _springs(atoms)
@@ -246,7 +246,7 @@ def test_fault_27_hessian_of_the_committed_h3s_labels() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_fault_27_permuted_atoms_of_a_low_symmetry_cell(seed: int) -> None:
+def test_fault_27_case_A7_permuted_atoms_of_a_low_symmetry_cell(seed: int) -> None:
     atoms, matrix = _low_symmetry()
     order = np.random.default_rng(seed).permutation(len(atoms))
     with pytest.raises(InputError, match=r"unexplained, and \d+% with .* in another order|another order"):
@@ -264,7 +264,7 @@ def test_fault_27_two_like_atoms_exchanged_in_a_molecule() -> None:
 
 
 @pytest.mark.parametrize("axes", [[1, 2, 0], [0, 2, 1]])
-def test_fault_27_axes_of_another_frame(axes: list[int]) -> None:
+def test_fault_27_case_A7_axes_of_another_frame(axes: list[int]) -> None:
     atoms, matrix = _low_symmetry()
     turn = np.eye(3)[axes]
     turn = turn * np.linalg.det(turn)

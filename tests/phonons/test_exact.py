@@ -127,7 +127,7 @@ def test_residuals_see_what_is_wrong() -> None:
     ("matrix", "primitive"),
     [([1, 1, 2], "auto"), ([[0, 1, 1], [1, 0, 1], [1, 1, 0]], "I"), ([1, 2, 1], "P")],
 )
-def test_phonopy_objects_of_any_cells(matrix: list, primitive: str) -> None:
+def test_case_A2_phonopy_objects_of_any_cells(matrix: list, primitive: str) -> None:
     calc = HiMLIPCalculator(small_model())
     phonopy = Phonopy(to_phonopy_atoms(conventional()), matrix, primitive_matrix=primitive)
     taken = []
@@ -145,7 +145,7 @@ def test_phonopy_objects_of_any_cells(matrix: list, primitive: str) -> None:
 
 
 @pytest.mark.parametrize("calculator", ["qe", "abinit", "cp2k"])
-def test_phonopy_objects_in_the_units_of_their_calculator(calculator: str) -> None:
+def test_case_A2_phonopy_objects_in_the_units_of_their_calculator(calculator: str) -> None:
     calc = HiMLIPCalculator(small_model())
     plain = Phonopy(to_phonopy_atoms(h3s()), [2, 1, 1], primitive_matrix="P")
     fill_phonopy(plain, calc.hessian_vector_product)

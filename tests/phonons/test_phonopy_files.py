@@ -169,7 +169,7 @@ def _conventional(folder: Path) -> phonopy.Phonopy:
     return phonon
 
 
-def test_compact_constants_of_a_conventional_cell(tmp_path: Path) -> None:
+def test_case_F2_compact_constants_of_a_conventional_cell(tmp_path: Path) -> None:
     phonon = _conventional(tmp_path)
     qpoints = np.array([[0.1, 0.2, 0.3], [0.5, 0.5, 0.0], [0.25, 0.0, 0.0]])
     theirs = np.asarray(phonon.run_qpoints(qpoints).frequencies) * THZ_CM
@@ -185,7 +185,7 @@ def test_compact_constants_of_a_conventional_cell(tmp_path: Path) -> None:
         assert np.abs(gamma - frequency).min() < 0.05  # X of the primitive cell folds onto Γ
 
 
-def test_compressed_files_are_read(phonon: phonopy.Phonopy, tmp_path: Path) -> None:
+def test_case_F2_compressed_files_are_read(phonon: phonopy.Phonopy, tmp_path: Path) -> None:
     _write(phonon, tmp_path)
     reference = read_force_constants(tmp_path / "FORCE_SETS").compact
     for name in ("FORCE_SETS", "phonopy_disp.yaml"):

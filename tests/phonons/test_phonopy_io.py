@@ -131,7 +131,7 @@ def test_what_cannot_be_read_is_refused(tmp_path):
     ("matrix", "dims"),
     [([[0, 1, 1], [1, 0, 1], [1, 1, 0]], (2, 2, 2)), ([[2, 0, 0], [1, 1, 0], [0, 0, 3]], (2, 2, 3))],
 )
-def test_supercells_that_are_not_diagonal_keep_phonopys_frequencies(matrix, dims):
+def test_case_F2_supercells_that_are_not_diagonal_keep_phonopys_frequencies(matrix, dims):
     springs = zincblende()
     ph = phonopy.Phonopy(to_phonopy_atoms(springs.atoms), np.array(matrix).T, primitive_matrix="P")
     hessian = springs.hessian(from_phonopy_atoms(ph.supercell))
@@ -151,7 +151,7 @@ def test_supercells_that_are_not_diagonal_keep_phonopys_frequencies(matrix, dims
     assert np.abs(polar.frequencies(qpoints) - theirs).max() < 0.1
 
 
-def test_labels_of_species_are_not_symbols():
+def test_case_F3_labels_of_species_are_not_symbols():
     """H2 is hydrogen of another mass to phonopy, Cl1 chlorine with a spin."""
     from phonopy.structure.atoms import PhonopyAtoms
 

@@ -303,7 +303,7 @@ def with_frequencies(text: str, file: DynFile) -> str:
     return text.replace("</Root>", f"<FREQUENCIES_THZ_CMM1>{omega}</FREQUENCIES_THZ_CMM1></Root>")
 
 
-def test_xml_dyn_files_are_the_text_ones(tmp_path):
+def test_case_Q1_xml_dyn_files_are_the_text_ones(tmp_path):
     from .polar import polar
 
     dm = polar(triclinic, (2, 1, 1)).with_masses([2.0141, 6.9, 16.0]).dynamical_matrices()

@@ -52,7 +52,7 @@ def test_predict_writes_what_the_calculator_says(folder: Path) -> None:
     assert "stress" not in found[2].calc.results
 
 
-def test_old_results_in_a_trajectory_are_of_no_account(folder: Path) -> None:
+def test_case_A6_old_results_in_a_trajectory_are_of_no_account(folder: Path) -> None:
     """A .traj that carries an energy in info, forces in arrays and another calculator's results."""
     old = read(folder / "two.extxyz", 0)
     old.info |= {"energy": -319.0, "stress": np.ones(6), "note": "kept"}

@@ -68,7 +68,7 @@ def theirs(ensemble, tmp_path_factory, request):
     return folder
 
 
-def test_the_temperature_is_asked_for_and_a_wrong_one_is_refused(theirs, tmp_path):
+def test_case_S1_the_temperature_is_asked_for_and_a_wrong_one_is_refused(theirs, tmp_path):
     silent = command("import", theirs, "--out", tmp_path / "new")
     assert isinstance(silent.exception, InputError) and not (tmp_path / "new").exists()
     fitted, sigma = map(float, re.search(r"1 at (\S+) ± (\S+) K", str(silent.exception)).groups())

@@ -113,7 +113,7 @@ def reduced_frequencies(atoms: Atoms, calc: HiMLIPCalculator, basis: np.ndarray)
     return signed_frequencies_cm(np.linalg.eigvalsh(basis @ matrix @ basis.T))
 
 
-def test_atoms_may_be_named_in_any_order_or_by_a_mask(water) -> None:
+def test_case_A3_atoms_may_be_named_in_any_order_or_by_a_mask(water) -> None:
     atoms, calc = water
     reference = vibrations_data(atoms, calc, indices=[0, 1]).get_energies()
     expected = reduced_frequencies(atoms, calc, np.eye(9)[:6]) / EV_CM
