@@ -7,8 +7,8 @@ Truncation, corrupted bytes, flipped bits, lost lines and zeroed blocks, seeded 
 that two builds see the same damage. Another build reads the same inputs with ``python -P -m benchmarks.fuzz``
 under ``PYTHONPATH=FOLDER:.``, where FOLDER holds its himlip_ase alone; ``--names names.json`` says what it
 calls the readers. "Changed silently" are files whose values changed and nothing was said, such as a digit of
-a text file that holds it once. Counts are added to benchmarks/results/fuzz.json, and the table beside it is
-written again.
+a text file that holds it once; "told" is a warning that the undamaged input does not cause. Counts are added
+to benchmarks/results/fuzz.json, and the table beside it is written again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import logging
 import time
 import warnings
 from collections import Counter
@@ -26,10 +25,10 @@ from typing import Any
 from himlip_ase.files import write_json
 from tests.fuzz.damage import DAMAGES
 from tests.fuzz.inputs import KINDS
-from tests.fuzz.outcomes import CHANGED, REFUSED, SAME, TRACEBACK, trials
+from tests.fuzz.outcomes import CHANGED, REFUSED, SAME, TOLD, TRACEBACK, trials
 
 RESULTS = Path(__file__).parent / "results" / "fuzz"
-OUTCOMES = (REFUSED, SAME, CHANGED, TRACEBACK)
+OUTCOMES = (REFUSED, TOLD, SAME, CHANGED, TRACEBACK)
 SLOW = 0.25
 """Kinds that are slow to read get this share of the trials."""
 
@@ -71,6 +70,12 @@ def read_all(folder: Path, count: int, names: dict[str, str], only: str | None) 
     return found
 
 
+def counts(total: Counter[str]) -> str:
+    """Counts of one cell, in the order of `OUTCOMES`."""
+    *others, last = (str(total[outcome]) for outcome in OUTCOMES)
+    return " / ".join([*others, f"**{last}**"])
+
+
 def table(data: dict[str, Any]) -> str:
     """Markdown: a row for each kind, a column for each build."""
     builds = list(data["builds"])
@@ -79,8 +84,8 @@ def table(data: dict[str, Any]) -> str:
         "",
         f"`python -m benchmarks.fuzz --make INPUTS`, `python -m benchmarks.fuzz --read INPUTS --count "
         f"{data['count']}`: each input is truncated, corrupted (up to 64 bytes), gets a bit flipped, loses "
-        "up to three lines, or has up to 512 bytes zeroed. Counts are refused / same value / changed "
-        "silently / **traceback**; a quarter of the trials where reading is slow.",
+        "up to three lines, or has up to 512 bytes zeroed. Counts are refused / changed and told / same "
+        "value / changed silently / **traceback**; a quarter of the trials where reading is slow.",
         "",
         "| kind | " + " | ".join(builds) + " |",
         "|---|" + "---|" * len(builds),
@@ -93,8 +98,7 @@ def table(data: dict[str, Any]) -> str:
                 total.update(counter)
         if not total:
             return "–"
-        numbers = [str(total[outcome]) for outcome in OUTCOMES]
-        return " / ".join([*numbers[:3], f"**{numbers[3]}**"])
+        return counts(total)
 
     for kind in KINDS:
         lines.append(f"| {kind.name} | " + " | ".join(cell([kind.name], build) for build in builds) + " |")
@@ -110,8 +114,7 @@ def table(data: dict[str, Any]) -> str:
             total = Counter()
             for kind_name in shared:
                 total.update(data["builds"][build][kind_name]["damages"].get(damage, {}))
-            numbers = [str(total[outcome]) for outcome in OUTCOMES]
-            cells.append(" / ".join([*numbers[:3], f"**{numbers[3]}**"]))
+            cells.append(counts(total))
         by_damage.append(f"| {damage} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, *by_damage]) + "\n"
 
@@ -127,7 +130,6 @@ def main() -> None:
     parser.add_argument("--only", help="kinds whose name contains this")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
     if arguments.make:
         make_all(arguments.make)
     if arguments.read:

@@ -10,9 +10,10 @@ import json
 import logging
 import os
 import platform
+import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 RESTORE = "restore it from a copy, or remove it and make it again"
+SEAL, SEAL_KIND = "checksum", "sha256:"
+"""Key of the checksum in a sealed JSON file, and how its value begins."""
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+"""Characters that no text holds; a block that never reached the disk is read as NUL."""
 
 
 @contextlib.contextmanager
@@ -68,7 +73,7 @@ def atomic_write(path: str | os.PathLike, mode: str = "w", overwrite: bool = Fal
         raise
 
 
-def write_json(path: str | os.PathLike, data: Any, overwrite: bool = False) -> None:
+def write_json(path: str | os.PathLike, data: Any, overwrite: bool = False, seal: bool = False) -> None:
     """Write `data` as indented JSON, atomically.
 
     Parameters
@@ -78,6 +83,8 @@ def write_json(path: str | os.PathLike, data: Any, overwrite: bool = False) -> N
         What `json.dumps` takes.
     overwrite : bool
         Whether an existing file may be replaced.
+    seal : bool
+        Add a checksum, which `read_mapping` tests; `data` is a mapping then.
 
     Raises
     ------
@@ -86,9 +93,32 @@ def write_json(path: str | os.PathLike, data: Any, overwrite: bool = False) -> N
     InputError
         `path` exists and `overwrite` is False.
     """
+    data = sealed(data) if seal else data
     text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
     with atomic_write(path, overwrite=overwrite) as stream:
         stream.write(text + "\n")
+
+
+def sealed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with a checksum of itself, which `read_mapping` tests and takes away.
+
+    Parameters
+    ----------
+    data : mapping
+        What `json.dumps` takes.
+
+    Returns
+    -------
+    dict
+    """
+    return {**data, SEAL: _seal(data)}
+
+
+def _seal(data: Any) -> str:
+    """Checksum of what a reader of the JSON gets."""
+    content = json.loads(json.dumps(data, ensure_ascii=False))
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return SEAL_KIND + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @contextlib.contextmanager
@@ -150,9 +180,36 @@ def read_text(path: str | os.PathLike, remedy: str = RESTORE) -> str:
     with reading(path, remedy) as place:
         opened = {".gz": "gzip", ".xz": "lzma", ".bz2": "bz2"}.get(place.suffix)
         if opened is None:
-            return place.read_text(encoding="utf-8")
-        with importlib.import_module(opened).open(place, "rt", encoding="utf-8") as stream:
-            return str(stream.read())
+            text = place.read_text(encoding="utf-8")
+        else:
+            with importlib.import_module(opened).open(place, "rt", encoding="utf-8") as stream:
+                text = str(stream.read())
+        check_text(text, path, remedy)
+        return text
+
+
+def check_text(text: str, path: str | os.PathLike, remedy: str = RESTORE) -> None:
+    """Refuse a text with characters that no text holds.
+
+    Parameters
+    ----------
+    text : str
+    path : path-like
+        Where it comes from, for the message.
+    remedy : str
+        See `reading`.
+
+    Raises
+    ------
+    InputError
+        With the line.
+    """
+    if found := CONTROL.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise InputError(
+            f"{os.fspath(path)}, line {line}: the character {found[0]!r} stands in no text: the file is "
+            f"damaged; {remedy}"
+        )
 
 
 def read_json(path: str | os.PathLike, remedy: str = RESTORE) -> Any:
@@ -193,11 +250,19 @@ def read_mapping(path: str | os.PathLike, remedy: str = RESTORE) -> dict[str, An
     Raises
     ------
     InputError
-        The file is damaged, or holds something else.
+        The file is damaged, holds something else, or was sealed and has changed since.
     """
     data = read_json(path, remedy)
     if not isinstance(data, dict):
         raise InputError(f"{os.fspath(path)} holds no mapping but {type(data).__name__}; {remedy}")
+    seals = [key for key, value in data.items() if isinstance(value, str) and value.startswith(SEAL_KIND)]
+    if seals or SEAL in data:
+        found = data.pop(seals[0] if seals else SEAL)
+        if seals != [SEAL] or found != _seal(data):
+            raise InputError(
+                f"{os.fspath(path)} has changed since it was written (its checksum does not fit); {remedy}. "
+                f"If that was on purpose, remove its line {SEAL!r}"
+            )
     return data
 
 

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from ase.data import atomic_masses, atomic_numbers
 from ase.io.espresso import read_espresso_in, read_fortran_namelist
 
 from himlip_ase.errors import InputError
-from himlip_ase.files import reading
+from himlip_ase.files import read_text, reading
 
 SAME_MASS = 5e-4
 """Relative difference below which a mass is the natural one, written with other digits."""
@@ -70,7 +69,7 @@ def read_pw_structure(path: str | os.PathLike, echoed: Atoms | None = None) -> P
     """
     with reading(path, "it is not a readable pw.x input"):
         # ASE ends a namelist at a slash in double quotes, and leaves such quotes around other values
-        text = re.sub(r'"([^"\n]*)"', r"'\1'", Path(path).read_text(encoding="utf-8"))
+        text = re.sub(r'"([^"\n]*)"', r"'\1'", read_text(path))
         namelists, cards = read_fortran_namelist(io.StringIO(text))
         system = namelists.get("system", {})
         species = [row.split()[:3] for row in _rows(cards, "ATOMIC_SPECIES", int(system["ntyp"]))]

@@ -155,3 +155,30 @@ def test_damage_that_shows_late_in_an_hdf5_file(tmp_path: Path) -> None:
     path.write_bytes(bytes(data))
     with pytest.raises(InputError, match=r"a\.h5 is damaged"), opened_hdf5(path) as file:
         file["forces"][:]
+
+
+def test_a_sealed_file_that_changed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    data = {"tc": 203.0, "unit": "K", "of": {"λ": [1.9, None]}}
+    write_json(path, data, seal=True)
+    assert read_mapping(path) == data
+    whole = path.read_text()
+    for old, new in (
+        ("203.0", "283.0"),
+        ('"unit"', '"unip"'),
+        ("checksum", "checkrum"),
+        ("sha256", "sha257"),
+    ):
+        assert old in whole
+        path.write_text(whole.replace(old, new))
+        with pytest.raises(InputError, match=r"has changed since it was written.*remove its line 'checksum'"):
+            read_mapping(path)
+    write_json(path, data, overwrite=True)
+    assert read_mapping(path) == data  # of earlier versions, or unsealed on purpose
+
+
+def test_a_block_that_never_reached_the_disk_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "pw.in"
+    path.write_bytes(b"&SYSTEM\n" + bytes(40) + b"/\n")
+    with pytest.raises(InputError, match=r"pw\.in, line 2: the character .* stands in no text"):
+        read_text(path)

@@ -30,6 +30,7 @@ from ase.data import atomic_masses, atomic_numbers
 
 from himlip_ase.errors import CalculationError, NotConvergedError
 from himlip_ase.evaluation import voigt_from_matrix
+from himlip_ase.files import CONTROL
 from himlip_ase.pw_structure import element_of_label, set_masses
 from himlip_ase.units import (
     BOHR_ANGSTROM,
@@ -40,6 +41,11 @@ from himlip_ase.units import (
 
 _NUMBER = r"[-+]?\d+\.\d*(?:[EeDd][-+]?\d+)?"
 _TIME = re.compile(r"^\s+(?:PWSCF|PHONON)\s+:\s+(.+?)\s*CPU\s+(.+?)\s*WALL", re.M)
+_PRINTED = {
+    "ecutwfc_ry": r"^ +kinetic-energy cutoff +=\s*([\d.]+)",
+    "conv_thr_ry": r"^ +(?:scf )?convergence threshold +=\s*([\d.]+E[-+]\d+)",
+    "degauss_ry": r"smearing, width \(Ry\)=\s*([\d.]+)",
+}
 _PSEUDO = re.compile(
     r"PseudoPot\. #\s*\d+ for\s+(\S+)\s+read from file:\s+(\S+)(?:\s+MD5 check sum:\s*([0-9a-f]{32}))?"
 )
@@ -122,6 +128,8 @@ class PwOutput:
         The functional as the program names it.
     steps : tuple of PwStep
         All ionic steps.
+    printed : dict
+        What the program says of its settings: ``ecutwfc_ry``, ``conv_thr_ry``, ``degauss_ry``, where it does.
     """
 
     energy: float
@@ -141,6 +149,7 @@ class PwOutput:
     masses: np.ndarray = field(default_factory=lambda: np.zeros(0))
     exchange_correlation: str = ""
     steps: tuple[PwStep, ...] = ()
+    printed: dict[str, float] = field(default_factory=dict)
 
     @property
     def pressure_gpa(self) -> float:
@@ -261,7 +270,9 @@ def parse_pw_output(text: str, name: str = "pw.out") -> PwOutput:
         return found[which]
 
     n_atoms = int(last(r"number of atoms/cell\s*=\s*(\d+)", "number of atoms"))
-    processes = re.search(r"running on\s+(\d+) processor", text)
+    processes = re.search(r"Number of MPI processes:\s+(\d+)", text) or re.search(
+        r"running on\s+(\d+) processor", text
+    )
     n_processes = int(processes.group(1)) if processes else 1
     times = _TIME.findall(text)
     if not times:
@@ -296,6 +307,9 @@ def parse_pw_output(text: str, name: str = "pw.out") -> PwOutput:
         masses=masses,
         exchange_correlation=" ".join(functional.group(1).split()) if functional else "",
         steps=steps,
+        printed={
+            key: float(found[1]) for key, line in _PRINTED.items() if (found := re.search(line, text, re.M))
+        },
     )
 
 
@@ -325,7 +339,11 @@ def read_pw_output(path: str | os.PathLike) -> PwOutput:
     path = Path(path)
     if not path.is_file():
         raise CalculationError(f"{path} does not exist: the run never started")
-    return parse_pw_output(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if found := CONTROL.search(text):
+        line = _line(text, found.start(), str(path))
+        logger.warning("%s: the character %r stands in no text: the file may be damaged", line, found[0])
+    return parse_pw_output(text, str(path))
 
 
 def _species(text: str, n_atoms: int, name: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:

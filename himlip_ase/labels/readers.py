@@ -33,6 +33,7 @@ from himlip_ase.labels.label_keys import (
     tell_of,
 )
 from himlip_ase.labels.views import Chosen, Joined, set_names
+from himlip_ase.relations import tell_net_forces
 from himlip_ase.structures import read_structures
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ def read_labels(
         raise InputError(f"no labels in {', '.join(map(str, paths))}; himlip label writes them")
     if weight != 1.0:
         frames = [replace(f, weight=f.weight * weight) for f in frames]
+    tell_net_forces([(f.source or f.set, f.forces) for f in frames if f.forces is not None])
     for name in sorted({f.set for f in frames}):
         logger.info("labels %s: %s", name, count_labels([f for f in frames if f.set == name]))
     return frames

@@ -94,7 +94,13 @@ class _Writer:
     def __init__(self, file: h5py.File) -> None:
         self.data = {
             name: file.create_dataset(
-                name, (0, *shape), kind, maxshape=(None, *shape), chunks=True, compression="gzip"
+                name,
+                (0, *shape),
+                kind,
+                maxshape=(None, *shape),
+                chunks=True,
+                compression="gzip",
+                fletcher32=True,
             )
             for name, (shape, kind) in self.SHAPES.items()
         }

@@ -104,11 +104,11 @@ def read_force_constants(
     InputError
         A file is missing or belongs to another structure, or (for "unit") the supercell is not diagonal.
     """
-    if cell == "primitive":
-        return from_phonopy(load_phonopy(path))
-    if cell != "unit":
+    if cell not in ("primitive", "unit"):
         raise InputError(f"cell must be 'primitive' or 'unit'; got {cell!r}")
-    return of_unit_cell(load_phonopy(path))
+    found = (from_phonopy if cell == "primitive" else of_unit_cell)(load_phonopy(path))
+    found.tell_asymmetry(path)
+    return found
 
 
 def read_displaced_supercells(path: str | os.PathLike) -> list[tuple[Atoms, float | None, np.ndarray]]:

@@ -118,6 +118,7 @@ def read_q2r(path: str | os.PathLike) -> ForceConstants:
     n, count = len(header.atoms), dims[0] * dims[1] * dims[2]
     compact *= RY_PER_BOHR2_EV_PER_ANGSTROM2
     short = ForceConstants(header.atoms, dims, compact.reshape(n, n * count, 3, 3))
+    short.tell_asymmetry(found)
     if born is None:
         return short
     matrices = short.dynamical_matrices()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.relations import broken_by_few
 from himlip_ase.units import (
     RY_PER_BOHR2_EV_PER_ANGSTROM2,
     SQRT_EV_PER_ANGSTROM2_AMU_CM,
     signed_frequencies_cm,
 )
 
+logger = logging.getLogger(__name__)
+
 _FREQUENCY = re.compile(r"(?:freq|omega)\s*\(\s*\d+\s*\)\s*=.*=\s*(\S+)\s*\[cm-1\]")
 RELATIVE = 2e-3
 """Of ω²: older versions of CellConstructor had 109691.4 cm⁻¹ for a Rydberg, 4e-4 less than it is."""
+HERMITIAN = 1e-9
+"""Of the largest element: what XML files have of rounding; text files are exact in their own digits."""
 ROUNDING_RY = 2e-8
 """Of an element of Φ(q) in Ry/bohr², written with eight decimals, and what a sum over a row makes of it."""
 
@@ -47,12 +53,12 @@ def check_printed_frequencies(
     try:
         printed = [float(word) for word in words]
     except ValueError:  # a field overflowed
-        return
+        printed = []
     check_frequencies(path, printed, matrices, masses)
 
 
 def check_frequencies(path: Path, printed: Sequence[float], matrices: np.ndarray, masses: np.ndarray) -> None:
-    """Refuse a dyn file whose matrices do not have the frequencies that it states.
+    """Refuse a dyn file whose matrices do not have the frequencies that it states, tell if they are odd.
 
     All q-points of a dyn file are of one star and have the same frequencies. A file without frequencies, or
     with more than one set, is let through.
@@ -73,6 +79,13 @@ def check_frequencies(path: Path, printed: Sequence[float], matrices: np.ndarray
     InputError
         A frequency differs by more than rounding; the message says which.
     """
+    scale = float(np.abs(matrices).max(initial=0.0))
+    if asymmetry := broken_by_few(matrices - matrices.conj().swapaxes(-1, -2), scale, HERMITIAN):
+        logger.warning(
+            "%s: a few elements are not those of Hermitian matrices, by %.3g eV/Å²: the file may be damaged",
+            path,
+            asymmetry,
+        )
     stated = np.sort(printed)
     if len(stated) != matrices.shape[-1] or not np.isfinite(stated).all():
         return

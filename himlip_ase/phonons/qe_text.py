@@ -14,6 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.files import check_text
 from himlip_ase.phonons.born_charges import BornCharges
 from himlip_ase.phonons.qe_frequencies import check_printed_frequencies
 from himlip_ase.phonons.qe_lattice import ibrav_cell
@@ -41,6 +42,7 @@ def read_text(path: Path) -> str:
         if path.suffix == ".gz":
             data = gzip.decompress(data)
         text = data.decode("utf-8")
+        check_text(text, path, "complete the run that writes it (recover=.true.), or copy it again")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     if not text.strip():

@@ -177,7 +177,7 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = read_mapping(path)
             figures = {name: Figure(**figure) for name, figure in data.pop("figures").items()}
             return StageRecord(figures=figures, **data)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -186,7 +186,8 @@ class RunFolder:
     def write_record(self, record: StageRecord) -> None:
         """Mark a stage as finished, and bring ``results.json`` up to date."""
         figures = {name: figure.to_record() for name, figure in record.figures.items()}
-        write_json(self._record_path(record.stage), asdict(record) | {"figures": figures}, overwrite=True)
+        data = asdict(record) | {"figures": figures}
+        write_json(self._record_path(record.stage), data, overwrite=True, seal=True)
 
     def forget(self, stage: str) -> None:
         """Remove the mark of a finished stage (its files stay until it runs again)."""
@@ -254,7 +255,7 @@ class RunFolder:
                 for record in records
             },
         }
-        write_json(self.path / "results.json", data, overwrite=True)
+        write_json(self.path / "results.json", data, overwrite=True, seal=True)
         return data
 
     def read_results(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.files import atomic_write
+from himlip_ase.files import atomic_write, read_mapping, sealed
 
 VERSION = 2
 SCHEMA = f"himlip-tc/{VERSION}"
@@ -92,7 +92,7 @@ def write_document(path: str | Path, content: Mapping[str, Any], overwrite: bool
     InputError
         `path` exists and `overwrite` is False.
     """
-    data = {"schema": SCHEMA, **content}
+    data = sealed({"schema": SCHEMA, **content})
     text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
     text = _NUMBERS.sub(lambda found: "[" + re.sub(r"\s+", " ", found.group(1)) + "]", text)
     with atomic_write(path, overwrite=overwrite) as stream:
@@ -118,11 +118,9 @@ def read_document(path: str | Path) -> Record:
     """
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_mapping(path, "make it again with `himlip tc --json`")
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; give a file of `himlip tc --json`") from error
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is damaged ({error}); make it again with `himlip tc --json`") from error
     try:
         return upgraded(data)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:

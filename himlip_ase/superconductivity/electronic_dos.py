@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.relations import SHARE, broken_by_few
 from himlip_ase.superconductivity.elph_files import read_text
 from himlip_ase.superconductivity.number_rows import check_steps, fortran_number, read_rows
 
+logger = logging.getLogger(__name__)
+
+_INTEGRAL = re.compile(r"int\s*dos", re.IGNORECASE)
 _UP = re.compile(r"dos\W?_?up|\bup\b", re.IGNORECASE)
 _DOWN = re.compile(r"dos\W?_?d(?:w|n|own)|\bdown\b", re.IGNORECASE)
 
@@ -86,6 +91,23 @@ class ElectronicDos:
         return mesh, weights, np.interp(mesh, self.energies_ev, self.ratio) - 1
 
 
+def _tell_integral(path: Path, head: str, numbers: np.ndarray) -> None:
+    """Warn if the integral, which dos.x prints in its last column, grows otherwise than the density says."""
+    if not _INTEGRAL.search(head) or numbers.shape[1] < 3 or len(numbers) < 8:
+        return
+    steps, growth = np.diff(numbers[:, 0]), np.diff(numbers[:, -1])
+    expected = numbers[1:, 1:-1].sum(axis=1) * steps
+    rounding = 10.0 ** (np.floor(np.log10(np.maximum(np.abs(numbers[1:, -1]), 1e-300))) - 4)
+    off = np.maximum(np.abs(growth - expected) - 2 * rounding, 0.0)
+    scale = float(np.abs(expected).max())
+    if broken_by_few(off, scale, 0.02) and (off > 0.02 * scale).sum() <= max(2, SHARE * len(off)):
+        logger.warning(
+            "%s, row %d: the density does not fit its integral in the last column: the file may be damaged",
+            path,
+            int(off.argmax()) + 2,
+        )
+
+
 def read_electronic_dos(path: str | Path, fermi_ev: float | None = None) -> ElectronicDos:
     """Read N(ε): the output of QE's dos.x, or any text with energy (eV) and DOS in columns.
 
@@ -121,6 +143,7 @@ def read_electronic_dos(path: str | Path, fermi_ev: float | None = None) -> Elec
     if rows.open_end:
         raise InputError(f"{path} stops within its last line: it is truncated; copy it again or rerun dos.x")
     numbers = rows.blocks[0].numbers
+    _tell_integral(path, rows.head, numbers)
     spins = bool(_UP.search(rows.head) and _DOWN.search(rows.head))
     if spins and numbers.shape[1] < 3:
         raise InputError(f"{path} names two spins in its header and has {numbers.shape[1]} columns")

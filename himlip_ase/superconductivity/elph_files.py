@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.files import check_text
 
 _NAME = re.compile(r"^a2Fq2r\.(\d+)\.(\d+)(\.gz)?$")
 _Q_LINE = re.compile(r"q\s*=\s*\(\s*(\S+)\s+(\S+)\s+(\S+)\s*\)")
@@ -36,6 +37,7 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path} does not exist") from error
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read ({error}); copy it again or rerun ph.x") from error
+    check_text(text, path, "copy it again, or write it again")
     if not text.strip():
         raise InputError(f"{path} is empty: ph.x was stopped while writing it; rerun ph.x for that q-point")
     return text

@@ -7,6 +7,7 @@ a hole is a wrong curve.
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.relations import broken_by_few
+
+logger = logging.getLogger(__name__)
 
 _COMMENT = "#!@%"
 _FORTRAN = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))(?:[eEdDqQ]([-+]?\d+)|([-+]\d{3}))?")
@@ -241,5 +245,16 @@ def check_steps(path: Path, block: Block, unit: str) -> float | None:
             f"{unit}) and "
             f"line {block.lines[place + 1]} ({first[place + 1]:g} {unit}), where the first column steps by "
             f"{middle:g}"
+        )
+    if off := broken_by_few(np.where(regular, steps - middle, 0.0), middle):
+        place = int(np.abs(np.where(regular, steps - middle, 0.0)).argmax()) + 1
+        logger.warning(
+            "%s, line %d: %g %s does not lie on the even grid of the other rows, by %.3g: the file may be "
+            "damaged",
+            path,
+            block.lines[place],
+            first[place],
+            unit,
+            off,
         )
     return middle

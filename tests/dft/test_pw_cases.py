@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
 from himlip_ase.dft.espresso.inputs import QESettings, pw_input, read_pw_input
+from himlip_ase.dft.espresso.runs import read_run
 from himlip_ase.dft.publish import collect, read_runs
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.labels.pw_output import OutOfTimeError, parse_pw_output
@@ -150,6 +151,49 @@ def test_the_first_positions_of_a_continued_run_are_not_those_of_its_input(tmp_p
     with pytest.raises(CalculationError, match=r"line \d+: the run continues another.*from_scratch"):
         parse_pw_output(single)
     assert words in single and words in continued
+
+
+def test_headings_of_versions_7(tmp_path) -> None:
+    """Memory reports, GPUs, a sentence over the terms of the energy, stresses of 3D-RISM and MBD."""
+    text = text_of("vcrelax").replace("v.6.7MaX starts", "v.7.5 starts")
+    memory = (
+        "---- Real-time Memory Report at c_bands before calling an iterative solver\n"
+        "           102 MiB given to the printing process from OS\n"
+        "     GPU memory used/free/total (MiB): 1500 / 95780 / 97280\n------------------\n"
+    )
+    zeros = "      0.00      0.00      0.00\n"
+    more = "".join(f"     {name} stress (kbar){zeros}{24 * ' '}{zeros}\n" for name in ("MDB    ", "3D-RISM"))
+    for old, new in (
+        ("     ethr = ", f"{memory}     ethr = "),
+        ("     The total energy is the sum of", "     The total energy is F=E-TS. E is the sum of"),
+        ("     Parallel version (MPI), running on", "     Parallel version (MPI & OpenMP), running on"),
+        ("     Initial potential", "     GPU acceleration is ACTIVE.  1 visible GPU\n     Initial potential"),
+        ("\n     BFGS Geometry Opt", f"\n{more}\n     BFGS Geometry Opt"),
+    ):
+        text = text.replace(old, new)
+    output = parse_pw_output(text)
+    assert output.version == "7.5" and len(output.steps) == 4
+    for ours, theirs in zip(output.steps, output_of("vcrelax").steps, strict=True):
+        assert ours.energy == theirs.energy and ours.accuracy_ry == theirs.accuracy_ry
+        for name in ("cell", "positions", "forces", "stress"):
+            assert np.array_equal(getattr(ours, name), getattr(theirs, name))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("conv_thr=1e-9", "conv_thr=1e-7", "conv_thr_ry 1e-09"),
+        ("ecutwfc=12.0", "ecutwfc=14.0", "ecutwfc_ry 12"),
+    ],
+)
+def test_an_input_beside_the_output_of_another_run_is_refused(tmp_path, old, new, named) -> None:
+    folder = folder_of(tmp_path, "relax") / "relax"
+    assert read_run(folder).output.printed == {"ecutwfc_ry": 12.0, "conv_thr_ry": 1e-9}
+    text = (folder / "pw.in").read_text()
+    assert old in text
+    (folder / "pw.in").write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=f"pw.out was run with {named}, pw.in has"):
+        read_run(folder)
 
 
 def test_the_new_basis_after_a_vc_relax_is_told(caplog) -> None:

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import importlib
 import io
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -166,18 +165,37 @@ def _dft_run(folder: Path) -> None:
     data = ROOT / "tests" / "dft" / "data"
     shutil.copy(data / "al2.in", run / "pw.in")
     shutil.copy(data / "al2.out", run / "pw.out")
-    (run / "pw.json").write_text(json.dumps({"index": 0, "set": "al"}))
+    current("files.write_json")(run / "pw.json", {"index": 0, "set": "al"}, seal=True)
+
+
+def _symmetric_constants() -> np.ndarray:
+    """(3, 3, 2, 2, 2) of one atom: on a grid of two points every lattice vector is its own reverse."""
+    values = np.random.default_rng(0).normal(size=(3, 3, 2, 2, 2)) + np.arange(8).reshape(2, 2, 2)
+    return values + values.swapaxes(0, 1)
+
+
+def _jobs(folder: Path) -> None:
+    """A list of jobs as ``--inputs-only`` writes it."""
+    head = current("dft.espresso.inputs_only.HEAD")
+    rows = ["relax\t-\trelax\tpw.x -in pw.in > pw.out"]
+    rows += [f"rattle-{k:03d}\t-\trattle/{k:03d}\tpw.x -in pw.in > pw.out" for k in range(3)]
+    rows += ["harmonic-scf\t-\tharmonic\tpw.x -in scf.in > scf.out"]
+    rows += ["harmonic-ph\tharmonic-scf\tharmonic\tph.x -in ph.in > ph.out"]
+    (folder / "jobs.tsv").write_text("\n".join([head, *rows, ""]))
+    for row in rows:
+        (folder / row.split("\t")[2]).mkdir(parents=True, exist_ok=True)
 
 
 def _q2r(folder: Path) -> None:
-    rng = np.random.default_rng(0)
+    constants = _symmetric_constants()
     lines = ["  1    1   1   5.0000000  0.0000000  0.0000000  0.0000000  0.0000000  0.0000000"]
     lines += ["           1  'Al '    24590.7656", "    1    1      0.0 0.0 0.0", " F", "   2   2   2"]
     for i in range(3):
         for j in range(3):
             lines.append(f"   {i + 1}   {j + 1}   1   1")
-            for k, m in enumerate(np.ndindex(2, 2, 2)):
-                lines.append("   {}   {}   {}  {: .11E}".format(*(np.array(m[::-1]) + 1), rng.normal() + k))
+            for m in np.ndindex(2, 2, 2):
+                value = constants[(i, j, *m)]
+                lines.append("   {}   {}   {}  {: .11E}".format(*(np.array(m[::-1]) + 1), value))
     (folder / "q2r.fc").write_text("\n".join(lines) + "\n")
 
 
@@ -196,7 +214,7 @@ def _xml_fc(folder: Path) -> None:
 
     from tests.phonons.test_qe import xml_fc
 
-    values = np.random.default_rng(0).normal(size=(1, 1, 2, 2, 2, 3, 3))
+    values = _symmetric_constants().transpose(2, 3, 4, 0, 1)[None, None]
     (folder / "q2r.fc.xml").write_text(xml_fc(bulk("Al"), 4.05, values))
 
 
@@ -457,6 +475,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("pw.x output", _pw, ("pw.out",), lambda n, d: _frames(n, d / "pw.out")),
     Kind("DFT run folder", _dft_run, ("000/*",), lambda n, d: n("dft.espresso.runs.read_run")(d / "000")),
+    Kind("job list", _jobs, ("jobs.tsv",), lambda n, d: n("dft.espresso.inputs_only.read_jobs")(d)),
     Kind("dyn files", _copy("harmonic/dyn*"), ("dyn*",), lambda n, d: n("phonons.qe.read_dyn")(d / "dyn")),
     Kind("q2r.x force constants", _q2r, ("q2r.fc",), lambda n, d: n("phonons.q2r.read_q2r")(d / "q2r.fc")),
     Kind("XML dyn files", _xml_dyn, ("dyn*.xml",), lambda n, d: n("phonons.qe.read_dyn")(d / "dyn")),
@@ -475,7 +494,7 @@ KINDS: tuple[Kind, ...] = (
         "phonopy FORCE_SETS",
         _phonopy,
         ("FORCE_SETS", "phonopy_disp.yaml"),
-        lambda n, d: n("phonons.phonopy_files.read_displaced_supercells")(d / "FORCE_SETS"),
+        lambda n, d: _frames(n, d / "FORCE_SETS"),
     ),
     Kind("extxyz labels", _extxyz, ("labels.extxyz",), lambda n, d: _frames(n, d / "labels.extxyz")),
     Kind("HDF5 label store", _store, ("labels.h5",), lambda n, d: _frames(n, d / "labels.h5")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import zlib
@@ -17,6 +18,29 @@ from .damage import DAMAGES
 from .inputs import Kind, Named, current, same
 
 REFUSED, SAME, CHANGED, TRACEBACK = "refused", "same value", "changed silently", "traceback"
+TOLD = "changed and told"
+"""Read with another value, and a warning that the undamaged input does not cause."""
+
+
+class _Listener(logging.Handler):
+    """Warnings of the package while a block runs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: set[str] = set()
+        self.package = logging.getLogger("himlip_ase")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.add(record.msg)
+
+    def __enter__(self) -> _Listener:
+        self.propagate, self.package.propagate = self.package.propagate, False
+        self.package.addHandler(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.package.removeHandler(self)
+        self.package.propagate = self.propagate
 
 
 @dataclass(frozen=True)
@@ -41,7 +65,8 @@ def trials(
     with tempfile.TemporaryDirectory() as folder:  # a reader may finish what it reads
         whole = Path(folder) / "copy"
         shutil.copytree(source, whole)
-        right = kind.read(named, whole)
+        with _Listener() as usual:
+            right = kind.read(named, whole)
     files = sorted({path for pattern in kind.files for path in source.glob(pattern) if path.is_file()})
     for damage in damages:
         for number in range(count):
@@ -58,8 +83,10 @@ def trials(
                 (copy / inside).write_bytes(damaged)
                 message = ""
                 try:
-                    found = kind.read(named, copy)
-                    outcome = SAME if same(right, found) else CHANGED
+                    with _Listener() as heard:
+                        found = kind.read(named, copy)
+                    told = bool(heard.messages - usual.messages)
+                    outcome = SAME if same(right, found) else TOLD if told else CHANGED
                 except (InputError, CalculationError) as error:
                     outcome, message = REFUSED, str(error)
                 except Exception as error:

@@ -59,7 +59,7 @@ MATDYN = {
         [4.3780, 4.5176, 34.2475, 302.0283, 340.4302, 373.6397],
     ],
 }
-"""cm⁻¹ by q2r.x and matdyn.x 6.7 at (0.002, 0, 0), (0.01, 0.005, −0.002), (0, 0, −0.005), without a sum rule."""
+"""cm⁻¹ by q2r.x and matdyn.x 6.7 at the q-points of the test below, without a sum rule."""
 
 
 @pytest.mark.parametrize("name", PH_RUNS)

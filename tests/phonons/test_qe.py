@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 import shutil
 import subprocess
@@ -340,6 +341,28 @@ def test_xml_dyn_files_must_have_their_frequencies(tmp_path):
     (tmp_path / "dyn1.xml").write_text(re.sub(r"\S+(</OMEGA\.9>)", r"1.234E+03\1", text))
     with pytest.raises(InputError, match=r"1234\.00 is printed below"):
         read_xml_dyn_file(tmp_path / "dyn1.xml")
+
+
+def test_a_digit_that_a_few_others_contradict_is_told(tmp_path, caplog):
+    """Of dyn files by Hermiticity, of force constants by the exchange of two atoms."""
+    constants = build(triclinic, (2, 2, 2))[1]
+    dm = constants.dynamical_matrices()
+    file = read_dyn_file(write_dyn(dm, tmp_path / "dyn")[1])
+    text = with_frequencies(as_xml(file), file)
+    (tmp_path / "dyn1.xml").write_text(text)
+    with caplog.at_level(logging.WARNING, "himlip_ase"):
+        read_xml_dyn_file(tmp_path / "dyn1.xml")
+        constants.tell_asymmetry("whole")
+        assert not caplog.text
+        inside = re.search(r"<PHI\.1\.2>\s*(\S+)", text)
+        changed = f"{float(inside[1]) + 1e-6:.15E}"
+        (tmp_path / "dyn1.xml").write_text(text[: inside.start(1)] + changed + text[inside.end(1) :])
+        read_xml_dyn_file(tmp_path / "dyn1.xml")
+        assert "dyn1.xml: a few elements are not those of Hermitian matrices" in caplog.text
+        wrong = constants.compact.copy()
+        wrong[0, 5, 1, 2] += 1e-3
+        replace(constants, compact=wrong).tell_asymmetry("damaged.fc")
+    assert "damaged.fc: a few force constants break the symmetry" in caplog.text
 
 
 def test_xml_force_constants_are_the_text_ones(tmp_path):

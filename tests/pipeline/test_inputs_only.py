@@ -14,7 +14,8 @@ from ase.io import read, write
 from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
-from himlip_ase.dft.espresso.inputs_only import read_jobs
+from himlip_ase.dft.espresso.inputs_only import HEAD, read_jobs
+from himlip_ase.errors import InputError
 
 DATA = "/usr/share/espresso/pseudo"
 NAME = "Al.pz-vbc.UPF"
@@ -168,3 +169,27 @@ def test_the_batch_script_of_the_page_runs_as_printed_and_goes_back_into_the_que
     )
     assert subprocess.run(["bash", script], env=environment, timeout=60).returncode == 130
     assert "requeue 17" in log.read_text()
+
+
+def test_a_damaged_job_list_is_refused(tmp_path: Path) -> None:
+    """A name that is not its folder's, a job that waits for none, a folder that is not there, a cut."""
+    rows = ["relax\t-\trelax\tpw.x -in pw.in > pw.out", "ph-scf\t-\tph\tpw.x -in scf.in > scf.out"]
+    rows += ["ph-ph\tph-scf\tph\tph.x -in ph.in > ph.out"]
+    whole = "\n".join([HEAD, *rows, ""])
+    for name in ("relax", "ph"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "jobs.tsv").write_text(whole)
+    assert [job.name for job in read_jobs(tmp_path)] == ["relax", "ph-scf", "ph-ph"]
+    for old, new in (
+        ("relax\t-", "rekax\t-"),
+        ("\tph-scf\t", "\tph-sc\t"),
+        ("\tph\tph.x", "\tpi\tph.x"),
+        (HEAD, "#"),
+    ):
+        assert old in whole
+        (tmp_path / "jobs.tsv").write_text(whole.replace(old, new))
+        with pytest.raises(InputError, match="write the list again with --inputs-only"):
+            read_jobs(tmp_path)
+    (tmp_path / "jobs.tsv").write_text(whole[:-1])
+    with pytest.raises(InputError, match="is cut"):
+        read_jobs(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import numpy as np
 import pytest
@@ -85,6 +86,33 @@ def test_a_missing_or_foreign_file_is_named(distribution, ensemble, tmp_path):
     np.save(tmp_path / "b" / "xats_pop1.npy", positions[:, ::-1])
     with pytest.raises(InputError, match="another order"):
         read_python_sscha(tmp_path / "b")
+
+
+def test_a_damaged_block_of_an_array_is_told(ensemble, tmp_path, caplog):
+    """Forces of a configuration add up to zero, stresses are symmetric."""
+    write_python_sscha(tmp_path, ensemble)
+    for name, place, words in (
+        ("forces_pop1.npy", (4, 1, 2), "forces do not add up to zero"),
+        ("stresses_pop1.npy", (4, 0, 1), "stresses are not symmetric"),
+    ):
+        values = np.load(tmp_path / name)
+        damaged = values.copy()
+        damaged[place] += 0.01 * np.abs(values).max()
+        with caplog.at_level(logging.WARNING, "himlip_ase"):
+            caplog.clear()
+            read_python_sscha(tmp_path)
+            assert not caplog.text
+            np.save(tmp_path / name, damaged)
+            read_python_sscha(tmp_path)
+            assert f"{words} in a few configurations (worst: 5)" in caplog.text
+        np.save(tmp_path / name, values)
+
+
+def test_a_stress_that_one_configuration_lost_is_no_choice(distribution, ensemble, tmp_path):
+    path = write_extxyz(tmp_path / "ensemble.extxyz", ensemble)
+    path.write_text(path.read_text().replace("REF_stress", "REF_ctress", 1))
+    with pytest.raises(InputError, match="has no stress, and 11 other configurations have one"):
+        read_extxyz(path, distribution)
 
 
 def test_isotopes_of_one_element_are_refused(distribution, ensemble, tmp_path):

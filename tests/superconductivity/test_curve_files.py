@@ -6,6 +6,7 @@ The numbers behind the files are made here, so that the right λ and Tc are know
 from __future__ import annotations
 
 import gzip
+import logging
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -262,6 +263,40 @@ def test_every_dropped_row_of_the_peaks_is_noticed(tmp_path: Path) -> None:
         (tmp_path / "curve.dat").write_text("\n".join(lines[:number] + lines[number + 1 :]))
         with pytest.raises(InputError, match=f"missing between line {number} "):
             read_alpha2f(tmp_path / "curve.dat")
+
+
+def test_a_frequency_off_the_even_grid_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "curve.dat"
+    lines = plain().split("\n")
+    path.write_text("\n".join(lines))
+    with caplog.at_level(logging.WARNING, "himlip_ase"):
+        read_alpha2f(path, "meV")
+        assert "even grid" not in caplog.text
+        words = lines[300].split()
+        lines[300] = " ".join([f"{float(words[0]) + 1e-3:.6f}", *words[1:]])
+        path.write_text("\n".join(lines))
+        read_alpha2f(path, "meV")
+    assert "curve.dat, line 301" in caplog.text and "does not lie on the even grid" in caplog.text
+
+
+def test_a_density_that_its_integral_contradicts_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    energies = np.linspace(-5, 5, 401)
+    density = 1 + 0.5 * np.sin(2 * energies)
+    lines = ["#  E (eV)   dos(E)     Int dos(E) EFermi =    0.250 eV"]
+    columns = (energies, density, np.cumsum(density) * 0.025)
+    lines += ["{:8.3f} {:11.4E} {:11.4E}".format(*row) for row in zip(*columns, strict=True)]
+    path = tmp_path / "x.dos"
+    path.write_text("\n".join(lines) + "\n")
+    with caplog.at_level(logging.WARNING, "himlip_ase"):
+        read_electronic_dos(path)
+        assert not caplog.text
+        row = lines[120].split()
+        lines[120] = " ".join([row[0], "1.0000E-02", row[2]])
+        path.write_text("\n".join(lines) + "\n")
+        read_electronic_dos(path)
+    assert "x.dos, row 120: the density does not fit its integral" in caplog.text
 
 
 def test_a_unit_that_nobody_says_is_meant_as_mev_and_said(tmp_path: Path) -> None:

@@ -72,10 +72,9 @@ def listed(programs: Sequence[Program], root: Path) -> list[ListedJob]:
     before: dict[str, str] = {}
     for program in programs:
         folder = program.folder.relative_to(root.absolute()).as_posix()
-        stem = Path(program.output).stem
-        place = "" if folder == "." else folder.replace("/", "-")
+        short, long = _names(folder, program.output)
         alone = sum(other.folder == program.folder for other in programs) == 1
-        name = place if alone and place else f"{place}-{stem}".lstrip("-")
+        name = short if alone and short else long
         command = f"{shlex.join(program.command)} > {shlex.quote(program.output)}"
         jobs.append(ListedJob(name, before.get(folder), folder, command))
         before[folder] = name
@@ -143,16 +142,34 @@ def read_jobs(folder: Path) -> list[ListedJob]:
     path = folder / JOBS
     if not path.is_file():
         raise InputError(f"{folder} has no {JOBS}; give the folder that --inputs-only wrote")
-    jobs = []
-    for line in read_text(path, "write it again with --inputs-only").splitlines():
+    jobs: list[ListedJob] = []
+    again = "write the list again with --inputs-only"
+    text = read_text(path, again)
+    if not text.startswith(HEAD + "\n") or not text.endswith("\n"):
+        raise InputError(f"{path} is cut: its first line is not {HEAD!r}, or its last does not end; {again}")
+    for line in text.splitlines():
         if line.startswith("#") or not line.strip():
             continue
         words = line.split("\t")
         if len(words) != 4 or not words[3].count(" > ") or words[3].count("'") % 2:
-            raise InputError(f"{path}: {line!r} is no job; write the list again with --inputs-only")
+            raise InputError(f"{path}: {line!r} is no job; {again}")
         name, after, place, command = words
-        jobs.append(ListedJob(name, None if after == NOTHING else after, place, command))
+        job = ListedJob(name, None if after == NOTHING else after, place, command)
+        before = [other.name for other in jobs if other.folder == place]
+        if job.after != (before[-1] if before else None):
+            raise InputError(f"{path}: {name} waits for {after}, not for the job before in {place}; {again}")
+        if name not in _names(place, job.output):
+            raise InputError(f"{path}: {name} is not the name of a job in {place}; {again}")
+        if not (folder / place).is_dir():
+            raise InputError(f"{path}: there is no folder {place}; {again}")
+        jobs.append(job)
     return jobs
+
+
+def _names(folder: str, output: str) -> tuple[str, str]:
+    """What the job of a folder is called, alone in it and among others."""
+    place = "" if folder == "." else folder.replace("/", "-")
+    return place, f"{place}-{Path(output).stem}".lstrip("-")
 
 
 def bring_back(folder: Path, runs: Path) -> tuple[list[str], list[str]]:

@@ -258,7 +258,7 @@ def run_pw(
                 shutil.rmtree(folder / SCRATCH, ignore_errors=True)
             if are_noted():
                 record = {"program": "pw.x", "prefix": launcher.prefix, "retries": [], **(notes or {})}
-                write_json(folder / f"{stem}.json", record, overwrite=True)
+                write_json(folder / f"{stem}.json", record, overwrite=True, seal=True)
             try:
                 output = _run_once(command, folder, stem, launcher, held)
                 break
@@ -275,7 +275,7 @@ def run_pw(
                 logger.warning("%s; repeating it with %s", error, RETRY_CHANGES[attempt])
                 retries.append({"failure": _reason(error, folder), "then_changed": RETRY_CHANGES[attempt]})
         record = {"program": "pw.x", "version": output.version, "prefix": launcher.prefix, "retries": retries}
-        write_json(folder / f"{stem}.json", {**record, **(notes or {})}, overwrite=True)
+        write_json(folder / f"{stem}.json", {**record, **(notes or {})}, overwrite=True, seal=True)
         if delete_scratch:
             shutil.rmtree(folder / SCRATCH, ignore_errors=True)
         return output

@@ -12,6 +12,7 @@ from ase import Atoms
 
 from himlip_ase.dft.engine import FinishedRun
 from himlip_ase.dft.espresso.inputs import PwInput, read_pw_input
+from himlip_ase.errors import InputError
 from himlip_ase.files import read_mapping
 from himlip_ase.labels.pw_output import PwOutput, check_same_crystal, read_pw_output
 
@@ -52,9 +53,30 @@ def read_run(folder: str | os.PathLike, stem: str = "pw") -> Run:
     output = read_pw_output(folder / f"{stem}.out")
     request = read_pw_input(folder / f"{stem}.in", output.structure(output.steps[0]))
     check_same_crystal(request.atoms, output, str(folder / f"{stem}.out"))
+    _check_settings(folder, stem, request, output)
     notes_file = folder / f"{stem}.json"
     notes = read_mapping(notes_file) if notes_file.is_file() else {}
     return Run(folder.name, folder, request, output, notes)
+
+
+_ALLOWED = {"ecutwfc_ry": 1e-3, "conv_thr_ry": 0.06, "degauss_ry": 0.01}
+"""Relative differences between a setting and the few digits in which pw.x prints it."""
+_DEFAULT = {"conv_thr_ry": 1e-6}
+
+
+def _check_settings(folder: Path, stem: str, request: PwInput, output: PwOutput) -> None:
+    """Refuse an output that states other settings than the input beside it."""
+    for key, printed in output.printed.items():
+        asked = request.settings.get(key)
+        asked = _DEFAULT.get(key) if asked is None else asked
+        fits = asked is not None and abs(asked - printed) <= _ALLOWED[key] * abs(printed) + 6e-5 * (
+            key == "degauss_ry"
+        )
+        if not fits:
+            raise InputError(
+                f"{folder / stem}.out was run with {key} {printed:g}, {stem}.in has "
+                f"{'none' if asked is None else f'{asked:g}'}: they are of different runs, or one is damaged"
+            )
 
 
 def finished_label(run: Run) -> FinishedRun:

@@ -7,6 +7,7 @@ The spread of the labels about the best head (what no head of this network can e
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -318,15 +319,17 @@ class Posterior:
         path : path-like
         overwrite : bool
         """
+        root = self.root.detach().float().cpu().contiguous()
         header = {
             "format": FORMAT,
+            "sha256": _digest(root),
             "noise": json.dumps(asdict(self.noise)),
             "kind": self.kind,
             "hidden": str(self.hidden),
             "factors": json.dumps(self.factors),
         }
         with atomic_write(Path(path), "wb", overwrite=overwrite) as stream:
-            stream.write(serialise({"root": self.root.detach().float().cpu().contiguous()}, metadata=header))
+            stream.write(serialise({"root": root}, metadata=header))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Posterior:
@@ -343,19 +346,25 @@ class Posterior:
             )
         with reading(path, REMEDY), safe_open(path, framework="pt") as stream:
             header = stream.metadata() or {}
-            root = stream.get_tensor("root").double()
+            root = stream.get_tensor("root")
         if header.get("format") != FORMAT:
             raise InputError(
                 f"{path} is no posterior of a linear head: its format is {header.get('format')!r}"
             )
+        if header.get("sha256", _digest(root)) != _digest(root):
+            raise InputError(f"{path} has changed since it was written (its checksum does not fit); {REMEDY}")
         with reading(path, REMEDY):
             return cls(
-                root,
+                root.double(),
                 Noise(**json.loads(header["noise"])),
                 header["kind"],
                 int(header["hidden"]),
                 json.loads(header["factors"]),
             )
+
+
+def _digest(root: Tensor) -> str:
+    return hashlib.sha256(root.numpy().tobytes()).hexdigest()
 
 
 def _graph(model: HiMLIP, atoms: Atoms) -> Graph:

@@ -100,6 +100,12 @@ def read_extxyz(path: str | os.PathLike, drawn_from: HarmonicDistribution) -> En
     fractions = moved @ np.linalg.inv(ideal.cell.array)
     moved -= np.rint(fractions) @ ideal.cell.array
     stresses = [frame.stress for frame in frames]
+    without = [frame.source for frame in frames if frame.stress is None]
+    if 0 < len(without) < len(frames):
+        raise InputError(
+            f"{without[0]} has no stress, and {len(frames) - len(without)} other configurations have one: "
+            "the file is damaged, or of two ensembles; compute the stress, or remove all"
+        )
     static = frame_from_atoms(rest[0]).energy if rest else None
     ensemble = Ensemble(
         drawn_from,

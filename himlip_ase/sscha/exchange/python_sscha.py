@@ -10,6 +10,7 @@ there, so that its free energy of a written ensemble is ours.  Its supercells ar
 from __future__ import annotations
 
 import io
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +24,14 @@ from himlip_ase.evaluation import matrix_from_voigt, voigt_from_matrix
 from himlip_ase.files import atomic_write, read_arrays, read_mapping, reading, write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn, write_dyn
+from himlip_ase.relations import broken_by_few
 from himlip_ase.sscha.ensembles.consistency import check_widths, measure_widths
 from himlip_ase.sscha.ensembles.distances import shortest_distance
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.units import AMU_RY, BOHR_ANGSTROM, RY_PER_BOHR2_EV_PER_ANGSTROM2
+
+logger = logging.getLogger(__name__)
 
 BOHR_PER_ANGSTROM = 1.889725989
 """Of CellConstructor 1.6 and of python-sscha's text files."""
@@ -151,6 +155,7 @@ def write_python_sscha(
             "supercell": list(distribution.dims),
         },
         overwrite,
+        seal=True,
     )
     write = _write_text if text else _write_binary
     return [*paths, notes, *write(folder, ensemble, population, overwrite)]
@@ -283,6 +288,7 @@ def read_python_sscha(
             f"that is not finite (first: {int(np.flatnonzero(missing)[0]) + 1}); compute them, or save the "
             "ensemble without them"
         )
+    _tell_broken_relations(folder, forces, peer_stresses)
     off = np.linalg.norm(moved.mean(axis=0), axis=1)
     if off.max() > LARGEST_MEAN and len(moved) > 1:
         raise InputError(
@@ -308,6 +314,22 @@ def read_python_sscha(
         _ask_for_the_temperature(ensemble, folder)
     check_widths(ensemble, f"the ensemble in {folder}", ANOTHER)
     return ensemble
+
+
+def _tell_broken_relations(folder: Path, forces: np.ndarray, stresses: np.ndarray | None) -> None:
+    """Warn if a few forces do not add up to zero, or a few stresses are not symmetric."""
+    checks = {"forces do not add up to zero": (forces.sum(axis=1), forces)}
+    if stresses is not None:
+        checks["stresses are not symmetric"] = (stresses - stresses.swapaxes(1, 2), stresses)
+    for words, (deviations, values) in checks.items():
+        if broken_by_few(deviations, float(np.abs(values).max())):
+            worst = np.abs(deviations.reshape(len(values), -1)).max(axis=1).argmax()
+            logger.warning(
+                "%s: %s in a few configurations (worst: %d), as all others' are: damaged?",
+                folder,
+                words,
+                worst + 1,
+            )
 
 
 def _ask_for_the_temperature(ensemble: Ensemble, folder: Path) -> None:

@@ -226,7 +226,7 @@ class SschaResult:
         write_dyn(self.auxiliary, folder / "auxiliary.dyn", overwrite=True)
         if self.hessian is not None:
             write_dyn(self.hessian, folder / "hessian.dyn", overwrite=True)
-        write_json(marker, self.as_dict(), overwrite=True)
+        write_json(marker, self.as_dict(), overwrite=True, seal=True)
 
     def as_dict(self) -> dict[str, Any]:
         """Figures with units and uncertainties, ready for JSON."""
