@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.files import FolderLock
+from himlip_ase.files import FolderLock, read_mapping, write_json
 from himlip_ase.pipeline.config import build_config
 from himlip_ase.pipeline.runfolder import RESULTS_SCHEMA, RunFolder, hash_inputs
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, run_stages
@@ -158,8 +158,11 @@ def test_a_damaged_record_is_named(toy: Toy) -> None:
 def test_results_of_another_schema_are_refused(toy: Toy) -> None:
     toy.go()
     path = toy.path / "results.json"
-    path.write_text(path.read_text().replace(RESULTS_SCHEMA, "something-else"))
+    write_json(path, read_mapping(path) | {"schema": "something-else"}, overwrite=True, seal=True)
     with pytest.raises(InputError, match="schema"):
+        RunFolder.existing(toy.path).read_results()
+    path.write_text(path.read_text().replace("3.5", "8.5"))
+    with pytest.raises(InputError, match="has changed since it was written"):
         RunFolder.existing(toy.path).read_results()
 
 

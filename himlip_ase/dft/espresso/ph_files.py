@@ -221,7 +221,9 @@ def ph_core_seconds(folder: str | os.PathLike) -> float:
     total = 0.0
     for path in sorted(Path(folder).glob("ph*.out")):
         text = path.read_text(errors="replace")
-        processes = re.search(r"running on\s+(\d+) processor", text)
+        processes = re.search(r"Number of MPI processes:\s+(\d+)", text) or re.search(
+            r"running on\s+(\d+) processor", text
+        )
         n_processes = int(processes.group(1)) if processes else 1
         final = re.findall(r"^\s+PHONON\s+:\s+(.+?)\s*CPU", text, re.M)
         running = re.findall(r"total cpu time :\s*([\d.]+) secs", text)
