@@ -135,6 +135,11 @@ def read_alpha2f_table(path: str | Path, unit: str | None = None, column: int | 
         block = blocks[place] if len(blocks) > 1 else blocks[0]
         values = block.numbers[:, 1 if len(blocks) > 1 else found.number - 1]
         spectra.append(_spectrum(path, block, values, stated or DEFAULT_UNIT, tuple(caveats), rows.open_end))
+    if rows.cut:
+        raise InputError(
+            f"{path} stops within line {blocks[-1].lines[-1]}, which is shorter than the line before: it is "
+            "truncated; if it is whole, end its last line with a newline"
+        )
     _compare(path, layout, spectra)
     choice = "" if column is not None else layout.choice
     return Alpha2FTable(

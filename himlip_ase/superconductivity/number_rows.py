@@ -60,6 +60,8 @@ class NumberRows:
         Single integers that stand alone in a line before the rows, as a program announces their number.
     open_end : bool
         Whether the text stops within a line of numbers, as that of a program that was stopped.
+    cut : bool
+        Whether that line is also shorter than the one before it: 0.1234 cut to 0. would be another number.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class NumberRows:
     trailer: tuple[str, ...]
     counts: tuple[int, ...] = ()
     open_end: bool = False
+    cut: bool = False
 
     @property
     def head(self) -> str:
@@ -158,6 +161,8 @@ def read_rows(path: Path, text: str) -> NumberRows:
     if not blocks:
         raise InputError(f"{path} holds no rows of at least two numbers")
     open_end = blocks[-1][1][-1] == text.count("\n") + 1
+    last, lines = blocks[-1][1], text.split("\n")
+    cut = open_end and len(last) > 1 and len(lines[last[-1] - 1].rstrip()) < len(lines[last[-2] - 1].rstrip())
     return NumberRows(
         path,
         tuple(header),
@@ -165,6 +170,7 @@ def read_rows(path: Path, text: str) -> NumberRows:
         tuple(trailer),
         tuple(counts),
         open_end,
+        cut,
     )
 
 

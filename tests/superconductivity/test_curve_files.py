@@ -265,6 +265,15 @@ def test_every_dropped_row_of_the_peaks_is_noticed(tmp_path: Path) -> None:
             read_alpha2f(tmp_path / "curve.dat")
 
 
+def test_a_row_cut_to_zero_is_no_end_of_the_curve(tmp_path: Path) -> None:
+    """``0.1234`` cut to ``0.`` would say that the curve ends there."""
+    path = tmp_path / "curve.dat"
+    lines = plain().split("\n")[:300]
+    path.write_text("\n".join([*lines[:-1], lines[-1].split()[0] + " 0."]))
+    with pytest.raises(InputError, match="stops within line 300, which is shorter"):
+        read_alpha2f(path, "meV")
+
+
 def test_a_frequency_off_the_even_grid_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "curve.dat"
     lines = plain().split("\n")
