@@ -86,7 +86,7 @@ def table(data: dict[str, Any]) -> str:
         f"{data['count']}`: each input is truncated, corrupted (up to 64 bytes), gets a bit flipped, loses "
         "up to three lines, or has up to 512 bytes zeroed. Counts are refused / changed and told / same "
         "value / changed silently / **traceback**; a quarter of the trials where reading is slow. Warnings "
-        "were not counted before 2026-11-28, and force constants of q2r.x then had no symmetry that could tell.",
+        "were not counted before 2026-11-28, and the force constants of q2r.x had no symmetry then.",
         "",
         "| kind | " + " | ".join(builds) + " |",
         "|---|" + "---|" * len(builds),
