@@ -18,7 +18,6 @@ from torch import Tensor
 from himlip_ase.potential.fused import pairs, sphere
 from himlip_ase.potential.graph import Graph
 from himlip_ase.potential.network import HiMLIP, Layer
-from himlip_ase.potential.operators import arsinh
 
 ATOMS_A_RANGE = 16
 """Fewer atoms are not worth a thread of their own."""
@@ -29,7 +28,8 @@ class Weights:
     """What the passes take of one layer."""
 
     layer: Layer
-    mixes: tuple[Tensor, ...]
+    mix: Tensor
+    unmix: Tensor
     gates: np.ndarray
     inverse_spread: np.ndarray
     mixing: Tensor | None
@@ -38,9 +38,11 @@ class Weights:
     def of(cls, layer: Layer) -> Weights:
         """Weights of a layer as they are now."""
         density = layer.density
+        mix = density.mix.detach()[density.degree]
         return cls(
             layer,
-            tuple(density.mix.detach()),
+            mix,
+            mix.transpose(1, 2).contiguous(),
             (density.scale * density.gate.detach()).contiguous().numpy(),
             (1 / layer.network.spread).contiguous().numpy(),
             None if layer.bonds is None else layer.bonds.mixing().detach().contiguous(),
@@ -249,7 +251,7 @@ class FusedForces:
                 n_atoms, passes.of_bonds, found.neighbours, found.counts, found.radial, found.harmonic, said,
                 edges, raw.numpy(),
             )  # fmt: skip
-        density = by_degree(raw, weights.mixes)
+        density = torch.bmm(raw, weights.mix)
         n_invariants = layer.density.n_invariants(self.model.config)
         inputs = new(n_atoms, n_invariants + scalars.shape[1])
         in_ranges(
@@ -261,12 +263,12 @@ class FusedForces:
             *self.quadrature,
             inputs.numpy(),
         )
-        network = layer.network
+        network, bent = layer.network, torch.empty_like(inputs)
         in_ranges(
             n_atoms, sphere.standardise, species, network.centre.numpy(), weights.inverse_spread,
-            scalars.contiguous().numpy(), inputs.numpy(),
+            scalars.contiguous().numpy(), inputs.numpy(), bent.numpy(),
         )  # fmt: skip
-        hidden = network.first(arsinh(inputs)) + network.species[graph.species]
+        hidden = network.first(bent) + network.species[graph.species]
         scalars = hidden + network.second(torch.nn.functional.silu(hidden))
         return Forward(density, inputs, hidden, said, edges), scalars
 
@@ -299,7 +301,7 @@ class FusedForces:
                 n_atoms, sphere.invariants_adjoint, species, weights.gates, forward.density.numpy(),
                 *self.quadrature, to_inputs.numpy(), to_density.numpy(),
             )  # fmt: skip
-            to_raw = by_degree(to_density, tuple(mix.T for mix in weights.mixes)).numpy()
+            to_raw = torch.bmm(to_density, weights.unmix).numpy()
             if bonds is None:
                 in_ranges(
                     n_atoms, passes.of_species_adjoint, species, found.neighbours, found.counts, found.radial,
@@ -324,27 +326,6 @@ class FusedForces:
             to_scalars = to_inputs[:, -model.config.hidden :] + to_said[:, :, 0] @ bonds.scalars.weight
             to_density = torch.bmm(to_said.permute(2, 0, 1), weights.mixing.transpose(1, 2))
         return backwards[::-1], gradient
-
-
-def by_degree(table: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:
-    """Each of the 16 harmonics' (N, …) times the matrix of its degree: four products instead of sixteen.
-
-    Parameters
-    ----------
-    table : Tensor (16, N, P)
-    matrices : tuple of Tensor (P, Q)
-        One for each degree l = 0 … 3.
-
-    Returns
-    -------
-    Tensor (16, N, Q)
-    """
-    n_atoms = table.shape[1]
-    found = table.new_empty(16, n_atoms, matrices[0].shape[1])
-    for degree, matrix in enumerate(matrices):
-        some = slice(degree**2, (degree + 1) ** 2)
-        torch.mm(table[some].flatten(0, 1), matrix, out=found[some].view(-1, matrix.shape[1]))
-    return found
 
 
 def _one_of_each_pair(points: Tensor) -> list[int]:

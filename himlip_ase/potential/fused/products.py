@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from himlip_ase.potential.fused import pair_tangents, pairs, sphere_tangents
-from himlip_ase.potential.fused.forces import FusedForces, Recorded, by_degree, in_ranges
+from himlip_ase.potential.fused.forces import FusedForces, Recorded, in_ranges
 from himlip_ase.potential.graph import Graph
 
 
@@ -102,7 +102,7 @@ class FusedProducts:
                     said[-1], forward.edges, edges[-1], raw.numpy(),
                 )  # fmt: skip
             gate = torch.from_numpy(weights.gates)[graph.species].transpose(0, 1)[layer.density.degree]
-            densities.append(by_degree(raw, weights.mixes) * gate)
+            densities.append(torch.bmm(raw, weights.mix) * gate)
             inputs = torch.zeros_like(forward.standard)
             in_ranges(
                 n_atoms, sphere_tangents.invariants, forward.density.numpy(), densities[-1].numpy(),
@@ -154,7 +154,7 @@ class FusedProducts:
                 forward.density.numpy(), densities[index].numpy(), *forces.quadrature,
                 backward.to_inputs.numpy(), to_inputs.numpy(), to_density.numpy(),
             )  # fmt: skip
-            to_raw = by_degree(to_density, tuple(mix.T for mix in weights.mixes)).numpy()
+            to_raw = torch.bmm(to_density, weights.unmix).numpy()
             if layer.bonds is None:
                 in_ranges(
                     n_atoms, self._passes.of_species_adjoint, record.species, found.neighbours, found.counts,

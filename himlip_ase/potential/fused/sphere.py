@@ -7,6 +7,8 @@ quarter of the arithmetic of evaluating both versions of every factor at every p
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from himlip_ase.potential.fused.pairs import compiled
@@ -189,14 +191,14 @@ def invariants_adjoint(start, stop, species, gates, density, on_sphere, weights,
 
 
 @compiled
-def standardise(start, stop, species, centre, inverse_spread, scalars, inputs):
-    """Appends the scalars of the layer before to the invariants, and standardises all in place.
+def standardise(start, stop, species, centre, inverse_spread, scalars, inputs, bent):
+    """Appends the scalars of the layer before to the invariants, standardises all in place; arsinh of them.
 
     Parameters
     ----------
     start, stop : int
         Range of atoms.
-    species, centre, inverse_spread, scalars, inputs : float, ndarray
+    species, centre, inverse_spread, scalars, inputs, bent : float, ndarray
         As in the head of `himlip_ase.potential.fused.pairs`.
     """
     n_scalars = scalars.shape[1]
@@ -206,7 +208,12 @@ def standardise(start, stop, species, centre, inverse_spread, scalars, inputs):
         for q in range(n_scalars):
             inputs[i, n_invariants + q] = scalars[i, q]
         for q in range(inputs.shape[1]):
-            inputs[i, q] = (inputs[i, q] - centre[a, q]) * inverse_spread[a, q]
+            value = (inputs[i, q] - centre[a, q]) * inverse_spread[a, q]
+            inputs[i, q] = value
+            # ln(x + √(1 + x²)) without cancellation at small x
+            size = abs(value)
+            square = size * size
+            bent[i, q] = math.copysign(math.log1p(size + square / (1 + math.sqrt(1 + square))), value)
 
 
 @compiled
