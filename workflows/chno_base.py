@@ -96,15 +96,17 @@ def main() -> None:
         training = [*paths, *read_labels(neighbours)]
 
         # Network and Hessian projections by stochastic gradients, from scratch.
+        first = arguments.folder / "first"
         with training_bar(settings) as on_epoch:
             trained = pretrain(
-                training, (), settings, arguments.folder / "first", network,
-                resume=arguments.resume, on_epoch=on_epoch,
+                training, (), settings, first, network,
+                resume=arguments.resume and first.is_dir(), on_epoch=on_epoch,
             )  # fmt: skip
+        second = arguments.folder / "second"
         with training_bar(again) as on_epoch:
             trained = finetune(
-                training, base=trained.model, settings=again, folder=arguments.folder / "second",
-                resume=arguments.resume, on_epoch=on_epoch,
+                training, base=trained.model, settings=again, folder=second,
+                resume=arguments.resume and second.is_dir(), on_epoch=on_epoch,
             )  # fmt: skip
 
         # Reactions that it has not seen judge it.

@@ -122,7 +122,7 @@ def write(numbers: dict[str, Any]) -> None:
     write_results(
         NAME,
         "Intrinsic reaction coordinates, GFN2-xTB",
-        "python -m benchmarks.reactions.coordinates",
+        "python -m benchmarks.reactions.coordinates --only " + " ".join(name.split()[0] for name in numbers),
         [(columns, [row_of(name, found) for name, found in numbers.items()])],
         text,
         numbers,
