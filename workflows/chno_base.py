@@ -43,6 +43,7 @@ CARD = {
     "where GFN2-xTB is enough; this model is a start for DFT accuracy. Errors on reactions that it has not "
     "seen: see errors.",
     "made_by": "python workflows/chno_base.py",
+    "base": "from scratch, two trainings",
 }
 SPREADS = (0.04, 0.08, 0.12)
 """Å; standard deviations of the displacements beside the paths."""
