@@ -1,4 +1,4 @@
-"""The reaction potential that comes with the package is the one that its card describes, and finds saddles."""
+"""The reaction potential that comes with the package finds saddles, and is the one that its card describes."""
 
 from __future__ import annotations
 
