@@ -1,4 +1,4 @@
-"""The reaction potential that comes with the package finds saddles, and is the one that its card describes."""
+"""The reaction potential of the package finds saddles and is the one that its card describes."""
 
 from __future__ import annotations
 
