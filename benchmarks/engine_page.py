@@ -115,8 +115,11 @@ def ratio(above: list[float], below: list[float]) -> list[float]:
 def markdown(report: dict[str, Any]) -> str:
     """Tables of the page."""
     times, about = report["seconds"], report["about"]
+    _, commands, text = (__doc__ or "").split("\n\n")
     lines = [
-        "# Engine", "", (__doc__ or "").split("\n\n", 1)[1].strip(), "",
+        "# Engine", "",
+        "```bash", *(line.strip() for line in commands.splitlines()), "```", "",
+        text.strip(), "",
         f"{about['rounds']} rounds, {about['cpu']}, torch {about['torch']}. Other work ran beside: ratios "
         "hold, milliseconds do not.", "",
         "| task | earlier, ms | this, ms | earlier / this (68 %) |", "|---|---|---|---|",

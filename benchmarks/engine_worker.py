@@ -1,6 +1,7 @@
 """One side of `benchmarks/engine_page.py`: times tasks of the build that PYTHONPATH names, when told to.
 
 Reads a task a line from standard input and writes its CPU seconds; uses what every build since 06090d2 has.
+By hand: `python -m benchmarks.engine_worker`, then a task such as ``forces 32``.
 """
 
 from __future__ import annotations
