@@ -53,7 +53,6 @@ def run(
     from himlip_ase.cli.dft_options import named
     from himlip_ase.pipeline.config import load_config, parse_assignments
     from himlip_ase.pipeline.headlines import closing_lines
-    from himlip_ase.pipeline.registry import STAGES
     from himlip_ase.pipeline.run import run_pipeline
 
     overrides: dict[str, Any] = parse_assignments(assign or [])
@@ -65,16 +64,9 @@ def run(
         overrides |= {"finetune.model": None, "finetune.model_without_hessian": None}
     settings = load_config(config, overrides)
     if dry_run:
-        from himlip_ase.pipeline.preflight import preflight
+        from himlip_ase.pipeline import dry_run as trial
 
-        plan = preflight(settings, folder or Path("runs") / settings.name, starts=False)
-        if plan is not None:
-            typer.echo(f"{plan.cell}\n{plan.table()}")
-        typer.echo(
-            f"would run {', '.join(STAGES.names())} with the engine {settings.engine.name}; executor: "
-            f"{settings.executor.name}, workers: {settings.workers}"
-        )
-        typer.echo(settings.executor.job_script(settings.workers) or "nothing would be submitted to a queue")
+        typer.echo(trial.dry_run(settings, folder or Path("runs") / settings.name, start_from, until))
         return
     if inputs_only:
         _write_inputs(settings, folder or Path("runs") / settings.name)

@@ -74,7 +74,8 @@ def run_jobs(
         finished = {k: job.finished() for k, job in enumerate(jobs)}
         results: dict[int, Result] = {k: found for k, found in finished.items() if found is not None}
         missing = [k for k in range(len(jobs)) if k not in results]
-        logger.info("%s: %d of %d runs are finished", folder, len(results), len(jobs))
+        if results:
+            logger.info("%s: %d of %d runs are there already", folder.name, len(results), len(jobs))
         failures: dict[int, str] = {}
         with (
             _pool(executor, workers) as pool,

@@ -121,4 +121,4 @@ class Listener:
         typical_core_seconds : float, optional
             What it would have taken with the usual number of iterations: what others are judged by.
         """
-        logger.info("%s took %.1f core-minutes", task, core_seconds / 60)
+        logger.info("%s took %s of CPU time", task, duration(core_seconds))

@@ -168,10 +168,15 @@ def _inputs(context: Context) -> list[Any]:
     ]
 
 
+def labels_key(context: Context) -> str:
+    """What decides the labels of a run, as one word."""
+    return hash_inputs(_inputs(context))
+
+
 def _run(context: Context, folder: Path) -> Outcome:
     config = context.config
     if config.labels.folder is None:
-        make_labels(config, folder, context.plan, hash_inputs(_inputs(context)))
+        make_labels(config, folder, context.plan, labels_key(context))
     labels = label_folder(context)
     check_labels(labels, config)
     outcome = Outcome()

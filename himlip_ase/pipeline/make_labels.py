@@ -68,7 +68,7 @@ def make_labels(config: RunConfig, folder: Path, plan: Plan | None = None, key: 
     pseudo = config.qe_settings.pseudo_dir
     with (
         config.executor.opened(config.workers, engine.abilities.programs) as executor,
-        RunningEstimate(plan, folder / FORECAST) as estimate,
+        RunningEstimate(plan, folder / FORECAST, key) as estimate,
     ):
         if config.labels.relax:
             logger.info("relaxing to %g GPa", config.pressure_gpa)

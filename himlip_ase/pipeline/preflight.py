@@ -19,6 +19,9 @@ from himlip_ase.symmetry.standard_cell import StandardCell, standard_cell
 
 logger = logging.getLogger(__name__)
 
+LEARN = "learn"
+"""The task of the learning loop in a plan: all its rounds."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -42,6 +45,11 @@ class Plan:
         """Of all tasks; None where the engine cannot say."""
         hours = [task.core_hours for task in self.tasks]
         return None if any(hour is None for hour in hours) else float(sum(hour or 0.0 for hour in hours))
+
+    @property
+    def labels(self) -> Plan:
+        """Without the learning loop, which comes after the labels and may end before its last round."""
+        return replace(self, tasks=tuple(task for task in self.tasks if task.name != LEARN))
 
     @property
     def wall_hours(self) -> float | None:
@@ -207,7 +215,7 @@ def sample_cells(config: RunConfig, primitive: Atoms) -> dict[str, tuple[int, At
     shapes["doublewell"] = (labels.double_well if len(primitive) > 1 else 0, (1, 1, 1))
     shapes["validation"] = (labels.validation, config.q_grid)
     if config.learn.enabled is not False:
-        shapes["learn"] = (config.learn.rounds * config.learn.configurations, config.q_grid)
+        shapes[LEARN] = (config.learn.rounds * config.learn.configurations, config.q_grid)
     return {
         name: (number, primitive.repeat(tuple(shape))) for name, (number, shape) in shapes.items() if number
     }

@@ -105,6 +105,16 @@ def test_a_change_within_an_unfinished_stage_is_no_obstacle(run: Run) -> None:
     assert run.count("rattle040") == 3 and (run.labels / "runs" / "relax").is_dir()
 
 
+def test_a_dry_run_tells_what_stays_and_changes_nothing(run: Run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.name != "cu.yaml"}
+    assert "would keep labels\nwould run nothing" in run("--resume", "--dry-run")
+    assert "would run labels" in run("--from", "labels", "--dry-run")
+    changed = run("--resume", "--dry-run", number=4)
+    assert "would run labels" in changed and "would keep" not in changed and "by --resume" in changed
+    after = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.name != "cu.yaml"}
+    assert after == before
+
+
 def test_labels_from_the_start_repeat_no_finished_run(run: Run) -> None:
     before = run.stamps("runs/*/*")
     run("--from", "labels")

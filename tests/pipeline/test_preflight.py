@@ -17,7 +17,8 @@ from himlip_ase.dft.espresso.preflight import recommended_cutoff
 from himlip_ase.dft.espresso.response import irreducible_count, response_k_points
 from himlip_ase.errors import InputError
 from himlip_ase.pipeline.config import load_config
-from himlip_ase.pipeline.preflight import Plan, preflight
+from himlip_ase.pipeline.estimate import RunningEstimate, plan_left
+from himlip_ase.pipeline.preflight import LEARN, Plan, preflight
 from himlip_ase.symmetry.standard_cell import standard_cell
 
 needs_pw = pytest.mark.skipif(
@@ -75,6 +76,24 @@ def test_time_is_shared_by_the_workers_and_scaled_by_what_was_seen():
     assert plan.core_hours == 11.0
     assert plan.wall_hours == pytest.approx(1.0 + 10.0 / 4)
     assert plan.scaled(2.0).core_hours == 22.0
+
+
+def test_a_stopped_run_is_judged_by_its_own_pace(tmp_path, caplog):
+    sizes = (1, 2, 8, None)
+    tasks = [Task(name, *sizes, hours, 10.0, 5.0) for name, hours in (("scf", 1.0), ("ph.x", 10.0))]
+    plan = Plan(standard_cell(bulk("Al", "fcc", a=4.05)), (*tasks, Task(LEARN, *sizes, 100.0, 10.0, 5.0)), 1)
+    record = tmp_path / "forecast.json"
+    estimate = RunningEstimate(plan, record, "a", shown=False)
+    estimate.finished("scf", 3600 * 2.0, 3600 * 3.0)  # three times slower, with few iterations
+    left = {task.name: task.core_hours for task in plan_left(plan, record, "a").tasks}
+    assert left == {"ph.x": 30.0, LEARN: 300.0}
+    assert plan_left(plan, record, "b") == plan  # a changed run file
+    assert estimate.core_hours == 32.0  # of the labels: the loop comes later and may end early
+    with caplog.at_level("INFO", "himlip_ase"):
+        estimate.finished("ph.x", 3600 * 20.0)
+        estimate.close()
+    assert "took 22 core-hours; 11 were expected before, 32 after" in caplog.text
+    assert RunningEstimate(plan, record, "b", shown=False).left() == plan
 
 
 @pytest.mark.parametrize(
