@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from importlib import import_module
 from importlib.metadata import version as _version
@@ -25,6 +26,7 @@ myst_heading_anchors = 2
 nb_execution_mode = "off"
 html_theme = "furo"
 html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_title = "himlip-ase"
 exclude_patterns = ["_build"]
 autodoc_typehints = "description"
@@ -106,6 +108,12 @@ class RegistryTable(Directive):
         return node.children
 
 
+def _no_empty_headers(_: Any, __: str, ___: str, context: dict[str, Any], ____: Any) -> None:
+    """The cell above the names of rows is no header of theirs: a screen reader would say "blank" for each."""
+    if "body" in context:
+        context["body"] = re.sub(r'<th class="head"><p>\s*</p></th>', "<td></td>", context["body"])
+
+
 def _keep_bars(_: Any, kind: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
     """Bars in docstrings are absolute values, |Φ|, not substitutions."""
     lines[:] = ["`".join(_escaped(i, part) for i, part in enumerate(line.split("`"))) for line in lines]
@@ -121,3 +129,4 @@ def setup(app: Any) -> None:
     app.add_directive("registry", RegistryTable)
     app.connect("builder-inited", _write_reference)
     app.connect("autodoc-process-docstring", _keep_bars)
+    app.connect("html-page-context", _no_empty_headers)

@@ -1,12 +1,14 @@
 """A page in headless Chromium, spoken to through a pipe: what overflows, is missing, or cannot be read.
 
-Nothing but the browser of the distribution is needed. ``python -m tests.browser PAGE …`` checks built pages.
+Nothing but the browser of the distribution is needed. ``python -m tests.browser PLACE …`` checks built
+pages, or all pages of a folder.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,9 +16,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import unquote
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTHS = (1280, 390)
@@ -99,6 +103,14 @@ class Browser:
             raise RuntimeError(str(found["exceptionDetails"]))
         return found["result"].get("value")
 
+    def colour(self, scheme: str) -> None:
+        """Ask the page for its light or dark colours."""
+        media = [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]
+        self.ask("Emulation.setEmulatedMedia", features=media)
+
     def show(self, page: Path, width: int, scheme: str = "light") -> None:
         """Open a page in a window of this width, and wait until all of it is there."""
         if not page.is_file():
@@ -107,8 +119,7 @@ class Browser:
         self.ask(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=phone
         )
-        media = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.ask("Emulation.setEmulatedMedia", features=media)
+        self.colour(scheme)
         self.ask("Page.navigate", url=page.absolute().as_uri())
         end = time.monotonic() + 120
         wanted = "document.readyState == 'complete' && location.protocol == 'file:'"
@@ -140,37 +151,51 @@ def opened_browser() -> Iterator[Browser]:
         yield browser
 
 
-def faults_of(browser: Browser, page: Path, contrast: bool = True) -> list[str]:
+def faults_of(browser: Browser, page: Path) -> list[str]:
     """Everything that is wrong with a page: at both widths, in both colour schemes, and its links."""
     found = []
     for width in WIDTHS:
-        for scheme in ("light", "dark") if contrast else ("light",):
-            browser.show(page, width, scheme)
-            if scheme == "light":
-                found += [f"{width} px: {fault}" for fault in browser.evaluate(f"{CHECKS}; faults()")]
-            if contrast:
-                found += [
-                    f"{width} px, {scheme}: {fault}" for fault in browser.evaluate(f"{CHECKS}; contrast()")
-                ]
-    for written, full in browser.evaluate(LINKS):
-        if written.startswith("#"):
-            name = json.dumps(written[1:])
-            if len(written) > 1 and not browser.evaluate(
-                f"!!document.getElementById(decodeURIComponent({name}))"
-            ):
-                found.append(f"leads nowhere: {written}")
-        elif full.startswith("file:") and not (page.parent / written.partition("#")[0]).exists():
-            found.append(f"no such file: {written}")
-    return found
+        browser.show(page, width)
+        found += [f"{width} px: {fault}" for fault in browser.evaluate(f"{CHECKS}; faults()")]
+        for scheme in ("light", "dark"):
+            browser.colour(scheme)
+            found += [f"{width} px, {scheme}: {fault}" for fault in browser.evaluate(f"{CHECKS}; contrast()")]
+    return found + [fault for link in browser.evaluate(LINKS) if (fault := _dead(page, *link))]
 
 
-def main(pages: list[str]) -> int:
-    """Check pages named on the command line."""
+def _dead(page: Path, written: str, full: str) -> str:
+    """What is wrong with a link to a file or a place in one; nothing is fetched from the network."""
+    if not full.startswith("file:"):
+        return ""
+    name, _, place = written.partition("#")
+    target = page.parent / unquote(name) if name else page
+    if not target.exists():
+        return f"no such file: {written}"
+    if place and target.suffix == ".html" and unquote(place) not in _places(target):
+        return f"leads nowhere: {written}"
+    return ""
+
+
+@cache
+def _places(page: Path) -> frozenset[str]:
+    """What a link can lead to within a page."""
+    return frozenset(re.findall(r'\bid="([^"]+)"', page.read_text(encoding="utf-8")))
+
+
+def main(names: list[str]) -> int:
+    """Check pages, or all pages of folders, named on the command line."""
+    if find_browser() is None:
+        print("not checked: there is no Chromium here (apt-get install chromium)")
+        return 0
+    places = [Path(name) for name in names]
+    pages = [
+        page for place in places for page in (sorted(place.rglob("*.html")) if place.is_dir() else [place])
+    ]
     wrong = 0
     with opened_browser() as browser:
-        for name in pages:
-            for fault in faults_of(browser, Path(name), contrast=False):
-                print(f"{name}: {fault}")
+        for page in pages:
+            for fault in faults_of(browser, page):
+                print(f"{page}: {fault}", flush=True)
                 wrong += 1
     print(f"{len(pages)} pages, {wrong} faults")
     return int(wrong > 0)

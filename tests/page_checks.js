@@ -6,12 +6,12 @@ function faults() {
   if (root.scrollWidth > root.clientWidth) {
     found.push("the page is " + root.scrollWidth + " wide in a window of " + root.clientWidth);
     for (const node of all("body *"))
-      if (node.getBoundingClientRect().right > root.clientWidth + 1 && !node.closest(".box")) {
+      if (node.getBoundingClientRect().right > root.clientWidth + 1 && !node.closest(".box, .table-wrapper, pre")) {
         say("reaches over the edge", node);
         break;
       }
   }
-  for (const box of all(".box"))
+  for (const box of all(".box, .table-wrapper"))
     if (box.scrollWidth > box.clientWidth + 1)
       say("cut off by " + (box.scrollWidth - box.clientWidth), box.querySelector("tr"));
   for (const image of document.images) {
@@ -30,10 +30,13 @@ function faults() {
   }
   const ids = [...all("[id]")].map(node => node.id);
   if (new Set(ids).size != ids.length) found.push("an id stands twice");
-  for (const head of all("main th")) if (!head.textContent.trim()) say("empty header", head);
+  for (const head of all("th")) if (!head.textContent.trim()) say("empty header", head);
   for (const box of all("[role=region]")) if (!box.getAttribute("aria-label")) say("no label", box);
-  for (const link of all("main a[href]"))
-    if (!link.textContent.trim() && !link.getAttribute("aria-label")) say("a link without words", link);
+  const named = node => node.textContent.trim() || node.getAttribute("aria-label") || node.title ||
+    node.querySelector("img[alt]") || (node.labels && [...node.labels].some(l => l.textContent.trim()));
+  for (const link of all("a[href]")) if (!named(link)) say("a link without words", link);
+  for (const field of all("button, select, textarea, input:not([type=hidden])"))
+    if (!named(field)) say("a field without a label", field);
   return found;
 }
 

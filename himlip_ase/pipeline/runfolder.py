@@ -272,10 +272,16 @@ class RunFolder:
         return data
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python, the machine type and the packages that take part; missing ones are left out."""
+def versions(*further: str) -> dict[str, str]:
+    """Versions of Python, the machine type and the packages that take part; missing ones are left out.
+
+    Parameters
+    ----------
+    *further : str
+        Packages beside those of every run.
+    """
     found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *further):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

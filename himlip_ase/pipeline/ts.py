@@ -281,7 +281,8 @@ def _search_one(
         "calculator": config.calculator,
         "settings": config.model_dump(mode="json", exclude={"reactions"}),
         "calculator_settings": getattr(calculator, "settings", None) or _parameters(calculator),
-        "versions": versions(),
+        "versions": versions("tblite", "pyscf", "mace-torch"),
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "inputs": digest,
     }
     write_reaction_report(folder, result, found, gibbs)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from himlip_ase.figure_style import PANEL, new_figure, save, styled, with_mev
 from himlip_ase.files import atomic_write
-from himlip_ase.pipeline.document import Document, Heading, Paragraph, Picture, Table
+from himlip_ase.pipeline.document import Document, Files, Heading, Link, Notice, Paragraph, Picture, Table
 from himlip_ase.reactions.free_energies import EV_KCAL_PER_MOL, EV_KJ_PER_MOL, ReactionGibbs
 from himlip_ase.reactions.plots import plot_mode, plot_path, plot_profile, plot_rates
 from himlip_ase.reactions.search import Reaction
@@ -32,28 +32,102 @@ def write_reaction_report(
     gibbs : ReactionGibbs or None
     """
     document = Document(f"Reaction {result['name']}")
-    document.add(
-        Paragraph(f"Verdict: {result['verdict']}. {_sentence(result['reason'])}"),
-        Heading("Energies"),
-        energies(result),
-    )
+    document.add(verdict_notice(result))
+    if gibbs is None and result["gibbs_missing"]:
+        document.add(Paragraph(f"No free energies: {result['gibbs_missing']}."))
+    document.add(Heading("Energies"), energies(result))
     if gibbs is not None:
         document.add(Heading("Free energies"), free_energies(result["gibbs"]))
         document.add(Paragraph("Conventions: " + "; ".join(result["gibbs"]["conventions"]) + "."))
         document.add(Paragraph(_rate_sentence(result["gibbs"])), Paragraph(_uncertainty(result["gibbs"])))
-    elif result["gibbs_missing"]:
-        document.add(Paragraph(f"No free energies: {result['gibbs_missing']}."))
     document.add(Heading("Pictures"), *_pictures(folder, reaction, result))
     document.add(Heading("The ends of the reaction coordinate"), _ends(result))
     document.add(Heading("What it took"), costs(result))
-    document.add(
-        Paragraph(
-            f"Calculator {result['calculator']}; {result['cpu_seconds']:.1f} CPU seconds. Structures, the "
-            "path, the mode as a film and the reaction coordinate lie beside this page as extended XYZ (ase "
-            "gui mode.extxyz)."
-        )
-    )
+    document.add(Heading("Reaction and calculation"), facts(result, reaction))
+    there = ["result.json", *(name for name in BESIDE if (folder / name).exists())]
+    beside = [(Link(name, name), BESIDE[name]) for name in dict.fromkeys(there)]
+    document.add(Paragraph("These files lie beside this page:"), Files(beside))
     write_document(folder, document)
+
+
+BESIDE = {
+    "result.json": "every number, settings and versions",
+    "transition_state.extxyz": "the saddle point, with its softest mode",
+    "mode.extxyz": "that mode as a film (ase gui mode.extxyz)",
+    "ends.extxyz": "relaxed reactant and product",
+    "path.extxyz": "the growing string",
+    "irc.extxyz": "the reaction coordinate",
+    "figures": "every picture as PNG and PDF",
+}
+"""What the report leads to, where it is there; result.json is written last."""
+
+LEVELS: dict[Verdict, Literal["ok", "marked", "withheld"]] = {
+    Verdict.INTENDED: "ok",
+    Verdict.CONFORMER: "marked",
+    Verdict.ONE_END: "marked",
+}
+"""How far a transition state may be taken for that of the reaction; without an entry: not at all."""
+
+
+def verdict_notice(result: dict[str, Any]) -> Notice:
+    """The first lines: what was found, and whether it is the transition state that was asked for.
+
+    Parameters
+    ----------
+    result : dict
+        As in ``result.json``.
+
+    Returns
+    -------
+    Notice
+    """
+    verdict = Verdict(result["verdict"])
+    level = LEVELS.get(verdict, "withheld")
+    title = {
+        "ok": "The transition state of this reaction.",
+        "marked": f"A transition state of another change: {verdict.value}.",
+        "withheld": f"No transition state of this reaction: {verdict.value}.",
+    }[level]
+    words = [_sentence(text) for text in dict.fromkeys((result["reason"], MEANING[verdict]))]
+    if level == "ok":
+        words.append(f"Barrier {_with_kcal(result['barrier_ev'])}.")
+        gibbs = result["gibbs"]
+        if gibbs is not None and gibbs["activation"] is not None:
+            spread = ((gibbs["uncertainty"] or {}).get("activation") or {}).get("total")
+            words.append(
+                f"ΔG‡({gibbs['temperature_k']:g} K) {_with_kcal(gibbs['activation']['ev'], spread)}."
+            )
+    return Notice(level, title, " ".join(words))
+
+
+def facts(result: dict[str, Any], reaction: Reaction) -> Table:
+    """What was calculated, with what, and when.
+
+    Parameters
+    ----------
+    result : dict
+        As in ``result.json``.
+    reaction : Reaction
+
+    Returns
+    -------
+    Table
+    """
+    known = next((x for x in (reaction.reactant, reaction.saddle, reaction.product) if x is not None), None)
+    versions = result["versions"]
+    settings = ", ".join(f"{name} {value}" for name, value in result["calculator_settings"].items())
+    rows = [
+        ("atoms", "" if known is None else known.atoms.get_chemical_formula("hill")),
+        ("calculator", f"{result['calculator']}{f' ({settings})' if settings else ''}"),
+        ("CPU time", f"{result['cpu_seconds']:.1f} s"),
+        ("versions", ", ".join(f"{name} {versions[name]}" for name in SHOWN if name in versions)),
+        ("date", result["written"][:10]),
+    ]
+    return Table(("", ""), [row for row in rows if row[1]])
+
+
+SHOWN = ("himlip-ase", "python", "ase", "torch", "numpy", "scipy", "tblite", "pyscf", "mace-torch")
+"""Versions that the report shows."""
 
 
 def write_overview(folder: Path, results: Sequence[dict[str, Any]]) -> None:
@@ -237,6 +311,12 @@ def _uncertainty(gibbs: dict[str, Any]) -> str:
         f"Standard deviations from the potential's posterior: {', '.join(parts)}. To first order, with the "
         "correlation between the structures; those of enthalpies are not given."
     )
+
+
+def _with_kcal(value: float, sigma: float | None = None) -> str:
+    """An energy in eV and kcal/mol."""
+    ev, _, kcal = _units(value, sigma)
+    return f"{ev} eV ({kcal} kcal/mol)"
 
 
 def _units(value: float | None, sigma: float | None = None) -> tuple[str, str, str]:

@@ -11,6 +11,8 @@ from ase.io import read, write
 from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
+from himlip_ase.pipeline.ts_report import verdict_notice
+from tests.browser import faults_of, find_browser, opened_browser
 from tests.reactions.molecules import bent_guess, hydrogen_cyanide, hydrogen_isocyanide
 
 pytest.importorskip("tblite")
@@ -50,7 +52,40 @@ def test_files_can_be_read(folder: Path) -> None:
     energies = [image.info["energy_ev"] for image in irc]
     assert np.argmax(energies) not in (0, len(irc) - 1)
     page = (folder / "ts" / "report.html").read_text()
-    assert page.count("data:image/png") == 4 and "intended" in page
+    assert page.count("data:image/png") == 4 and 'class="notice ok"' in page
+    first = (folder / "ts" / "report.md").read_text().split("## ")[0]
+    assert (
+        "The transition state of this reaction" in first
+        and "Barrier 3.17" in first
+        and "ΔG‡(298.15 K)" in first
+    )
+    for word in ("himlip-ase ", "tblite ", "| date | 20", "| atoms | CHN |"):
+        assert word in (folder / "ts" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "level", "title"),
+    [
+        ("intended", "ok", "The transition state of this reaction."),
+        ("one end", "marked", "A transition state of another change: one end."),
+        (
+            "several imaginary modes",
+            "withheld",
+            "No transition state of this reaction: several imaginary modes.",
+        ),
+    ],
+)
+def test_the_verdict_stands_first(folder: Path, verdict: str, level: str, title: str) -> None:
+    result = json.loads((folder / "ts" / "result.json").read_text())
+    notice = verdict_notice({**result, "verdict": verdict, "reason": "as told"})
+    assert (notice.kind, notice.title) == (level, title)
+    assert ("Barrier" in notice.text) == (level == "ok") and notice.text.startswith("As told.")
+
+
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium here (apt-get install chromium)")
+def test_the_report_can_be_read_on_a_phone_and_a_screen(folder: Path) -> None:
+    with opened_browser() as browser:
+        assert faults_of(browser, folder / "ts" / "report.html") == []
 
 
 def test_a_finished_reaction_is_kept(folder: Path) -> None:
