@@ -2,6 +2,7 @@
 # make test   set up .venv, lint, type-check and test
 # make lint   ruff, layout, imports between rooms, types: what pre-commit runs
 # make docs   build the documentation into docs/_build/html
+# make docs-check    the same, then every page in Chromium, wide and narrow: overflow, contrast, labels, pictures, links
 # Choices:  PYTHON=python3.12   TORCH="torch==2.13.0"   PIP_FLAGS="--index-url ..."   RUN=runs/h3s   H3S_FLAGS="--retrain"   PYTEST_PROCESSES=1
 # Without an NVIDIA GPU the CPU build of torch is taken, which is much smaller.
 
@@ -22,7 +23,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip install -q $(PIP_FLAGS)
 
-.PHONY: help setup h3s test test-slow test-oldest wheel-test lint docs clean
+.PHONY: help setup h3s test test-slow test-oldest wheel-test lint docs docs-check clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -89,6 +90,10 @@ test-oldest: $(STAMPS)/dev
 docs: $(STAMPS)/package
 	@$(PIP) -e ".[docs]"
 	$(BIN)/python -m sphinx -W -b html docs docs/_build/html
+
+# PAGES adds others: make docs-check PAGES=runs/h3s/report.html
+docs-check: docs
+	$(BIN)/python -m tests.browser docs/_build/html $(PAGES)
 
 clean:
 	rm -rf $(VENV) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -184,29 +184,30 @@ def spectral(
     npoints: Annotated[
         int, typer.Option("--npoints", help="q-points on the longest segment of the path.")
     ] = 31,
+    blocks: Annotated[
+        int,
+        typer.Option(
+            "--blocks", min=0, help="Of the ensemble, for the errors at the special points; 0: no errors."
+        ),
+    ] = 10,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Spectral function along the high-symmetry path, off the supercell's grid by interpolation."""
-    from himlip_ase.sscha.results.spectral_bands import peaks, spectral_bands, write_spectral_bands
+    from himlip_ase.sscha.results.spectral_bands import peak_lines, spectral_bands, write_spectral_bands
     from himlip_ase.sscha.trust.verify_files import load_final_ensemble
     from himlip_ase.structures import require_new
 
     folder = out or run / "spectral"
     require_new(folder / "spectral_function.json", overwrite)
     final = load_final_ensemble(run)
-    bands = spectral_bands(final.target, final.ensemble, npoints, mesh, smearing, progress=True)
-    positions, widths = peaks(bands.spectrum)
+    bands = spectral_bands(
+        final.target, final.ensemble, npoints, mesh, smearing, progress=True, n_blocks=blocks
+    )
     dims = "×".join(str(d) for d in final.target.dims)
     typer.echo(
         f"auxiliary and third-order constants of the {dims} supercell, two-phonon states on "
         f"{'×'.join(str(m) for m in mesh)} k, δ = {smearing:g} cm⁻¹"
     )
-    ends, names = bands.path.ticks()
-    distances = [float(x) for segment in bands.path.distances for x in segment]
-    for name, end in zip(names, ends, strict=True):
-        place = min(range(len(distances)), key=lambda i: abs(distances[i] - end))
-        found = sorted(zip(positions[place], widths[place], strict=True))
-        shown = dict.fromkeys(f"{p:.0f} ({w - 2 * smearing:.0f})" for p, w in found if p == p)
-        typer.echo(f"{name}: peaks (width beyond 2δ) {', '.join(shown)} cm⁻¹")
+    typer.echo("\n".join(peak_lines(bands)))
     for path in write_spectral_bands(bands, folder, overwrite):
         typer.echo(f"wrote {path}")

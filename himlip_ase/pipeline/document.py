@@ -78,7 +78,7 @@ class Table:
         return len(self.columns) > 2 and (long or sum(widths) + 2 * len(widths) > _PHONE)
 
 
-_PHONE = 52
+_PHONE = 46
 """Letters in a line on a phone."""
 
 

@@ -47,6 +47,8 @@ def test_run_refusal_and_resume(crystal, tmp_path):
     assert spectral.exit_code == 0 and "states on 2×2×2 k" in spectral.output, spectral.output
     record = json.loads((out / "spectral" / "spectral_function.json").read_text(encoding="utf-8"))
     assert record["special_points"][0] == ["Γ", 0.0] and record["peaks_cm"][0].count(None) == 3
+    assert " ± " in spectral.output and "jackknife over 10 blocks" in spectral.output
+    assert record["errors"]["places"][0] == 0 and record["errors"]["peaks_cm"][0].count(None) == 3
     assert CliRunner().invoke(app, command_of).exit_code == 2
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 2 and "--resume" in again.output

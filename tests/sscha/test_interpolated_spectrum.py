@@ -11,6 +11,7 @@ from himlip_ase.sscha.curvature.interpolated_spectrum import interpolated_spectr
 from himlip_ase.sscha.curvature.spectral_function import spectral_function
 from himlip_ase.sscha.curvature.third_order import third_order
 from himlip_ase.sscha.curvature.third_order_waves import ThirdOrderWaves
+from himlip_ase.sscha.results.spectral_errors import peak_errors, peaks
 
 from .test_hessian import cscl, drawn
 
@@ -125,3 +126,25 @@ def test_interpolation_gives_what_a_supercell_twice_as_long_has():
     assert (apart(found.total) < 0.012).all()  # the noise of two ensembles is in it
     assert (apart(coarse.total) > 2 * apart(found.total)).all()  # the finer mesh of k is needed
     assert (apart(bare) > 4 * apart(found.total)).all()
+
+
+def test_errors_of_peaks_are_the_spread_of_independent_ensembles():
+    """Jackknife errors against the standard deviation over other ensembles, of all modes."""
+    found, errors, omega = [], [], None
+    for seed in range(6):
+        distribution, ensemble, group = drawn(cscl(), (2, 1, 1), 300.0, 80, seed=seed)
+        if omega is None:
+            omega = np.linspace(0, 1.3 * distribution.dynamical.frequencies().max(), 150)
+        spectrum = interpolated_spectral_function(
+            distribution, ensemble, group, [(0.5, 0.2, 0.1)], omega, smearing_cm=40, mesh=(2, 1, 1)
+        )
+        found.append(np.array(peaks(spectrum))[:, 0])
+        error = peak_errors(distribution, ensemble, spectrum, [0], n_blocks=8)
+        errors.append([error.positions[0], error.widths[0]])
+    spread = np.std(found, axis=0, ddof=1)
+    typical = np.sqrt(np.mean(np.square(errors), axis=0))
+    known = np.isfinite(spread) & np.isfinite(typical)
+    assert known.sum() >= 6
+    # 6 seeds know a standard deviation to 32 %, a dozen of them together to less
+    ratio = np.median(typical[known] / spread[known])
+    assert 0.6 < ratio < 1.7, (typical, spread)

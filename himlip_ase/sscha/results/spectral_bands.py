@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from himlip_ase.sscha.curvature.interpolated_spectrum import interpolated_spectr
 from himlip_ase.sscha.curvature.spectral_function import SpectralFunction
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+from himlip_ase.sscha.results.spectral_errors import BLOCKS, PeakErrors, peak_errors, peaks
 from himlip_ase.sscha.symmetry import SpaceGroup
 
 if TYPE_CHECKING:
@@ -35,10 +36,21 @@ class SpectralBands:
     path : BandPath
     spectrum : SpectralFunction
         At all points of the path, segment after segment.
+    errors : PeakErrors or None
+        Of the peaks at the special points.
     """
 
     path: BandPath
     spectrum: SpectralFunction
+    errors: PeakErrors | None = None
+
+    def special(self) -> list[tuple[str, int]]:
+        """(name, place among the q-points) of the ends of the segments."""
+        positions, names = self.path.ticks()
+        distances = np.concatenate(self.path.distances)
+        return [
+            (name, int(np.abs(distances - at).argmin())) for name, at in zip(names, positions, strict=True)
+        ]
 
     def segments(self, values: np.ndarray) -> tuple[np.ndarray, ...]:
         """An array over all q-points, cut into segments."""
@@ -57,6 +69,7 @@ def spectral_bands(
     smearing_cm: float = 10.0,
     wavenumbers: np.ndarray | None = None,
     progress: bool = False,
+    n_blocks: int = BLOCKS,
 ) -> SpectralBands:
     """Spectral functions along the high-symmetry path of a crystal.
 
@@ -72,12 +85,15 @@ def spectral_bands(
         See :func:`~himlip_ase.sscha.curvature.interpolated_spectrum.interpolated_spectral_function`.
     progress : bool
         Show a progress bar on stderr.
+    n_blocks : int
+        Of the ensemble, left out in turn for the sampling errors at the special points; 0: no errors.
 
     Returns
     -------
     SpectralBands
     """
     path = band_path(distribution.dynamical.primitive, npoints)
+    directions = np.concatenate(path.directions())
     with ProgressBar("spectral function", progress, remaining=True) as bar:
         spectrum = interpolated_spectral_function(
             distribution,
@@ -87,46 +103,18 @@ def spectral_bands(
             wavenumbers,
             smearing_cm,
             mesh,
-            np.concatenate(path.directions()),
+            directions,
             bar.update,
         )
-    return SpectralBands(path, spectrum)
-
-
-def peaks(spectrum: SpectralFunction) -> tuple[np.ndarray, np.ndarray]:
-    """Where each mode's curve is highest, and its full width at half of that height.
-
-    Parameters
-    ----------
-    spectrum : SpectralFunction
-
-    Returns
-    -------
-    positions, widths : ndarray, shape (k, 3n)
-        cm⁻¹; the width holds 2δ of the smearing. NaN for translations, and widths that leave the range of ω.
-    """
-    omega = spectrum.wavenumbers
-    positions = np.full(spectrum.modes.shape[:2], np.nan)
-    widths = positions.copy()
-    for place in np.ndindex(*positions.shape):
-        curve = spectrum.modes[place]
-        top = int(curve.argmax())
-        if curve[top] <= 0:
-            continue
-        positions[place] = omega[top]
-        if 0 < top < len(omega) - 1:  # of the parabola through the three highest points
-            left, middle, right = curve[top - 1 : top + 2]
-            positions[place] += 0.5 * (left - right) / (left - 2 * middle + right) * (omega[1] - omega[0])
-        below = np.flatnonzero(curve[:top] < curve[top] / 2)
-        above = top + np.flatnonzero(curve[top:] < curve[top] / 2)
-        if len(below) and len(above):
-            edges = [(below[-1], below[-1] + 1), (above[0], above[0] - 1)]
-            ends = [
-                omega[i] + (curve[top] / 2 - curve[i]) / (curve[j] - curve[i]) * (omega[j] - omega[i])
-                for i, j in edges
-            ]
-            widths[place] = ends[1] - ends[0]
-    return positions, widths
+    bands = SpectralBands(path, spectrum)
+    if not n_blocks:
+        return bands
+    places = sorted({place for _, place in bands.special()})
+    with ProgressBar("errors of peaks", progress, remaining=True) as bar:
+        errors = peak_errors(
+            distribution, ensemble, spectrum, places, directions, n_blocks, on_progress=bar.update
+        )
+    return replace(bands, errors=errors)
 
 
 def plot_spectral_bands(ax: Axes, bands: SpectralBands) -> Axes:
@@ -209,7 +197,7 @@ def write_spectral_bands(
     save_arrays(stem.with_suffix(".npz"), arrays, overwrite=True)
     positions, widths = peaks(spectrum)
     positions_of, labels = bands.path.ticks()
-    record = {
+    record: dict[str, Any] = {
         "smearing_cm": spectrum.smearing_cm,
         "mesh": list(spectrum.mesh or ()),
         "special_points": [list(pair) for pair in zip(labels, positions_of, strict=True)],
@@ -217,11 +205,61 @@ def write_spectral_bands(
         "peaks_cm": _finite(positions),
         "widths_cm": _finite(widths),
     }
+    if bands.errors is not None:
+        errors = bands.errors
+        record["errors"] = {
+            "how": f"jackknife over {errors.n_blocks} blocks of the ensemble, at the special points; the "
+            "sampling error of the auxiliary is not in them",
+            "places": errors.places.tolist(),
+            "peaks_cm": _finite(errors.positions),
+            "widths_cm": _finite(errors.widths),
+            "width_bias_cm": _finite(errors.width_bias),
+        }
     write_json(stem.with_suffix(".json"), record, overwrite=True)
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
     plot_spectral_bands(figure.subplots(), bands)
     written = save_figure(figure, stem, overwrite=True)
     return [stem.with_suffix(".npz"), stem.with_suffix(".json"), *written]
+
+
+def peak_lines(bands: SpectralBands) -> list[str]:
+    """Peaks at the special points, one line each, with their sampling errors or the reason for none.
+
+    Parameters
+    ----------
+    bands : SpectralBands
+
+    Returns
+    -------
+    list of str
+    """
+    smearing, errors = bands.spectrum.smearing_cm, bands.errors
+    positions, widths = peaks(bands.spectrum)
+    lines = []
+    for name, place in bands.special():
+        row = None if errors is None else int(np.searchsorted(errors.places, place))
+        shown: dict[str, None] = {}
+        for mode in np.argsort(positions[place]):
+            if np.isnan(positions[place, mode]):
+                continue
+            own, width = f"{positions[place, mode]:.0f}", f"{widths[place, mode] - 2 * smearing:.0f}"
+            if errors is not None and row is not None:
+                own += _with(errors.positions[row, mode])
+                width += _with(errors.widths[row, mode])
+            shown[f"{own} ({width})"] = None
+        lines.append(f"{name}: peaks (width beyond 2δ) {', '.join(shown)} cm⁻¹")
+    if errors is None:
+        return [*lines, "no ±: errors were switched off"]
+    widest = np.nanmax(np.append(errors.width_bias, 0.0))
+    return [
+        *lines,
+        f"±: jackknife over {errors.n_blocks} blocks of the ensemble, without the error of the auxiliary; "
+        f"the finite ensemble widens peaks by up to {widest:.0f} cm⁻¹, which is not subtracted",
+    ]
+
+
+def _with(error: float) -> str:
+    return f" ± {error:.0f}" if np.isfinite(error) else ""
 
 
 def _finite(values: np.ndarray) -> list[list[float | None]]:
