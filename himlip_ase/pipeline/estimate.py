@@ -41,7 +41,7 @@ class RunningEstimate(Listener):
         self.plan, self.record = plan, record
         self.factor: float | None = None
         self.spent: dict[str, float] = {}
-        self._told = {"key": key} if record is None else _record_of(record, key)
+        self._told: dict[str, Any] = {"key": key} if record is None else _record_of(record, key)
 
     def finished(self, task: str, core_seconds: float, typical_core_seconds: float | None = None) -> None:
         """See `himlip_ase.dft.standing.Listener.finished`; the first scf run scales what is left."""
