@@ -27,6 +27,7 @@ nb_execution_mode = "off"
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["narrow.css"]
+templates_path = ["_templates"]
 html_title = "himlip-ase"
 exclude_patterns = ["_build"]
 autodoc_typehints = "description"
