@@ -1,6 +1,6 @@
 """What this build gains over an earlier one: forces, products, Hessians, growth with size; in turns.
 
-    git worktree add --detach FOLDER 06090d2
+    git worktree add FOLDER 06090d2
     python -m benchmarks.engine_page --before FOLDER
 
 H3S, himlip-h3s-1, neighbour lists included. Each build runs in a process of its own; they take turns task by
