@@ -1,0 +1,56 @@
+"""How well a wide head foretells forces of 32-atom cells that it has not learnt: the table of README.md.
+
+    python examples/h3s/sscha_cells/fit.py --hessian examples/h3s/labels/harmonic/dyn --learn learn
+    python examples/h3s/sscha_cells/fit.py --hessian examples/h3s/k24/harmonic/dyn --learn learn learn_second
+
+Three to ten minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
+from himlip_ase.hint.last_layer.cross_fit import SummedLabels
+from himlip_ase.labels.readers import open_labels, read_hessian, read_labels, without_judges
+from himlip_ase.potential.evaluate import evaluate
+from himlip_ase.sscha.learn.rounds import load_base
+
+HERE = Path(__file__).parent
+LABELS = HERE.parent / "labels"
+REPLAY = HERE.parents[1] / "hydrides" / "labels" / "h3s_zero_point_8.extxyz"
+JUDGES = (HERE / "test.extxyz", HERE / "test_second.extxyz", LABELS / "validation.extxyz")
+
+
+def main() -> None:
+    """Fit, and judge on every set of `JUDGES`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--hessian", type=Path, action="append", default=[])
+    parser.add_argument("--learn", nargs="+", default=["learn"])
+    parser.add_argument("--base", default="himlip-hydride-1")
+    arguments = parser.parse_args()
+    older = list(without_judges(open_labels([LABELS])))
+    older += [replace(frame, energy=None) for frame in read_labels(REPLAY)]
+    cells = [frame for name in arguments.learn for frame in read_labels(HERE / f"{name}.extxyz")]
+    hessians = [read_hessian(path) for path in arguments.hessian]
+    base = load_base(arguments.base, cells + older, hessians)
+    sums = SummedLabels(base, older, hessians, ClosedFormSettings(head="wide"))
+    for pair in range(0, len(cells), 2):
+        sums.add(cells[pair : pair + 2])
+    model = sums.fit().model
+    for path in JUDGES:
+        frames = list(read_labels(path))
+        forces = evaluate(model, [frame.atoms for frame in frames]).force_array
+        missed = np.array([ours - frame.forces for ours, frame in zip(forces, frames, strict=True)])
+        sulphur = np.array(frames[0].atoms.get_chemical_symbols()) == "S"
+        parts = (missed, missed[:, ~sulphur], missed[:, sulphur])
+        rms = [1e3 * float(np.sqrt(np.mean(part**2))) for part in parts]
+        print(f"{path.stem}: {rms[0]:.0f} meV/Å (H {rms[1]:.0f}, S {rms[2]:.0f}), {len(frames)} cells")
+
+
+if __name__ == "__main__":
+    main()
