@@ -225,7 +225,8 @@ def hessians(
 
 def _pays_dense(model: Potential, graph: Graph, n_rows: int, memory_gb: float | None) -> TypeGuard[HiMLIP]:
     """Whether all of a Hessian at once is cheaper than `n_rows` of it by products, and fits."""
-    if not isinstance(model, HiMLIP) or len(graph.positions) > DENSE_ATOMS:
+    # That of a single atom is zero, and products of it are so to the bit
+    if not isinstance(model, HiMLIP) or not 1 < len(graph.positions) <= DENSE_ATOMS:
         return False
     if n_rows < DENSE_SHARE * len(graph.positions):
         return False

@@ -18,7 +18,17 @@ N_OF_CHANNEL = N_FACTORS + 2 * (L_MAX + 1) + 4
 
 
 def by_channel(inputs: Tensor, channels: int) -> Tensor:
-    """Invariants (…, n_invariants) in the order of the network as (…, channels, 16)."""
+    """Invariants (…, n_invariants) in the order of the network as (…, channels, 16).
+
+    Parameters
+    ----------
+    inputs : Tensor (…, n_invariants)
+    channels : int
+
+    Returns
+    -------
+    Tensor (…, channels, 16)
+    """
     edges = [N_FACTORS * channels, 2 * (L_MAX + 1) * channels, 4 * channels]
     values, pairs, integrals = inputs.split(edges, dim=-1)
     parts = (

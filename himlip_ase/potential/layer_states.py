@@ -127,7 +127,15 @@ class Bends:
 
     @classmethod
     def of(cls, layer: Layer, state: LayerState, species: Tensor) -> Bends:
-        """Those of one layer."""
+        """Those of one layer.
+
+        Parameters
+        ----------
+        layer : Layer
+        state : LayerState
+        species : Tensor (N,)
+            Index of each atom's element.
+        """
         spread, square = layer.network.spread[species], 1 + state.standard**2
         hidden, sigmoid = state.hidden, torch.sigmoid(state.hidden)
         change = sigmoid * (1 - sigmoid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -128,6 +129,8 @@ def test_one_accuracy_per_set(fake_pw, jobs, tmp_path, aluminium, settings):
     run_single_points(jobs, fake_pw.launcher)
     text = (jobs[5].folder / "pw.in").read_text()
     (jobs[5].folder / "pw.in").write_text(text.replace("15.0", "20.0"))
+    output = (jobs[5].folder / "pw.out").read_text()
+    (jobs[5].folder / "pw.out").write_text(re.sub(r"(cutoff\s+=\s+)15\.", r"\g<1>20.", output))
     with pytest.raises(InputError, match="ecutwfc_ry"):
         collect(tmp_path / "runs", "copies", tmp_path / "labels")
 

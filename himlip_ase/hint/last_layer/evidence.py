@@ -20,12 +20,30 @@ chooses: a wide head fits a few hundred of them to the bit, which says nothing a
 
 
 def named(kind: str, source: str) -> str:
-    """Name of the labels of one kind from one source."""
+    """Name of the labels of one kind from one source.
+
+    Parameters
+    ----------
+    kind, source : str
+
+    Returns
+    -------
+    str
+    """
     return f"{kind} of {source}"
 
 
 def kind_of(name: str) -> str:
-    """The kind in a name of :func:`named`; a kind alone is its own."""
+    """The kind in a name of :func:`named`; a kind alone is its own.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
+    """
     return name.partition(" of ")[0]
 
 
