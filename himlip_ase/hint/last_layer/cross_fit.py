@@ -28,7 +28,7 @@ from himlip_ase.hint.last_layer.closed_form import (
     column_scales,
     scaled_sums,
 )
-from himlip_ase.hint.last_layer.cross_validation import choose_floor, summed, without
+from himlip_ase.hint.last_layer.cross_validation import choose_floor, present_of, summed, without
 from himlip_ase.hint.last_layer.evidence import NormalEquations, kind_of, maximise_evidence, named, ridge
 from himlip_ase.hint.last_layer.features import HeadFeatures
 from himlip_ase.hint.last_layer.posterior import Noise, Posterior
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 FOLDS = "folds.json"
 MEAN = "mean.safetensors"
 GROUPS = "the groups"
-"""Where labels of `SummedLabels.add` come from; no set is called so, as names of sets have no spaces."""
+"""Where labels of `SummedLabels.add` come from, as sets of labels are not called."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class SummedLabels:
         heads, squares, counts = [], 0.0, 0
         for fold in range(number):
             own = summed([group for k, group in enumerate(groups) if fold_of[k] == fold])
-            heads.append(ridge(evidence, _present(without(whole, own)))[0])
+            heads.append(ridge(evidence, present_of(without(whole, own)))[0])
             squares += own[judged].residual(heads[-1]) if judged in own else 0.0
             counts += own[judged].count if judged in own else 0
         mean = evidence.mean
@@ -291,10 +291,6 @@ def _copy(sums: Sums) -> Sums:
         kind: replace(values, gram=values.gram.clone(), moment=values.moment.clone())
         for kind, values in sums.items()
     }
-
-
-def _present(sums: Sums) -> Sums:
-    return {name: values for name, values in sums.items() if values.count > 0}
 
 
 def _by_kind(sums: Sums) -> Sums:

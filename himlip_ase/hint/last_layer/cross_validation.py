@@ -87,7 +87,7 @@ def choose_floor(
         if key not in found:
             floor = Noise(**{k: LADDER**rung * v for k, v in asdict(FLOOR).items() if k != "hessian"})
             floor = replace(floor, hessian=of_hessians * FLOOR.hessian)
-            evidence = maximise_evidence(_present(total), None, iterations, floor=floor)
+            evidence = maximise_evidence(present_of(total), None, iterations, floor=floor)
             error, expected = np.sum([_left_out(evidence, total, part, judged) for part in parts], axis=0)
             scaled = _scaled(evidence, float(error / expected))
             found[key] = (float(error / total[judged].count) ** 0.5, floor, scaled)
@@ -110,7 +110,7 @@ def choose_floor(
 def _left_out(evidence: Evidence, total: Sums, part: Sums, kind: str) -> tuple[float, float]:
     """Squared errors on a part, learnt from all others, and what the posterior expects them to be."""
     rest = without(total, part)
-    mean, covariance = ridge(evidence, _present(rest))
+    mean, covariance = ridge(evidence, present_of(rest))
     expected = float((covariance * part[kind].gram).sum()) + part[kind].count / evidence.beta[kind]
     return part[kind].residual(mean), expected
 
@@ -126,7 +126,18 @@ def _scaled(evidence: Evidence, factor: float) -> Evidence:
     )
 
 
-def _present(sums: Sums) -> Sums:
+def present_of(sums: Sums) -> Sums:
+    """Those of which there are labels.
+
+    Parameters
+    ----------
+    sums : {name: NormalEquations}
+
+    Returns
+    -------
+    dict
+        {name: NormalEquations}.
+    """
     return {kind: values for kind, values in sums.items() if values.count}
 
 
