@@ -23,8 +23,8 @@ from himlip_ase.hint.training.config import read_training_config
 from himlip_ase.hint.training.display import training_bar
 from himlip_ase.hint.training.finetune import finetune
 from himlip_ase.hint.training.pretrain import pretrain
-from himlip_ase.labels.frames import LabelledFrame
-from himlip_ase.labels.molecules.gfn2 import GFN2
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.molecules.xtb import GFN2
 from himlip_ase.labels.readers import read_labels
 from himlip_ase.labels.store import write_labels
 from himlip_ase.potential.checkpoint import save_model
@@ -49,8 +49,12 @@ SPREADS = (0.04, 0.08, 0.12)
 """Å; standard deviations of the displacements beside the paths."""
 BESIDE_EVERY = 2
 """Every so many frames of a path have displaced neighbours."""
+SADDLE_SPREADS = (0.03, 0.06, 0.09)
+"""Å; displacements of the highest frame of every path, whose neighbours have Hessians as well."""
 LARGEST_FORCE = 15.0
 """eV/Å; hotter displaced frames are left out, so that they do not rule the loss."""
+LARGEST_GAP = 1.5
+"""eV; between an energy and the work of the forces: beyond it another electronic state was found."""
 
 
 def reactions(part: str) -> list[LabelledFrame]:
@@ -59,18 +63,36 @@ def reactions(part: str) -> list[LabelledFrame]:
     return [frame for frame in frames if frame.set.startswith(part)]
 
 
-def beside(paths: list[LabelledFrame], seed: int = 0) -> Iterator[LabelledFrame]:
-    """Displaced neighbours of path frames, with GFN2-xTB energies and forces."""
+def displaced(
+    frame: LabelledFrame, spread: float, rng: np.random.Generator, hessian: bool
+) -> LabelledFrame | None:
+    """A neighbour of a path frame with GFN2-xTB labels; None where it is hot or on another surface."""
+    atoms = frame.atoms.copy()
+    step = rng.normal(scale=spread, size=atoms.positions.shape)
+    atoms.positions += step
+    try:
+        result = GFN2().calculate(atoms, hessian=hessian)
+    except CalculationError:
+        return None
+    # Trapezoidal rule along the displacement: exact to third order on one surface.
+    work = -0.5 * np.sum((frame.forces + result.forces) * step)
+    if abs(result.energy - frame.energy - work) > LARGEST_GAP:
+        return None
+    if np.linalg.norm(result.forces, axis=1).max() > LARGEST_FORCE:
+        return None
+    matrix = None if result.hessian is None else HessianLabel(atoms, result.hessian, f"{frame.set} beside")
+    return LabelledFrame(atoms, result.energy, result.forces, hessian=matrix, set=f"{frame.set} beside")
+
+
+def beside(paths: list[LabelledFrame], seed: int = 0) -> Iterator[LabelledFrame | None]:
+    """Displaced neighbours of path frames; those of each path's highest frame have Hessians."""
     rng = np.random.default_rng(seed)
     for number, frame in enumerate(paths[::BESIDE_EVERY]):
-        atoms = frame.atoms.copy()
-        atoms.positions += rng.normal(scale=SPREADS[number % len(SPREADS)], size=atoms.positions.shape)
-        try:
-            result = GFN2().calculate(atoms, hessian=False)
-        except CalculationError:
-            continue
-        if np.linalg.norm(result.forces, axis=1).max() < LARGEST_FORCE:
-            yield LabelledFrame(atoms, result.energy, result.forces, set=f"{frame.set} beside")
+        yield displaced(frame, SPREADS[number % len(SPREADS)], rng, hessian=False)
+    highest = {frame.set: frame for frame in sorted(paths, key=lambda frame: frame.energy)}
+    for frame in highest.values():
+        for spread in SADDLE_SPREADS:
+            yield displaced(frame, spread, rng, hessian=True)
 
 
 def main() -> None:
@@ -93,7 +115,8 @@ def main() -> None:
         paths = reactions("training")
         neighbours = arguments.folder / "beside.h5"
         if not (arguments.resume and neighbours.is_file()):
-            write_labels(neighbours, beside(paths), overwrite=arguments.resume)
+            found_beside = [frame for frame in beside(paths) if frame is not None]
+            write_labels(neighbours, found_beside, overwrite=arguments.resume)
         training = [*paths, *read_labels(neighbours)]
 
         # Network and Hessian projections by stochastic gradients, from scratch.

@@ -53,7 +53,7 @@ from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.hint.training.start import start_model
 from himlip_ase.hint.training.trainer import Trainer
 from himlip_ase.labels.frames import LabelledFrame
-from himlip_ase.labels.molecules.gfn2 import GFN2
+from himlip_ase.labels.molecules.xtb import GFN2
 from himlip_ase.labels.products import HessianProducts
 from himlip_ase.labels.store import LabelStore
 from himlip_ase.potential.checkpoint import load_model, save_model

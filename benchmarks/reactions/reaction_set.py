@@ -38,6 +38,6 @@ def cases(only: Sequence[str] | None = None) -> list[Case]:
 
 def gfn2() -> Any:
     """The method of these benchmarks."""
-    from himlip_ase.labels.molecules.gfn2 import GFN2
+    from himlip_ase.labels.molecules.xtb import GFN2
 
     return GFN2()

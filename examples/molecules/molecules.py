@@ -30,7 +30,7 @@ from ase.optimize import BFGS
 
 from himlip_ase.errors import CalculationError
 from himlip_ase.hint.evaluation.mode_overlap import internal_modes
-from himlip_ase.labels.molecules.gfn2 import GFN2
+from himlip_ase.labels.molecules.xtb import GFN2
 from himlip_ase.units import KB_EV_PER_K
 
 TEMPERATURES = (300.0, 1000.0, 2000.0)

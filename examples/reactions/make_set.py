@@ -25,7 +25,7 @@ from lewis import g2_molecules, lewis_molecules
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, read_mapping, write_json
-from himlip_ase.labels.molecules.gfn2 import GFN2
+from himlip_ase.labels.molecules.xtb import GFN2
 from himlip_ase.reactions import (
     IrcSettings,
     Reaction,

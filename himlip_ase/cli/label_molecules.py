@@ -1,13 +1,14 @@
-"""``himlip label molecules``: labels of molecules with GFN2-xTB or ωB97X/6-31G(d)."""
+"""``himlip label molecules``: labels of molecules with GFN1-xTB, GFN2-xTB or ωB97X/6-31G(d)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-METHODS = ("gfn2", "wb97x")
+METHODS = ("gfn1", "gfn2", "wb97x")
 
 
 def register(label: typer.Typer) -> None:
@@ -18,9 +19,9 @@ def register(label: typer.Typer) -> None:
 def molecules(
     structures: Annotated[Path, typer.Argument(help="Molecules: any file that ASE reads, all frames.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File of labels, .h5.")],
-    method: Annotated[str, typer.Option(help="gfn2 (tblite) or wb97x (PySCF, 6-31G(d)).")] = "gfn2",
+    method: Annotated[str, typer.Option(help="gfn1, gfn2 (tblite) or wb97x (PySCF, 6-31G(d)).")] = "gfn2",
     hessian: Annotated[bool, typer.Option("--hessian/--no-hessian", help="Hessians as well.")] = True,
-    step: Annotated[float, typer.Option(help="gfn2: of the differences of gradients, Å.")] = 0.0025,
+    step: Annotated[float, typer.Option(help="gfn1, gfn2: of the differences of gradients, Å.")] = 0.0025,
     grid_level: Annotated[int, typer.Option(help="wb97x: PySCF's integration grid.")] = 3,
     density_fitting: Annotated[bool, typer.Option("--density-fitting", help="wb97x: cheaper.")] = False,
     minutes: Annotated[
@@ -36,23 +37,32 @@ def molecules(
 ) -> None:
     """Energies, forces and Hessians of neutral closed-shell molecules, in one file of labels."""
     from himlip_ase.errors import InputError
-    from himlip_ase.labels.molecules.gfn2 import GFN2
     from himlip_ase.labels.molecules.labeller import Labeller
     from himlip_ase.labels.molecules.run import label_molecules, molecule_bar
     from himlip_ase.labels.molecules.wb97x import WB97X
+    from himlip_ase.labels.molecules.xtb import GFN1, GFN2
     from himlip_ase.structures import read_structures
 
-    labeller: Labeller
-    if method == "gfn2":
-        labeller = GFN2(step=step)
-    elif method == "wb97x":
-        labeller = WB97X(grid_level=grid_level, density_fitting=density_fitting)
-    else:
-        raise InputError(f"--method is {method!r}; choose {' or '.join(METHODS)}")
+    if method not in METHODS:
+        raise InputError(f"--method is {method!r}; choose {', '.join(METHODS[:-1])} or {METHODS[-1]}")
+    makers: dict[str, Callable[[], Labeller]] = {
+        "gfn1": lambda: GFN1(step=step),
+        "gfn2": lambda: GFN2(step=step),
+        "wb97x": lambda: WB97X(grid_level=grid_level, density_fitting=density_fitting),
+    }
+    labeller = makers[method]()
     frames = read_structures(structures)
     with molecule_bar(method) as advance:
         labels = label_molecules(
-            frames, labeller, out, hessian, set_name or structures.stem, resume, overwrite, minutes, advance
+            frames,
+            labeller,
+            out,
+            hessian,
+            set_name or structures.stem,
+            resume,
+            overwrite,
+            minutes,
+            advance,
         )
     left_out = [f"{len(labels.failed)} failed (see the log)"] if labels.failed else []
     left_out += [f"{len(labels.missing)} not begun; continue with --resume"] if labels.missing else []

@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 PathLike = str | os.PathLike
 LABEL_FILES = (".extxyz", ".xyz", ".traj", ".db")
 """Suffixes of the files of a folder that are read."""
+SETS_TOLD = 12
+"""So many sets of labels have a line each in the log."""
 QE_OUTPUT = "pw.out"
 
 
@@ -105,9 +107,18 @@ def read_labels(
     if weight != 1.0:
         frames = [replace(f, weight=f.weight * weight) for f in frames]
     tell_net_forces([(f.source or f.set, f.forces) for f in frames if f.forces is not None])
-    for name in sorted({f.set for f in frames}):
-        logger.info("labels %s: %s", name, count_labels([f for f in frames if f.set == name]))
+    _tell_sets(frames)
     return frames
+
+
+def _tell_sets(frames: list[LabelledFrame]) -> None:
+    """One line a set; where every reaction or trajectory is a set of its own, one line for all."""
+    names = sorted({f.set for f in frames})
+    if len(names) > SETS_TOLD:
+        logger.info("labels in %d sets, %s to %s: %s", len(names), names[0], names[-1], count_labels(frames))
+        return
+    for name in names:
+        logger.info("labels %s: %s", name, count_labels([f for f in frames if f.set == name]))
 
 
 def read_hessian(path: PathLike, symmetrize: bool = True, weight: float = 1.0) -> HessianLabel:

@@ -16,8 +16,14 @@ from himlip_ase.registry import Registry, did_you_mean
 logger = logging.getLogger(__name__)
 
 
+def _gfn1() -> Any:
+    from himlip_ase.labels.molecules.xtb import GFN1
+
+    return GFN1()
+
+
 def _gfn2() -> Any:
-    from himlip_ase.labels.molecules.gfn2 import GFN2
+    from himlip_ase.labels.molecules.xtb import GFN2
 
     return GFN2()
 
@@ -46,6 +52,7 @@ class NamedCalculator:
 
 CALCULATORS = Registry(
     "calculator",
+    NamedCalculator("gfn1", "GFN1-xTB by tblite", _gfn1),
     NamedCalculator("gfn2", "GFN2-xTB by tblite", _gfn2),
     NamedCalculator("wb97x", "ωB97X/6-31G(d) by PySCF", _wb97x),
 )

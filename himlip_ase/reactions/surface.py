@@ -179,7 +179,7 @@ def _engine(atoms: Atoms, calculator: Any) -> Engine:
             return engine(atoms, calculator)
     raise InputError(
         f"{type(calculator).__name__} is no calculator: give an ASE calculator, or a method such as "
-        "himlip_ase.labels.molecules.gfn2.GFN2()"
+        "himlip_ase.labels.molecules.xtb.GFN2()"
     )
 
 

@@ -39,7 +39,7 @@ from tests.reactions.molecules import (
 @pytest.fixture(scope="module")
 def gfn2():
     pytest.importorskip("tblite")
-    from himlip_ase.labels.molecules.gfn2 import GFN2
+    from himlip_ase.labels.molecules.xtb import GFN2
 
     return GFN2()
 

@@ -79,7 +79,7 @@ def label_molecules(
     structures : sequence of Atoms
         Neutral closed-shell molecules; ``info["set"]`` names their set.
     labeller : Labeller
-        `himlip_ase.labels.molecules.gfn2.GFN2` or `himlip_ase.labels.molecules.wb97x.WB97X`.
+        `himlip_ase.labels.molecules.xtb.GFN2` or `himlip_ase.labels.molecules.wb97x.WB97X`.
     out : path-like
         ``.h5``; see `himlip_ase.labels.store`.
     hessian : bool

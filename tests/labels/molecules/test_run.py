@@ -14,9 +14,9 @@ from ase.io import write
 
 from himlip_ase.cli.app import run_command
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.labels.molecules.gfn2 import GFN2
 from himlip_ase.labels.molecules.labeller import check_molecule, obey_sum_rule
 from himlip_ase.labels.molecules.run import label_molecules, record_path
+from himlip_ase.labels.molecules.xtb import GFN2
 from himlip_ase.labels.readers import read_labels
 from tests.hint.toy import toy_hessian, toy_labels
 from tests.labels.molecules.stub import Stub

@@ -1,9 +1,13 @@
-"""GFN2-xTB energies, forces and Hessians of molecules by tblite (Bannwarth, JCTC 15, 1652 (2019))."""
+"""GFN-xTB energies, forces and Hessians of molecules by tblite.
+
+GFN2-xTB: Bannwarth, Ehlert, Grimme, JCTC 15, 1652 (2019); GFN1-xTB: Grimme, Bannwarth, Shushkov, JCTC 13,
+1989 (2017).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms
@@ -22,10 +26,12 @@ class GFN2:
     ----------
     step : float
         Of the central differences of gradients, Å. Against half of it the default changes elements of
-        the Hessian by at most 0.005 and on average 5e-4 eV/Å² (`tests/labels/molecules/test_gfn2.py`).
+        the Hessian by at most 0.005 and on average 5e-4 eV/Å² (`tests/labels/molecules/test_xtb.py`).
     accuracy : float
         tblite's; its thresholds scale with it.
     """
+
+    METHOD: ClassVar[str] = "GFN2-xTB"
 
     step: float = 0.0025
     accuracy: float = 0.01
@@ -34,7 +40,7 @@ class GFN2:
     def settings(self) -> dict[str, Any]:
         """For the record."""
         return {
-            "method": "GFN2-xTB", "accuracy": self.accuracy, "hessian": "central differences of gradients",
+            "method": self.METHOD, "accuracy": self.accuracy, "hessian": "central differences of gradients",
             "step_angstrom": self.step, "code": code_version("tblite"),
         }  # fmt: skip
 
@@ -78,7 +84,7 @@ class GFN2:
         code_version("tblite")
         from tblite.interface import Calculator
 
-        calculator = Calculator("GFN2-xTB", numbers, positions / BOHR_ANGSTROM)
+        calculator = Calculator(self.METHOD, numbers, positions / BOHR_ANGSTROM)
         calculator.set("verbosity", 0)
         calculator.set("accuracy", self.accuracy)
         state: dict[str, Any] = {}
@@ -89,7 +95,7 @@ class GFN2:
                 try:
                     state["result"] = calculator.singlepoint(state.get("result"))
                 except RuntimeError as error:
-                    raise CalculationError(f"GFN2-xTB did not converge: {error}") from error
+                    raise CalculationError(f"{self.METHOD} did not converge: {error}") from error
                 state["at"] = where.copy()
             return state["result"]
 
@@ -100,3 +106,10 @@ class GFN2:
             return -np.array(solved(where).get("gradient")) * (HARTREE_EV / BOHR_ANGSTROM)
 
         return energy, forces
+
+
+@dataclass(frozen=True)
+class GFN1(GFN2):
+    """GFN1-xTB, likewise: another cheap teacher, to pre-train with."""
+
+    METHOD: ClassVar[str] = "GFN1-xTB"

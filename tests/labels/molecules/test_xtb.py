@@ -1,4 +1,4 @@
-"""GFN2-xTB labels against their own differences and tblite's ASE calculator."""
+"""GFN-xTB labels against their own differences and tblite's ASE calculator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ase.vibrations import Vibrations
 from himlip_ase.errors import InputError
 from himlip_ase.hint.evaluation.mode_overlap import internal_modes
 from himlip_ase.labels.hessian_checks import check_hessian
-from himlip_ase.labels.molecules.gfn2 import GFN2
+from himlip_ase.labels.molecules.xtb import GFN1, GFN2
 from himlip_ase.units import signed_frequencies_cm
 
 pytest.importorskip("tblite")
@@ -26,11 +26,13 @@ def _distorted(name: str) -> Atoms:
     return atoms
 
 
-def test_energy_and_forces_are_those_of_the_ase_calculator() -> None:
+@pytest.mark.parametrize(("labeller", "method"), [(GFN1(), "GFN1-xTB"), (GFN2(), "GFN2-xTB")])
+def test_energy_and_forces_are_those_of_the_ase_calculator(labeller: GFN2, method: str) -> None:
     ase = pytest.importorskip("tblite.ase")
     atoms = _distorted("CH3OH")
-    result = GFN2().calculate(atoms, hessian=False)
-    atoms.calc = ase.TBLite(method="GFN2-xTB", accuracy=0.01, verbosity=0)
+    result = labeller.calculate(atoms, hessian=False)
+    assert labeller.settings["method"] == method
+    atoms.calc = ase.TBLite(method=method, accuracy=0.01, verbosity=0)
     assert result.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-4)  # two values of the Hartree
     np.testing.assert_allclose(result.forces, atoms.get_forces(), atol=1e-5)
 
