@@ -22,6 +22,9 @@ from himlip_ase.units import BOHR_ANGSTROM, RY_PER_BOHR2_EV_PER_ANGSTROM2
 
 _WITHOUT_E = re.compile(r"(?<=\d)([+-]\d{3})\b")
 
+_LAST = "</FREQUENCIES_THZ_CMM1>"
+"""What a dyn file holds last; versions 7 leave the end of the root out at Γ with a dielectric tensor."""
+
 
 class XmlReader:
     """Numbers and names of an XML file of ph.x.
@@ -34,8 +37,11 @@ class XmlReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        text = read_text(path)
+        if text.rstrip().endswith(_LAST):
+            text += "</Root>"
         try:
-            self.root = ElementTree.fromstring(read_text(path))
+            self.root = ElementTree.fromstring(text)
         except ElementTree.ParseError as error:
             raise InputError(f"{path} is no complete XML file: {error}; is ph.x still running?") from error
 

@@ -1,11 +1,13 @@
 """Outputs of pw.x that are easily misread: each with the right value, or refused with its line.
 
-The data are runs of version 6.7 on two atoms of silicon, hydrogen or oxygen, without the band energies.
+The data are runs of version 6.7 on two atoms of silicon, hydrogen or oxygen, and of 7.2 on silicon, hydrogen,
+iron and platinum, without the band energies; ``v72.json`` holds what those of 7.2 wrote into their XML.
 """
 
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 import re
 from pathlib import Path
@@ -177,6 +179,22 @@ def test_headings_of_versions_7(tmp_path) -> None:
         assert ours.energy == theirs.energy and ours.accuracy_ry == theirs.accuracy_ry
         for name in ("cell", "positions", "forces", "stress"):
             assert np.array_equal(getattr(ours, name), getattr(theirs, name))
+
+
+@pytest.mark.parametrize("name", ["vcrelax", "vcmd", "hybrid", "hubbard", "spin_orbit"])
+def test_version_7_2_prints_what_stands_in_its_xml(name: str) -> None:
+    """Every energy; forces, stress, cell and positions of the last step, in Hartree units, as it rounds them."""
+    output = output_of(f"v72_{name}")
+    xml = json.loads((DATA / "pw" / "v72.json").read_text())[f"v72_{name}"]
+    assert output.version == "7.2"
+    energies = [step.energy / (2 * RY_EV) for step in output.steps]
+    assert energies == pytest.approx(xml["energies"], abs=6e-9)
+    last, force = output.steps[-1], 2 * RY_BOHR
+    assert np.abs(last.cell / BOHR_ANGSTROM - xml["cell"]).max() < 5e-6
+    assert np.abs(last.positions / BOHR_ANGSTROM - xml["positions"]).max() < 1e-6
+    assert np.abs(last.forces / force - xml["forces"]).max() < 6e-9
+    printed = np.array(xml["stress"]).ravel()[[0, 4, 8, 5, 2, 1]]
+    assert np.abs(-last.stress / (force / BOHR_ANGSTROM**2) - printed).max() < 6e-9
 
 
 @pytest.mark.parametrize(

@@ -343,6 +343,18 @@ def test_xml_dyn_files_must_have_their_frequencies(tmp_path):
         read_xml_dyn_file(tmp_path / "dyn1.xml")
 
 
+def test_xml_of_version_7_2_may_lack_the_end_of_its_root(tmp_path):
+    """At Γ with a dielectric tensor; a file that is cut anywhere else stays refused."""
+    dm = build(triclinic, (1, 1, 1))[1].dynamical_matrices()
+    file = read_dyn_file(write_dyn(dm, tmp_path / "dyn")[1])
+    text = with_frequencies(as_xml(file), file).replace("</Root>", "").rstrip() + "\n"
+    (tmp_path / "dyn1.xml").write_text(text)
+    assert read_xml_dyn_file(tmp_path / "dyn1.xml").matrices == pytest.approx(file.matrices, abs=1e-9)
+    (tmp_path / "dyn1.xml").write_text(text.replace("</FREQUENCIES_THZ_CMM1>", ""))
+    with pytest.raises(InputError, match="no complete XML file"):
+        read_xml_dyn_file(tmp_path / "dyn1.xml")
+
+
 def test_a_digit_that_a_few_others_contradict_is_told(tmp_path, caplog):
     """Of dyn files by Hermiticity, of force constants by the exchange of two atoms."""
     constants = build(triclinic, (2, 2, 2))[1]
