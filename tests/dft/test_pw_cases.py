@@ -183,7 +183,7 @@ def test_headings_of_versions_7(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["vcrelax", "vcmd", "hybrid", "hubbard", "spin_orbit"])
 def test_version_7_2_prints_what_stands_in_its_xml(name: str) -> None:
-    """Every energy; forces, stress, cell and positions of the last step, in Hartree units, as it rounds them."""
+    """Every energy; forces, stress, cell and positions of the last step, as it rounds them."""
     output = output_of(f"v72_{name}")
     xml = json.loads((DATA / "pw" / "v72.json").read_text())[f"v72_{name}"]
     assert output.version == "7.2"
