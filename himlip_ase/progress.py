@@ -7,6 +7,25 @@ from typing import Any
 
 REDRAWS_PER_SECOND = 4
 
+LOG_SECONDS = 600.0
+"""How often the log, which nobody watches, says how far one step of long work is."""
+
+
+def duration(seconds: float) -> str:
+    """A time in words: "40 s", "12 min", "3.5 h".
+
+    Parameters
+    ----------
+    seconds : float
+
+    Returns
+    -------
+    str
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
 
 class ProgressBar:
     """One line that names the task, counts its steps and tells the time; as a context manager.
@@ -36,16 +55,24 @@ class ProgressBar:
                 MofNCompleteColumn,
                 Progress,
                 SpinnerColumn,
+                Task,
                 TextColumn,
                 TimeElapsedColumn,
                 TimeRemainingColumn,
             )
+            from rich.text import Text
+
+            class Steps(MofNCompleteColumn):
+                """Steps done, of so many where that is known."""
+
+                def render(self, task: Task) -> Text:
+                    return Text(f"{int(task.completed)}") if task.total is None else super().render(task)
 
             self._bar = Progress(
                 SpinnerColumn(),
                 TextColumn(f"{self._title} {{task.description}}"),
                 BarColumn(),
-                MofNCompleteColumn(),
+                Steps(),
                 TextColumn("{task.fields[note]}"),
                 TimeElapsedColumn(),
                 *([TimeRemainingColumn()] if self._remaining else []),

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -16,6 +17,11 @@ from typing import Annotated
 import typer
 
 from himlip_ase.errors import CalculationError, InputError
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+"""Threads of torch that wait for each other sleep instead of spinning. Where other work has a core, small
+tensors on two spinning threads took 11.5 s for what takes 0.16 s (docs/speed.md). Set before torch is loaded,
+which reads it once."""
 
 COMMANDS: dict[str, str] = {
     "predict": "Energy, forces and stress of structures.",

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from himlip_ase.progress import ProgressBar
+from himlip_ase.progress import LOG_SECONDS, ProgressBar, duration
 
 WATCH_SECONDS = 3.0
 """How often an output is looked at."""
-
-LOG_SECONDS = 600.0
-"""The log says how far a calculation is when its step changes, and after so long in one step."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,22 +46,6 @@ class Standing:
         return f"{self.task}: {', '.join(part for part in (self.step, self.detail, left) if part)}"
 
 
-def duration(seconds: float) -> str:
-    """A time in words: "40 s", "12 min", "3.5 h".
-
-    Parameters
-    ----------
-    seconds : float
-
-    Returns
-    -------
-    str
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 class Listener:
     """What is told of the calculations of an engine; as a context manager.
 
@@ -95,7 +76,7 @@ class Listener:
             self._bar = None
 
     def stands(self, standing: Standing) -> None:
-        """A calculation is as far as this.
+        """A calculation is as far as this; the log says so at each new step, and when one takes long.
 
         Parameters
         ----------

@@ -220,6 +220,8 @@ def _judge_hessian(potential: PairPotential, label: HessianLabel) -> str:
         )
     if found is not None and abs(found.correlation) > SURE:
         return ""
+    if label.unit_known:
+        return ""
     own = Stiffness.of(label.atoms, label.matrix) if len(label.atoms) <= MOST_ATOMS else None
     if own is not None and not own.units:
         return ""

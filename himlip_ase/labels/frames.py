@@ -32,6 +32,8 @@ class HessianLabel:
         Relative weight among the Hessian labels.
     force_constants : ForceConstants or None
         The phonon room's object behind a crystal's label, which gives frequencies on the commensurate grid.
+    unit_known : bool
+        Whether the program that wrote it was run here, so that nobody need wonder about its unit.
     """
 
     atoms: Atoms
@@ -39,6 +41,7 @@ class HessianLabel:
     name: str = "hessian"
     weight: float = 1.0
     force_constants: Any = None
+    unit_known: bool = False
 
     @classmethod
     def from_force_constants(

@@ -198,12 +198,12 @@ def _grouped(blocks: Sequence[Block], names: dict[int, str]) -> Iterator[str]:
         if isinstance(block, Heading):
             yield f'<h{block.level} id="{names[place]}">{html.escape(block.text)}</h{block.level}>'
         elif isinstance(block, Paragraph):
-            yield f"<p>{html.escape(block.text)}</p>"
+            yield f"<p>{_html_text(block.text)}</p>"
         elif isinstance(block, Notice):
-            title, text = html.escape(block.title), html.escape(block.text)
+            title, text = html.escape(block.title), _html_text(block.text)
             yield f'<p class="notice {block.kind}"><strong>{title}</strong> {text}</p>'
         elif isinstance(block, Files):
-            items = (f"<li>{_html_cell(link)}: {html.escape(what)}</li>" for link, what in block.items)
+            items = (f"<li>{_html_cell(link)}: {_html_text(what)}</li>" for link, what in block.items)
             yield f"<ul>{''.join(items)}</ul>"
         elif isinstance(block, Table):
             yield _html_table(block)
@@ -220,7 +220,7 @@ def _figure(picture: Picture) -> str:
     return (
         f'<figure style="max-width:{shown}px"><img alt="{alt}" width="{shown}" '
         f'height="{round(shown * height / width)}" src="data:image/png;base64,{encoded}">'
-        f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
+        f"<figcaption>{_html_text(picture.caption)}</figcaption></figure>"
     )
 
 
@@ -231,7 +231,12 @@ _PANEL_PIXELS = 504
 def _html_cell(cell: Cell) -> str:
     if isinstance(cell, Link):
         return f'<a href="{html.escape(cell.target, quote=True)}">{html.escape(cell.text)}</a>'
-    return html.escape(cell)
+    return _html_text(cell)
+
+
+def _html_text(text: str) -> str:
+    """Text in which what stands between backticks is to be typed."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def _html_table(table: Table) -> str:

@@ -156,7 +156,8 @@ def _train(config: RunConfig, labels: LabelFolder, folder: Path, base: str | Non
     frames = [
         replace(f, weight=f.weight * section.set_weights.get(f.set, 1.0)) for f in labels.frames(chosen)
     ]
-    hessian = read_hessian(labels.path / "harmonic")
+    made_here = config.labels.folder is None
+    hessian = replace(read_hessian(labels.path / "harmonic"), unit_known=made_here)
     network = None
     if base is None:
         elements = element_union([labels.crystal.get_chemical_symbols()])

@@ -65,8 +65,8 @@ def _k_error(limits: GateLimits, labels: LabelFolder, run: str) -> Check:
     check = labels.k_check(run) or labels.k_check()
     value = None if check is None else check.shifts()[0]
     why = "no k-check among the labels" if check is None else check.verdict()
-    advice = "himlip label harmonic … --check-k --resume measures it; labels: {check_k: true} in a run that "
-    advice += "makes its labels"
+    advice = "`himlip label harmonic … --check-k --resume` measures it; `labels: {check_k: true}` in a run "
+    advice += "that makes its labels"
     if check is not None:
         enough = check.enough()
         dense = "denser k-mesh or larger smearing" if enough is None else f"{'×'.join(map(str, enough))} k"
@@ -119,8 +119,15 @@ def _trusted(limits: GateLimits, context: Context) -> Check:
             words = f"{int(mask.sum())} of {len(mask)} of the last ensemble of the {where}"
             worst = 100 * float(mask.mean()), words
     value, why = worst or (None, "no ensemble was compared with what the potential was taught")
-    advice = "label configurations of the ensemble and learn them: `himlip sscha learn`"
+    advice = f"label configurations of the ensemble and learn them: {_learning(context)}"
     return judge(limits, "outside_percent", value, "%", why, advice)
+
+
+def _learning(context: Context) -> str:
+    """What to type so that the potential learns from the ensemble."""
+    if context.learns or context.config.labels.folder is not None:
+        return "`himlip sscha learn`"
+    return "`learn: {enabled: true}` in the run's file, then `--resume`"
 
 
 def _force_error(limits: GateLimits, context: Context) -> Check:
@@ -137,7 +144,7 @@ def _force_error(limits: GateLimits, context: Context) -> Check:
         found = _judging_error(read_mapping(path))
         if found is not None:
             value, why = found
-    advice = "learn configurations of the ensemble: `himlip sscha learn`"
+    advice = f"learn configurations of the ensemble: {_learning(context)}"
     if value is None:
         advice = "labels: {validation: 8} judges the potential on supercells that it does not learn"
     return judge(limits, "force_error_percent", value, "%", why, advice)

@@ -70,7 +70,16 @@ def write_report(context: Context, extra: Outcome | None = None) -> Path:
     document.add(Heading("Crystal and calculation"), Table(["", ""], facts))
     _pictures(document, context, labels, quoted, results)
     _costs(document, labels, quoted)
-    rows = [[name, number(f.value, f.uncertainty), f.unit, f.how] for name, f in quoted.items()]
+    without = {name for name, f in quoted.items() if f.value is None and name.startswith("tc.")}
+    withheld = without if results.of_interest() is None else set()
+    rows = [
+        [name, number(f.value, f.uncertainty), f.unit, f.how]
+        for name, f in quoted.items()
+        if name not in withheld
+    ]
+    if withheld:
+        how = f"{len(withheld)} figures without a value, each with its reason in results.json"
+        rows.append(["tc.…", number(None), "K", how])
     document.add(
         Heading("All figures"),
         Table(["figure", "value", "unit", "how it was obtained"], rows, numbers=[1]),

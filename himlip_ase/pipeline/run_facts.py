@@ -174,8 +174,11 @@ def _pressure(quoted: Mapping[str, Figure]) -> str:
     for name, of in (("pressure", "static lattice"), ("pressure_quantum", "with zero-point motion")):
         found = quoted.get(name)
         if found is not None and found.value is not None:
-            value = round(float(found.value), 2) if found.uncertainty is None else found.value
-            words.append(f"{number(value + 0.0, found.uncertainty)} GPa {of}")
+            value = float(found.value)
+            if found.uncertainty is None:
+                words.append(f"{round(value, 2) + 0.0:.2f} GPa {of}")
+            else:
+                words.append(f"{number(value, found.uncertainty)} GPa {of}")
     return ", ".join(words)
 
 

@@ -237,12 +237,12 @@ def _quote(outcome: Outcome, result: SschaResult, suffix: str) -> None:
         outcome.add(f"gamma_optical_lowest.hessian{suffix}", value, "cm⁻¹", how, sigma)
     frequencies = result.hessian.frequencies()
     least = np.unravel_index(_without_translations(result.hessian, frequencies).argmin(), frequencies.shape)
-    q = [round(float(x), 4) for x in result.hessian.qpoints[least[0]]]
+    q = ", ".join(f"{x + 0.0:.4g}" for x in result.hessian.qpoints[least[0]])
     outcome.add(
         f"hessian_lowest{suffix}",
         float(frequencies[least]),
         "cm⁻¹",
-        f"lowest mode of the free-energy Hessian on the {grid} grid, at q = {q}",
+        f"lowest mode of the free-energy Hessian on the {grid} grid, at q = ({q})",
         float(result.hessian_sigma_cm[least]),
     )
 
@@ -258,7 +258,8 @@ def _quote_watch(outcome: Outcome, folder: Path, suffix: str) -> None:
     how = f"of the {last.name} ensemble, farther from all labels than 99 % of the labels are; {last.message}"
     outcome.add(f"atoms_far_from_labels{suffix}", 100 * float(last.outside.mean()), "%", how)
     if not last.trusted:
-        outcome.notes.append(f"The SSCHA {suffix[1:]} left what the potential was taught: {last.message}.")
+        which = f"The SSCHA {suffix[1:]}".rstrip()
+        outcome.notes.append(f"{which} left what the potential was taught: {last.message}.")
 
 
 def _quote_difference(outcome: Outcome, difference: GridDifference, suffix: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from himlip_ase.pipeline.roads import gaps, with_gap
 from himlip_ase.pipeline.sscha import grid_folders, isotope_folders
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.pipeline.tc_cases import NAMES, CaseResult, Phonons, TcResults
+from himlip_ase.progress import ProgressBar
 from himlip_ase.sscha.results.sampling_noise import deviations_of
 from himlip_ase.sscha.trust.corrections import joined_deviations
 from himlip_ase.superconductivity.analysis import analyse
@@ -75,7 +77,8 @@ def _run(context: Context, folder: Path) -> Outcome:
     unconverged = k_refusal(labels, name)
     if unconverged:
         outcome.notes.append(f"Every Tc rests on labels of which {unconverged}.")
-    for case in _cases(context, harmonic, unconverged):
+    cases = list(_cases(context, harmonic, unconverged))
+    for case in _shown(cases):
         leads = leading is None or case.phonons.kind == kind
         try:
             found = analyse(
@@ -95,6 +98,12 @@ def _run(context: Context, folder: Path) -> Outcome:
             outcome.notes.append(f"{reason}.")
             results.cases[case.phonons] = CaseResult(None, str(error))
             continue
+        logger.info(
+            "%s: λ = %.3f, ω_log = %.0f K",
+            case.phonons.label,
+            found.table.lambda_total,
+            found.table.omega_log_k,
+        )
         leading, kind = leading or found, kind or case.phonons.kind
         results.cases[case.phonons] = CaseResult(found, case.refusal)
     if leading is not None:
@@ -113,6 +122,17 @@ def _run(context: Context, folder: Path) -> Outcome:
     quote(outcome, results, gate.mark)
     results.write(folder)
     return outcome
+
+
+def _shown(cases: list[Case]) -> Iterator[Case]:
+    """The cases one by one; log and terminal say which is on."""
+    with ProgressBar("Tc", sys.stderr.isatty()) as bar:
+        bar.begin(total=len(cases))
+        for place, case in enumerate(cases):
+            bar.update(place, note=case.phonons.label)
+            logger.info("%s (%d of %d)", case.phonons.label, place + 1, len(cases))
+            yield case
+        bar.update(len(cases))
 
 
 def electron_phonon(

@@ -126,23 +126,41 @@ def headline(document: Document, config: RunConfig, results: TcResults) -> None:
         ]
         title = isotope or config.name
         title = title if grid is None else f"SSCHA grid {'×'.join(map(str, grid))}"
-        rows = [row for row in rows if any(row[1:])]
+        rows = _without_rows_of_nothing([row for row in rows if any(row[1:])])
         document.add(Table(["phonons", *columns], rows, range(1, 1 + len(columns)), title))
     _isotope_rows(document, results)
     if config.tc.published:
         rows = [[item.what, item.value, item.source] for item in config.tc.published]
         document.add(Table(["published or measured", "value", "source"], rows, [1]))
-    reasons: list[list[str]] = []
+    reasons: dict[str, list[str]] = {}
     for phonons, case in results.cases.items():
-        reasons += [[phonons.label, brief(reason)] for reason in dict.fromkeys(_reasons(case))]
+        for reason in dict.fromkeys(_reasons(case)):
+            reasons.setdefault(brief(reason), []).append(phonons.label)
     if reasons:
-        document.add(Table(["phonons", "reason"], reasons, caption="Where there is no Tc"))
+        listed = [
+            ["all phonons" if 1 < len(labels) == len(results.cases) else "; ".join(labels), reason]
+            for reason, labels in reasons.items()
+        ]
+        document.add(Table(["phonons", "reason"], listed, caption="Where there is no Tc"))
     if any(case.table is not None and case.table.stable_modes_only for case in results.cases.values()):
         document.add(
             Paragraph("With imaginary modes, λ (in brackets) and ω_log are of the stable modes alone.")
         )
     _without_error(document, results)
     _strains(document, results)
+
+
+def _without_rows_of_nothing(rows: list[list[str]]) -> list[list[str]]:
+    """One row instead of a row for each formula and μ* where no phonons have a Tc by any."""
+    of_tc = [row for row in rows if row[0].startswith("Tc, ")]
+    if any(cell not in ("no Tc", "–", "") for row in of_tc for cell in row[1:]) or len(of_tc) < 2:
+        return rows
+    first = rows.index(of_tc[0])
+    return [
+        *rows[:first],
+        ["Tc, by every formula and μ*", *of_tc[0][1:]],
+        *(row for row in rows[first:] if row not in of_tc),
+    ]
 
 
 def _reasons(case: CaseResult) -> list[str]:

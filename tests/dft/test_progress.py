@@ -8,7 +8,8 @@ import pytest
 
 from himlip_ase.dft.espresso.progress import ph_standing, scf_standing
 from himlip_ase.dft.executors import Local
-from himlip_ase.dft.standing import Standing, duration
+from himlip_ase.dft.standing import Standing
+from himlip_ase.progress import duration
 
 DATA = Path(__file__).parent / "data"
 

@@ -87,7 +87,8 @@ def train(
     resume, overwrite : bool
         Continue from the checkpoint in `folder`, if there is one yet; or replace what is there.
     on_epoch : callable, optional
-        Called with the Progress after each epoch.
+        Called with the Progress after each epoch. If it has a method ``polishing`` too
+        (:class:`~himlip_ase.hint.training.progress.PolishListener`), it is told of the refinement.
 
     Returns
     -------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -32,6 +32,38 @@ class Progress:
     marks: int = 0
     finished: str = ""
     history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PolishStanding:
+    """Where the refinement after the last epoch stands.
+
+    Attributes
+    ----------
+    round, rounds : int
+        The one that is on, from 1, of so many.
+    iteration, iterations : int
+        Of this round.
+    seconds_left : float
+        Until the end of the last round, at the pace so far.
+    losses : dict
+        {name: unweighted loss} of the last pass over all labels.
+    """
+
+    round: int
+    rounds: int
+    iteration: int
+    iterations: int
+    seconds_left: float
+    losses: dict[str, float]
+
+
+@runtime_checkable
+class PolishListener(Protocol):
+    """An `on_epoch` that has this method too is told of every pass of the refinement, which takes long."""
+
+    def polishing(self, standing: PolishStanding) -> None:
+        """The refinement is as far as this."""
 
 
 def choose_device(name: str) -> torch.device:

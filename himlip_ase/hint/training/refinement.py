@@ -22,6 +22,8 @@ import torch
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write
+from himlip_ase.hint.training.progress import PolishListener, PolishStanding
+from himlip_ase.progress import LOG_SECONDS, duration
 
 if TYPE_CHECKING:
     from himlip_ase.hint.training.batches import Batch
@@ -34,6 +36,10 @@ CHECKPOINT = "polish.safetensors"
 Drawn = tuple[torch.Tensor, torch.Tensor]
 BATCH_ATOMS = 64
 """Atoms evaluated at once, which bounds memory."""
+PASSES_AN_ITERATION = 1.25
+"""Most passes over the labels for an iteration of `torch.optim.LBFGS` with its line search."""
+SETTLED = 5
+"""Iterations after which the passes of an iteration are counted instead of assumed."""
 
 
 def polish(
@@ -46,7 +52,8 @@ def polish(
     trainer : Trainer
         After its ``run``; its settings hold a `PolishSettings`.
     on_round : callable, optional
-        Called with the trainer's progress after each round, whose losses are appended to the history.
+        Called with the trainer's progress after each round, whose losses are appended to the history. A
+        `PolishListener` is told of each pass over the labels too.
     resume : bool
         Continue after the last finished round; a round starts from nothing but the weights, so the result is
         that of an unbroken run.
@@ -60,18 +67,55 @@ def polish(
     path = None if trainer.folder is None else trainer.folder / "state" / CHECKPOINT
     done = _load(path, trainer) if resume and path is not None and path.is_file() else 0
     batches = _batches(trainer)
+    watch = _Watch(trainer, done, on_round if isinstance(on_round, PolishListener) else None)
     for number in range(done, settings.rounds):
         start = time.monotonic()
-        parts = _round(trainer, batches, number)
+        parts = _round(trainer, batches, number, watch)
         trainer.progress.elapsed += time.monotonic() - start
         last = trainer.progress.history[-1]["epoch"] if trainer.progress.history else 0.0
         row = {"epoch": last + 1, "step": float(trainer.progress.step), "seconds": trainer.progress.elapsed}
         trainer.progress.history.append(row | parts)
-        logger.info("round %d: loss %.5g", number + 1, parts["loss"])
+        logger.info("polish: round %d of %d: loss %.5g", number + 1, settings.rounds, parts["loss"])
         if path is not None:
             _save(path, trainer, number + 1)
         if on_round:
             on_round(trainer.progress)
+
+
+class _Watch:
+    """Counts the passes over the labels: says what the refinement costs, then how far it is."""
+
+    def __init__(self, trainer: Trainer, done: int, listener: PolishListener | None) -> None:
+        self.settings, self.listener = trainer.settings.polish, listener
+        self.labels = f"{len(trainer.store)} frames and {len(trainer.hessians)} Hessians"
+        self.done, self.passes, self.said = done, 0, time.monotonic()
+        self.start = self.said
+
+    def __call__(self, number: int, iteration: int, losses: dict[str, float]) -> None:
+        """A pass over the labels is done."""
+        self.passes += 1
+        now, settings = time.monotonic(), self.settings
+        behind = (number - self.done) * settings.iterations + iteration
+        ahead = (settings.rounds - self.done) * settings.iterations - behind
+        pace = (now - self.start) / self.passes
+        ratio = self.passes / behind if behind >= SETTLED else PASSES_AN_ITERATION
+        standing = PolishStanding(
+            number + 1, settings.rounds, iteration, settings.iterations, pace * ratio * ahead, dict(losses)
+        )
+        if self.passes == 1:
+            logger.info(
+                "polish: %d rounds of %d iterations on %s; a pass over them takes %.2g s, all of it about %s",
+                settings.rounds - self.done, settings.iterations, self.labels, pace,
+                duration(standing.seconds_left),
+            )  # fmt: skip
+        elif now - self.said > LOG_SECONDS:
+            logger.info(
+                "polish: round %d of %d, iteration %d of %d, about %s left",
+                number + 1, settings.rounds, iteration, settings.iterations, duration(standing.seconds_left),
+            )  # fmt: skip
+            self.said = now
+        if self.listener is not None:
+            self.listener.polishing(standing)
 
 
 def _batches(trainer: Trainer) -> list[Batch]:
@@ -89,7 +133,7 @@ def _batches(trainer: Trainer) -> list[Batch]:
     return [store.batch(group) for group in groups]
 
 
-def _round(trainer: Trainer, batches: list[Batch], number: int) -> dict[str, float]:
+def _round(trainer: Trainer, batches: list[Batch], number: int, watch: _Watch) -> dict[str, float]:
     settings = trainer.settings
     generator = torch.Generator().manual_seed(settings.seed * 100003 + number)
     probes = [h.draw("rademacher", settings.polish.probes, generator) for h in trainer.hessians]
@@ -109,6 +153,8 @@ def _round(trainer: Trainer, batches: list[Batch], number: int) -> dict[str, flo
         optimizer.zero_grad(set_to_none=True)
         parts.clear()
         parts.update(_accumulate(trainer, batches, probes))
+        state = optimizer.state[optimizer.param_groups[0]["params"][0]]
+        watch(number, int(state.get("n_iter", 0)), parts)
         return torch.tensor(parts["loss"], dtype=torch.float64)
 
     try:

@@ -205,4 +205,5 @@ def fit_references(
         rest = b - a @ shift
         spread = ((w**2 * rest**2).sum() / (w**2).sum()).sqrt()
         model.get_buffer("energy_scale").fill_(float(spread.clamp(0.05, 2.0)))
-    logger.info("energies of the elements: %s eV", dict(zip(model.elements, energies.tolist(), strict=True)))
+    of = zip(model.elements, energies.tolist(), torch.stack(rows).any(0).tolist(), strict=True)
+    logger.info("energies of the elements: %s", ", ".join(f"{e} {x:.3f} eV" for e, x, met in of if met))

@@ -119,7 +119,8 @@ def prepare_labels(
     kept = [k for k in kept if survey.sets[k] != ISOLATED]
     element_energies = {survey.elements[k][0]: e for k in isolated if (e := labels[k].energy) is not None}
     if element_energies:
-        logger.info("energies of the elements, of isolated atoms: %s eV", element_energies)
+        listed = ", ".join(f"{symbol} {energy:.3f} eV" for symbol, energy in element_energies.items())
+        logger.info("energies of the elements, of isolated atoms: %s", listed)
     if validation is not None:
         train, held = kept, []
         judging = remembered(validation)
@@ -170,7 +171,10 @@ def prepare_labels(
         "training on %s; %d Hessians and %d structures with parts of one",
         found.counts, len(found.hessians), len(found.products),
     )  # fmt: skip
-    logger.info("validation on %s", held_counts)
+    if len(held):
+        logger.info("validation on %s", held_counts)
+    else:
+        logger.info("no frames are held out for validation")
     return found
 
 
