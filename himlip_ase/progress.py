@@ -60,6 +60,7 @@ class ProgressBar:
                 TimeElapsedColumn,
                 TimeRemainingColumn,
             )
+            from rich.table import Column
             from rich.text import Text
 
             class Steps(MofNCompleteColumn):
@@ -68,15 +69,18 @@ class ProgressBar:
                 def render(self, task: Task) -> Text:
                     return Text(f"{int(task.completed)}") if task.total is None else super().render(task)
 
+            console = Console(stderr=True)
             self._bar = Progress(
                 SpinnerColumn(),
                 TextColumn(f"{self._title} {{task.description}}"),
-                BarColumn(),
+                BarColumn(max(8, min(40, console.width // 10))),
                 Steps(),
-                TextColumn("{task.fields[note]}"),
+                # the note gives way on a narrow terminal, the time left does not
+                TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, ratio=1)),
                 TimeElapsedColumn(),
                 *([TimeRemainingColumn()] if self._remaining else []),
-                console=Console(stderr=True),
+                console=console,
+                expand=True,
                 refresh_per_second=REDRAWS_PER_SECOND,
                 redirect_stdout=False,
             )

@@ -5,11 +5,11 @@ set -euo pipefail
 PYTHON=${PYTHON:-python3}
 versions=(
   ase==3.26.0
-  h5py==3.8.0
-  matplotlib==3.8.0
-  numpy==1.26.0
-  phonopy==4.0.0
-  pydantic==2.6.0
+  h5py==3.11.0
+  matplotlib==3.10.0
+  numpy==2.0.0
+  phonopy==4.8.6
+  pydantic==2.7.0
   PyYAML==6.0.0
   rich==13.0.0
   safetensors==0.4.3

@@ -4,7 +4,10 @@
 
     python -m benchmarks.labels.forecasts write FOLDER     crystals and run files of the trials
     himlip run FOLDER/Al.yaml --folder FOLDER/Al-run --until labels
-    python -m benchmarks.labels.forecasts table Al=FOLDER/Al-run AlH=FOLDER/AlH-run
+    python -m benchmarks.labels.forecasts table Al=FOLDER/Al-run AlH=FOLDER/AlH-run PdH=PDH-RUN
+
+``table`` makes the forecasts anew, by the code of today and the first scf run that the folder recorded, and
+sets them beside what pw.x and ph.x printed there.
 
 Both take pseudopotentials that Debian ships, Al.pz-vbc.UPF and H.pz-vbc.UPF, alone in a folder that
 ``ESPRESSO_PSEUDO`` names. AlH in the structure of NaCl is no real crystal: it is cheap.
@@ -14,12 +17,18 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from ase.build import bulk
 
-from himlip_ase.files import atomic_write
+from himlip_ase.dft.espresso.progress import core_seconds
+from himlip_ase.files import atomic_write, read_yaml
+from himlip_ase.labels.pw_output import read_pw_output
+from himlip_ase.pipeline.config import build_config
+from himlip_ase.pipeline.preflight import preflight
 
 OUT = Path(__file__).resolve().parents[1] / "results" / "forecasts.md"
 RUNS = {
@@ -62,33 +71,65 @@ def write(folder: Path) -> None:
             stream.write(text)
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """Core-hours by task: before, after the first scf run, and taken."""
+
+    before: dict[str, float]
+    after: dict[str, float]
+    took: dict[str, float]
+
+
+def forecast_again(folder: Path) -> Forecast:
+    """What `himlip run` of today would say of a finished run, before it and after its first scf run."""
+    config = build_config(read_yaml(folder / "config.yaml"), "config.yaml")
+    with tempfile.TemporaryDirectory() as place:
+        plan = preflight(config, Path(place) / "run", starts=False)
+    assert plan is not None
+    took = json.loads((folder / "state" / "labels" / "forecast.json").read_text())["spent"]
+    tasks = {task.name: task for task in plan.tasks if task.name in took}
+    before = {name: float(task.core_hours or 0.0) for name, task in tasks.items()}
+    first = next(iter(took))
+    runs = folder / "state" / "labels" / "runs"
+    outputs = {"relax": "relax/00_scf/pw.out", "scf, dense k": "harmonic/scf_dense.out"}
+    _, typical = core_seconds(read_pw_output(runs / outputs[first]))
+    factor = typical / 3600 / (before[first] / tasks[first].jobs)
+    after = {name: took[name] if name == first else factor * hours for name, hours in before.items()}
+    return Forecast(before, after, {name: took[name] for name in before})
+
+
 def table(runs: dict[str, Path]) -> str:
     """The page."""
     rows, details = [], []
     for name, folder in runs.items():
-        told = json.loads((folder / "state" / "labels" / "forecast.json").read_text())
-        before, after, took = (60 * told[key] for key in ("before", "after_first_scf", "took"))
+        found = forecast_again(folder)
+        before, after, took = (60 * sum(part.values()) for part in (found.before, found.after, found.took))
         config = yaml.safe_load((folder / "config.yaml").read_text())
         sets = f"{config['qe']['ecutwfc_ry']:g} Ry, {'×'.join(map(str, config['qe']['k_grid']))} k"
         rows.append(
             f"| {name} | {sets} | {before:.2f} | {after:.2f} | {took:.2f} | {before / took:.2f} | "
             f"{after / took:.2f} |"
         )
-        spent = ", ".join(f"{task} {60 * hours:.2f}" for task, hours in told["spent"].items())
-        details.append(f"- {name}: {spent}")
+        for task in found.took:
+            three = [60 * part[task] for part in (found.before, found.after, found.took)]
+            ratio = three[1] / three[2]
+            details.append(f"| {name} | {task} | {' | '.join(f'{x:.2f}' for x in three)} | {ratio:.2f} |")
     return "\n".join(
         [
             "# Forecasts of labels beside what they took",
             "",
             "`python -m benchmarks.labels.forecasts`; CPU core-minutes that pw.x and ph.x printed, one core",
-            'of a busy machine, no relaxation before. "After the first scf": once scf_dense had run.',
+            "of a busy machine. Forecasts are those of the code of today. After the first scf: of the",
+            "relaxation or, without one, of the dense mesh.",
             "",
             "| crystal | settings | before | after the first scf | taken | before / taken | after / taken |",
             "|---|---|---|---|---|---|---|",
             *rows,
             "",
-            "What was taken, core-minutes:",
+            "By calculation, core-minutes:",
             "",
+            "| crystal | calculation | before | after the first scf | taken | after / taken |",
+            "|---|---|---|---|---|---|",
             *details,
             "",
         ]

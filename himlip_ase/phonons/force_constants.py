@@ -391,7 +391,12 @@ class ForceConstants:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """`compact`, so that numpy takes force constants for an array: ``phonopy.force_constants = fc``."""
-        return np.array(self.compact, dtype=dtype, copy=copy)
+        if copy:
+            return np.array(self.compact, dtype=dtype)
+        found = np.asarray(self.compact, dtype=dtype)  # numpy 1 knows no copy=None
+        if copy is False and found is not self.compact:
+            raise ValueError(f"force constants of {self.compact.dtype} are no {dtype} without a copy")
+        return found
 
     # -- layouts ---------------------------------------------------------------------------------------------
 

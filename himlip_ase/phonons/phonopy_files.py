@@ -328,7 +328,7 @@ def _random(options: dict[str, Any], content: Any) -> bool:
     if "force_sets_filename" in options:
         from phonopy.file_IO import parse_FORCE_SETS
 
-        return "displacements" in parse_FORCE_SETS(options["force_sets_filename"])
+        return "displacements" in parse_FORCE_SETS(filename=options["force_sets_filename"])
     if "force_constants_filename" in options:
         return False
     return content.force_constants is None and "displacements" in (content.dataset or {})

@@ -6,10 +6,11 @@ products of wave functions,
 
     t = A N_b N_fft log₂ N_fft + B N_b² N_pw .
 
-A and B were fitted to H3S cells of 4 and 32 atoms (60 Ry, SG15, one core; examples/h3s/labels).  The other
-sets there then come out within a factor of 1.5, ph.x of four hydrides within a factor of two.  Other
-machines, pseudopotentials and MPI runs differ by another factor of two or so: a figure to plan with, not to
-quote.
+Their ratio was fitted to runs of one crystal with cells of different sizes: H3S of 4 to 32 atoms, PdH of 2 to
+16, whose steps it then gives in proportion within 15 %, Al and AlH within a factor of 1.5 and 2
+(benchmarks/results/forecasts.md).  Their size is that of one core of the machine that made the labels of H3S.
+How many steps there are is `himlip_ase.dft.espresso.response.scf_steps`.  Other machines, pseudopotentials
+and MPI runs differ by another factor of two or so, which the first scf run tells.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from himlip_ase.dft.engine import Task
 from himlip_ase.dft.espresso.dry_run import DryRun, dry_run
 from himlip_ase.dft.espresso.inputs import QESettings, k_grid_like
 from himlip_ase.dft.espresso.k_check import denser
-from himlip_ase.dft.espresso.response import RESPONSE_STEPS, SCF_STEPS, response_k_points
+from himlip_ase.dft.espresso.response import RESPONSE_STEPS, response_k_points, scf_steps
 from himlip_ase.dft.espresso.runner import Launcher
 
-FFT_SECONDS = 4.05e-9
-PRODUCT_SECONDS = 5.9e-9
+FFT_SECONDS = 3.0e-9
+PRODUCT_SECONDS = 18e-9
 """A and B, seconds on one core of the machine that made the labels of H3S."""
 
 RELAX_RUNS = 5
@@ -67,21 +68,20 @@ def forecast(
     if relax or q_grid is not None:
         primitive = dry_run(atoms, settings, launcher)
     if relax:
-        tasks.append(_task("relax", RELAX_RUNS, len(atoms), primitive))
+        tasks.append(_task("relax", RELAX_RUNS, atoms, primitive, settings))
     if q_grid is not None:
         if dense_k_grid is not None:
             dense = dry_run(atoms, settings.with_k_grid(dense_k_grid), launcher)
-            tasks.append(_task("scf, dense k", 1, len(atoms), dense))
-        tasks.append(_task("scf", 1, len(atoms), primitive))
+            tasks.append(_task("scf, dense k", 1, atoms, dense, settings))
+        tasks.append(_task("scf", 1, atoms, primitive, settings))
         counts = response_k_points(atoms, settings.k_grid, q_grid)
         seconds = 3 * len(atoms) * RESPONSE_STEPS * sum(counts) * step_seconds(primitive)
         sizes = (3 * primitive.ram_mb, 3 * max(counts) * _wave_function_mb(primitive))
         tasks.append(Task("ph.x", 1, len(atoms), max(counts), len(counts), seconds / 3600, *sizes))
     for name, (number, cell) in sets.items():
         grid = k_grid_like(atoms, settings.k_grid, cell)
-        tasks.append(
-            _task(name, number, len(cell), dry_run(cell, settings.with_k_grid(grid), launcher, nosym=True))
-        )
+        run = dry_run(cell, settings.with_k_grid(grid), launcher, nosym=True)
+        tasks.append(_task(name, number, cell, run, settings))
     return tasks
 
 
@@ -116,11 +116,11 @@ def step_seconds(run: DryRun) -> float:
     return FFT_SECONDS * ffts + PRODUCT_SECONDS * run.bands**2 * run.plane_waves
 
 
-def _task(name: str, jobs: int, atoms: int, run: DryRun) -> Task:
-    hours = jobs * SCF_STEPS * run.k_points * step_seconds(run) / 3600
-    return Task(
-        name, jobs, atoms, run.k_points, None, hours, run.ram_mb, run.k_points * _wave_function_mb(run)
-    )
+def _task(name: str, jobs: int, atoms: Atoms, run: DryRun, settings: QESettings) -> Task:
+    steps = scf_steps(len(atoms), settings.conv_thr)
+    hours = jobs * steps * run.k_points * step_seconds(run) / 3600
+    disk = run.k_points * _wave_function_mb(run)
+    return Task(name, jobs, len(atoms), run.k_points, None, hours, run.ram_mb, disk)
 
 
 def _wave_function_mb(run: DryRun) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from himlip_ase.dft.espresso.response import RESPONSE_STEPS, SCF_STEPS, response_k_points
+from himlip_ase.dft.espresso.response import RESPONSE_STEPS, response_k_points, scf_steps
 from himlip_ase.dft.standing import Listener, Standing
 from himlip_ase.labels.pw_output import PwOutput, read_pw_output
 
@@ -58,11 +58,15 @@ def scf_standing(text: str, task: str) -> Standing | None:
     return Standing(task, step, detail, fraction, left)
 
 
+FIRST_GUESS = 9.0
+"""Iterations of an scf cycle of which nothing is known yet."""
+
+
 def _scf_iterations(accuracies: Sequence[float], threshold: float) -> float:
     """Iterations in all, if the logarithm of the accuracy goes on falling as it did on the whole."""
     done, fall = len(accuracies), math.log(accuracies[0] / accuracies[-1]) if accuracies[-1] > 0 else 0.0
     if done < 2 or fall <= 0:
-        return max(float(SCF_STEPS), done + 1.0)
+        return max(FIRST_GUESS, done + 1.0)
     return done + max(math.log(accuracies[-1] / threshold), 0.0) / (fall / (done - 1))
 
 
@@ -238,4 +242,5 @@ def core_seconds(output: PwOutput) -> tuple[float, float]:
         Of a relaxation `typical` is that of one scf cycle.
     """
     iterations = sum(step.iterations for step in output.steps) or output.iterations
-    return output.core_seconds, output.core_seconds * SCF_STEPS / max(iterations, 1)
+    typical = scf_steps(len(output.symbols), output.printed.get("conv_thr_ry", 1e-10))
+    return output.core_seconds, output.core_seconds * typical / max(iterations, 1)

@@ -74,7 +74,7 @@ class TrainingBar:
             self._bar.begin("polish", standing.rounds * standing.iterations)
             self._polishing = True
         done = (standing.round - 1) * standing.iterations + standing.iteration
-        self._bar.update(done, note=f"round {standing.round}/{standing.rounds} {_losses(standing.losses)}")
+        self._bar.update(done, note=f"round {standing.round}/{standing.rounds}, {_losses(standing.losses)}")
 
 
 def _losses(row: dict[str, float]) -> str:
