@@ -64,6 +64,8 @@ _STOPPED = re.compile(
 _DISCARDED = re.compile(r"Atomic positions (?:from file used, from input discarded|read from:)")
 NEW_BASIS = 1e-3
 """eV/atom between two sets of plane waves from which it is told."""
+TOTAL_FORCE = 2e-6
+"""Ry/bohr; rounding of the norm of all forces that is printed below them."""
 logger = logging.getLogger(__name__)
 
 
@@ -450,6 +452,8 @@ class _Scanner:
                 self.threshold = self._number(k, text.split("=")[-1].split()[0])
             elif text.startswith("Forces acting on atoms"):
                 self.forces = self._force_rows(k + 1)
+            elif text.startswith("Total force =") and self.forces is not None:
+                self._tell_other_forces(k, text)
             elif text.startswith("total   stress") and "Ry/bohr**3" in text:
                 rows = self._rows(k + 1, r"^(.*)$", 3, skip=False)[:, :3]
                 tensor = -rows * RY_PER_BOHR3_EV_PER_ANGSTROM3
@@ -566,6 +570,19 @@ class _Scanner:
         raise CalculationError(
             f"{self.name}, line {start}: {len(rows)} of {self.n_atoms} forces are readable"
         )
+
+    def _tell_other_forces(self, k: int, text: str) -> None:
+        """Hold the forces against the norm below them, which leaves fixed components out."""
+        printed = re.match(rf"Total force =\s*({_NUMBER})", text)
+        size = float(np.linalg.norm(self.forces)) * BOHR_ANGSTROM / RY_EV
+        if printed and float(printed[1]) > size + TOTAL_FORCE * (1 + size):
+            logger.warning(
+                "%s, line %d: the forces above have a norm of %.6f Ry/bohr, printed is %s: damaged?",
+                self.name,
+                k + 1,
+                size,
+                printed[1],
+            )
 
     def _number(self, k: int, word: str) -> float:
         try:

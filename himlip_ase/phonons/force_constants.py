@@ -7,8 +7,6 @@ cell.
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -30,13 +28,10 @@ from himlip_ase.lattice import (
 )
 from himlip_ase.phonons.born_charges import BornCharges, check_number
 from himlip_ase.phonons.phonopy_objects import to_phonopy
-from himlip_ase.relations import broken_by_few
 from himlip_ase.units import signed_frequencies_cm
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
-
-logger = logging.getLogger(__name__)
 
 Order = Literal["phonopy", "ase"]
 
@@ -521,34 +516,6 @@ class ForceConstants:
     def permutation_violation(self) -> float:
         """Largest |Φ(iα, jβ) − Φ(jβ, iα)| in eV/Å²."""
         return self.dynamical_matrices().hermiticity_violation()
-
-    def tell_asymmetry(self, source: str | os.PathLike) -> None:
-        """Warn if a few elements break Φ(iα, jβ) = Φ(jβ, iα), or the sum rule, that all others keep.
-
-        Parameters
-        ----------
-        source : path-like
-            Where they come from, for the message.
-        """
-        n = len(self.primitive)
-        d1, d2, d3 = self.dims
-        blocks = self.compact.reshape(n, n, d3, d2, d1, 3, 3)
-        reverse = np.roll(np.flip(blocks, (2, 3, 4)), 1, (2, 3, 4))  # of −R
-        mirrored = reverse.transpose(1, 0, 2, 3, 4, 6, 5)
-        scale = float(np.abs(self.compact).max())
-        worst = broken_by_few(blocks - mirrored, scale)
-        sums = self.compact.sum(axis=1)
-        off = broken_by_few(sums, scale) if np.median(np.abs(sums)) < 1e-6 * scale else 0.0
-        for value, name in ((worst, "symmetry Φ(iα, jβ) = Φ(jβ, iα)"), (off, "acoustic sum rule")):
-            if value:
-                logger.warning(
-                    "%s: a few force constants break the %s by %.3g eV/Å² (largest element %.3g): the file "
-                    "may be damaged",
-                    os.fspath(source),
-                    name,
-                    value,
-                    scale,
-                )
 
     def acoustic_sum_rule_violation(self) -> float:
         """Largest |Σ_J Φ(i, J)| in eV/Å²."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import lzma
 import os
 import tempfile
@@ -23,12 +24,15 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.phonons.broken_relations import tell_broken_relations
 from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.phonons.phonopy_io import from_phonopy
 from himlip_ase.phonons.phonopy_objects import from_phonopy_atoms, physical_units
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
+
+logger = logging.getLogger(__name__)
 
 STRUCTURES = ("phonopy_disp.yaml", "phonopy_params.yaml", "phonopy.yaml")
 """Where the structure of a file of forces or force constants is looked for, in this order."""
@@ -37,6 +41,8 @@ CONSTANTS = ("FORCE_CONSTANTS", "force_constants.hdf5")
 BORN = "BORN"
 COMPRESSED = {".gz": "gzip", ".xz": "lzma", ".lzma": "lzma", ".bz2": "bz2"}
 """Suffixes of compressed files, and the modules that read them."""
+SAME_CELL = 1e-6
+"""Of the cell; what a YAML file repeats with fifteen digits."""
 LARGEST_MISMATCH = 1e-3
 """Å between the sites of SPOSCAR and those of the supercell that phonopy makes of POSCAR."""
 
@@ -107,7 +113,7 @@ def read_force_constants(
     if cell not in ("primitive", "unit"):
         raise InputError(f"cell must be 'primitive' or 'unit'; got {cell!r}")
     found = (from_phonopy if cell == "primitive" else of_unit_cell)(load_phonopy(path))
-    found.tell_asymmetry(path)
+    tell_broken_relations(found, path)
     return found
 
 
@@ -230,7 +236,25 @@ def _load(path: Path, primitive_matrix: str | None, produce: bool, plain: Callab
     phonon = phonopy.load(**options)
     if "unitcell_filename" in options:
         _check_supercell(phonon, path.parent / "SPOSCAR")
+    if content is not None:
+        _tell_other_cell(content.supercell, phonon.supercell, f"{path}: the supercell")
+        if primitive_matrix is None and content.primitive_matrix is not None:
+            _tell_other_cell(content.primitive, phonon.primitive, f"{path}: the primitive cell")
     return phonon
+
+
+def _tell_other_cell(written: Any, made: Any, what: str) -> None:
+    """Warn if a cell that a YAML file repeats is not the one that phonopy makes of its unit cell."""
+    if written is None:
+        return
+    if list(written.symbols) != list(made.symbols):
+        logger.warning("%s lists other atoms than phonopy makes of the unit cell: damaged?", what)
+        return
+    shift = written.scaled_positions - made.scaled_positions
+    off = (shift - np.rint(shift)) @ made.cell
+    far = max(float(np.abs(off).max()), float(np.abs(written.cell - made.cell).max()))
+    if far > SAME_CELL * float(np.abs(made.cell).max()):
+        logger.warning("%s is %.3g off the one that phonopy makes of the unit cell: damaged?", what, far)
 
 
 def _holds_all(content: Any) -> bool:

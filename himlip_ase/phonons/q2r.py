@@ -17,6 +17,7 @@ from ase import Atoms
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import grid_triplets
 from himlip_ase.phonons.born_charges import BornCharges
+from himlip_ase.phonons.broken_relations import tell_broken_relations
 from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.phonons.qe_text import (
     Header,
@@ -118,7 +119,7 @@ def read_q2r(path: str | os.PathLike) -> ForceConstants:
     n, count = len(header.atoms), dims[0] * dims[1] * dims[2]
     compact *= RY_PER_BOHR2_EV_PER_ANGSTROM2
     short = ForceConstants(header.atoms, dims, compact.reshape(n, n * count, 3, 3))
-    short.tell_asymmetry(found)
+    tell_broken_relations(short, found)
     if born is None:
         return short
     matrices = short.dynamical_matrices()

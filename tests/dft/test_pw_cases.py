@@ -197,6 +197,17 @@ def test_version_7_2_prints_what_stands_in_its_xml(name: str) -> None:
     assert np.abs(-last.stress / (force / BOHR_ANGSTROM**2) - printed).max() < 6e-9
 
 
+def test_forces_are_held_against_their_norm(caplog) -> None:
+    """pw.x leaves fixed components out of "Total force": only a norm that is too large says something."""
+    text = text_of("relax")
+    assert parse_pw_output(text) and not caplog.text
+    assert "Total force =     0.068871" in text and "-0.02095196   -0.03864781" in text
+    parse_pw_output(text.replace("Total force =     0.068871", "Total force =     0.038648"))
+    assert not caplog.text
+    parse_pw_output(text.replace("-0.02095196   -0.03864781", "-0.02095196   -0.01864781"))
+    assert re.search(r"line \d+: the forces above have a norm of 0\.\d+ Ry/bohr, printed is", caplog.text)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [

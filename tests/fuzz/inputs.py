@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import importlib
 import io
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -169,21 +170,25 @@ def _dft_run(folder: Path) -> None:
 
 
 def _symmetric_constants() -> np.ndarray:
-    """(3, 3, 2, 2, 2) of one atom: on a grid of two points every lattice vector is its own reverse."""
+    """(3, 3, 2, 2, 2) of one atom on a simple cubic lattice: axes may be exchanged and reversed; sum zero."""
     values = np.random.default_rng(0).normal(size=(3, 3, 2, 2, 2)) + np.arange(8).reshape(2, 2, 2)
-    return values + values.swapaxes(0, 1)
+    orders = list(itertools.permutations(range(3)))
+    turned = [values[np.ix_(o, o)].transpose(0, 1, *np.add(o, 2)) for o in orders]
+    values = np.mean(turned, axis=0) * np.eye(3)[:, :, None, None, None]
+    values[:, :, 0, 0, 0] -= values.sum(axis=(2, 3, 4))
+    return values
 
 
 def _jobs(folder: Path) -> None:
     """A list of jobs as ``--inputs-only`` writes it."""
-    head = current("dft.espresso.inputs_only.HEAD")
-    rows = ["relax\t-\trelax\tpw.x -in pw.in > pw.out"]
-    rows += [f"rattle-{k:03d}\t-\trattle/{k:03d}\tpw.x -in pw.in > pw.out" for k in range(3)]
-    rows += ["harmonic-scf\t-\tharmonic\tpw.x -in scf.in > scf.out"]
-    rows += ["harmonic-ph\tharmonic-scf\tharmonic\tph.x -in ph.in > ph.out"]
-    (folder / "jobs.tsv").write_text("\n".join([head, *rows, ""]))
-    for row in rows:
-        (folder / row.split("\t")[2]).mkdir(parents=True, exist_ok=True)
+    job = current("dft.espresso.inputs_only.ListedJob")
+    jobs = [job("relax", None, "relax", "pw.x -in pw.in > pw.out")]
+    jobs += [job(f"rattle-{k:03d}", None, f"rattle/{k:03d}", "pw.x -in pw.in > pw.out") for k in range(3)]
+    jobs += [job("harmonic-scf", None, "harmonic", "pw.x -in scf.in > scf.out")]
+    jobs += [job("harmonic-ph", "harmonic-scf", "harmonic", "ph.x -in ph.in > ph.out")]
+    (folder / "jobs.tsv").write_text(current("dft.espresso.inputs_only.job_list")(jobs))
+    for found in jobs:
+        (folder / found.folder).mkdir(parents=True, exist_ok=True)
 
 
 def _q2r(folder: Path) -> None:
@@ -215,7 +220,7 @@ def _xml_fc(folder: Path) -> None:
     from tests.phonons.test_qe import xml_fc
 
     values = _symmetric_constants().transpose(2, 3, 4, 0, 1)[None, None]
-    (folder / "q2r.fc.xml").write_text(xml_fc(bulk("Al"), 4.05, values))
+    (folder / "q2r.fc.xml").write_text(xml_fc(bulk("Al", "sc", a=2.65), 2.65, values))
 
 
 def _phonopy(folder: Path) -> None:

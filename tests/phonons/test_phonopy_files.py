@@ -73,6 +73,21 @@ def test_the_same_force_constants_from_every_file(phonon: phonopy.Phonopy, tmp_p
         assert np.abs(full - expected[np.ix_(order, order)]).max() < 1e-5 * largest, name
 
 
+def test_a_yaml_whose_repeated_cells_disagree_is_told(
+    phonon: phonopy.Phonopy, tmp_path: Path, caplog
+) -> None:
+    _write(phonon, tmp_path)
+    path = tmp_path / "phonopy_disp.yaml"
+    text = path.read_text()
+    read_force_constants(path)
+    assert not caplog.text
+    place = text.index("coordinates", text.index("\nsupercell:"))
+    changed = text[place:].replace("0.500000000000000", "0.510000000000000", 1)
+    path.write_text(text[:place] + changed)
+    read_force_constants(path)
+    assert "phonopy_disp.yaml: the supercell is 0." in caplog.text
+
+
 def _order(supercell, theirs) -> list[int]:
     ours = supercell.get_scaled_positions(wrap=False)
     delta = ours[:, None] - np.asarray(theirs.scaled_positions)[None]

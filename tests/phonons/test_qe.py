@@ -15,6 +15,7 @@ import pytest
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.born_charges import BornCharges
+from himlip_ase.phonons.broken_relations import site_asymmetry, tell_broken_relations
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.q2r import read_q2r
 from himlip_ase.phonons.qe import read_dyn, stars, write_dyn
@@ -364,7 +365,7 @@ def test_a_digit_that_a_few_others_contradict_is_told(tmp_path, caplog):
     (tmp_path / "dyn1.xml").write_text(text)
     with caplog.at_level(logging.WARNING, "himlip_ase"):
         read_xml_dyn_file(tmp_path / "dyn1.xml")
-        constants.tell_asymmetry("whole")
+        tell_broken_relations(constants, "whole")
         assert not caplog.text
         inside = re.search(r"<PHI\.1\.2>\s*(\S+)", text)
         changed = f"{float(inside[1]) + 1e-6:.15E}"
@@ -373,8 +374,20 @@ def test_a_digit_that_a_few_others_contradict_is_told(tmp_path, caplog):
         assert "dyn1.xml: a few elements are not those of Hermitian matrices" in caplog.text
         wrong = constants.compact.copy()
         wrong[0, 5, 1, 2] += 1e-3
-        replace(constants, compact=wrong).tell_asymmetry("damaged.fc")
+        tell_broken_relations(replace(constants, compact=wrong), "damaged.fc")
     assert "damaged.fc: a few force constants break the symmetry" in caplog.text
+
+
+def test_an_on_site_block_that_the_others_contradict_is_told(tmp_path):
+    """Of a zincblende crystal, without a sum rule; silent where all blocks have a symmetry of their own."""
+    constants = build(zincblende, (2, 2, 2))[1]
+    moved = constants.compact.copy()
+    moved[[0, 1], [0, 8]] += 0.3 * np.eye(3)  # breaks the sum rule everywhere, and no symmetry
+    assert site_asymmetry(replace(constants, compact=moved)) == 0
+    moved[1, 8, 2, 2] += 1e-3
+    assert site_asymmetry(replace(constants, compact=moved)) == pytest.approx(1e-3, rel=1e-6)
+    axis = np.diag([1.0, 1.0, 1.01])
+    assert site_asymmetry(replace(constants, compact=axis @ constants.compact @ axis)) == 0
 
 
 def test_xml_force_constants_are_the_text_ones(tmp_path):

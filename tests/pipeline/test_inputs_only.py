@@ -14,7 +14,7 @@ from ase.io import read, write
 from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
-from himlip_ase.dft.espresso.inputs_only import HEAD, read_jobs
+from himlip_ase.dft.espresso.inputs_only import HEAD, ListedJob, job_list, read_jobs
 from himlip_ase.errors import InputError
 
 DATA = "/usr/share/espresso/pseudo"
@@ -193,3 +193,21 @@ def test_a_damaged_job_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "jobs.tsv").write_text(whole[:-1])
     with pytest.raises(InputError, match="is cut"):
         read_jobs(tmp_path)
+
+
+def test_a_job_list_that_lost_a_job_or_a_letter_is_noticed(tmp_path: Path, caplog) -> None:
+    """By the number of jobs and a checksum in its second line; who changes the list takes the line out."""
+    for k in range(3):
+        (tmp_path / "cells" / str(k)).mkdir(parents=True)
+    jobs = [ListedJob(f"cells-{k}", None, f"cells/{k}", "pw.x -in pw.in > pw.out") for k in range(3)]
+    whole = job_list(jobs)
+    (tmp_path / "jobs.tsv").write_text(whole)
+    assert read_jobs(tmp_path) == jobs and not caplog.text
+    (tmp_path / "jobs.tsv").write_text(whole.replace("cells/1\tpw.x", "cells/1\tqw.x"))
+    assert len(read_jobs(tmp_path)) == 3 and "jobs.tsv was changed since it was written" in caplog.text
+    lines = whole.splitlines(keepends=True)
+    (tmp_path / "jobs.tsv").write_text("".join(lines[:-1]))
+    with pytest.raises(InputError, match=r"lists 2 of 3 jobs.*take out the line '# 3 jobs"):
+        read_jobs(tmp_path)
+    (tmp_path / "jobs.tsv").write_text("".join([lines[0], *lines[2:-1]]))
+    assert read_jobs(tmp_path) == jobs[:2]

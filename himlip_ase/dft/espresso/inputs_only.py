@@ -2,17 +2,20 @@
 
 ::
 
-    jobs.tsv      one line a job: name, the job it has to wait for ("-": none), folder, command
+    jobs.tsv      their number and a checksum, then one line a job: name, the job it has to wait for
+                  ("-": none), folder, command
     pseudo/       the pseudopotentials, where every input looks for them
     rattle040/003/pw.in …
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
 import shutil
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +24,8 @@ from himlip_ase.dft.espresso.inputs import PREFIX, SCRATCH, comparable, relocate
 from himlip_ase.dft.programs import Program
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, read_text
+
+logger = logging.getLogger(__name__)
 
 JOBS, PSEUDO = "jobs.tsv", "pseudo"
 HEAD = "# name\tafter\tfolder\tcommand"
@@ -108,9 +113,42 @@ def write_job_folder(programs: Sequence[Program], root: Path, out: Path) -> list
         with atomic_write(place / name, overwrite=True) as stream:
             stream.write(relocated(text, there))
     with atomic_write(out / JOBS, overwrite=True) as stream:
-        lines = ["\t".join((job.name, job.after or NOTHING, job.folder, job.command)) for job in jobs]
-        stream.write("\n".join([HEAD, *lines, ""]))
+        stream.write(job_list(jobs))
     return jobs
+
+
+def job_list(jobs: Sequence[ListedJob]) -> str:
+    """Text of ``jobs.tsv``.
+
+    Parameters
+    ----------
+    jobs : sequence of ListedJob
+
+    Returns
+    -------
+    str
+    """
+    lines = ["\t".join((job.name, job.after or NOTHING, job.folder, job.command)) for job in jobs]
+    return "\n".join([HEAD, f"# {len(jobs)} jobs, {_checksum(lines)}", *lines, ""])
+
+
+def _checksum(lines: Sequence[str]) -> str:
+    """Eight digits: enough for a flipped bit, and nobody is to type them."""
+    return f"crc32 {zlib.crc32(chr(10).join(lines).encode()):08x}"
+
+
+def _check_whole(path: Path, comments: Sequence[str], lines: Sequence[str]) -> None:
+    """Hold the jobs against their number, and tell if one was changed; lists of version 1 say neither."""
+    said = [found for line in comments if (found := re.fullmatch(r"# (\d+) jobs, (.*)", line))]
+    if said and int(said[0][1]) != len(lines):
+        raise InputError(
+            f"{path} lists {len(lines)} of {said[0][1]} jobs; write the list again with --inputs-only, or "
+            f"take out the line {said[0][0]!r} if you removed jobs yourself"
+        )
+    if said and said[0][2] != _checksum(lines):
+        logger.warning(
+            "%s was changed since it was written (take out the line %r if by you)", path, said[0][0]
+        )
 
 
 def _copy_pseudopotentials(text: str, source: Path, target: Path) -> None:
@@ -147,9 +185,10 @@ def read_jobs(folder: Path) -> list[ListedJob]:
     text = read_text(path, again)
     if not text.startswith(HEAD + "\n") or not text.endswith("\n"):
         raise InputError(f"{path} is cut: its first line is not {HEAD!r}, or its last does not end; {again}")
-    for line in text.splitlines():
-        if line.startswith("#") or not line.strip():
-            continue
+    kept = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in kept if not line.startswith("#")]
+    _check_whole(path, [line for line in kept if line.startswith("#")], lines)
+    for line in lines:
         words = line.split("\t")
         if len(words) != 4 or not words[3].count(" > ") or words[3].count("'") % 2:
             raise InputError(f"{path}: {line!r} is no job; {again}")
