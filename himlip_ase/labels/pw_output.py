@@ -453,7 +453,7 @@ class _Scanner:
             elif text.startswith("Forces acting on atoms"):
                 self.forces = self._force_rows(k + 1)
             elif text.startswith("Total force =") and self.forces is not None:
-                self._tell_other_forces(k, text)
+                self._tell_other_forces(k, text, self.forces)
             elif text.startswith("total   stress") and "Ry/bohr**3" in text:
                 rows = self._rows(k + 1, r"^(.*)$", 3, skip=False)[:, :3]
                 tensor = -rows * RY_PER_BOHR3_EV_PER_ANGSTROM3
@@ -571,10 +571,10 @@ class _Scanner:
             f"{self.name}, line {start}: {len(rows)} of {self.n_atoms} forces are readable"
         )
 
-    def _tell_other_forces(self, k: int, text: str) -> None:
+    def _tell_other_forces(self, k: int, text: str, forces: np.ndarray) -> None:
         """Hold the forces against the norm below them, which leaves fixed components out."""
         printed = re.match(rf"Total force =\s*({_NUMBER})", text)
-        size = float(np.linalg.norm(self.forces)) * BOHR_ANGSTROM / RY_EV
+        size = float(np.sqrt(np.sum(np.square(forces)))) * BOHR_ANGSTROM / RY_EV
         if printed and float(printed[1]) > size + TOTAL_FORCE * (1 + size):
             logger.warning(
                 "%s, line %d: the forces above have a norm of %.6f Ry/bohr, printed is %s: damaged?",
