@@ -1,8 +1,9 @@
 """The reaction potential himlip-chno-1: pre-training on GFN2-xTB paths, a test on unseen reactions, its card.
 
 Reads like the method section of a paper. The labels are those of ``examples/reactions`` (made by its
-``make_set.py``); displaced frames beside the paths are labelled here, which needs tblite. Two trainings
-follow each other: from scratch, and again from a higher learning rate with the statistics of the inputs kept.
+``make_set.py``); displaced frames beside the paths are labelled here, which needs tblite. Three trainings
+follow each other: from scratch, and twice again from a higher learning rate with the statistics of the inputs
+kept.
 ``--resume`` continues a stopped training to the bit on a CPU.
 """
 
@@ -43,8 +44,10 @@ CARD = {
     "where GFN2-xTB is enough; this model is a start for DFT accuracy. Errors on reactions that it has not "
     "seen: see errors.",
     "made_by": "python workflows/chno_base.py",
-    "base": "from scratch, two trainings",
+    "base": "from scratch, three trainings",
 }
+REFINEMENTS = ("second", "third")
+"""Folders of the trainings that follow the first."""
 SPREADS = (0.04, 0.08, 0.12)
 """Å; standard deviations of the displacements beside the paths."""
 BESIDE_EVERY = 2
@@ -126,12 +129,14 @@ def main() -> None:
                 training, (), settings, first, network,
                 resume=arguments.resume and first.is_dir(), on_epoch=on_epoch,
             )  # fmt: skip
-        second = arguments.folder / "second"
-        with training_bar(again) as on_epoch:
-            trained = finetune(
-                training, base=trained.model, settings=again, folder=second,
-                resume=arguments.resume and second.is_dir(), on_epoch=on_epoch,
-            )  # fmt: skip
+        # Warm restarts: the same schedule again from the weights before it.
+        for name in REFINEMENTS:
+            place = arguments.folder / name
+            with training_bar(again) as on_epoch:
+                trained = finetune(
+                    training, base=trained.model, settings=again, folder=place,
+                    resume=arguments.resume and place.is_dir(), on_epoch=on_epoch,
+                )  # fmt: skip
 
         # Reactions that it has not seen judge it.
         tested = evaluate_labels(

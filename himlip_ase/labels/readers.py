@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 PathLike = str | os.PathLike
 LABEL_FILES = (".extxyz", ".xyz", ".traj", ".db")
 """Suffixes of the files of a folder that are read."""
-SETS_TOLD = 12
+SETS_TOLD = 20
 """So many sets of labels have a line each in the log."""
 QE_OUTPUT = "pw.out"
 

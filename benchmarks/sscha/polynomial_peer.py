@@ -1,0 +1,187 @@
+"""A wide head beside pypolymlp on the same cells of H3S: forces that neither has learnt, and what they cost.
+
+    pip install pypolymlp        # needs a C++ compiler; only this benchmark uses it
+    python -m benchmarks.sscha.polynomial_peer
+
+Both learn the older labels of H3S (`examples/h3s/labels`, without the sets that judge) and a growing number
+of 32-atom SSCHA cells (`examples/h3s/sscha_cells`); ours also the harmonic matrices on 24³ k, which pypolymlp
+cannot take. Judges are the cells of `test` and `test_second`. pypolymlp 0.22: polynomials of pair invariants
+and polynomial invariants to third order (model type 3), 5 Å, in three sizes; its ridge is the best of its own
+search on a tenth of the labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from himlip_ase.errors import InputError
+from himlip_ase.files import atomic_write, write_json
+from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
+from himlip_ase.hint.last_layer.cross_fit import SummedLabels
+from himlip_ase.labels.frames import LabelledFrame
+from himlip_ase.labels.readers import open_labels, read_hessian, read_labels, without_judges
+from himlip_ase.potential.evaluate import evaluate
+from himlip_ase.sscha.learn.rounds import load_base
+
+H3S = Path(__file__).parents[2] / "examples" / "h3s"
+CELLS = H3S / "sscha_cells"
+RESULTS = Path(__file__).parents[1] / "results"
+NAME = "sscha_polynomial_peer"
+LEARNT = ("learn", "learn_second")
+SIZES: dict[str, dict[str, Any]] = {
+    "l ≤ 2, 5 radial": {"gtinv_maxl": (2, 2), "gaussian_params2": (0.0, 4.0, 5)},
+    "l ≤ 4, 6 radial": {"gtinv_maxl": (4, 4), "gaussian_params2": (0.0, 4.0, 6)},
+    "l ≤ 4, 8 radial": {"gtinv_maxl": (4, 4), "gaussian_params2": (0.0, 4.0, 8)},
+}
+ELEMENTS = ("S", "H")
+
+
+def judges() -> list[LabelledFrame]:
+    """Cells that nobody learns."""
+    return [frame for name in ("test", "test_second") for frame in read_labels(CELLS / f"{name}.extxyz")]
+
+
+def rms(forces: Sequence[np.ndarray], frames: Sequence[LabelledFrame]) -> list[float]:
+    """Error of all forces, of hydrogen's and of sulphur's, meV/Å."""
+    missed = np.concatenate([ours - frame.forces for ours, frame in zip(forces, frames, strict=True)])
+    sulphur = np.concatenate([frame.atoms.numbers == 16 for frame in frames])
+    return [1e3 * float(np.sqrt(np.mean(part**2))) for part in (missed, missed[~sulphur], missed[sulphur])]
+
+
+def structure(atoms: Atoms) -> Any:
+    """pypolymlp's form, atoms ordered by element, and that order."""
+    from pypolymlp.core.data_format import PolymlpStructure
+
+    symbols = np.array(atoms.get_chemical_symbols())
+    order = np.concatenate([np.flatnonzero(symbols == element) for element in ELEMENTS])
+    counts = [int((symbols == element).sum()) for element in ELEMENTS]
+    types = [kind for kind, count in enumerate(counts) for _ in range(count)]
+    return PolymlpStructure(
+        axis=np.array(atoms.cell).T, positions=atoms.get_scaled_positions()[order].T, n_atoms=counts,
+        elements=[ELEMENTS[kind] for kind in types], types=types, volume=atoms.get_volume(),
+    ), order  # fmt: skip
+
+
+def polynomial(
+    frames: Sequence[LabelledFrame], size: dict[str, Any]
+) -> tuple[list[np.ndarray], dict[str, float]]:
+    """Forces on the judges after learning, and the cost."""
+    from pypolymlp.calculator.properties import Properties
+    from pypolymlp.mlp_dev.pypolymlp import Pypolymlp
+
+    def columns(chosen: Sequence[LabelledFrame]) -> list[Any]:
+        pairs = [structure(frame.atoms) for frame in chosen]
+        return [
+            [one for one, _ in pairs],
+            np.array([frame.energy for frame in chosen]),
+            [frame.forces[order].T for frame, (_, order) in zip(chosen, pairs, strict=True)],
+            np.array(
+                [-frame.atoms.get_volume() * voigt_6_to_full_3x3_stress(frame.stress) for frame in chosen]
+            ),
+        ]
+
+    per_atom = float(np.mean([frame.energy / len(frame.atoms) for frame in frames]))
+    fit = Pypolymlp()
+    fit.set_params(
+        elements=ELEMENTS, cutoff=5.0, model_type=3, max_p=2, gtinv_order=3,
+        atomic_energy=(per_atom, per_atom), **size,
+    )  # fmt: skip
+    held = [frame for index, frame in enumerate(frames) if index % 10 == 9]
+    kept = [frame for index, frame in enumerate(frames) if index % 10 != 9]
+    names = ("structures", "energies", "forces", "stresses")
+    given = {f"train_{name}": value for name, value in zip(names, columns(kept), strict=True)}
+    given |= {f"test_{name}": value for name, value in zip(names, columns(held), strict=True)}
+    begun = time.process_time()
+    fit.set_datasets_structures(**given)
+    fit.run()
+    seconds = time.process_time() - begun
+    with tempfile.TemporaryDirectory() as folder:
+        fit.save_mlp(filename=f"{folder}/polymlp.yaml")
+        properties = Properties(pot=f"{folder}/polymlp.yaml")
+        found = []
+        begun = time.process_time()
+        for frame in judges():
+            one, order = structure(frame.atoms)
+            forces = np.empty((len(order), 3))
+            forces[order] = properties.eval(one)[1].T
+            found.append(forces)
+        call = (time.process_time() - begun) / len(found)
+    return found, {"seconds": seconds, "call_ms": 1e3 * call}
+
+
+def learners(most: int) -> list[dict[str, Any]]:
+    """Rows of both, cell by cell."""
+    older = list(without_judges(open_labels([H3S / "labels"])))
+    sets = (CELLS / f"{name}.extxyz" for name in LEARNT)
+    cells = [frame for path in sets for frame in read_labels(path)][:most]
+    hessians = [read_hessian(H3S / "k24" / "harmonic" / "dyn")]
+    tested = judges()
+    base = load_base("himlip-hydride-1", cells + older, hessians)
+    sums = SummedLabels(base, older, hessians, ClosedFormSettings(head="wide"))
+    rows = []
+    for number in range(4, len(cells) + 1, 4):
+        begun = time.process_time()
+        for pair in range(number - 4, number, 2):
+            sums.add(cells[pair : pair + 2])
+        model = sums.fit().model
+        spent = time.process_time() - begun
+        begun = time.process_time()
+        forces = list(evaluate(model, [frame.atoms for frame in tested]).force_array)
+        call = 1e3 * (time.process_time() - begun) / len(tested)
+        rows.append(
+            {"cells": number, "potential": "himlip-hydride-1, wide head", "rms": rms(forces, tested)}
+            | {"seconds": spent, "call_ms": call}
+        )
+        print(rows[-1], flush=True)
+        for name, size in SIZES.items():
+            forces, cost = polynomial([*older, *cells[:number]], size)
+            row = {"cells": number, "potential": f"pypolymlp, {name}", "rms": rms(forces, tested)}
+            rows.append(row | cost)
+            print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    """Rows, a table and numbers."""
+    parser = argparse.ArgumentParser(description="a wide head beside pypolymlp")
+    parser.add_argument("--most", type=int, default=1000, help="so many cells at most")
+    given = parser.parse_args()
+    try:
+        import pypolymlp  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "pypolymlp is not installed; type: pip install pypolymlp (it needs a C++ compiler)"
+        ) from error
+    rows = learners(given.most)
+    lines = [
+        "| cells | potential | all | H | S | CPU s of learning | ms a call |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        costs = [f"{row['seconds']:.0f}", f"{row['call_ms']:.1f}"]
+        cells = [str(row["cells"]), row["potential"], *(f"{value:.0f}" for value in row["rms"]), *costs]
+        lines.append(f"| {' | '.join(cells)} |")
+    text = [
+        "# A wide head beside pypolymlp on the same cells of H3S",
+        "`python -m benchmarks.sscha.polynomial_peer`",
+        "Force errors on five cells that nobody has learnt (rms, meV/Å). CPU seconds of "
+        "learning: of all labels of a row for pypolymlp; for the wide head, whose sums grow, of the "
+        "cells that the row before had not.",
+        "\n".join(lines),
+    ]
+    write_json(RESULTS / f"{NAME}.json", rows, overwrite=True)
+    with atomic_write(RESULTS / f"{NAME}.md", overwrite=True) as stream:
+        stream.write("\n\n".join(text) + "\n")
+
+
+if __name__ == "__main__":
+    main()
