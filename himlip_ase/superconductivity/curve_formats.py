@@ -192,20 +192,65 @@ def stated_unit(rows: NumberRows) -> str | None:
     -------
     str or None
     """
+    return _unit_of(rows.head)
+
+
+def _unit_of(text: str) -> str | None:
     found = [
         unit
         for unit, pattern in _UNITS.items()
-        if re.search(
-            rf"(?<![A-Za-z])(?:{pattern})(?![A-Za-z])", rows.head, re.IGNORECASE if unit != "K" else 0
-        )
+        if re.search(rf"(?<![A-Za-z])(?:{pattern})(?![A-Za-z])", text, re.IGNORECASE if unit != "K" else 0)
     ]
     return found[0] if len(found) == 1 else None
+
+
+_ALPHA2F = re.compile(r"a2f|alpha\^?_?2\^?_?\(?f|α²f|eliashberg", re.IGNORECASE)
+_OTHER = re.compile(r"int|cum|lambda|λ|_tr|trans", re.IGNORECASE)
+"""Integrals, and the transport function."""
+_FOREIGN = re.compile(
+    r"rad|(?:2\s*\*?\s*)(?:pi|π)|^[kMGP]?Hz$|k(?:J|cal)/mol|^(?:1/[fp]?s|[fp]?s\^?-1)$", re.IGNORECASE
+)
+
+
+def _names(rows: NumberRows) -> list[str]:
+    """What the last line of the header calls the columns; empty where that are not as many words."""
+    line = rows.header[-1].lstrip(" #!@%\ufeff") if rows.header else ""
+    words = re.split(r"[\s,;]+", re.sub(r"\s+(?=[\[(])|(?<=[\[(])\s+|\s+(?=[\])])", "", line.strip()))
+    return words if len(words) == _columns(rows) else []
+
+
+def _check_known_unit(rows: NumberRows) -> None:
+    """Refuse a frequency whose unit stands in brackets and is none of ours, such as one of angles."""
+    line = rows.header[-1] if rows.header else ""
+    found = re.search(r"[\[(]([^\])]*)[\])]", line)
+    if found and _FOREIGN.search(found[1].strip()):
+        raise InputError(
+            f"{rows.path}: its frequencies are in {found[1].strip()}, as its header says; convert them to "
+            f"one of {', '.join(_UNITS)}, and name that in the header or with --alpha2f-unit"
+        )
 
 
 def _plain(rows: NumberRows) -> Layout:
     if rows.counts and len(rows.counts) == 1:
         _announced(rows, rows.counts[0])
-    return Layout(stated_unit(rows), (Column(2),))
+    _check_known_unit(rows)
+    names = _names(rows)
+    unit = stated_unit(rows) or (_unit_of(names[0]) if names else None)
+    named = [
+        (number, name)
+        for number, name in enumerate(names, start=1)
+        if number > 1 and _ALPHA2F.search(name) and not _OTHER.search(name)
+    ]
+    if not names and len(_ALPHA2F.findall(rows.header[-1] if rows.header else "")) > 1:
+        named = [(number, "named in the header") for number in range(2, _columns(rows) + 1)]
+    named = [found for found in named if "tot" in found[1].lower()] or named
+    if not named:
+        return Layout(unit, (Column(2),))
+    if len(named) == 1:
+        return Layout(unit, (Column(named[0][0]),))
+    listed = ", ".join(f"--alpha2f-column {number} is {name}" for number, name in named)
+    choice = f"{len(named)} α²F; choose one, or write their sum into a file if they are of spins: {listed}"
+    return Layout(unit, tuple(Column(number, name) for number, name in named), choice=choice)
 
 
 FORMATS = Registry[CurveFormat](

@@ -13,12 +13,18 @@ from himlip_ase.errors import InputError
 from himlip_ase.relations import SHARE, broken_by_few
 from himlip_ase.superconductivity.elph_files import read_text
 from himlip_ase.superconductivity.number_rows import check_steps, fortran_number, read_rows
+from himlip_ase.units import HARTREE_EV, RY_EV
 
 logger = logging.getLogger(__name__)
 
 _INTEGRAL = re.compile(r"int\s*dos", re.IGNORECASE)
 _UP = re.compile(r"dos\W?_?up|\bup\b", re.IGNORECASE)
 _DOWN = re.compile(r"dos\W?_?d(?:w|n|own)|\bdown\b", re.IGNORECASE)
+_FERMI = re.compile(r"(?:E_?_?Fermi|Fermi (?:energy|level)|E_F)[^=:\n]{0,8}[=:]\s*(\S+)", re.IGNORECASE)
+_UNIT = re.compile(r"(?<![A-Za-z])(?:E|energy|energies)\s*[\[(]\s*([A-Za-z]+)", re.IGNORECASE)
+_EV = {"ev": 1.0, "mev": 1e-3, "ry": RY_EV, "ryd": RY_EV, "rydberg": RY_EV}
+_EV |= {"ha": HARTREE_EV, "hartree": HARTREE_EV}
+"""Energies in eV, by what a header calls their unit."""
 
 
 @dataclass(frozen=True)
@@ -111,14 +117,15 @@ def _tell_integral(path: Path, head: str, numbers: np.ndarray) -> None:
 def read_electronic_dos(path: str | Path, fermi_ev: float | None = None) -> ElectronicDos:
     """Read N(ε): the output of QE's dos.x, or any text with energy (eV) and DOS in columns.
 
-    Where the header names a column for each spin (``dosup``, ``dosdw``), both are added.
+    Where the header names a column for each spin (``dosup``, ``dosdw``), both are added; where it names Ry or
+    Hartree as the unit of the energies, these are converted.
 
     Parameters
     ----------
     path : path-like
         Text, perhaps gz. dos.x writes ``EFermi = … eV`` into its header.
     fermi_ev : float, optional
-        Fermi energy on the scale of the file; None takes that of the header, or 0 if it has none.
+        Fermi energy on the scale and in the unit of the file; None takes that of the header, or 0 if it has none.
 
     Returns
     -------
@@ -135,7 +142,7 @@ def read_electronic_dos(path: str | Path, fermi_ev: float | None = None) -> Elec
         places = " and ".join(block.where for block in rows.blocks)
         raise InputError(f"{path} holds {len(rows.blocks)} tables, in {places}; give one density of states")
     if fermi_ev is None:
-        found = re.search(r"EFermi\s*=\s*(\S+)", rows.head)
+        found = _FERMI.search(rows.head)
         fermi_ev = fortran_number(found.group(1)) if found else 0.0
         if fermi_ev is None:
             raise InputError(f"{path}: EFermi in its header is no number; mend it")
@@ -148,7 +155,12 @@ def read_electronic_dos(path: str | Path, fermi_ev: float | None = None) -> Elec
     if spins and numbers.shape[1] < 3:
         raise InputError(f"{path} names two spins in its header and has {numbers.shape[1]} columns")
     values = numbers[:, 1] + numbers[:, 2] if spins else numbers[:, 1]
+    named = _UNIT.search(rows.head)
+    name = named[1] if named else "eV"
+    unit = _EV.get(name.lower())
+    if unit is None:
+        raise InputError(f"{path}: its header has energies in {name}; write them in eV")
     try:
-        return ElectronicDos(numbers[:, 0] - fermi_ev, values)
+        return ElectronicDos(unit * (numbers[:, 0] - fermi_ev), values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 _COMMENT = "#!@%"
 _FORTRAN = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))(?:[eEdDqQ]([-+]?\d+)|([-+]\d{3}))?")
 _SPLIT = re.compile(r"[\s,;]+")
+_DECIMAL_COMMA = re.compile(r"\d,\d.*(?:;|\t|\d\s+[-+]?\d)|(?:;|\t|\d\s+[-+]?\d).*\d,\d")
 _BROKEN = re.compile(r"[-+]?(\*+|nan|inf(inity)?)", re.IGNORECASE)
 
 
@@ -121,6 +122,10 @@ def read_rows(path: Path, text: str) -> NumberRows:
         bare = line.strip()
         words = [] if not bare or bare[0] in _COMMENT else _words(bare)
         values = [fortran_number(word) for word in words]
+        if words and values[0] is not None and _DECIMAL_COMMA.search(bare):
+            raise InputError(
+                f"{path}, line {line_number}: {bare!r} has decimal commas; write the numbers with points"
+            )
         if words and all(
             value is None and _BROKEN.fullmatch(word) for word, value in zip(words, values, strict=True)
         ):

@@ -22,10 +22,11 @@ from himlip_ase.cli import tc as command
 from himlip_ase.errors import InputError
 from himlip_ase.superconductivity import TcOptions, critical_temperature, read_alpha2f, read_alpha2f_table
 from himlip_ase.superconductivity.curve_formats import FORMATS, CurveFormat
-from himlip_ase.superconductivity.electronic_dos import read_electronic_dos
+from himlip_ase.superconductivity.electronic_dos import ElectronicDos, read_electronic_dos
 from himlip_ase.superconductivity.number_rows import fortran_number
 from himlip_ase.superconductivity.spectrum import spectrum_from_curve
 from himlip_ase.superconductivity.tc_entries import Tc
+from himlip_ase.units import HARTREE_EV
 
 MEV = np.linspace(0.1, 60.0, 600)
 CURVE = 0.45 * np.exp(-(((MEV - 22) / 4) ** 2)) + 0.3 * np.exp(-(((MEV - 40) / 5) ** 2))
@@ -320,6 +321,53 @@ def test_a_unit_that_nobody_says_is_meant_as_mev_and_said(tmp_path: Path) -> Non
     assert read_alpha2f(path, "Ry").lambda_total == pytest.approx(LAMBDA, rel=1e-6)
 
 
+def columns_of(head: str, *factors: float, unit: str = "meV", separator: str = " ") -> str:
+    """Columns of α²F times a factor each, below a header."""
+    table = [line.split() for line in rows(unit, CURVE)]
+    made = [separator.join([w, *(f"{f * float(a):.8f}" for f in factors)]) for w, a in table]
+    return "\n".join([head, *made]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "factors"),
+    [
+        ("# E(meV) a2F_tr a2F", (0.5, 1)),
+        ("# omega (meV)  lambda(omega)  alpha2F", (3, 1)),
+        ("# E [meV], alpha2F(band 1), alpha2F(total)".replace("band 1", "band1"), (0.3, 1)),
+        ("# w(meV) w(THz) a2F", (0.2, 1)),
+    ],
+)
+def test_the_column_of_a2f_is_the_one_that_its_header_names(head: str, factors, tmp_path: Path) -> None:
+    path = tmp_path / "curve.dat"
+    path.write_text(columns_of(head, *factors))
+    assert read_alpha2f(path).lambda_total == pytest.approx(LAMBDA, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ("# E(meV) a2F_up a2F_dn", r"2 α²F.*--alpha2f-column 2 is a2F_up"),
+        ("# E (meV)  a2F up  a2F dn", r"choose one.*--alpha2f-column 2"),
+        ("# omega (rad/ps) a2F a2F_tr", "frequencies are in rad/ps.*convert"),
+        ("# omega (2π THz) a2F a2F_tr", "frequencies are in 2π THz.*convert"),
+        ("# linewidth [GHz] a2F a2F_tr", "frequencies are in GHz.*convert"),
+    ],
+)
+def test_spins_in_columns_and_units_of_angles_are_refused(head: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "curve.dat"
+    path.write_text(columns_of(head, 0.5, 0.5))
+    with pytest.raises(InputError, match=message):
+        read_alpha2f(path)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "  "])
+def test_decimal_commas_are_refused_by_line(separator: str, tmp_path: Path) -> None:
+    path = tmp_path / "curve.csv"
+    path.write_text(columns_of("omega (meV);a2F", 1, separator=separator).replace(".", ","))
+    with pytest.raises(InputError, match=r"line 2: .* has decimal commas"):
+        read_alpha2f(path)
+
+
 def test_epw_with_as_many_smearings_as_it_announces(tmp_path: Path) -> None:
     path = tmp_path / "pb.a2f"
     path.write_text(epw((0.5, 0.6, 0.7), 3))
@@ -354,6 +402,27 @@ def test_case_T3_two_spins_of_the_density_of_states_are_added(tmp_path: Path) ->
     both.write_text(text)
     with pytest.raises(InputError, match=r"line 202.*overflowed"):
         read_electronic_dos(both)
+
+
+def test_a_density_of_states_in_the_unit_of_its_header(tmp_path: Path) -> None:
+    energies = np.linspace(-5, 5, 101)
+    values = 1 + 0.5 * np.sin(2 * energies)
+
+    def density(head: str, unit: float) -> ElectronicDos:
+        table = [f"{unit * (e + 1):.8f} {v:.8f}" for e, v in zip(energies, values, strict=True)]
+        (tmp_path / "dos").write_text("\n".join([head, *table]) + "\n")
+        return read_electronic_dos(tmp_path / "dos")
+
+    whole = density("# E (eV) dos(E) EFermi = 1.0 eV", 1.0)
+    for head in (
+        "# Fermi energy : 0.0367493222\n# energy(Ha)   DOS",
+        "# E [Hartree] DOS, EFermi = 0.0367493222",
+    ):
+        found = density(head, 1 / HARTREE_EV)
+        assert found.energies_ev == pytest.approx(whole.energies_ev, abs=1e-6)
+        assert found.values == pytest.approx(whole.values, abs=1e-7)
+    with pytest.raises(InputError, match="energies in kJ; write them in eV"):
+        density("# E (kJ) dos", 1.0)
 
 
 def test_case_T4_two_spin_blocks_of_abinit_are_named(tmp_path: Path) -> None:
