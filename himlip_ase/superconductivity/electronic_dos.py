@@ -125,7 +125,7 @@ def read_electronic_dos(path: str | Path, fermi_ev: float | None = None) -> Elec
     path : path-like
         Text, perhaps gz. dos.x writes ``EFermi = … eV`` into its header.
     fermi_ev : float, optional
-        Fermi energy on the scale and in the unit of the file; None takes that of the header, or 0 without one.
+        Fermi energy on the scale and in the unit of the file; None: of the header, or 0 without one.
 
     Returns
     -------
