@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from himlip_ase.phonons.force_constants import ForceConstants
 
 _IGNORED_BY_HESSIAN = {"initial_charges", "initial_magmoms"}
+SMALLEST_CHARGE = 1e-3
+"""e, as in labels; less is the rounding of partial charges."""
 
 
 class HiMLIPCalculator(Calculator):
@@ -450,12 +452,15 @@ class _Lock:
 
 
 def _check_neutral(atoms: Atoms) -> None:
-    charge = atoms.info.get("charge")
-    if charge is not None and np.any(np.asarray(charge) != 0):
-        raise InputError(
-            f"the structure has info['charge'] = {charge}, but the model knows neutral systems only; "
-            "set atoms.info['charge'] = 0 if that is what you want"
-        )
+    found = {f"info['{key}']": atoms.info.get(key) for key in ("charge", "total_charge")}
+    if atoms.has("initial_charges"):
+        found["sum of initial charges"] = float(atoms.get_initial_charges().sum())
+    for name, charge in found.items():
+        if charge is not None and not np.all(np.abs(np.asarray(charge).astype(float)) <= SMALLEST_CHARGE):
+            raise InputError(
+                f"the structure has {name} = {charge}, but the model knows neutral systems only; set it to 0 "
+                "if that is what you want"
+            )
 
 
 def _check_indices(indices: Sequence[int] | None, n_atoms: int) -> list[int]:

@@ -210,6 +210,20 @@ def test_a_charge_is_refused_also_after_a_calculation(atoms: Atoms, calc: HiMLIP
             call()
 
 
+def test_every_way_to_say_a_charge_is_refused(atoms: Atoms, calc: HiMLIPCalculator) -> None:
+    """As in labels; partial charges that add up to zero are none."""
+    n = len(atoms)
+    atoms.set_initial_charges([0.4, -0.4] + (n - 2) * [0.0])
+    assert np.isfinite(atoms.get_potential_energy())
+    atoms.set_initial_charges([1.0] + (n - 1) * [0.0])
+    with pytest.raises(InputError, match=r"sum of initial charges = 1\.0"):
+        atoms.get_potential_energy()
+    atoms.set_initial_charges(n * [0.0])
+    atoms.info["total_charge"] = -1
+    with pytest.raises(InputError, match=r"info\['total_charge'\] = -1"):
+        calc.get_hessian(atoms)
+
+
 @pytest.mark.parametrize("build", [slab, h2s, lambda: Atoms("H")])
 def test_stress_needs_a_volume(build) -> None:
     structure = build()
