@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from himlip_ase.potential.fused import pairs, sphere
+from himlip_ase.potential.fused import densities, geometry, sphere
 from himlip_ase.potential.graph import Graph
 from himlip_ase.potential.network import HiMLIP, Layer
 
@@ -51,7 +51,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Geometry and radial functions of all pairs; see `himlip_ase.potential.fused.pairs`."""
+    """Geometry and radial functions of all pairs; see `himlip_ase.potential.fused.geometry`."""
 
     neighbours: np.ndarray
     reverse: np.ndarray
@@ -65,7 +65,7 @@ class Pairs:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Atoms, and columns of the tables: four pairs at a time."""
+        """Atoms, and columns of the tables."""
         n_atoms, width = self.inverse.shape
         return n_atoms, width
 
@@ -127,7 +127,10 @@ class FusedForces:
             density.on_sphere[:, half].contiguous().numpy(),
             density.weights[half].contiguous().numpy(),
         )
-        self._passes = pairs.density_passes(model.config.n_radial, model.config.edge_features)
+        order = torch.as_tensor(sphere.ORDER)
+        self.by_point = density.on_sphere[order][:, half].T.contiguous().numpy(), self.quadrature[1]
+        self._invariants, self._invariants_adjoint = sphere.sphere_passes(model.config.channels)
+        self._passes = densities.density_passes(model.config.n_radial, model.config.edge_features)
         self.edges = model.species_edge.detach().numpy()
 
     @torch.no_grad()
@@ -154,7 +157,7 @@ class FusedForces:
         found, energies, gradient = record.pairs, record.energies, record.gradient
         forces, virials = torch.empty_like(graph.positions), graph.positions.new_empty(len(energies), 3, 3)
         in_ranges(
-            found.shape[0], pairs.forces_of_pairs, found.counts, found.reverse, found.vectors, found.inverse,
+            found.shape[0], geometry.forces_of_pairs, found.counts, found.reverse, found.vectors, found.inverse,
             gradient, forces.numpy(), virials.numpy(),
         )  # fmt: skip
         total = energies.new_zeros(graph.n_frames).index_add(0, graph.frame, energies)
@@ -190,7 +193,7 @@ class FusedForces:
         """Pairs, and each atom's energy without the network."""
         model, repulsion = self.model, self.model.repulsion
         n_atoms, width = graph.neighbours.shape
-        width = -(-width // 4) * 4
+        width = -(-width // 4) * 4  # products go through pairs by two
         energies = model.energy_shift[graph.species]
 
         def table(*last: int) -> Tensor:
@@ -204,7 +207,7 @@ class FusedForces:
         if strain is None:
             strain = graph.positions.new_zeros(graph.n_frames, 3, 3)
         in_ranges(
-            n_atoms, pairs.geometry, graph.positions.numpy(), strain.contiguous().numpy(),
+            n_atoms, geometry.geometry, graph.positions.numpy(), strain.contiguous().numpy(),
             graph.frame.numpy(), graph.species.numpy(), graph.neighbours.numpy(), graph.offsets.numpy(),
             counts, float(model.cutoff), repulsion.ranges.numpy(), repulsion.screening.numpy(),
             repulsion.coulomb.numpy(), repulsion.weights.numpy(), repulsion.decays.numpy(),
@@ -214,8 +217,8 @@ class FusedForces:
         phase = scaled[:, :, None] * waves
         radial, slope = torch.sin(phase), torch.cos(phase)
         in_ranges(
-            n_atoms, pairs.radial_functions, float(model.cutoff), waves.numpy(), scaled.numpy(),
-            radial.numpy(), slope.numpy(), slope.numpy(),
+            n_atoms, geometry.radial_functions, float(model.cutoff), waves.numpy(), scaled.numpy(),
+            radial.numpy(), slope.numpy(),
         )  # fmt: skip
         return Pairs(
             graph.neighbours.numpy(), graph.reverse.numpy(), counts, vectors.numpy(), inverse.numpy(),
@@ -251,16 +254,17 @@ class FusedForces:
                 n_atoms, passes.of_bonds, found.neighbours, found.counts, found.radial, found.harmonic, said,
                 edges, raw.numpy(),
             )  # fmt: skip
-        density = torch.bmm(raw, weights.mix)
+        density = new(16, n_atoms, weights.mix.shape[2])
+        in_ranges(n_atoms, densities.mixed, raw.numpy(), weights.mix.numpy(), density.numpy())
         n_invariants = layer.density.n_invariants(self.model.config)
         inputs = new(n_atoms, n_invariants + scalars.shape[1])
         in_ranges(
             n_atoms,
-            sphere.invariants,
+            self._invariants,
             species,
             weights.gates,
             density.numpy(),
-            *self.quadrature,
+            *self.by_point,
             inputs.numpy(),
         )
         network, bent = layer.network, torch.empty_like(inputs)
@@ -268,6 +272,7 @@ class FusedForces:
             n_atoms, sphere.standardise, species, network.centre.numpy(), weights.inverse_spread,
             scalars.contiguous().numpy(), inputs.numpy(), bent.numpy(),
         )  # fmt: skip
+        torch.copysign(torch.log1p(bent, out=bent), inputs, out=bent)
         hidden = network.first(bent) + network.species[graph.species]
         scalars = hidden + network.second(torch.nn.functional.silu(hidden))
         return Forward(density, inputs, hidden, said, edges), scalars
@@ -279,7 +284,8 @@ class FusedForces:
         backwards: list[Backward] = []
         model, passes = self.model, self._passes
         n_atoms, width = found.shape
-        gradient = np.zeros((n_atoms, width, 3), dtype=found.inverse.dtype)
+        gradient = np.empty((n_atoms, width, 3), dtype=found.inverse.dtype)
+        along, outward = np.zeros_like(found.harmonic), found.pair_slope.copy()
         to_scalars: Tensor | None = None
         to_density: Tensor | None = None
         for weights, forward in zip(reversed(self.layers), reversed(forwards), strict=True):
@@ -298,29 +304,30 @@ class FusedForces:
             if to_density is None:
                 to_density = torch.zeros_like(forward.density)
             in_ranges(
-                n_atoms, sphere.invariants_adjoint, species, weights.gates, forward.density.numpy(),
-                *self.quadrature, to_inputs.numpy(), to_density.numpy(),
+                n_atoms, self._invariants_adjoint, species, weights.gates, forward.density.numpy(),
+                *self.by_point, to_inputs.numpy(), to_density.numpy(),
             )  # fmt: skip
-            to_raw = torch.bmm(to_density, weights.unmix).numpy()
+            to_raw = to_density.new_empty(16, n_atoms, weights.unmix.shape[2]).numpy()
+            in_ranges(n_atoms, densities.mixed, to_density.numpy(), weights.unmix.numpy(), to_raw)
             if bonds is None:
                 in_ranges(
                     n_atoms, passes.of_species_adjoint, species, found.neighbours, found.counts, found.radial,
-                    found.slope, found.harmonic, self.edges, to_raw, found.vectors, found.inverse,
-                    found.pair_slope, gradient,
+                    found.slope, found.harmonic, self.edges, to_raw, found.vectors, found.inverse, along,
+                    outward, gradient,
                 )  # fmt: skip
                 backwards.append(Backward(down, to_standard, to_inputs, to_raw, None))
                 break
             assert forward.edges is not None and weights.mixing is not None
-            edge_gradient = np.empty_like(forward.edges)
+            edge_gradient, edge_slope = np.empty_like(forward.edges), np.empty_like(forward.edges)
             in_ranges(
                 n_atoms, passes.of_bonds_adjoint, found.neighbours, found.counts, found.radial, found.slope,
-                found.harmonic, forward.said, forward.edges, to_raw, found.vectors, found.inverse,
-                edge_gradient, gradient,
+                found.harmonic, forward.said, forward.edges, to_raw, edge_gradient, edge_slope, along,
+                outward,
             )  # fmt: skip
             backwards.append(Backward(down, to_standard, to_inputs, to_raw, edge_gradient))
             to_said = to_density.new_empty(n_atoms, edge_gradient.shape[2], 16)
             in_ranges(
-                n_atoms, pairs.said_adjoint, found.counts, found.reverse, found.harmonic, edge_gradient,
+                n_atoms, densities.said_adjoint, found.counts, found.reverse, found.harmonic, edge_gradient,
                 to_said.numpy(),
             )  # fmt: skip
             to_scalars = to_inputs[:, -model.config.hidden :] + to_said[:, :, 0] @ bonds.scalars.weight

@@ -1,6 +1,6 @@
 """Compiled passes of a Hessian-vector product: how densities and adjoints change as atoms move along v.
 
-Each is the derivative of the pass of the same name in `himlip_ase.potential.fused.pairs`; a dot on a
+Each is the derivative of the pass of the same name in `himlip_ase.potential.fused.densities`; a dot on a
 quantity (``_dot``) is its change along v.  What a pair needs besides its stored geometry, the changes of its
 distance, direction and harmonics, is worked out where it is used.
 """
@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from himlip_ase.potential.fused.pairs import compiled, harmonics_gradient
+from himlip_ase.potential.fused.compilation import compiled
+from himlip_ase.potential.fused.geometry import harmonics_gradient
 
 
 @compiled
@@ -24,7 +25,7 @@ def motion(i, j, unit, inverse, v):
     Parameters
     ----------
     i, j, unit, inverse, v : float, ndarray
-        As in the head of `himlip_ase.potential.fused.pairs`.
+        As in the head of `himlip_ase.potential.fused.geometry`.
 
     Returns
     -------
@@ -48,7 +49,7 @@ def harmonics_change(x, y, z, u, v, w, out):
     Parameters
     ----------
     x, y, z, u, v, w, out : float, ndarray
-        As in the head of `himlip_ase.potential.fused.pairs`.
+        As in the head of `himlip_ase.potential.fused.geometry`.
     """
     a, b, c = math.sqrt(3.0), math.sqrt(15.0), math.sqrt(5.0)
     d, e, f, h = math.sqrt(35.0 / 8), math.sqrt(105.0), math.sqrt(21.0 / 8), math.sqrt(7.0) / 2
@@ -78,7 +79,7 @@ def harmonics_curvature(x, y, z, u, v, w, g):
     Parameters
     ----------
     x, y, z, u, v, w, g : float, ndarray
-        As in the head of `himlip_ase.potential.fused.pairs`.
+        As in the head of `himlip_ase.potential.fused.geometry`.
 
     Returns
     -------
@@ -129,7 +130,7 @@ def curvatures(
         Range of atoms.
     species, neighbours, counts, cutoff, waves, scaled, sine, cosine, curvature, ranges, screening,
     coulomb, weights, decays, pair_curvature : float, ndarray
-        As in the head of `himlip_ase.potential.fused.pairs`.
+        As in the head of `himlip_ase.potential.fused.geometry`.
     """
     for i in range(start, stop):
         a = species[i]
@@ -427,7 +428,7 @@ def said_adjoint(
         Range of atoms.
     neighbours, counts, reverse, vectors, inverse, v, harmonic, edge_gradient, edge_gradient_dot,
     said : float, ndarray
-        As in the head of `himlip_ase.potential.fused.pairs`.
+        As in the head of `himlip_ase.potential.fused.geometry`.
     """
     n_features = edge_gradient.shape[2]
     own_width = reverse.shape[1]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from himlip_ase.potential.fused import pair_tangents, pairs, sphere_tangents
+from himlip_ase.potential.fused import geometry, pair_tangents, sphere_tangents
 from himlip_ase.potential.fused.forces import FusedForces, Recorded, in_ranges
 from himlip_ase.potential.graph import Graph
 
@@ -62,7 +62,7 @@ class FusedProducts:
         virials = product.new_empty(len(product), 3, 3)
         found = record.pairs
         in_ranges(
-            found.shape[0], pairs.forces_of_pairs, found.counts, found.reverse, found.vectors, found.inverse,
+            found.shape[0], geometry.forces_of_pairs, found.counts, found.reverse, found.vectors, found.inverse,
             gradient, product.numpy(), virials.numpy(),
         )  # fmt: skip
         return -product

@@ -3,204 +3,216 @@
 The quadrature points come in opposite pairs, so that the even and the odd part of a factor give its value at
 two points at once; l = 3, which half of the products leave out, is a part of its own.  That is a
 quarter of the arithmetic of evaluating both versions of every factor at every point.
+
+Harmonics stand here in the order even (l = 0, 2), l = 1, l = 3 (`ORDER`), so that each part is one matrix
+product.  The number of channels is a constant of the compiled code: only then does the compiler see that the
+numbers of the four factors, in one table, do not overlap.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
+from typing import Any
 
 import numpy as np
 
-from himlip_ase.potential.fused.pairs import compiled
+from himlip_ase.potential.fused.compilation import compiled
+from himlip_ase.potential.fused.tiles import product
+
+ORDER = np.array([0, 4, 5, 6, 7, 8, 1, 2, 3, 9, 10, 11, 12, 13, 14, 15])
+"""Harmonics: six of l = 0 and 2, three of l = 1, seven of l = 3."""
 
 
 @compiled
-def at_point(own, on_sphere, g, even, odd, cubic):
-    """Even part, part of l = 1 and part of l = 3 of all factors at one point.
+def at_points(own, by_point, parts):
+    """Even part, part of l = 1 and part of l = 3 of all factors at all points.
 
     Parameters
     ----------
-    own, on_sphere, g, even, odd, cubic : float, ndarray
-        As in the head of `himlip_ase.potential.fused.pairs`.
+    own : ndarray (16, 4 C)
+        In the order of `ORDER`.
+    by_point : ndarray (G, 16)
+        Harmonics at the points, in the same order.
+    parts : ndarray (3, G, 4 C)
     """
-    width = own.shape[1]
-    for c in range(width):
-        even[c] = on_sphere[0, g] * own[0, c]
-    for s in range(4, 9):
-        y = on_sphere[s, g]
-        for c in range(width):
-            even[c] += y * own[s, c]
-    for c in range(width):
-        odd[c] = on_sphere[1, g] * own[1, c] + on_sphere[2, g] * own[2, c] + on_sphere[3, g] * own[3, c]
-        cubic[c] = on_sphere[9, g] * own[9, c]
-    for s in range(10, 16):
-        y = on_sphere[s, g]
-        for c in range(width):
-            cubic[c] += y * own[s, c]
+    product(by_point[:, 0:6], own[0:6], parts[0])
+    product(by_point[:, 6:9], own[6:9], parts[1])
+    product(by_point[:, 9:16], own[9:16], parts[2])
 
 
-@compiled
-def invariants(start, stop, species, gates, density, on_sphere, weights, inputs):
-    """Gates the densities (16, N, 4 C) in place; their invariants of body order two to five into `inputs`.
-
-    See `himlip_ase.potential.network.DensityLayer`; `gates` is (elements, 4, 4 C), `on_sphere` (16, G) and
-    `weights` (G,) hold one point of each opposite pair.
+@cache
+def sphere_passes(n: int) -> tuple[Any, Any]:
+    """Compile, or find on disk, the passes `invariants` and `invariants_adjoint` of so many channels.
 
     Parameters
     ----------
-    start, stop : int
-        Range of atoms.
-    species, gates, density, on_sphere, weights, inputs : float, ndarray
-        As in the head of `himlip_ase.potential.fused.pairs`.
+    n : int
+
+    Returns
+    -------
+    tuple of two callables
     """
-    width = density.shape[2]
-    n = width // 4
-    own = np.empty((16, width), dtype=density.dtype)
-    even, odd, cubic = np.empty_like(own[0]), np.empty_like(own[0]), np.empty_like(own[0])
-    sums = np.empty((4, n), dtype=density.dtype)
-    for i in range(start, stop):
-        a = species[i]
-        for degree in range(4):
-            for s in range(degree * degree, (degree + 1) * (degree + 1)):
-                for c in range(width):
-                    own[s, c] = density[s, i, c] * gates[a, degree, c]
-                    density[s, i, c] = own[s, c]
-        for c in range(width):
-            inputs[i, c] = own[0, c]
-        for p in range(2):
-            first, place = 2 * p * n, width + p * 4 * n
-            for degree in range(4):
-                norm = 1.0 / (2 * degree + 1)
-                for c in range(n):
-                    total = density.dtype.type(0)
-                    for s in range(degree * degree, (degree + 1) * (degree + 1)):
-                        total += own[s, first + c] * own[s, first + n + c]
-                    inputs[i, place + 4 * c + degree] = total * norm
-        sums[:] = 0
-        for g in range(len(weights)):
-            at_point(own, on_sphere, g, even, odd, cubic)
-            w = weights[g]
-            for half in range(2):
-                if half == 1:
-                    for c in range(width):
-                        odd[c] = -odd[c]
-                        cubic[c] = -cubic[c]
-                for c in range(n):
-                    low2 = even[n + c] + odd[n + c]
-                    low3 = even[2 * n + c] + odd[2 * n + c]
-                    low4 = even[3 * n + c] + odd[3 * n + c]
-                    pair = (even[c] + odd[c] + cubic[c]) * (low2 + cubic[n + c]) * w
-                    sums[0, c] += pair * (low3 + cubic[2 * n + c])
-                    sums[1, c] += pair * (low4 + cubic[3 * n + c])
-                    both = low2 * low3
-                    sums[2, c] += w * both * low4 * low4
-                    sums[3, c] += w * both * both
-        for q in range(4):
-            for c in range(n):
-                inputs[i, width + 8 * n + q * n + c] = sums[q, c]
+    width = 4 * n
 
+    @compiled
+    def invariants(start, stop, species, gates, density, by_point, weights, inputs):
+        """Gates the densities (16, N, 4 C) in place; their invariants of body order two to five.
 
-@compiled
-def invariants_adjoint(start, stop, species, gates, density, on_sphere, weights, cotangent, gradient):
-    """Adds the gradients of the invariants to `gradient` (16, N, 4 C), for ungated densities.
-
-    Parameters
-    ----------
-    start, stop : int
-        Range of atoms.
-    species, gates, density, on_sphere, weights, cotangent, gradient : float, ndarray
-        As in the head of `himlip_ase.potential.fused.pairs`.
-    """
-    width = density.shape[2]
-    n = width // 4
-    own = np.empty((16, width), dtype=density.dtype)
-    out = np.empty((16, width), dtype=density.dtype)
-    even, odd, cubic = np.empty_like(own[0]), np.empty_like(own[0]), np.empty_like(own[0])
-    to_even, to_odd, to_cubic = np.empty_like(own[0]), np.empty_like(own[0]), np.empty_like(own[0])
-    for i in range(start, stop):
-        for s in range(16):
-            for c in range(width):
-                own[s, c] = density[s, i, c]
-                out[s, c] = 0
-        for c in range(width):
-            out[0, c] = cotangent[i, c]
-        for p in range(2):
-            first, place = 2 * p * n, width + p * 4 * n
-            for degree in range(4):
-                norm = 1.0 / (2 * degree + 1)
-                for s in range(degree * degree, (degree + 1) * (degree + 1)):
-                    for c in range(n):
-                        g = cotangent[i, place + 4 * c + degree] * norm
-                        out[s, first + c] += g * own[s, first + n + c]
-                        out[s, first + n + c] += g * own[s, first + c]
-        base = width + 8 * n
-        for g in range(len(weights)):
-            at_point(own, on_sphere, g, even, odd, cubic)
-            w = weights[g]
-            for c in range(width):
-                to_even[c] = 0
-                to_odd[c] = 0
-                to_cubic[c] = 0
-            for half in range(2):
-                sign = 1.0 - 2.0 * half
-                for c in range(n):
-                    low2 = even[n + c] + sign * odd[n + c]
-                    low3 = even[2 * n + c] + sign * odd[2 * n + c]
-                    low4 = even[3 * n + c] + sign * odd[3 * n + c]
-                    one = even[c] + sign * (odd[c] + cubic[c])
-                    two = low2 + sign * cubic[n + c]
-                    three = low3 + sign * cubic[2 * n + c]
-                    four = low4 + sign * cubic[3 * n + c]
-                    g0, g1 = w * cotangent[i, base + c], w * cotangent[i, base + n + c]
-                    g2, g3 = w * cotangent[i, base + 2 * n + c], w * cotangent[i, base + 3 * n + c]
-                    rest = g0 * three + g1 * four
-                    pair = one * two
-                    high1, high2, high3, high4 = two * rest, one * rest, g0 * pair, g1 * pair
-                    both = low2 * low3
-                    rest_low = g2 * low4 * low4 + 2 * g3 * both
-                    add2, add3 = low3 * rest_low, low2 * rest_low
-                    add4 = 2 * g2 * both * low4
-                    to_even[c] += high1
-                    to_even[n + c] += high2 + add2
-                    to_even[2 * n + c] += high3 + add3
-                    to_even[3 * n + c] += high4 + add4
-                    to_cubic[c] += sign * high1
-                    to_cubic[n + c] += sign * high2
-                    to_cubic[2 * n + c] += sign * high3
-                    to_cubic[3 * n + c] += sign * high4
-                    to_odd[c] += sign * high1
-                    to_odd[n + c] += sign * (high2 + add2)
-                    to_odd[2 * n + c] += sign * (high3 + add3)
-                    to_odd[3 * n + c] += sign * (high4 + add4)
+        See `himlip_ase.potential.network.DensityLayer`; `gates` is (elements, 4, 4 C), `by_point` (G, 16) and
+        `weights` (G,) hold one point of each opposite pair.
+        """
+        real = density.dtype.type
+        own = np.empty((16, width), dtype=density.dtype)
+        parts = np.empty((3, len(weights), width), dtype=density.dtype)
+        sums = np.empty((4, n), dtype=density.dtype)
+        pairs = np.empty((2, n), dtype=density.dtype)
+        for i in range(start, stop):
+            a = species[i]
+            pairs[:] = 0
+            last = 0
             for s in range(16):
-                y = on_sphere[s, g]
-                if s == 0 or 4 <= s <= 8:
-                    for c in range(width):
-                        out[s, c] += y * to_even[c]
-                elif s <= 3:
-                    for c in range(width):
-                        out[s, c] += y * to_odd[c]
-                else:
-                    for c in range(width):
-                        out[s, c] += y * to_cubic[c]
-        a = species[i]
-        for degree in range(4):
-            for s in range(degree * degree, (degree + 1) * (degree + 1)):
+                degree = 0 if s == 0 else (1 if s < 4 else (2 if s < 9 else 3))
+                if degree > last:
+                    pairs[:] = 0
+                    last = degree
+                row = s
+                if 1 <= s < 4:
+                    row = s + 5
+                elif 4 <= s < 9:
+                    row = s - 3
                 for c in range(width):
-                    gradient[s, i, c] = (gradient[s, i, c] + out[s, c]) * gates[a, degree, c]
+                    value = density[s, i, c] * gates[a, degree, c]
+                    own[row, c] = value
+                    density[s, i, c] = value
+                for c in range(n):
+                    pairs[0, c] += own[row, c] * own[row, n + c]
+                    pairs[1, c] += own[row, 2 * n + c] * own[row, 3 * n + c]
+                if s == (degree + 1) * (degree + 1) - 1:
+                    norm = real(1) / real(2 * degree + 1)
+                    for c in range(n):
+                        inputs[i, width + 4 * c + degree] = pairs[0, c] * norm
+                        inputs[i, width + 4 * n + 4 * c + degree] = pairs[1, c] * norm
+            for c in range(width):
+                inputs[i, c] = own[0, c]
+            at_points(own, by_point, parts)
+            sums[:] = 0
+            for g in range(len(weights)):
+                w = weights[g]
+                for half in range(2):
+                    sign = real(1) if half == 0 else real(-1)
+                    for c in range(n):
+                        one = parts[0, g, c] + sign * (parts[1, g, c] + parts[2, g, c])
+                        low2 = parts[0, g, n + c] + sign * parts[1, g, n + c]
+                        low3 = parts[0, g, 2 * n + c] + sign * parts[1, g, 2 * n + c]
+                        low4 = parts[0, g, 3 * n + c] + sign * parts[1, g, 3 * n + c]
+                        pair = one * (low2 + sign * parts[2, g, n + c]) * w
+                        both = low2 * low3
+                        sums[0, c] += pair * (low3 + sign * parts[2, g, 2 * n + c])
+                        sums[1, c] += pair * (low4 + sign * parts[2, g, 3 * n + c])
+                        sums[2, c] += w * both * low4 * low4
+                        sums[3, c] += w * both * both
+            for q in range(4):
+                for c in range(n):
+                    inputs[i, width + 8 * n + q * n + c] = sums[q, c]
+
+    @compiled
+    def invariants_adjoint(start, stop, species, gates, density, by_point, weights, cotangent, gradient):
+        """Adds the gradients of the invariants to `gradient` (16, N, 4 C), for ungated densities."""
+        real = density.dtype.type
+        own = np.empty((16, width), dtype=density.dtype)
+        out = np.empty((16, width), dtype=density.dtype)
+        parts = np.empty((3, len(weights), width), dtype=density.dtype)
+        g = np.empty((4, n), dtype=density.dtype)
+        to_point = by_point.T
+        for i in range(start, stop):
+            a = species[i]
+            for s in range(16):
+                row = s
+                if 1 <= s < 4:
+                    row = s + 5
+                elif 4 <= s < 9:
+                    row = s - 3
+                for c in range(width):
+                    own[row, c] = density[s, i, c]
+            for q in range(4):
+                for c in range(n):
+                    g[q, c] = cotangent[i, width + 8 * n + q * n + c]
+            at_points(own, by_point, parts)
+            for p in range(len(weights)):
+                w = weights[p]
+                for c in range(n):
+                    g0, g1, g2, g3 = w * g[0, c], w * g[1, c], w * g[2, c], w * g[3, c]
+                    twice = g3 + g3
+                    e1, e2, e3 = parts[0, p, c], parts[0, p, n + c], parts[0, p, 2 * n + c]
+                    o1, o2, o3 = parts[1, p, c], parts[1, p, n + c], parts[1, p, 2 * n + c]
+                    q1, q2, q3 = parts[2, p, c], parts[2, p, n + c], parts[2, p, 2 * n + c]
+                    e4, o4, q4 = parts[0, p, 3 * n + c], parts[1, p, 3 * n + c], parts[2, p, 3 * n + c]
+                    # at the point (a) and at its opposite (b)
+                    low2, low3, low4 = e2 + o2, e3 + o3, e4 + o4
+                    one, two, three, four = e1 + o1 + q1, low2 + q2, low3 + q3, low4 + q4
+                    rest, pair, both, square = g0 * three + g1 * four, one * two, low2 * low3, low4 * low4
+                    low = g2 * square + twice * both
+                    a1, a2, a3, a4 = two * rest, one * rest, g0 * pair, g1 * pair
+                    m2, m3, m4 = low3 * low, low2 * low, (g2 + g2) * both * low4
+                    low2, low3, low4 = e2 - o2, e3 - o3, e4 - o4
+                    one, two, three, four = e1 - o1 - q1, low2 - q2, low3 - q3, low4 - q4
+                    rest, pair, both, square = g0 * three + g1 * four, one * two, low2 * low3, low4 * low4
+                    low = g2 * square + twice * both
+                    b1, b2, b3, b4 = two * rest, one * rest, g0 * pair, g1 * pair
+                    n2, n3, n4 = low3 * low, low2 * low, (g2 + g2) * both * low4
+                    parts[0, p, c] = a1 + b1
+                    parts[0, p, n + c] = a2 + b2 + m2 + n2
+                    parts[0, p, 2 * n + c] = a3 + b3 + m3 + n3
+                    parts[0, p, 3 * n + c] = a4 + b4 + m4 + n4
+                    parts[1, p, c] = a1 - b1
+                    parts[1, p, n + c] = a2 - b2 + m2 - n2
+                    parts[1, p, 2 * n + c] = a3 - b3 + m3 - n3
+                    parts[1, p, 3 * n + c] = a4 - b4 + m4 - n4
+                    parts[2, p, c] = a1 - b1
+                    parts[2, p, n + c] = a2 - b2
+                    parts[2, p, 2 * n + c] = a3 - b3
+                    parts[2, p, 3 * n + c] = a4 - b4
+            product(to_point[0:6], parts[0], out[0:6])
+            product(to_point[6:9], parts[1], out[6:9])
+            product(to_point[9:16], parts[2], out[9:16])
+            for c in range(width):
+                out[0, c] += cotangent[i, c]
+            for s in range(16):
+                degree = 0 if s == 0 else (1 if s < 4 else (2 if s < 9 else 3))
+                norm = real(1) / real(2 * degree + 1)
+                row = s
+                if 1 <= s < 4:
+                    row = s + 5
+                elif 4 <= s < 9:
+                    row = s - 3
+                for c in range(n):
+                    h0 = cotangent[i, width + 4 * c + degree] * norm
+                    h1 = cotangent[i, width + 4 * n + 4 * c + degree] * norm
+                    out[row, c] += h0 * own[row, n + c]
+                    out[row, n + c] += h0 * own[row, c]
+                    out[row, 2 * n + c] += h1 * own[row, 3 * n + c]
+                    out[row, 3 * n + c] += h1 * own[row, 2 * n + c]
+                for c in range(width):
+                    gradient[s, i, c] = (gradient[s, i, c] + out[row, c]) * gates[a, degree, c]
+
+    return invariants, invariants_adjoint
 
 
 @compiled
 def standardise(start, stop, species, centre, inverse_spread, scalars, inputs, bent):
-    """Appends the scalars of the layer before to the invariants, standardises all in place; arsinh of them.
+    """Appends the scalars of the layer before to the invariants and standardises all in place.
+
+    `bent` becomes t with ln(1 + t) = arsinh |x|, without cancellation at small x.
 
     Parameters
     ----------
     start, stop : int
         Range of atoms.
     species, centre, inverse_spread, scalars, inputs, bent : float, ndarray
-        As in the head of `himlip_ase.potential.fused.pairs`.
+        As in the head of `himlip_ase.potential.fused.geometry`.
     """
+    one = inputs.dtype.type(1)
     n_scalars = scalars.shape[1]
     n_invariants = inputs.shape[1] - n_scalars
     for i in range(start, stop):
@@ -210,10 +222,8 @@ def standardise(start, stop, species, centre, inverse_spread, scalars, inputs, b
         for q in range(inputs.shape[1]):
             value = (inputs[i, q] - centre[a, q]) * inverse_spread[a, q]
             inputs[i, q] = value
-            # ln(x + √(1 + x²)) without cancellation at small x
-            size = abs(value)
-            square = size * size
-            bent[i, q] = math.copysign(math.log1p(size + square / (1 + math.sqrt(1 + square))), value)
+            square = value * value
+            bent[i, q] = abs(value) + square / (one + math.sqrt(one + square))
 
 
 @compiled
@@ -225,9 +235,10 @@ def standardise_adjoint(start, stop, species, inverse_spread, standard, cotangen
     start, stop : int
         Range of atoms.
     species, inverse_spread, standard, cotangent : float, ndarray
-        As in the head of `himlip_ase.potential.fused.pairs`.
+        As in the head of `himlip_ase.potential.fused.geometry`.
     """
+    one = standard.dtype.type(1)
     for i in range(start, stop):
         a = species[i]
         for q in range(standard.shape[1]):
-            cotangent[i, q] *= inverse_spread[a, q] / np.sqrt(1 + standard[i, q] * standard[i, q])
+            cotangent[i, q] *= inverse_spread[a, q] / math.sqrt(one + standard[i, q] * standard[i, q])

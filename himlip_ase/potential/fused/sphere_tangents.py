@@ -8,8 +8,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from himlip_ase.potential.fused.pairs import compiled
-from himlip_ase.potential.fused.sphere import at_point
+from himlip_ase.potential.fused.compilation import compiled
+
+
+@compiled
+def at_point(own, on_sphere, g, even, odd, cubic):
+    """Even part, part of l = 1 and part of l = 3 of all factors at one point.
+
+    Parameters
+    ----------
+    own, on_sphere, g, even, odd, cubic : float, ndarray
+        As in the head of `himlip_ase.potential.fused.geometry`.
+    """
+    width = own.shape[1]
+    for c in range(width):
+        even[c] = on_sphere[0, g] * own[0, c]
+    for s in range(4, 9):
+        y = on_sphere[s, g]
+        for c in range(width):
+            even[c] += y * own[s, c]
+    for c in range(width):
+        odd[c] = on_sphere[1, g] * own[1, c] + on_sphere[2, g] * own[2, c] + on_sphere[3, g] * own[3, c]
+        cubic[c] = on_sphere[9, g] * own[9, c]
+    for s in range(10, 16):
+        y = on_sphere[s, g]
+        for c in range(width):
+            cubic[c] += y * own[s, c]
 
 
 @compiled
@@ -21,7 +45,7 @@ def invariants(start, stop, density, density_dot, on_sphere, weights, inputs_dot
     start, stop : int
         Range of atoms.
     density, density_dot, on_sphere, weights, inputs_dot : float, ndarray
-        As in the head of `himlip_ase.potential.fused.pairs`.
+        As in the head of `himlip_ase.potential.fused.geometry`.
     """
     width = density.shape[2]
     n = width // 4
@@ -96,7 +120,7 @@ def invariants_adjoint(
         Range of atoms.
     species, gates, density, density_dot, on_sphere, weights, cotangent, cotangent_dot, gradient : float,
     ndarray
-        As in the head of `himlip_ase.potential.fused.pairs`.
+        As in the head of `himlip_ase.potential.fused.geometry`.
     """
     width = density.shape[2]
     n = width // 4
