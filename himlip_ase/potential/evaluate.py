@@ -12,6 +12,7 @@ from ase import Atoms
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.evaluation import Evaluation, voigt_from_matrix
 from himlip_ase.potential.derivatives import energy_forces_stress
+from himlip_ase.potential.fused import tensors_of
 from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.memory import is_out_of_memory
@@ -59,11 +60,10 @@ def evaluate(
     frames = [images] if isinstance(images, Atoms) else list(images)
     if chunk_atoms is not None and chunk_atoms < 1:
         raise InputError(f"chunk_atoms must be at least 1, got {chunk_atoms}")
-    widths = np.array([_expected_neighbours(atoms, model.cutoff) for atoms in frames])
     energies = np.zeros(len(frames))
     stresses = np.full((len(frames), 6), np.nan)
     forces: list[np.ndarray] = [np.zeros((0, 3))] * len(frames)
-    waiting = list(reversed(_chunks(frames, widths, chunk_atoms, model.batch_pairs)))
+    waiting = list(reversed(_chunks(frames, model.cutoff, chunk_atoms, model.batch_pairs)))
     with frozen(model):
         while waiting:
             chunk = waiting.pop()
@@ -81,7 +81,7 @@ def evaluate(
 @contextlib.contextmanager
 def frozen(model: torch.nn.Module) -> Iterator[None]:
     """The model's parameters without gradients: derivatives with respect to positions become cheaper."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trainable = [tensor for tensor in tensors_of(model) if tensor.requires_grad]
     for parameter in trainable:
         parameter.requires_grad_(False)
     try:
@@ -154,10 +154,11 @@ def _expected_neighbours(atoms: Atoms, cutoff: float) -> float:
     return max(4 / 3 * np.pi * cutoff**3 * n_atoms / volume, 1.0)
 
 
-def _chunks(
-    frames: list[Atoms], widths: np.ndarray, chunk_atoms: int | None, batch_pairs: int
-) -> list[list[int]]:
+def _chunks(frames: list[Atoms], cutoff: float, chunk_atoms: int | None, batch_pairs: int) -> list[list[int]]:
     """Indices of the frames of each batch."""
+    if len(frames) == 1:
+        return [[0]]
+    widths = np.array([_expected_neighbours(atoms, cutoff) for atoms in frames])
     chunks: list[list[int]] = []
     atoms = 0
     for index in np.argsort(widths, kind="stable").tolist():

@@ -1,4 +1,7 @@
-"""Pairs of atoms within a cutoff: found by vesin as integers, arranged as rectangular tables.
+"""Pairs of atoms within a cutoff: found as integers, arranged as rectangular tables.
+
+Where numba is there, compiled passes do both (`himlip_ase.potential.fused.neighbours`); else vesin and NumPy.
+Pairs have one order either way, so that a list with a skin gives the table of a fresh one to the bit.
 
 The list gives integers only (atom pairs and lattice shifts); every vector is built in torch from positions
 and cell, so that derivatives of any order are those of the energy. Each pair is found once and entered from
@@ -12,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from vesin import NeighborList
 
 from himlip_ase.errors import InputError
+from himlip_ase.potential.fused import compiled_here
 
 COINCIDENT_ANGSTROM = 1e-3
 """Atoms closer than this are taken for an input error."""
@@ -75,17 +78,39 @@ def find_pairs(atoms: Atoms, reach: float) -> PairList:
     -------
     PairList
     """
-    periodic = np.asarray(atoms.pbc)
+    periodic = np.array(atoms.pbc)
     cell = atoms.cell.array if periodic.all() else atoms.cell.complete().array
+    if compiled_here():
+        from himlip_ase.potential.fused.neighbours import find_half
+
+        positions = np.ascontiguousarray(atoms.positions, dtype=float)
+        return PairList(*find_half(positions, cell, np.linalg.inv(cell), periodic, float(reach)))
+    return _ordered(*_by_vesin(atoms, cell, periodic, reach))
+
+
+def _by_vesin(
+    atoms: Atoms, cell: np.ndarray, periodic: np.ndarray, reach: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    from vesin import NeighborList
+
     # A left-handed cell is listed through its mirror order of vectors, then shifts are put back.
     mirrored = periodic.all() and np.linalg.det(cell) < 0
     order = [1, 0, 2] if mirrored else [0, 1, 2]
     first, second, shifts = NeighborList(cutoff=reach, full_list=False).compute(
         points=atoms.positions, box=cell[order], periodic=periodic[order], quantities="ijS"
     )
-    return PairList(
-        first.astype(np.int64), second.astype(np.int64), np.asarray(shifts)[:, order].astype(np.int64)
-    )
+    return first.astype(np.int64), second.astype(np.int64), np.asarray(shifts)[:, order].astype(np.int64)
+
+
+def _ordered(first: np.ndarray, second: np.ndarray, shifts: np.ndarray) -> PairList:
+    """Each pair from its first atom, or along a positive shift; by first, second, shift."""
+    x, y, z = shifts.T
+    backward = (x < 0) | ((x == 0) & ((y < 0) | ((y == 0) & (z < 0))))
+    turned = (first > second) | ((first == second) & backward)
+    one, other = np.where(turned, second, first), np.where(turned, first, second)
+    shifts = np.where(turned[:, None], -shifts, shifts)
+    order = np.lexsort((*shifts.T[::-1], other, one))
+    return PairList(one[order], other[order], shifts[order])
 
 
 class VerletList:
@@ -168,10 +193,17 @@ def neighbour_table(frames: Sequence[Atoms], lists: Sequence[PairList], cutoff: 
         [pairs.shifts @ atoms.cell.array for pairs, atoms in zip(lists, frames, strict=True)]
     )
     positions = np.concatenate([atoms.positions for atoms in frames])
+    if compiled_here():
+        from himlip_ase.potential.fused.neighbours import tabulate
+
+        *table, pair, square = tabulate(first, second, translations, positions, cutoff, PADDING_ANGSTROM)
+        if square < COINCIDENT_ANGSTROM**2:
+            raise _coincident(pair, first, second, square, starts)
+        return NeighbourTable(*table)
     vectors = positions[second] - positions[first] + translations
     squared = np.einsum("pk,pk->p", vectors, vectors)
     if len(squared) and squared.min() < COINCIDENT_ANGSTROM**2:
-        raise _coincident(int(squared.argmin()), first, second, squared, starts)
+        raise _coincident(int(squared.argmin()), first, second, squared.min(), starts)
     near = squared < cutoff**2
     if not near.all():
         first, second, translations = first[near], second[near], translations[near]
@@ -204,9 +236,9 @@ def _tabulate(
 
 
 def _coincident(
-    pair: int, first: np.ndarray, second: np.ndarray, squared: np.ndarray, starts: np.ndarray
+    pair: int, first: np.ndarray, second: np.ndarray, square: float, starts: np.ndarray
 ) -> InputError:
     start = starts[np.searchsorted(starts, first[pair], side="right") - 1]
     return InputError(
-        f"atoms {first[pair] - start} and {second[pair] - start} coincide: {squared[pair] ** 0.5:.2e} Å apart"
+        f"atoms {first[pair] - start} and {second[pair] - start} coincide: {square**0.5:.2e} Å apart"
     )

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
+from ase.build import bulk, molecule
 from ase.md.verlet import VelocityVerlet
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.errors import InputError
+from himlip_ase.potential import neighbours
 from himlip_ase.potential.graph import build_graph, concatenate
 from himlip_ase.potential.neighbours import VerletList
 
@@ -91,3 +93,51 @@ def test_a_bad_position_is_refused_with_a_skin_too() -> None:
     atoms.positions[2] = np.nan
     with pytest.raises(InputError, match="atom 2"):
         calc.get_property("energy", atoms)
+
+
+def _cells() -> list[Atoms]:
+    """Cells of every kind of periodicity, skewed, left-handed, with atoms far outside."""
+    random = np.random.default_rng(1)
+    skewed = bulk("Cu", cubic=True) * (2, 1, 1)
+    skewed.set_cell([[3, 1, 0.5], [0, 9, 2], [1, -2, 4]])
+    skewed.positions = 20 * random.normal(size=skewed.positions.shape)
+    mirrored = bulk("NaCl", "rocksalt", a=5.6)
+    mirrored.set_cell(mirrored.cell.array[[1, 0, 2]])
+    slab = bulk("Cu", cubic=True) * (2, 2, 1)
+    slab.pbc = (True, False, True)
+    slab.rattle(0.1)
+    wire = molecule("CH4")
+    wire.set_cell([0, 0, 3.0])
+    wire.pbc = (False, False, True)
+    large = bulk("Cu", cubic=True) * (5, 4, 3)
+    large.rattle(0.1)
+    return [skewed, mirrored, slab, wire, large, molecule("C6H6"), bulk("Cu"), Atoms("H")]
+
+
+@pytest.mark.parametrize("reach", [4.5, 6.3])
+@pytest.mark.parametrize("atoms", _cells(), ids=lambda atoms: atoms.get_chemical_formula())
+def test_compiled_search_and_table_are_those_of_vesin_and_numpy(atoms, reach, monkeypatch) -> None:
+    pytest.importorskip("numba")
+    compiled = neighbours.find_pairs(atoms, reach)
+    table = neighbours.neighbour_table([atoms], [compiled], 4.5)
+    monkeypatch.setattr(neighbours, "compiled_here", lambda: False)
+    plain = neighbours.find_pairs(atoms, reach)
+    for name in ("first", "second", "shifts"):
+        assert np.array_equal(getattr(compiled, name), getattr(plain, name)), name
+    expected = neighbours.neighbour_table([atoms], [plain], 4.5)
+    for name in ("neighbours", "offsets", "mask", "reverse"):
+        assert np.array_equal(getattr(table, name), getattr(expected, name)), name
+
+
+def test_a_list_with_a_skin_gives_the_table_of_a_fresh_one_to_the_bit() -> None:
+    atoms = bulk("Cu", cubic=True) * (2, 2, 2)
+    kept = neighbours.VerletList(4.5, 0.8)
+    kept(atoms)
+    atoms.rattle(0.1, seed=3)
+    tables = [
+        neighbours.neighbour_table([atoms], [pairs], 4.5)
+        for pairs in (kept(atoms), neighbours.find_pairs(atoms, 4.5))
+    ]
+    assert kept.builds == 1
+    for name in ("neighbours", "offsets", "mask", "reverse"):
+        assert np.array_equal(*(getattr(table, name) for table in tables)), name

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from himlip_ase.potential.fused.forces import FusedForces
     from himlip_ase.potential.interface import Potential
 
@@ -34,13 +36,13 @@ def fused_forces(model: Potential) -> FusedForces | None:
     FusedForces or None
         None without numba, off the CPU, for another architecture, or where weights are being trained.
     """
-    if not _available():
+    if not compiled_here():
         return None
     from himlip_ase.potential.network import HiMLIP
 
     if not isinstance(model, HiMLIP):
         return None
-    tensors = [*model.parameters(), *model.buffers()]
+    tensors = tensors_of(model)
     if tensors[0].device.type != "cpu" or any(tensor.requires_grad for tensor in tensors):
         return None
     version = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
@@ -53,8 +55,29 @@ def fused_forces(model: Potential) -> FusedForces | None:
     return known[1]
 
 
+def tensors_of(model: nn.Module) -> list[Tensor]:
+    """Parameters and buffers as they are now; many times faster than asking torch for them.
+
+    Parameters
+    ----------
+    model : Module
+
+    Returns
+    -------
+    list of Tensor
+    """
+    found: list[Tensor | None] = []
+    modules = [model]
+    for module in modules:
+        found += module._parameters.values()
+        found += module._buffers.values()
+        modules += [below for below in module._modules.values() if below is not None]
+    return [tensor for tensor in found if tensor is not None]
+
+
 @cache
-def _available() -> bool:
+def compiled_here() -> bool:
+    """Whether compiled passes do the work: numba is there, and ``HIMLIP_FUSED=0`` is not said."""
     if os.environ.get("HIMLIP_FUSED", "1") == "0" or importlib.util.find_spec("numba") is None:
         return False
     logger.debug("numba is there: forces by compiled passes")

@@ -157,8 +157,8 @@ class FusedForces:
         found, energies, gradient = record.pairs, record.energies, record.gradient
         forces, virials = torch.empty_like(graph.positions), graph.positions.new_empty(len(energies), 3, 3)
         in_ranges(
-            found.shape[0], geometry.forces_of_pairs, found.counts, found.reverse, found.vectors, found.inverse,
-            gradient, forces.numpy(), virials.numpy(),
+            found.shape[0], geometry.forces_of_pairs, found.counts, found.reverse, found.vectors,
+            found.inverse, gradient, forces.numpy(), virials.numpy(),
         )  # fmt: skip
         total = energies.new_zeros(graph.n_frames).index_add(0, graph.frame, energies)
         return total, forces, virials.new_zeros(graph.n_frames, 3, 3).index_add(0, graph.frame, virials)

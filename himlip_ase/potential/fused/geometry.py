@@ -1,4 +1,4 @@
-"""Compiled passes over the geometry of pairs: harmonics, radial functions, repulsion; from gradients to forces.
+"""Compiled passes over the geometry of pairs: harmonics, radial functions, repulsion, forces.
 
 Every pass runs over a range of atoms, touches nothing that another range writes, and releases the
 interpreter's lock, so that ranges can be given to threads.  Tables have the neighbours second and the

@@ -62,8 +62,8 @@ class FusedProducts:
         virials = product.new_empty(len(product), 3, 3)
         found = record.pairs
         in_ranges(
-            found.shape[0], geometry.forces_of_pairs, found.counts, found.reverse, found.vectors, found.inverse,
-            gradient, product.numpy(), virials.numpy(),
+            found.shape[0], geometry.forces_of_pairs, found.counts, found.reverse, found.vectors,
+            found.inverse, gradient, product.numpy(), virials.numpy(),
         )  # fmt: skip
         return -product
 

@@ -33,9 +33,7 @@ def _tile_of(rows: int, add: bool) -> Any:
     return tile
 
 
-def _build_tile(
-    context: Any, builder: Any, signature: Any, arguments: Any, rows: int, add: bool
-) -> ir.Value:
+def _build_tile(context: Any, builder: Any, signature: Any, arguments: Any, rows: int, add: bool) -> ir.Value:
     """Code of one tile: Σ_k a[r + n, k] b[k, q …] for n below `rows`, stored in or added to c."""
     number = context.get_data_type(signature.args[4].dtype)
     size = context.get_abi_sizeof(number)
@@ -72,9 +70,7 @@ def _build_tile(
         down = cgutils.pointer_add(builder, above, builder.mul(b_inner, loop.index))
         factors = builder.load(as_line(down), align=size)
         for start, total in zip(starts, sums, strict=True):
-            factor = builder.load(
-                cgutils.pointer_add(builder, start, builder.mul(a_inner, loop.index))
-            )
+            factor = builder.load(cgutils.pointer_add(builder, start, builder.mul(a_inner, loop.index)))
             spread = builder.insert_element(undefined, factor, ir.IntType(32)(0))
             spread = builder.shuffle_vector(spread, undefined, zeros)
             product = builder.fmul(spread, factors, flags=("contract",))
