@@ -1,6 +1,6 @@
 """Pairs of atoms within a cutoff: found as integers, arranged as rectangular tables.
 
-Where numba is there, compiled passes do both (`himlip_ase.potential.fused.neighbours`); else vesin and NumPy.
+Where numba is there, compiled passes do both (`himlip_ase.potential.pair_search`); else vesin and NumPy.
 Pairs have one order either way, so that a list with a skin gives the table of a fresh one to the bit.
 
 The list gives integers only (atom pairs and lattice shifts); every vector is built in torch from positions
@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
-from himlip_ase.potential.fused import compiled_here
+from himlip_ase.potential.compilation import compiled_here
 
 COINCIDENT_ANGSTROM = 1e-3
 """Atoms closer than this are taken for an input error."""
@@ -81,7 +81,7 @@ def find_pairs(atoms: Atoms, reach: float) -> PairList:
     periodic = np.array(atoms.pbc)
     cell = atoms.cell.array if periodic.all() else atoms.cell.complete().array
     if compiled_here():
-        from himlip_ase.potential.fused.neighbours import find_half
+        from himlip_ase.potential.pair_search import find_half
 
         positions = np.ascontiguousarray(atoms.positions, dtype=float)
         return PairList(*find_half(positions, cell, np.linalg.inv(cell), periodic, float(reach)))
@@ -194,7 +194,7 @@ def neighbour_table(frames: Sequence[Atoms], lists: Sequence[PairList], cutoff: 
     )
     positions = np.concatenate([atoms.positions for atoms in frames])
     if compiled_here():
-        from himlip_ase.potential.fused.neighbours import tabulate
+        from himlip_ase.potential.pair_search import tabulate
 
         *table, pair, square = tabulate(first, second, translations, positions, cutoff, PADDING_ANGSTROM)
         if square < COINCIDENT_ANGSTROM**2:

@@ -6,20 +6,16 @@ numba is not installed, or ``HIMLIP_FUSED=0`` stands in the environment, plain t
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-import os
-from functools import cache
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+from himlip_ase.potential.compilation import compiled_here
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from himlip_ase.potential.fused.forces import FusedForces
     from himlip_ase.potential.interface import Potential
-
-logger = logging.getLogger(__name__)
 
 _made: WeakKeyDictionary[Potential, tuple[tuple, FusedForces]] = WeakKeyDictionary()
 
@@ -73,12 +69,3 @@ def tensors_of(model: nn.Module) -> list[Tensor]:
         found += module._buffers.values()
         modules += [below for below in module._modules.values() if below is not None]
     return [tensor for tensor in found if tensor is not None]
-
-
-@cache
-def compiled_here() -> bool:
-    """Whether compiled passes do the work: numba is there, and ``HIMLIP_FUSED=0`` is not said."""
-    if os.environ.get("HIMLIP_FUSED", "1") == "0" or importlib.util.find_spec("numba") is None:
-        return False
-    logger.debug("numba is there: forces by compiled passes")
-    return True

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from himlip_ase.potential.fused.compilation import compiled
+from himlip_ase.potential.compilation import compiled
 from himlip_ase.potential.fused.geometry import pair_gradient
 from himlip_ase.potential.fused.tiles import add_product, product
 

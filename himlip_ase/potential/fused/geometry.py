@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 
-from himlip_ase.potential.fused.compilation import compiled
+from himlip_ase.potential.compilation import compiled
 
 ROOT_3, ROOT_5, ROOT_15, ROOT_105 = 3**0.5, 5**0.5, 15**0.5, 105**0.5
 ROOT_35_8, ROOT_21_8, HALF_ROOT_7 = (35 / 8) ** 0.5, (21 / 8) ** 0.5, 7**0.5 / 2

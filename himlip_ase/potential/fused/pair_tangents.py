@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from himlip_ase.potential.fused.compilation import compiled
+from himlip_ase.potential.compilation import compiled
 from himlip_ase.potential.fused.geometry import harmonics_gradient
 
 

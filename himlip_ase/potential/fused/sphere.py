@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from himlip_ase.potential.fused.compilation import compiled
+from himlip_ase.potential.compilation import compiled
 from himlip_ase.potential.fused.tiles import product
 
 ORDER = np.array([0, 4, 5, 6, 7, 8, 1, 2, 3, 9, 10, 11, 12, 13, 14, 15])

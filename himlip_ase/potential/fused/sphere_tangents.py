@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from himlip_ase.potential.fused.compilation import compiled
+from himlip_ase.potential.compilation import compiled
 
 
 @compiled

@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from himlip_ase.potential.fused.compilation import compiled
+from himlip_ase.potential.compilation import compiled
 
 LINE_BYTES = 64
 """Width of a tile: a cache line, eight doubles or sixteen single-precision numbers."""

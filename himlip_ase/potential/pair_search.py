@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from himlip_ase.potential.fused.compilation import compiled
+from himlip_ase.potential.compilation import compiled
 
 MARGIN = 1e-9
 """Å beyond the reach: what is a pair is decided by the vectors of the table, not by those of the search."""
