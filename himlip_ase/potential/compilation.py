@@ -33,4 +33,9 @@ def compiled(function: Callable[..., Any]) -> Any:
     """
     from numba import njit
 
-    return njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")(function)
+    options = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError as error:  # neither the package's folder nor the user's cache can be written to
+        logger.warning("compiled anew in every process, %s; NUMBA_CACHE_DIR names another folder", error)
+        return njit(**options)(function)
