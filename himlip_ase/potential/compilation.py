@@ -33,7 +33,7 @@ def compiled(function: Callable[..., Any]) -> Any:
     """
     from numba import njit
 
-    options = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError as error:  # neither the package's folder nor the user's cache can be written to
