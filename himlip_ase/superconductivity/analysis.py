@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -31,6 +32,9 @@ from himlip_ase.units import RY_EV
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.force_constants import DynamicalMatrices
+
+
+logger = logging.getLogger(__name__)
 
 
 def analyse(
@@ -131,6 +135,7 @@ def analyse(
         table = _add_q_grid(table, coarser, phonons, coupling, options)
     noise = None
     if deviations is not None and not spectrum.problems:
+        logger.info("%s: Tc of %d ensembles drawn from that of the SSCHA", label, options.samples)
         drawn = resampled_phonons(phonons, deviations, options.samples, options.seed)
         noise = bootstrap_tc(
             elph,
@@ -284,6 +289,8 @@ def _full_bandwidth(spectrum: Spectrum, dos: ElectronicDos, options: TcOptions) 
         if isinstance(entry, Tc):
             try:
                 here = mu_star_at_cutoff(mu, options.mu_star_at, 1.0)
+                count = f"{len(found) + 1} of {len(options.mu_star)}"
+                logger.info("Migdal–Eliashberg with N(ε), μ* = %g (%s)", mu, count)
                 found[mu] = eliashberg_tc_full_bandwidth(spectrum, dos, here)
             except (CalculationError, InputError) as error:
                 found[mu] = str(error)

@@ -49,6 +49,28 @@ def test_all_faults_stand_in_one_message_and_no_folder_is_left(folder):
     assert not (folder / "out").exists()
 
 
+def test_no_fault_hides_another(folder):
+    """A prefix, both programs, one element's file, the other's cutoff and a grid: six faults, one message."""
+    write(folder / "AlH.cif", bulk("AlH", "rocksalt", a=3.9))
+    (folder / "run.yaml").write_text(
+        "name: AlH\nstructure: AlH.cif\npseudopotentials: pseudo\nq_grid: [2, 2, 2]\n"
+        "qe: {ecutwfc_ry: 20, k_grid: [6, 6, 6]}\nharmonic: {dense_k_grid: [9, 9, 9]}\n"
+        "launcher: {prefix: nompirun -n 4, pw: nopw.x, ph: noph.x}\n"
+    )
+    with pytest.raises(InputError) as error:
+        preflight(load_config(folder / "run.yaml"), folder / "out")
+    text = str(error.value)
+    for fault in (
+        "'nompirun'",
+        "nopw.x and noph.x are not",
+        "no pseudopotential of H",
+        "40 Ry",
+        "[12, 12, 12]",
+    ):
+        assert fault in text
+    assert not (folder / "out").exists()
+
+
 def test_missing_labels_are_told_before_anything_is_made(folder):
     (folder / "run.yaml").write_text("name: Al\nlabels: {folder: nowhere}\nq_grid: [2, 2, 2]\n")
     with pytest.raises(InputError, match="nowhere does not exist"):

@@ -58,21 +58,15 @@ def faults(
     list of str
         One sentence each.
     """
-    found = []
     programs = [launcher.pw] + [launcher.ph] * (q_grid is not None)
-    for program in programs if programs_here else ():
+    found = launcher.missing(*programs) if programs_here else []
+    for element in dict.fromkeys(atoms.get_chemical_symbols()):
         try:
-            launcher.command(program, "input")
+            files = find_pseudopotentials([element], settings.pseudo_dir, settings.pseudopotentials, names)
         except InputError as error:
             found.append(str(error))
-    try:
-        files = find_pseudopotentials(
-            atoms.get_chemical_symbols(), settings.pseudo_dir, settings.pseudopotentials, names
-        )
-    except InputError as error:
-        found.append(str(error))
-    else:
-        found += _low_cutoffs(pseudo_folder(settings.pseudo_dir), files, settings, names)
+        else:
+            found += _low_cutoffs(pseudo_folder(settings.pseudo_dir), files, settings, names)
     if q_grid is not None and harmonic_run is not None:
         found += _grid_faults(q_grid, settings, harmonic_run, names)
     askable = programs_here or shutil.which(launcher.pw) is not None

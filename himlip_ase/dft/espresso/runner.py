@@ -93,17 +93,38 @@ class Launcher:
         words = shlex.split(self.prefix)
         if are_noted():  # for another machine, where the programs have places of their own
             return [*words, executable, "-in", input_name]
+        if missing := self.missing(executable):
+            raise InputError("; ".join(missing))
+        path = shutil.which(executable)
+        assert path is not None
+        return [*words, os.path.abspath(path), "-in", input_name]
+
+    def missing(self, *executables: str) -> list[str]:
+        """What is not on the PATH: the first word of `prefix`, programs.
+
+        Parameters
+        ----------
+        *executables : str
+
+        Returns
+        -------
+        list of str
+            One sentence each.
+        """
+        words = shlex.split(self.prefix)
+        found = []
         if words and shutil.which(words[0]) is None:
-            raise InputError(
+            found.append(
                 f"{words[0]!r}, the first word of the command prefix {self.prefix!r}, is not on the PATH"
             )
-        path = shutil.which(executable)
-        if path is None:
-            raise InputError(
-                f"{executable} is not on the PATH; install Quantum ESPRESSO (Debian, Ubuntu: "
+        absent = [name for name in executables if shutil.which(name) is None]
+        if absent:
+            verb = "is" if len(absent) == 1 else "are"
+            found.append(
+                f"{' and '.join(absent)} {verb} not on the PATH; install Quantum ESPRESSO (Debian, Ubuntu: "
                 "sudo apt install quantum-espresso), or add the folder of your own build to PATH"
             )
-        return [*words, os.path.abspath(path), "-in", input_name]
+        return found
 
 
 def requested_input(folder: Path, stem: str) -> str | None:
