@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from himlip_ase.dft.espresso.dry_run import DryRun
+from himlip_ase.dft.espresso.forecast import step_seconds
 from himlip_ase.dft.espresso.progress import ph_standing, scf_standing
+from himlip_ase.dft.espresso.response import scf_steps
 from himlip_ase.dft.executors import Local
 from himlip_ase.dft.standing import Standing
 from himlip_ase.progress import duration
@@ -82,3 +85,22 @@ def test_a_call_is_watched_while_it_runs(monkeypatch):
     with Local().opened(1) as executor:
         assert executor.call(lambda: time.sleep(0.4) or 7, watch=lambda: looks.append(1)) == 7
     assert len(looks) >= 2
+
+
+def _cell(bands: int, plane_waves: int, fft_points: int) -> DryRun:
+    return DryRun(48, 0, 1, bands, plane_waves, 0, fft_points, 0.0)
+
+
+def test_steps_of_larger_cells_cost_in_proportion_what_they_took() -> None:
+    """One step at one k-point, recorded CPU seconds: PdH of 2 and 16 atoms, H3S of 4 and 32."""
+    palladium = step_seconds(_cell(91, 5961, 110592)) / step_seconds(_cell(14, 941, 13824))
+    assert palladium == pytest.approx(2.43 / 0.0176, rel=0.25)
+    sulphur = step_seconds(_cell(44, 10500, 125000)) / step_seconds(_cell(9, 1481, 15625))
+    assert sulphur == pytest.approx(0.491 / 0.0062, rel=0.25)
+
+
+def test_supercells_need_more_scf_steps_and_loose_thresholds_fewer() -> None:
+    recorded = {1: 5, 2: 8, 4: 9, 8: 11, 16: 15}  # middle of Al, AlH, H3S, PdH
+    for atoms, steps in recorded.items():
+        assert steps / 1.5 < scf_steps(atoms) < 1.5 * steps
+    assert scf_steps(16, 1e-6) < 0.7 * scf_steps(16)

@@ -110,3 +110,29 @@ def test_a_diverging_round_leaves_the_weights_as_they_were(frames, label) -> Non
         polish(trainer)
     for a, b in zip(trainer.parameters.values(), before, strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_listener_hears_how_far_the_refinement_is(frames, label, caplog) -> None:
+    class Listener:
+        def __init__(self) -> None:
+            self.heard = []
+
+        def __call__(self, progress) -> None:
+            pass
+
+        def polishing(self, standing) -> None:
+            self.heard.append(standing)
+
+    listener = Listener()
+    with caplog.at_level("INFO", logger="himlip_ase"):
+        finetune(frames, [label], settings=SETTINGS, network=NETWORK, on_epoch=listener)
+    rounds, iterations = SETTINGS.polish.rounds, SETTINGS.polish.iterations
+    places = [(item.round, item.iteration) for item in listener.heard]
+    assert places == sorted(places) and {item.round for item in listener.heard} == set(range(1, rounds + 1))
+    last = listener.heard[-1]
+    assert 0 < last.iteration <= iterations and last.seconds_left < listener.heard[0].seconds_left
+    told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("polish: ")]
+    assert (
+        f"{rounds} rounds of {iterations} iterations on" in told[0]
+        and f"round {rounds} of {rounds}" in told[-1]
+    )

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from himlip_ase.errors import InputError
 from himlip_ase.figure_style import save
+from himlip_ase.pipeline import tc_report
 from himlip_ase.pipeline.document import (
     Document,
     Files,
@@ -149,3 +150,23 @@ def test_the_browser_finds_what_is_wrong(browser: Browser, tmp_path: Path) -> No
         "leads nowhere: #nowhere", "a level is left out", "wide in a window", "does not load",
     ):  # fmt: skip
         assert what in found, what
+
+
+def test_what_is_to_be_typed_is_set_as_code(tmp_path) -> None:
+    document = Document("t", [Paragraph("do `a < b` now"), Table(["what"], [["`himlip sscha learn`"]])])
+    assert "<code>a &lt; b</code>" in document.html() and "<code>himlip sscha learn</code>" in document.html()
+    assert "`a < b`" in document.markdown(tmp_path)
+
+
+def test_without_any_tc_one_row_stands_for_all_formulas() -> None:
+    rows = [
+        ["λ", "0.4"],
+        ["Tc, McMillan, μ* = 0.10", "no Tc"],
+        ["Tc, SISSO, μ* = 0.10", "no Tc"],
+        ["2Δ/kTc", "4"],
+    ]
+    assert tc_report._without_rows_of_nothing(rows) == [
+        ["λ", "0.4"], ["Tc, by every formula and μ*", "no Tc"], ["2Δ/kTc", "4"]
+    ]  # fmt: skip
+    rows[1][1] = "3 K"
+    assert tc_report._without_rows_of_nothing(rows) == rows
