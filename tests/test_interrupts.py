@@ -102,7 +102,7 @@ class Terminal:
                 self.text += os.read(self.master, 65536).decode(errors="replace")
             except BlockingIOError:
                 time.sleep(0.05)
-            if pattern and re.search(pattern, self.text):
+            if pattern and re.search(pattern, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.text)):
                 return True
             if ended:
                 return False
