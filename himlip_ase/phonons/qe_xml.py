@@ -23,7 +23,7 @@ from himlip_ase.units import BOHR_ANGSTROM, RY_PER_BOHR2_EV_PER_ANGSTROM2
 _WITHOUT_E = re.compile(r"(?<=\d)([+-]\d{3})\b")
 
 _LAST = "</FREQUENCIES_THZ_CMM1>"
-"""What a dyn file holds last; versions 7 leave the end of the root out at Γ with a dielectric tensor."""
+"""What a dyn file holds last; version 7.2 leaves the end of the root out at Γ of a grid of an insulator."""
 
 
 class XmlReader:

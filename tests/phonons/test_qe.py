@@ -345,7 +345,7 @@ def test_xml_dyn_files_must_have_their_frequencies(tmp_path):
 
 
 def test_xml_of_version_7_2_may_lack_the_end_of_its_root(tmp_path):
-    """At Γ with a dielectric tensor; a file that is cut anywhere else stays refused."""
+    """At Γ of a grid of an insulator; a file that is cut anywhere else stays refused."""
     dm = build(triclinic, (1, 1, 1))[1].dynamical_matrices()
     file = read_dyn_file(write_dyn(dm, tmp_path / "dyn")[1])
     text = with_frequencies(as_xml(file), file).replace("</Root>", "").rstrip() + "\n"
