@@ -1,8 +1,8 @@
 """The reaction potential himlip-chno-1: pre-training on GFN2-xTB paths, a test on unseen reactions, its card.
 
 Reads like the method section of a paper. The labels are those of ``examples/reactions`` (made by its
-``make_set.py``); displaced frames beside the paths are labelled here, which needs tblite. Three trainings
-follow each other: from scratch, and twice again from a higher learning rate with the statistics of the inputs
+``make_set.py``); displaced frames beside the paths are labelled here, which needs tblite. Four trainings
+follow each other: from scratch, and three times again from a higher learning rate with the statistics of the inputs
 kept.
 ``--resume`` continues a stopped training to the bit on a CPU.
 """
@@ -44,9 +44,9 @@ CARD = {
     "where GFN2-xTB is enough; this model is a start for DFT accuracy. Errors on reactions that it has not "
     "seen: see errors.",
     "made_by": "python workflows/chno_base.py",
-    "base": "from scratch, three trainings",
+    "base": "from scratch, four trainings",
 }
-REFINEMENTS = ("second", "third")
+REFINEMENTS = ("second", "third", "fourth")
 """Folders of the trainings that follow the first."""
 SPREADS = (0.04, 0.08, 0.12)
 """Å; standard deviations of the displacements beside the paths."""
