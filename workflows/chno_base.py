@@ -2,8 +2,8 @@
 
 Reads like the method section of a paper. The labels are those of ``examples/reactions`` (made by its
 ``make_set.py``); displaced frames beside the paths are labelled here, which needs tblite. Four trainings
-follow each other: from scratch, and three times again from a higher learning rate with the statistics of the inputs
-kept.
+follow each other: from scratch, and three times again from a higher learning rate, the statistics of the
+inputs kept.
 ``--resume`` continues a stopped training to the bit on a CPU.
 """
 
