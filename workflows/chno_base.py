@@ -87,15 +87,17 @@ def displaced(
     return LabelledFrame(atoms, result.energy, result.forces, hessian=matrix, set=f"{frame.set} beside")
 
 
-def beside(paths: list[LabelledFrame], seed: int = 0) -> Iterator[LabelledFrame | None]:
+def beside(paths: list[LabelledFrame], seed: int = 0) -> Iterator[LabelledFrame]:
     """Displaced neighbours of path frames; those of each path's highest frame have Hessians."""
     rng = np.random.default_rng(seed)
-    for number, frame in enumerate(paths[::BESIDE_EVERY]):
-        yield displaced(frame, SPREADS[number % len(SPREADS)], rng, hessian=False)
+    some = paths[::BESIDE_EVERY]
+    jobs = [(frame, SPREADS[number % len(SPREADS)], False) for number, frame in enumerate(some)]
     highest = {frame.set: frame for frame in sorted(paths, key=lambda frame: frame.energy)}
-    for frame in highest.values():
-        for spread in SADDLE_SPREADS:
-            yield displaced(frame, spread, rng, hessian=True)
+    jobs += [(frame, spread, True) for frame in highest.values() for spread in SADDLE_SPREADS]
+    for frame, spread, hessian in jobs:
+        found = displaced(frame, spread, rng, hessian)
+        if found is not None:
+            yield found
 
 
 def main() -> None:
@@ -118,8 +120,7 @@ def main() -> None:
         paths = reactions("training")
         neighbours = arguments.folder / "beside.h5"
         if not (arguments.resume and neighbours.is_file()):
-            found_beside = [frame for frame in beside(paths) if frame is not None]
-            write_labels(neighbours, found_beside, overwrite=arguments.resume)
+            write_labels(neighbours, beside(paths), overwrite=arguments.resume)
         training = [*paths, *read_labels(neighbours)]
 
         # Network and Hessian projections by stochastic gradients, from scratch.

@@ -60,16 +60,16 @@ class Found:
     ----------
     structures : dict of str to Atoms
         By role.
-    barrier : float
-        eV.
-    tangent : ndarray (N, 3)
+    barrier : float or None
+        eV; None: the search failed, the structures are those it began with.
+    tangent : ndarray (N, 3) or None
         The climbed direction.
     beside : tuple of Atoms
     """
 
     structures: dict[str, Atoms]
-    barrier: float
-    tangent: np.ndarray
+    barrier: float | None
+    tangent: np.ndarray | None
     beside: tuple[Atoms, ...]
 
 
@@ -170,15 +170,15 @@ def main() -> None:
             except (CalculationError, InputError) as error:
                 failed[name] = str(error)[:100]
                 if name not in found:  # the teacher's structures are a start as good as any
-                    found[name] = Found(start[name], float("nan"), np.zeros(0), ())
+                    found[name] = Found(start[name], None, None, ())
         new = labelled(found, place, given.resume)
         rows = judged(found, new)
         labels += new
         history.append({"round": number, "labels": len(labels), "rows": rows, "failed": failed})
         write_json(given.folder / "history.json", history, overwrite=True)
         print(number, len(labels), rows, failed, flush=True)
-        off = max(abs(row["model"] - row["labels"]) for row in rows)
-        if off < KCAL_EV or len(labels) + 5 * len(MEMBERS) > MOST_LABELS:
+        agreed = not failed and all(abs(row["model"] - row["labels"]) < KCAL_EV for row in rows)
+        if agreed or len(labels) + 5 * len(MEMBERS) > MOST_LABELS:
             break
         family, folder = [replace(frame, set="family") for frame in labels], place / "model"
         finetune(

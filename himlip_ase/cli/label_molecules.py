@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-METHODS = ("gfn1", "gfn2", "wb97x")
-
 
 def register(label: typer.Typer) -> None:
     """Add the command to ``himlip label``."""
@@ -43,27 +41,19 @@ def molecules(
     from himlip_ase.labels.molecules.xtb import GFN1, GFN2
     from himlip_ase.structures import read_structures
 
-    if method not in METHODS:
-        raise InputError(f"--method is {method!r}; choose {', '.join(METHODS[:-1])} or {METHODS[-1]}")
     makers: dict[str, Callable[[], Labeller]] = {
         "gfn1": lambda: GFN1(step=step),
         "gfn2": lambda: GFN2(step=step),
         "wb97x": lambda: WB97X(grid_level=grid_level, density_fitting=density_fitting),
     }
-    labeller = makers[method]()
+    if method not in makers:
+        raise InputError(f"--method is {method!r}; choose {' or '.join(makers)}")
     frames = read_structures(structures)
     with molecule_bar(method) as advance:
         labels = label_molecules(
-            frames,
-            labeller,
-            out,
-            hessian,
-            set_name or structures.stem,
-            resume,
-            overwrite,
-            minutes,
-            advance,
-        )
+            frames, makers[method](), out, hessian, set_name or structures.stem,
+            resume, overwrite, minutes, advance,
+        )  # fmt: skip
     left_out = [f"{len(labels.failed)} failed (see the log)"] if labels.failed else []
     left_out += [f"{len(labels.missing)} not begun; continue with --resume"] if labels.missing else []
     typer.echo(

@@ -8,13 +8,12 @@ distance, direction and harmonics, is worked out where it is used.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 
 from himlip_ase.potential.compilation import compiled
+from himlip_ase.potential.fused.densities import DensityPasses
 from himlip_ase.potential.fused.geometry import harmonics_gradient
 
 
@@ -176,18 +175,8 @@ def curvatures(
                 )
 
 
-@dataclass(frozen=True)
-class DensityTangents:
-    """The passes that are compiled for the numbers of radial functions and of features of a network."""
-
-    of_species: Any
-    of_species_adjoint: Any
-    of_bonds: Any
-    of_bonds_adjoint: Any
-
-
 @cache
-def density_tangents(n_radial: int, n_features: int) -> DensityTangents:
+def density_tangents(n_radial: int, n_features: int) -> DensityPasses:
     """Compile, or find on disk, the passes of one shape of network.
 
     Parameters
@@ -197,7 +186,7 @@ def density_tangents(n_radial: int, n_features: int) -> DensityTangents:
 
     Returns
     -------
-    DensityTangents
+    DensityPasses
     """
     width = n_radial * n_features
 
@@ -402,7 +391,7 @@ def density_tangents(n_radial: int, n_features: int) -> DensityTangents:
                     outward_dot, gradient[i, m],
                 )  # fmt: skip
 
-    return DensityTangents(of_species, of_species_adjoint, of_bonds, of_bonds_adjoint)
+    return DensityPasses(of_species, of_species_adjoint, of_bonds, of_bonds_adjoint)
 
 
 @compiled

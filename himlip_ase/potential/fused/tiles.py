@@ -20,21 +20,21 @@ LINE_BYTES = 64
 """Width of a tile: a cache line, eight doubles or sixteen single-precision numbers."""
 
 
-def _tile_of(rows: int, add: bool) -> Any:
+def _tile_of(rows: int) -> Any:
     """A tile of so many rows, as a function (a, r, b, q, c) within compiled code."""
 
     @intrinsic
     def tile(typing: Any, a: Any, r: Any, b: Any, q: Any, c: Any) -> Any:
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return _build_tile(context, builder, signature, arguments, rows, add)
+            return _build_tile(context, builder, signature, arguments, rows)
 
         return types.void(a, types.intp, b, types.intp, c), build
 
     return tile
 
 
-def _build_tile(context: Any, builder: Any, signature: Any, arguments: Any, rows: int, add: bool) -> ir.Value:
-    """Code of one tile: Σ_k a[r + n, k] b[k, q …] for n below `rows`, stored in or added to c."""
+def _build_tile(context: Any, builder: Any, signature: Any, arguments: Any, rows: int) -> ir.Value:
+    """Code of one tile: Σ_k a[r + n, k] b[k, q …] for n below `rows`, added to c."""
     number = context.get_data_type(signature.args[4].dtype)
     size = context.get_abi_sizeof(number)
     line = ir.VectorType(number, LINE_BYTES // size)
@@ -64,7 +64,7 @@ def _build_tile(context: Any, builder: Any, signature: Any, arguments: Any, rows
     starts = [row_of(a, a_row, n) for n in range(rows)]
     ends = [as_line(row_of(c, c_row, n, offset)) for n in range(rows)]
     above = cgutils.pointer_add(builder, b.data, offset)
-    before = [builder.load(end, align=size) if add else line(None) for end in ends]
+    before = [builder.load(end, align=size) for end in ends]
     sums = [cgutils.alloca_once_value(builder, value) for value in before]
     with cgutils.for_range(builder, inner) as loop:
         down = cgutils.pointer_add(builder, above, builder.mul(b_inner, loop.index))
@@ -80,8 +80,7 @@ def _build_tile(context: Any, builder: Any, signature: Any, arguments: Any, rows
     return context.get_dummy_value()
 
 
-_add_1, _add_2, _add_4 = (_tile_of(rows, True) for rows in (1, 2, 4))
-_set_1, _set_2, _set_4 = (_tile_of(rows, False) for rows in (1, 2, 4))
+_add_1, _add_2, _add_4 = (_tile_of(rows) for rows in (1, 2, 4))
 
 
 @compiled
@@ -126,23 +125,5 @@ def product(a, b, c):
     b : ndarray (K, Q)
     c : ndarray (R, Q)
     """
-    rows, columns = c.shape
-    line = LINE_BYTES // c.itemsize
-    whole = columns - columns % line
-    for q in range(0, whole, line):
-        r = 0
-        while r + 4 <= rows:
-            _set_4(a, r, b, q, c)
-            r += 4
-        if r + 2 <= rows:
-            _set_2(a, r, b, q, c)
-            r += 2
-        if r < rows:
-            _set_1(a, r, b, q, c)
-    if whole < columns:
-        for r in range(rows):
-            for q in range(whole, columns):
-                total = c.dtype.type(0)
-                for k in range(b.shape[0]):
-                    total += a[r, k] * b[k, q]
-                c[r, q] = total
+    c[:, :] = 0
+    add_product(a, b, c)
