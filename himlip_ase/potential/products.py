@@ -70,7 +70,9 @@ def hessian_products(
         eV/Å² times the unit of the vectors.
     """
     results = [torch.empty_like(part) for part in vectors]
-    waiting = deque(_slots(graphs, vectors))
+    # compiled passes take several vectors in one sweep; what is recorded takes a vector for each structure
+    copied = fused_forces(model) is None
+    waiting = deque(_slots(graphs, vectors, copied))
     budget = budget_bytes(memory_gb, graphs[0].positions.device) if waiting else 0
     bytes_per_pair, most = 0.0, len(waiting)
     while waiting:
@@ -96,13 +98,13 @@ def hessian_products(
     return results
 
 
-def _slots(graphs: Sequence[Graph], vectors: Sequence[Tensor]) -> list[_Slot]:
-    """Structures, repeated where they are small and many products are wanted."""
+def _slots(graphs: Sequence[Graph], vectors: Sequence[Tensor], copied: bool) -> list[_Slot]:
+    """Structures, repeated (if they may be copied) where they are small and many products are wanted."""
     slots = []
     for structure, (graph, wanted) in enumerate(zip(graphs, vectors, strict=True)):
         if not wanted.numel():
             continue
-        copies = min(len(wanted), max(1, RECORD_ATOMS // len(graph.positions)))
+        copies = min(len(wanted), max(1, RECORD_ATOMS // len(graph.positions))) if copied else 1
         first = 0
         for part in torch.tensor_split(wanted, copies):
             slots.append(_Slot(structure, first, graph, part))
@@ -129,25 +131,18 @@ def _products_of(model: Potential, group: Sequence[_Slot]) -> tuple[list[Tensor]
     """Products of all slots of one record, and the bytes that it kept."""
     graph = concatenate([slot.graph for slot in group]) if len(group) > 1 else group[0].graph
     product_with, kept = _recorded(model, graph)
-    counts = [len(slot.graph.positions) for slot in group]
-    found: list[list[Tensor]] = [[] for _ in group]
     steps = max(len(slot.vectors) for slot in group)
-    for step in range(steps):
-        direction = torch.cat(
-            [
-                slot.vectors[step] if step < len(slot.vectors) else torch.zeros_like(slot.vectors[0])
-                for slot in group
-            ]
-        )
-        product = product_with(direction)
-        for index, part in enumerate(product.split(counts)):
-            if step < len(group[index].vectors):
-                found[index].append(part)
-    return [torch.stack(parts) for parts in found], kept
+    directions = [
+        torch.cat([slot.vectors, slot.vectors.new_zeros(steps - len(slot.vectors), *slot.vectors.shape[1:])])
+        for slot in group
+    ]
+    counts = [len(slot.graph.positions) for slot in group]
+    products = product_with(torch.cat(directions, dim=1)).split(counts, dim=1)
+    return [product[: len(slot.vectors)] for product, slot in zip(products, group, strict=True)], kept
 
 
 def _recorded(model: Potential, graph: Graph) -> tuple[Callable[[Tensor], Tensor], int]:
-    """What multiplies the Hessian of a graph with a vector (N, 3), and the bytes that its record keeps."""
+    """What multiplies the Hessian of a graph with vectors (V, N, 3), and the bytes that its record keeps."""
     fused = fused_forces(model)
     if fused is not None:
         from himlip_ase.potential.fused.products import FusedProducts
@@ -160,9 +155,11 @@ def _recorded(model: Potential, graph: Graph) -> tuple[Callable[[Tensor], Tensor
         energies = model(replace(graph, positions=positions))
         (gradient,) = torch.autograd.grad(energies.sum(), positions, create_graph=True)
 
-    def product_with(direction: Tensor) -> Tensor:
+    def product_with(directions: Tensor) -> Tensor:
         if not gradient.requires_grad:
-            return torch.zeros_like(positions)
-        return torch.autograd.grad(gradient, positions, direction, retain_graph=True)[0]
+            return torch.zeros_like(directions)
+        return torch.stack(
+            [torch.autograd.grad(gradient, positions, v, retain_graph=True)[0] for v in directions]
+        )
 
     return product_with, saved.total

@@ -94,6 +94,7 @@ class Backward:
     to_inputs: Tensor
     to_raw: np.ndarray
     edge_gradient: np.ndarray | None
+    edge_slope: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class Recorded:
     backwards: list[Backward]
     energies: Tensor
     gradient: np.ndarray
+    along: np.ndarray
+    outward: np.ndarray
 
 
 class FusedForces:
@@ -130,7 +133,7 @@ class FusedForces:
         order = torch.as_tensor(sphere.ORDER)
         self.by_point = density.on_sphere[order][:, half].T.contiguous().numpy(), self.quadrature[1]
         self._invariants, self._invariants_adjoint = sphere.sphere_passes(model.config.channels)
-        self._passes = densities.density_passes(model.config.n_radial, model.config.edge_features)
+        self.passes = densities.density_passes(model.config.n_radial, model.config.edge_features)
         self.edges = model.species_edge.detach().numpy()
 
     @torch.no_grad()
@@ -186,8 +189,8 @@ class FusedForces:
             output = weights.layer.readout(scalars).gather(1, graph.species[:, None])[:, 0]
             energies += self.model.energy_scale * output
             forwards.append(forward)
-        backwards, gradient = self._backward(found, graph, species, forwards)
-        return Recorded(graph, species, found, forwards, backwards, energies, gradient)
+        backwards, gradient, along, outward = self._backward(found, graph, species, forwards)
+        return Recorded(graph, species, found, forwards, backwards, energies, gradient, along, outward)
 
     def _geometry(self, graph: Graph, strain: Tensor | None) -> tuple[Pairs, Tensor]:
         """Pairs, and each atom's energy without the network."""
@@ -234,7 +237,7 @@ class FusedForces:
         scalars: Tensor,
         before: list[Forward],
     ) -> tuple[Forward, Tensor]:
-        layer, passes = weights.layer, self._passes
+        layer, passes = weights.layer, self.passes
         n_atoms, width = found.shape
         new = scalars.new_empty
         raw = new(16, n_atoms, found.radial.shape[2] * self.edges.shape[1])
@@ -279,10 +282,10 @@ class FusedForces:
 
     def _backward(
         self, found: Pairs, graph: Graph, species: np.ndarray, forwards: list[Forward]
-    ) -> tuple[list[Backward], np.ndarray]:
-        """The adjoints of the layers, and ∂E/∂r of every pair vector."""
+    ) -> tuple[list[Backward], np.ndarray, np.ndarray, np.ndarray]:
+        """The adjoints of the layers, and of every pair ∂E/∂r, ∂E/∂Y and ∂E/∂|r|."""
         backwards: list[Backward] = []
-        model, passes = self.model, self._passes
+        model, passes = self.model, self.passes
         n_atoms, width = found.shape
         gradient = np.empty((n_atoms, width, 3), dtype=found.inverse.dtype)
         along, outward = np.zeros_like(found.harmonic), found.pair_slope.copy()
@@ -315,7 +318,7 @@ class FusedForces:
                     found.slope, found.harmonic, self.edges, to_raw, found.vectors, found.inverse, along,
                     outward, gradient,
                 )  # fmt: skip
-                backwards.append(Backward(down, to_standard, to_inputs, to_raw, None))
+                backwards.append(Backward(down, to_standard, to_inputs, to_raw, None, None))
                 break
             assert forward.edges is not None and weights.mixing is not None
             edge_gradient, edge_slope = np.empty_like(forward.edges), np.empty_like(forward.edges)
@@ -324,7 +327,7 @@ class FusedForces:
                 found.harmonic, forward.said, forward.edges, to_raw, edge_gradient, edge_slope, along,
                 outward,
             )  # fmt: skip
-            backwards.append(Backward(down, to_standard, to_inputs, to_raw, edge_gradient))
+            backwards.append(Backward(down, to_standard, to_inputs, to_raw, edge_gradient, edge_slope))
             to_said = to_density.new_empty(n_atoms, edge_gradient.shape[2], 16)
             in_ranges(
                 n_atoms, densities.said_adjoint, found.counts, found.reverse, found.harmonic, edge_gradient,
@@ -332,7 +335,7 @@ class FusedForces:
             )  # fmt: skip
             to_scalars = to_inputs[:, -model.config.hidden :] + to_said[:, :, 0] @ bonds.scalars.weight
             to_density = torch.bmm(to_said.permute(2, 0, 1), weights.mixing.transpose(1, 2))
-        return backwards[::-1], gradient
+        return backwards[::-1], gradient, along, outward
 
 
 def _one_of_each_pair(points: Tensor) -> list[int]:
