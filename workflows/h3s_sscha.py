@@ -6,14 +6,10 @@ kept when it is finished. ``python workflows/h3s_sscha.py --help`` lists the cho
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from himlip_ase.cli.app import clean_errors, configure_logging
+from himlip_ase.cli.workflow import run_workflow
 from himlip_ase.pipeline import finetune, labels, learn, phonons, report, sscha, tc
-from himlip_ase.pipeline.config import load_config, parse_assignments
-from himlip_ase.pipeline.headlines import closing_lines
-from himlip_ase.pipeline.run import run_pipeline
 
 CONFIG = Path(__file__).parents[1] / "examples" / "h3s" / "h3s.yaml"
 
@@ -39,37 +35,5 @@ METHOD = (
 )
 
 
-def main() -> None:
-    """Parse the command line and run."""
-    names = [stage.name for stage in METHOD]
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--folder", type=Path, default=Path("runs/h3s"), help="run folder (default: %(default)s)"
-    )
-    parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
-    parser.add_argument(
-        "--retrain", action="store_true", help="train the model instead of taking the shipped one"
-    )
-    parser.add_argument(
-        "--from", dest="start_from", choices=names, help="do this stage and all after it again"
-    )
-    parser.add_argument("--until", choices=names, help="stop after this stage")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the YAML file"
-    )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    arguments = parser.parse_args()
-    configure_logging()
-    with clean_errors(arguments.debug):
-        overrides = parse_assignments(arguments.set)
-        if arguments.retrain:
-            overrides |= {"finetune.model": None, "finetune.model_without_hessian": None}
-        config = load_config(CONFIG, overrides)
-        written = run_pipeline(
-            config, arguments.folder, arguments.resume, arguments.start_from, arguments.until, stages=METHOD
-        )
-        print("\n".join(closing_lines(written)))
-
-
 if __name__ == "__main__":
-    main()
+    run_workflow(__doc__, CONFIG, METHOD, folder="runs/h3s")

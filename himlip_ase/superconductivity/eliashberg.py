@@ -25,6 +25,7 @@ EXACT_FREQUENCIES = 150
 DEFAULT_CUTOFF = 15.0
 _CONVERGED = 2e-3
 _SPLINE_NODES = 600
+_MAX_SECANTS = 12
 
 
 def frequency_count(kt_ev: float, top_ev: float, cutoff: float, least: int = MIN_FREQUENCIES) -> int:
@@ -354,10 +355,25 @@ def refined(excess: Callable[[float, int], float], kt: float, count: int, precis
     Raises
     ------
     CalculationError
-        There is none within a factor of 2.
+        There is none within a factor of 7.
     """
+    start = last = float(np.log(kt))
+    value = excess(last, count)
+    here = last + (1e-3 if value > 0 else -1e-3)
+    for _ in range(_MAX_SECANTS):  # the excess is nearly linear in log(kT)
+        before, value = value, excess(here, count)
+        if value == before or not abs(here - start) < np.log(2):
+            break
+        last, here = here, here - value * (here - last) / (value - before)
+        if abs(here - last) < precision:
+            return float(np.exp(here))
+    return _bracketed(excess, start, count, precision)
+
+
+def _bracketed(excess: Callable[[float, int], float], start: float, count: int, precision: float) -> float:
+    """kT at the root next to `start` (a logarithm), by growing steps and Brent's method."""
     step = 2e-3
-    low, high = np.log(kt) - step, np.log(kt) + step
+    low, high = start - step, start + step
     while excess(low, count) <= 0:
         high, low, step = low, low - 2 * step, 2 * step
         if step > 1:

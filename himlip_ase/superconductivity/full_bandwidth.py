@@ -21,7 +21,7 @@ import numpy as np
 from scipy.optimize import brentq, root_scalar
 
 from himlip_ase import units
-from himlip_ase.errors import CalculationError, InputError, NotConvergedError
+from himlip_ase.errors import InputError, NotConvergedError
 from himlip_ase.superconductivity.electronic_dos import ElectronicDos
 from himlip_ase.superconductivity.eliashberg import (
     DEFAULT_CUTOFF,
@@ -190,7 +190,7 @@ def eliashberg_tc_full_bandwidth(
     InputError
         More than `MAX_COUNT` Matsubara frequencies would be needed.
     CalculationError, NotConvergedError
-        No Tc within a factor of 8 of that of a constant DOS; the normal state did not converge.
+        No Tc within a factor of 7 of that of a constant DOS; the normal state did not converge.
     """
     spectrum = spectrum.coarsened()
     start = eliashberg_tc(spectrum, mu_star, cutoff) / units.EV_KELVIN
@@ -206,21 +206,13 @@ def eliashberg_tc_full_bandwidth(
         here = mu_star_of_frequencies(mu_star, kt, count, top, cutoff * top)
         return _Equations(spectrum, dos, kt, count, here).excess_pairing()
 
-    low, high = start / 1.1, start * 1.1
-    while True:
-        count = count_at(low)
+    root = start
+    for precision in (1e-3, 1e-10):  # the number of frequencies follows the temperature
+        count = count_at(root)
         if count > MAX_COUNT:
             raise InputError(f"{count} Matsubara frequencies are wanted; at most {MAX_COUNT} are allowed")
-        if excess(np.log(low), count) <= 0:
-            low /= 1.3
-        elif excess(np.log(high), count) > 0:
-            high *= 1.3
-        else:
-            break
-        if high / low > 64:
-            raise CalculationError("no Tc within a factor of 8 of that of a constant DOS")
-    root = float(np.exp(brentq(excess, np.log(low), np.log(high), args=(count,), xtol=1e-4)))
-    return refined(excess, root, count_at(root)) * units.EV_KELVIN
+        root = refined(excess, root, count, precision)
+    return root * units.EV_KELVIN
 
 
 def solve_full_bandwidth(
