@@ -234,6 +234,12 @@ def supercell(
             "--k-spacing", help="Instead of --reference and --k: Å⁻¹, 2π included.", rich_help_panel=ACCURACY
         ),
     ] = None,
+    k_shift: Annotated[
+        bool,
+        typer.Option(
+            "--k-shift", help="Shift the meshes by half a step, away from Γ.", rich_help_panel=ACCURACY
+        ),
+    ] = False,
     symmetry: Annotated[bool, typer.Option("--symmetry", help="Let pw.x use symmetry.")] = False,
     calculator: CalculatorOption = None,
     inputs_only: InputsOnlyOption = False,
@@ -257,6 +263,7 @@ def supercell(
         generator=generator,
         nosym=not symmetry,
         k_spacing=k_spacing,
+        k_shift=k_shift,
     )
 
 

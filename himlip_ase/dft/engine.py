@@ -218,6 +218,7 @@ class Engine(Protocol):
         *,
         primitive: Atoms | None = None,
         k_spacing: float | None = None,
+        k_shift: bool = False,
         nosym: bool = True,
         generator: Mapping[str, Any] | None = None,
     ) -> Sequence[Job]:
@@ -231,6 +232,8 @@ class Engine(Protocol):
             Cell to which the engine's density of k-points belongs.
         k_spacing : float, optional
             That density instead, Å⁻¹, 2π included.
+        k_shift : bool
+            Shift every mesh by half a step, away from Γ.
         nosym : bool
             Do not look for symmetries.
         generator : mapping, optional

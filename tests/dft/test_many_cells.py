@@ -74,6 +74,17 @@ def test_density_of_k_points_has_to_be_said_once(tmp_path, aluminium, pseudo) ->
         assert result.exit_code == 2 and "--k-spacing" in result.output
 
 
+def test_shifted_mesh_is_written_and_kept_in_the_record(fake_pw, tmp_path, aluminium, settings) -> None:
+    points = single_points([aluminium], tmp_path / "runs", settings, k_spacing=0.5, k_shift=True)
+    grid = " ".join(map(str, k_grid_of_spacing(aluminium, 0.5)))
+    card = points[0].text.split("K_POINTS automatic\n")[1].split("\n")[0]
+    assert " ".join(card.split()) == f"{grid} 1 1 1"
+    run_single_points(points, fake_pw.launcher)
+    collect(tmp_path / "runs", "shifted", tmp_path / "labels")
+    record = json.loads((tmp_path / "labels" / "shifted.json").read_text())
+    assert record["settings"]["k_offset"] == [1, 1, 1]
+
+
 def test_the_hydride_cells_are_balanced_and_reasonable(monkeypatch) -> None:
     """Shares of every system in a short beginning; no pair too close; volumes in the stated range."""
     monkeypatch.syspath_prepend(str(HYDRIDES))

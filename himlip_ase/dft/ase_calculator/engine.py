@@ -67,16 +67,16 @@ class AseCalculator:
         *,
         primitive: Atoms | None = None,
         k_spacing: float | None = None,
+        k_shift: bool = False,
         nosym: bool = True,
         generator: Mapping[str, Any] | None = None,
     ) -> list[AseJob]:
         """See `himlip_ase.dft.engine.Engine.single_points`; k-points are the calculator's own."""
         if not frames:
             raise InputError("no structures to calculate")
-        if k_spacing is not None:
-            raise InputError(
-                f"the k-points of {self.calculator} are its own arguments; leave --k-spacing out"
-            )
+        if k_spacing is not None or k_shift:
+            flag = "--k-spacing" if k_spacing is not None else "--k-shift"
+            raise InputError(f"the k-points of {self.calculator} are its own arguments; leave {flag} out")
         self.spec.build()
         notes = {"generator": dict(generator)} if generator else {}
         place = Path(folder).absolute()

@@ -85,6 +85,7 @@ class Espresso:
         *,
         primitive: Atoms | None = None,
         k_spacing: float | None = None,
+        k_shift: bool = False,
         nosym: bool = True,
         generator: Mapping[str, Any] | None = None,
     ) -> list[SinglePoint]:
@@ -96,6 +97,7 @@ class Espresso:
             self.qe,
             reference=primitive,
             k_spacing=k_spacing,
+            k_shift=k_shift,
             nosym=nosym,
             generator=generator,
             launcher=self.launcher,

@@ -115,6 +115,7 @@ def pw_input(
     *,
     calculation: str = "scf",
     nosym: bool = False,
+    k_shift: bool = False,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Text of a pw.x input.
@@ -129,6 +130,8 @@ def pw_input(
         "scf", "relax" or "vc-relax".
     nosym : bool
         For disordered cells, whose accidental symmetries must not be looked for.
+    k_shift : bool
+        Shift the grid by half a step in each direction; never for ph.x, whose grid has to hold k + q.
     overrides : mapping, optional
         {namelist: {keyword: value}}, over `settings.extra`.
 
@@ -173,7 +176,7 @@ def pw_input(
         input_data=data,
         pseudopotentials=settings.files_for(bare),
         kpts=settings.k_grid,
-        koffset=(0, 0, 0),
+        koffset=(1, 1, 1) if k_shift else (0, 0, 0),
     )
     return with_masses(stream.getvalue(), bare)
 
