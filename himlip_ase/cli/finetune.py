@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -145,6 +145,8 @@ def finetune(
     judging = [read_hessian(path) for path in validation_hessian or []]
     start: Any = base if elements is None else _restricted(base, elements)
     replayed = open_labels(replay, keys=keys) if replay else ()
+    if elements is not None:
+        _check_kept(elements, {"--labels": frames, "--replay": replayed, "--validation": judged or ()})
     if closed_form in ("alone", "before"):
         alone = finetune_closed_form(
             frames, hessians, start, ridge, settings, out if closed_form == "alone" else None, judged,
@@ -186,6 +188,22 @@ def _restricted(base: str | None, elements: str) -> Any:
     if not isinstance(model, HiMLIP):
         raise InputError("--elements restricts a Hi-MLIP base; give one, e.g. --base himlip-hydride-1")
     return restricted_to(model, elements.split(","))
+
+
+def _check_kept(elements: str, given: Mapping[str, Sequence[LabelledFrame]]) -> None:
+    """Refuse frames with elements that --elements leaves out."""
+    from himlip_ase.errors import InputError
+
+    kept = set(elements.split(","))
+    for flag, frames in given.items():
+        foreign = [set(frame.atoms.get_chemical_symbols()) - kept for frame in frames]
+        others = sorted(set().union(*foreign))
+        if others:
+            number = sum(map(bool, foreign))
+            raise InputError(
+                f"{number} of {len(frames)} frames of {flag} hold {', '.join(others)}, which --elements "
+                f"{elements} leaves out; add them there, or give a file without these frames"
+            )
 
 
 def fetch_base(base: str | None) -> None:

@@ -144,3 +144,5 @@ def test_closed_form_around_a_base_of_more_elements(folder: Path) -> None:
     assert load_model(folder / "tuned" / "model.safetensors").elements == ("Cu",)
     code, output = _run(*common, "--elements", "Ag")
     assert code == 2 and "Ag" in output
+    code, output = _run(*common, "--elements", "H")
+    assert code == 2 and "frames of --labels hold Cu" in " ".join(output.split())
