@@ -17,8 +17,8 @@ import torch
 from ase import Atoms
 
 from himlip_ase import HiMLIPCalculator
+from himlip_ase.potential import derivatives
 from himlip_ase.potential.checkpoint import load_model
-from himlip_ase.potential.derivatives import energy_forces_stress
 from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.potential.graph import build_graph
 
@@ -37,6 +37,13 @@ def crystal(n_atoms: int) -> Atoms:
     atoms = Atoms("SH3", cell=cell, scaled_positions=sites, pbc=True) * CELLS[n_atoms]
     atoms.positions += np.random.default_rng(0).normal(scale=0.1, size=atoms.positions.shape)
     return atoms
+
+
+def differentiable(model: Any, graph: Any) -> Any:
+    """What a training step differentiates by the weights."""
+    if hasattr(derivatives, "trainable_derivatives"):
+        return derivatives.trainable_derivatives(model, graph)
+    return derivatives.energy_forces_stress(model, graph, create_graph=True)
 
 
 class Side:
@@ -72,7 +79,7 @@ class Side:
         graph = build_graph(atoms, self.model.elements, self.model.cutoff)
         for parameter in self.model.parameters():
             parameter.requires_grad_(True)
-        energy_forces_stress(self.model, graph, create_graph=True).forces.square().sum().backward()
+        differentiable(self.model, graph).forces.square().sum().backward()
         self.model.zero_grad()
 
 

@@ -265,12 +265,26 @@ class BondFeatures(nn.Module):
         along = torch.bmm(said.permute(1, 2, 0), harmonics)
         return seen_from_the_other_end(along, reverse)
 
-    def mixing(self) -> Tensor:
-        """What of each harmonic's densities is said, (16, N_FACTORS · channels, edge_features)."""
+    def mixing(self, tensors: Tensor | None = None, mix: Tensor | None = None) -> Tensor:
+        """What of each harmonic's densities is said, (16, N_FACTORS · channels, edge_features).
+
+        Parameters
+        ----------
+        tensors, mix : Tensor, optional
+            In place of the weights of the same names.
+
+        Returns
+        -------
+        Tensor
+        """
         features = self.mix.out_features
-        by_degree = self.mix.weight.reshape(features, features, -1).permute(2, 1, 0)
+        tensors, mix = (
+            self.tensors.weight if tensors is None else tensors,
+            self.mix.weight if mix is None else mix,
+        )
+        by_degree = mix.reshape(features, features, -1).permute(2, 1, 0)
         unseen = by_degree.new_zeros(L_MAX + 1 - len(by_degree), features, features)
-        return torch.matmul(self.tensors.weight.T, torch.cat([by_degree, unseen]))[self.degree]
+        return torch.matmul(tensors.T, torch.cat([by_degree, unseen]))[self.degree]
 
     def said(self, density: Tensor, scalars: Tensor) -> Tensor:
         """What each atom says in every direction, as coefficients of the harmonics at its neighbour.

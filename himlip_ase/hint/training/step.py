@@ -18,7 +18,7 @@ from torch import Tensor
 
 from himlip_ase.hint.training.batches import Batch
 from himlip_ase.hint.training.losses import energy_loss, forces_loss, stress_loss
-from himlip_ase.potential.derivatives import Derivatives, energy_forces_stress, hessian_vector_product
+from himlip_ase.potential.derivatives import Derivatives, hessian_vector_product, trainable_derivatives
 from himlip_ase.potential.graph import Graph, concatenate
 from himlip_ase.potential.interface import Potential
 
@@ -109,7 +109,7 @@ def by_difference(
     ]
     graphs = [frames[k] for k in alone] + copies
     counts = [len(graph.positions) for graph in graphs]
-    out = energy_forces_stress(model, concatenate(graphs), stress=stress, create_graph=True)
+    out = trainable_derivatives(model, concatenate(graphs), stress)
     forces = out.forces.split(counts)
     pairs = [len(alone) + 2 * place for place in range(len(probes))]
     products = [(forces[k + 1] - forces[k]) / (2 * step) for k, step in zip(pairs, steps, strict=True)]
@@ -146,7 +146,7 @@ def by_differentiation(
     """
     found = None
     if frames:
-        found = energy_forces_stress(model, concatenate(frames), stress=stress, create_graph=True)
+        found = trainable_derivatives(model, concatenate(frames), stress)
     products: list[Tensor] = []
     for together in _of_one_structure(probes):
         vectors = torch.stack([probe.vector for probe in together])

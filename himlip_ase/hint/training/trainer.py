@@ -31,7 +31,11 @@ from himlip_ase.hint.training.step import EVALUATE, FRAME_LOSSES, Probe, batch_l
 from himlip_ase.labels.digests import structure_digest
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.products import HessianProducts
-from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
+from himlip_ase.potential.derivatives import (
+    energy_forces_stress,
+    hessian_vector_product,
+    trainable_derivatives,
+)
 from himlip_ase.potential.interface import Potential
 
 logger = logging.getLogger(__name__)
@@ -168,7 +172,8 @@ class Trainer:
         dict of str to Tensor ()
         """
         stress = self._with_stress(batch)
-        out = energy_forces_stress(self.model, batch.graph, stress=stress, create_graph=create_graph)
+        derivatives = trainable_derivatives if create_graph else energy_forces_stress
+        out = derivatives(self.model, batch.graph, stress=stress)
         return batch_losses(batch, out, self.settings.loss.huber)
 
     def _with_stress(self, batch: Batch) -> bool:

@@ -6,7 +6,7 @@ numba is not installed, or ``HIMLIP_FUSED=0`` stands in the environment, plain t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 from weakref import WeakKeyDictionary
 
 from himlip_ase.potential.compilation import compiled_here
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from himlip_ase.potential.fused.forces import FusedForces
     from himlip_ase.potential.interface import Potential
+    from himlip_ase.potential.network import HiMLIP
 
 _made: WeakKeyDictionary[Potential, tuple[tuple, FusedForces]] = WeakKeyDictionary()
 
@@ -32,14 +33,10 @@ def fused_forces(model: Potential) -> FusedForces | None:
     FusedForces or None
         None without numba, off the CPU, for another architecture, or where weights are being trained.
     """
-    if not compiled_here():
-        return None
-    from himlip_ase.potential.network import HiMLIP
-
-    if not isinstance(model, HiMLIP):
+    if not _compiled_for(model):
         return None
     tensors = tensors_of(model)
-    if tensors[0].device.type != "cpu" or any(tensor.requires_grad for tensor in tensors):
+    if any(tensor.requires_grad for tensor in tensors):
         return None
     version = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
     known = _made.get(model)
@@ -49,6 +46,29 @@ def fused_forces(model: Potential) -> FusedForces | None:
         known = (version, FusedForces(model))
         _made[model] = known
     return known[1]
+
+
+def fused_learning(model: Potential) -> TypeGuard[HiMLIP]:
+    """Whether compiled passes give derivatives by the weights (`himlip_ase.potential.fused.learning`).
+
+    Parameters
+    ----------
+    model : Potential
+
+    Returns
+    -------
+    bool
+        False without numba, off the CPU, and for another architecture.
+    """
+    return _compiled_for(model)
+
+
+def _compiled_for(model: Potential) -> TypeGuard[HiMLIP]:
+    if not compiled_here():
+        return False
+    from himlip_ase.potential.network import HiMLIP
+
+    return isinstance(model, HiMLIP) and tensors_of(model)[0].device.type == "cpu"
 
 
 def tensors_of(model: nn.Module) -> list[Tensor]:

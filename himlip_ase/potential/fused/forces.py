@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from himlip_ase.potential.angular import harmonics_on_sphere
 from himlip_ase.potential.fused import densities, geometry, sphere
 from himlip_ase.potential.graph import Graph
 from himlip_ase.potential.network import HiMLIP, Layer
@@ -33,6 +35,10 @@ class Weights:
     gates: np.ndarray
     inverse_spread: np.ndarray
     mixing: Tensor | None
+
+    def gate(self, species: Tensor) -> Tensor:
+        """What each atom's mixed densities are multiplied with, (16, N, 4 C)."""
+        return torch.from_numpy(self.gates)[species].transpose(0, 1)[self.layer.density.degree]
 
     @classmethod
     def of(cls, layer: Layer) -> Weights:
@@ -72,11 +78,19 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Forward:
-    """What the adjoint of one layer needs of its forward pass."""
+    """What the adjoint of one layer, and the derivatives by its weights, need of its forward pass.
 
+    `mixed` are the densities before they are gated, `bent` arsinh of the standardised inputs; None unless
+    derivatives by the weights are wanted.
+    """
+
+    raw: np.ndarray
+    mixed: Tensor | None
     density: Tensor
     standard: Tensor
+    bent: Tensor
     hidden: Tensor
+    scalars: Tensor
     said: np.ndarray | None
     edges: np.ndarray | None
 
@@ -86,13 +100,16 @@ class Backward:
     """What the change of one layer's adjoint needs of the adjoint itself.
 
     `down` is the gradient by the layer's scalars, `to_standard` that by arsinh of the standardised inputs,
-    `to_inputs` that by the inputs.
+    `to_inputs` that by the inputs, `to_density` that by the gated densities (None unless derivatives by the
+    weights are wanted) and `to_said` that by what atoms say.
     """
 
     down: Tensor
     to_standard: Tensor
     to_inputs: Tensor
+    to_density: Tensor | None
     to_raw: np.ndarray
+    to_said: Tensor | None
     edge_gradient: np.ndarray | None
     edge_slope: np.ndarray | None
 
@@ -119,19 +136,20 @@ class FusedForces:
     ----------
     model : HiMLIP
         On the CPU.
+    learning : bool
+        Whether what is recorded shall serve derivatives by the weights too.
     """
 
-    def __init__(self, model: HiMLIP) -> None:
+    def __init__(self, model: HiMLIP, learning: bool = False) -> None:
         self.model = model
+        self.learning = learning
         self.layers = [Weights.of(layer) for layer in model.layers if isinstance(layer, Layer)]
         density = self.layers[0].layer.density
-        half = _one_of_each_pair(density.on_sphere.T)
-        self.quadrature = (
-            density.on_sphere[:, half].contiguous().numpy(),
+        half, order = _one_of_each_pair(), torch.as_tensor(sphere.ORDER)
+        self.by_point = (
+            density.on_sphere[order][:, half].T.contiguous().numpy(),
             density.weights[half].contiguous().numpy(),
         )
-        order = torch.as_tensor(sphere.ORDER)
-        self.by_point = density.on_sphere[order][:, half].T.contiguous().numpy(), self.quadrature[1]
         self._invariants, self._invariants_adjoint = sphere.sphere_passes(model.config.channels)
         self.passes = densities.density_passes(model.config.n_radial, model.config.edge_features)
         self.edges = model.species_edge.detach().numpy()
@@ -156,8 +174,17 @@ class FusedForces:
         virials : Tensor (B, 3, 3)
             ∂E/∂ε, eV.
         """
-        record = self.recorded(graph, strain)
-        found, energies, gradient = record.pairs, record.energies, record.gradient
+        return self.of_record(self.recorded(graph, strain))
+
+    @torch.no_grad()
+    def of_record(self, record: Recorded) -> tuple[Tensor, Tensor, Tensor]:
+        """As a call, of what is recorded.
+
+        Parameters
+        ----------
+        record : Recorded
+        """
+        graph, found, energies, gradient = record.graph, record.pairs, record.energies, record.gradient
         forces, virials = torch.empty_like(graph.positions), graph.positions.new_empty(len(energies), 3, 3)
         in_ranges(
             found.shape[0], geometry.forces_of_pairs, found.counts, found.reverse, found.vectors,
@@ -191,6 +218,20 @@ class FusedForces:
             forwards.append(forward)
         backwards, gradient, along, outward = self._backward(found, graph, species, forwards)
         return Recorded(graph, species, found, forwards, backwards, energies, gradient, along, outward)
+
+    def gates_of(self, weights: Weights) -> np.ndarray:
+        """Gates that the adjoint of the invariants applies; ones where its caller does.
+
+        Parameters
+        ----------
+        weights : Weights
+            Of a layer.
+
+        Returns
+        -------
+        ndarray (elements, 4, 4 C)
+        """
+        return np.ones_like(weights.gates) if self.learning else weights.gates
 
     def _geometry(self, graph: Graph, strain: Tensor | None) -> tuple[Pairs, Tensor]:
         """Pairs, and each atom's energy without the network."""
@@ -259,6 +300,7 @@ class FusedForces:
             )  # fmt: skip
         density = new(16, n_atoms, weights.mix.shape[2])
         in_ranges(n_atoms, densities.mixed, raw.numpy(), weights.mix.numpy(), density.numpy())
+        mixed = density.clone() if self.learning else None
         n_invariants = layer.density.n_invariants(self.model.config)
         inputs = new(n_atoms, n_invariants + scalars.shape[1])
         in_ranges(
@@ -278,7 +320,8 @@ class FusedForces:
         torch.copysign(torch.log1p(bent, out=bent), inputs, out=bent)
         hidden = network.first(bent) + network.species[graph.species]
         scalars = hidden + network.second(torch.nn.functional.silu(hidden))
-        return Forward(density, inputs, hidden, said, edges), scalars
+        forward = Forward(raw.numpy(), mixed, density, inputs, bent, hidden, scalars, said, edges)
+        return forward, scalars
 
     def _backward(
         self, found: Pairs, graph: Graph, species: np.ndarray, forwards: list[Forward]
@@ -307,9 +350,12 @@ class FusedForces:
             if to_density is None:
                 to_density = torch.zeros_like(forward.density)
             in_ranges(
-                n_atoms, self._invariants_adjoint, species, weights.gates, forward.density.numpy(),
+                n_atoms, self._invariants_adjoint, species, self.gates_of(weights), forward.density.numpy(),
                 *self.by_point, to_inputs.numpy(), to_density.numpy(),
             )  # fmt: skip
+            to_gated = None
+            if self.learning:
+                to_gated, to_density = to_density, to_density * weights.gate(graph.species)
             to_raw = to_density.new_empty(16, n_atoms, weights.unmix.shape[2]).numpy()
             in_ranges(n_atoms, densities.mixed, to_density.numpy(), weights.unmix.numpy(), to_raw)
             if bonds is None:
@@ -318,7 +364,7 @@ class FusedForces:
                     found.slope, found.harmonic, self.edges, to_raw, found.vectors, found.inverse, along,
                     outward, gradient,
                 )  # fmt: skip
-                backwards.append(Backward(down, to_standard, to_inputs, to_raw, None, None))
+                backwards.append(Backward(down, to_standard, to_inputs, to_gated, to_raw, None, None, None))
                 break
             assert forward.edges is not None and weights.mixing is not None
             edge_gradient, edge_slope = np.empty_like(forward.edges), np.empty_like(forward.edges)
@@ -327,22 +373,25 @@ class FusedForces:
                 found.harmonic, forward.said, forward.edges, to_raw, edge_gradient, edge_slope, along,
                 outward,
             )  # fmt: skip
-            backwards.append(Backward(down, to_standard, to_inputs, to_raw, edge_gradient, edge_slope))
             to_said = to_density.new_empty(n_atoms, edge_gradient.shape[2], 16)
             in_ranges(
                 n_atoms, densities.said_adjoint, found.counts, found.reverse, found.harmonic, edge_gradient,
                 to_said.numpy(),
             )  # fmt: skip
+            backwards.append(
+                Backward(down, to_standard, to_inputs, to_gated, to_raw, to_said, edge_gradient, edge_slope)
+            )
             to_scalars = to_inputs[:, -model.config.hidden :] + to_said[:, :, 0] @ bonds.scalars.weight
             to_density = torch.bmm(to_said.permute(2, 0, 1), weights.mixing.transpose(1, 2))
         return backwards[::-1], gradient, along, outward
 
 
-def _one_of_each_pair(points: Tensor) -> list[int]:
+@cache
+def _one_of_each_pair() -> list[int]:
     """Indices of one quadrature point of each opposite pair."""
-    directions = points[:, 1:4]
+    directions = harmonics_on_sphere()[0].T[:, 1:4]
     chosen: list[int] = []
-    for index in range(len(points)):
+    for index in range(len(directions)):
         if not any(torch.allclose(directions[index], -directions[other], atol=1e-9) for other in chosen):
             chosen.append(index)
     return chosen

@@ -318,8 +318,8 @@ def density_tangents(n_radial: int, n_features: int) -> DensityTangents:
 
     @compiled
     def of_bonds(
-        start, stop, neighbours, counts, radial, slope, harmonic, moved, stretch, harmonic_dot, said_dot,
-        edges, heard_gradient, edges_dot, raw,
+        start, stop, neighbours, counts, radial, slope, harmonic, stretch, harmonic_dot, said, said_dot,
+        edges, edges_dot, raw,
     ):  # fmt: skip
         """Changes of what is heard and of a later layer's density."""
         stacked = np.empty((2 * BLOCK, 16), dtype=radial.dtype)
@@ -332,13 +332,10 @@ def density_tangents(n_radial: int, n_features: int) -> DensityTangents:
                 for m in range(first, first + n):
                     j, row = neighbours[i, m], 2 * (m - first)
                     for f in range(n_features):
-                        heard = (
-                            heard_gradient[i, m, f, 0] * moved[i, m, 0]
-                            + heard_gradient[i, m, f, 1] * moved[i, m, 1]
-                            + heard_gradient[i, m, f, 2] * moved[i, m, 2]
-                        )
+                        heard = radial.dtype.type(0)
                         for s in range(16):
                             heard += harmonic[i, m, s] * said_dot[j, f, s]
+                            heard += harmonic_dot[i, m, s] * said[j, f, s]
                         edges_dot[i, m, f] = heard
                     for s in range(16):
                         stacked[row, s] = harmonic[i, m, s]
