@@ -1,22 +1,30 @@
 """What this build gains over an earlier one: forces, products, Hessians, growth with size; in turns.
 
     git worktree add FOLDER 06090d2
-    python -m benchmarks.engine_page --before FOLDER
+    python -m benchmarks.engine_page --before FOLDER [--polynomial-python ENVIRONMENT/bin/python]
 
-H3S, himlip-h3s-1, neighbour lists included. Each build runs in a process of its own; they take turns task by
-task, so that whatever else the machine does falls on both. Process CPU seconds of one thread ("threads": wall
-seconds of two); ratios are those of one round, their median and the middle 68 % of all rounds.
+H3S, himlip-h3s-1, neighbour lists included. Each build runs in a process of its own; they take turns task
+by task, so that whatever else the machine does falls on both. Process CPU seconds of one thread ("threads":
+wall seconds of two); ratios are those of one round, their median and the middle 68 % of all rounds. The
+arithmetic of a force call is that of its matrix products, at the rate of a product of two matrices 512 ×
+512. Memory is by how much one training step raises the largest that a process of its own has had. pypolymlp
+has learnt the energies, forces and stresses of the labels of H3S, and those that himlip-h3s-1 gives for 100
+more cells, since it cannot take the Hessians that himlip-h3s-1 has learnt; errors are rms of the components
+of forces on the validation frames.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import json
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +33,7 @@ import numpy as np
 from himlip_ase.files import atomic_write, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
+WORKER = f"{ROOT}/benchmarks/engine_worker.py"
 TASKS = {
     "forces 8": "force call, 8 atoms",
     "forces 32": "force call, 32 atoms",
@@ -39,28 +48,33 @@ TASKS = {
     "differences 32": "dense Hessian by differences, 32 atoms (a sixteenth of them, times 16)",
     "training 32": "gradient of a force loss by the weights, 32 atoms",
 }
+MEMORY = "memory 512"
+ARITHMETIC = "arithmetic 32"
 WANTED = (
     ("force call, 32 atoms: earlier build / this", "before", "forces 32", "after", "forces 32", 2.8),
     ("the same in float32: earlier float64 / this float32", "before", "forces 32", "after", "single 32", 4.5),
     ("force call / neighbour list and graph", "after", "forces 32", "after", "graph 32", 10.0),
     ("dense Hessian: differences / this", "after", "differences 32", "after", "hessian 32", 2.5),
     ("dense Hessian: earlier build / this", "before", "hessian 32", "after", "hessian 32", 5.0),
+    ("1.8 force calls / a Hessian-vector product", "allowed", "products 32", "after", "products 32", 1.0),
     ("training: earlier build / this", "before", "training 32", "after", "training 32", 2.0),
+    ("0.7 · memory of training: earlier build / this", "allowed", MEMORY, "after", MEMORY, 1.0),
+    ("pypolymlp of equal or lower error / force call", "peer", "forces 32", "after", "forces 32", 1.0),
 )  # fmt: skip
 """What, numerator, denominator, smallest ratio that was asked for (issue 16)."""
-PEERS = {"pypolymlp": "pypolymlp", "MACE": "mace"}
+CALLS = 8
+"""Products of the task that takes several."""
 
 
-class Build:
-    """A process that times tasks of one build."""
+class Worker:
+    """A process that times tasks: of one build, or of a peer."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, command: Sequence[str] = (sys.executable, WORKER)) -> None:
         environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, str(ROOT / "benchmarks" / "engine_worker.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder,
-        )  # fmt: skip
-        self._answer()
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
+        )
+        self.first = self._answer()
 
     def seconds(self, task: str) -> float:
         """What one task takes."""
@@ -83,27 +97,71 @@ class Build:
         return line
 
 
-def measure(
-    before: Path, rounds: int, seconds: float, tasks: list[str], out: Path
-) -> dict[str, dict[str, list[float]]]:
-    """Times of both builds, by task; no new round begins after so many seconds once there are five."""
-    builds = {"before": Build(before), "after": Build(ROOT)}
+@dataclass
+class Measured:
+    """Times by side and task, and what is beside them."""
+
+    seconds: dict[str, dict[str, list[float]]]
+    error: float
+    polynomials: list[dict[str, Any]]
+
+
+def measure(given: argparse.Namespace, tasks: list[str]) -> Measured:
+    """Times of both builds and of the peer; no new round begins after `--seconds` once there are five."""
+    before = given.before.resolve()
+    builds = {"before": Worker(before), "after": Worker(ROOT)}
+    peer, polynomials = None, []
+    if given.polynomial_python is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            builds["after"].seconds(f"teach {folder}/taught.extxyz")
+            script = f"{ROOT}/benchmarks/engine_polynomial.py"
+            peer = Worker(ROOT, [given.polynomial_python, script, f"{folder}/taught.extxyz"])
+            polynomials = json.loads(peer.first)
     found: dict[str, dict[str, list[float]]] = {name: {task: [] for task in tasks} for name in builds}
+    found["after"][ARITHMETIC] = []
+    measured = Measured(found, builds["after"].seconds("error"), polynomials)
+    for name, folder in (("before", before), ("after", ROOT)):
+        found[name][MEMORY] = []
+        for _ in range(5):
+            alone = Worker(folder)
+            found[name][MEMORY].append(alone.seconds(MEMORY))
+            alone.close()
+    for row in polynomials:
+        row["seconds"] = []
     for task in tasks:  # warm: compiled passes, caches
         if not task.startswith("differences"):
             for build in builds.values():
                 build.seconds(task)
     start = time.monotonic()
-    for number in range(rounds):
-        if number >= 5 and time.monotonic() - start > seconds:
+    for number in range(given.rounds):
+        if number >= 5 and time.monotonic() - start > given.seconds:
             break
         for task in tasks:
             for name, build in builds.items():
                 found[name][task].append(build.seconds(task))
-        write(found, out)
+            if task == "forces 32" and peer is not None:
+                for index, row in enumerate(polynomials):
+                    row["seconds"].append(peer.seconds(str(index)))
+        found["after"][ARITHMETIC].append(builds["after"].seconds(ARITHMETIC))
+        write(measured, given.out)
         print(f"round {number + 1}", flush=True)
-    for build in builds.values():
-        build.close()
+    for worker in [*builds.values(), *([] if peer is None else [peer])]:
+        worker.close()
+    return measured
+
+
+def sides(measured: Measured) -> dict[str, dict[str, list[float]]]:
+    """Times by side, with what the requirements allow and the polynomial that they compare with."""
+    seconds = measured.seconds
+    after = seconds["after"]
+    allowed = {MEMORY: [0.7 * value for value in seconds["before"][MEMORY]]}
+    if "products 32" in after:
+        allowed["products 32"] = [1.8 * CALLS * value for value in after["forces 32"]]
+    found = {**seconds, "allowed": allowed, "peer": {}}
+    good = [row for row in measured.polynomials if row["rmse_mev_a"] <= measured.error]
+    if good:
+        cheapest = min(good, key=lambda row: float(np.median(row["seconds"])))
+        found["peer"]["forces 32"] = cheapest["seconds"]
     return found
 
 
@@ -134,14 +192,38 @@ def markdown(report: dict[str, Any]) -> str:
         low, middle, high = row["ratio"]
         verdict = "held" if middle >= row["wanted"] else "did not hold"
         lines.append(f"| {row['what']} | {row['wanted']} | {middle:.2f} ({low:.2f}–{high:.2f}) | {verdict} |")
+    after = times["after"]
+    share = ratio(after[ARITHMETIC], after["forces 32"])
+    lines += ["", f"Arithmetic: {_range(share, 100, 0)} % of the time of a force call of 32 atoms."]
+    if "products 32" in after:
+        product = ratio(after["products 32"], after["forces 32"])
+        lines += ["", f"A Hessian-vector product: {_range(product, 1 / CALLS, 2)} force calls."]
+    one, other = (float(np.median(times[side][MEMORY])) / 1e6 for side in ("before", "after"))
+    lines += ["", f"A training step on 512 atoms: {one:.0f} MB in the earlier build, {other:.0f} MB in this."]
+    if report["polynomials"]:
+        own = 1e3 * float(np.median(after["forces 32"]))
+        lines += ["", "| potential | error, meV/Å | call, ms | that / this (68 %) |", "|---|---|---|---|"]
+        lines.append(f"| himlip-h3s-1 | {report['error']:.0f} | {own:.1f} | |")
+        for row in report["polynomials"]:
+            middle = 1e3 * float(np.median(row["seconds"]))
+            times_this = _range(ratio(row["seconds"], after["forces 32"]), 1, 2)
+            lines.append(f"| {row['name']} | {row['rmse_mev_a']:.0f} | {middle:.1f} | {times_this} |")
+        if all(row["rmse_mev_a"] > report["error"] for row in report["polynomials"]):
+            lines += ["", "No polynomial reaches the force error of himlip-h3s-1."]
     lines += [""] + [f"{name} is left out: {reason}." for name, reason in report["left_out"].items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def write(seconds: dict[str, dict[str, list[float]]], out: Path) -> None:
+def _range(values: list[float], factor: float, digits: int) -> str:
+    low, middle, high = (f"{factor * value:.{digits}f}" for value in values)
+    return f"{middle} ({low}–{high})"
+
+
+def write(measured: Measured, out: Path) -> None:
     """The page and its numbers, as far as they are."""
     import torch
 
+    seconds = sides(measured)
     wanted = [
         {"what": what, "wanted": least, "ratio": ratio(seconds[one][above], seconds[other][below])}
         for what, one, above, other, below, least in WANTED
@@ -150,15 +232,15 @@ def write(seconds: dict[str, dict[str, list[float]]], out: Path) -> None:
     about = {
         "cpu": platform.processor() or platform.machine(),
         "torch": torch.__version__,
-        "rounds": len(seconds["after"]["forces 32"]),
+        "rounds": len(measured.seconds["after"]["forces 32"]),
     }
-    left_out = {
-        name: "not installed here"
-        if importlib.util.find_spec(module) is None
-        else "not measured by this page"
-        for name, module in PEERS.items()
-    }
-    report = {"about": about, "seconds": seconds, "wanted": wanted, "left_out": left_out}
+    left_out = {"MACE": "`benchmarks/force_calls.py` compares with it"}
+    if not measured.polynomials:
+        left_out["pypolymlp"] = "no --polynomial-python was given"
+    report = {
+        "about": about, "seconds": measured.seconds, "wanted": wanted, "error": measured.error,
+        "polynomials": measured.polynomials, "left_out": left_out,
+    }  # fmt: skip
     write_json(out.with_suffix(".json"), report, overwrite=True)
     with atomic_write(out.with_suffix(".md"), overwrite=True) as stream:
         stream.write(markdown(report))
@@ -172,11 +254,12 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=240.0, help="no new round after these, once there are 5"
     )
+    parser.add_argument("--polynomial-python", help="interpreter of an environment with pypolymlp and ase")
     parser.add_argument("--largest", type=int, default=512, help="most atoms of a force call")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "engine_page")
     arguments = parser.parse_args()
     tasks = [task for task in TASKS if int(task.split()[1]) <= arguments.largest]
-    measure(arguments.before.resolve(), arguments.rounds, arguments.seconds, tasks, arguments.out)
+    measure(arguments, tasks)
     print(arguments.out.with_suffix(".md").read_text(encoding="utf-8"))
 
 

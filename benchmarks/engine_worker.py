@@ -1,20 +1,24 @@
 """One side of `benchmarks/engine_page.py`: times tasks of the build that PYTHONPATH names, when told to.
 
-Reads a task a line from standard input and writes its CPU seconds; uses what every build since 06090d2 has.
+Reads a task a line from standard input and writes its CPU seconds (bytes of "memory", seconds of
+"arithmetic" at the rate of large matrix products, meV/Å of "error"); uses what every build since 06090d2 has.
 By hand: `python -m benchmarks.engine_worker`, then a task such as ``forces 32``.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.io import read, write
 
 from himlip_ase import HiMLIPCalculator
 from himlip_ase.potential import derivatives
@@ -23,7 +27,10 @@ from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.potential.graph import build_graph
 
 MODEL = "himlip-h3s-1"
+LABELS = Path(__file__).resolve().parents[1] / "examples" / "h3s" / "labels"
 PRODUCTS = 8
+TAUGHT = 100
+"""Cells that a peer learns from the model."""
 STEP_ANGSTROM = 0.005
 EVERY = 16
 """Differences are taken of every so many coordinates, and the time counted as often."""
@@ -70,7 +77,7 @@ class Side:
             return lambda: [evaluate(self.model, image, stress=False) for image in displaced(atoms)]
         if kind == "graph":
             return lambda: build_graph(atoms, self.model.elements, self.model.cutoff)
-        if kind == "training":
+        if kind in ("training", "memory"):
             return lambda: self.weights_gradient(atoms)
         raise SystemExit(f"no task {name!r}")
 
@@ -94,6 +101,72 @@ def displaced(atoms: Atoms) -> list[Atoms]:
     return images
 
 
+def force_error(model: Any) -> float:
+    """Of the validation frames, rms of the components in meV/Å."""
+    frames = read(LABELS / "validation.extxyz", ":")
+    found = evaluate(model, frames, stress=False).forces
+    missed = np.concatenate(
+        [(one - known.arrays["REF_forces"]).ravel() for one, known in zip(found, frames, strict=True)]
+    )
+    return 1e3 * float(np.sqrt(np.mean(missed**2)))
+
+
+def teach(model: Any, path: str) -> None:
+    """Write what the model says of rattled and strained cells, as labels."""
+    random = np.random.default_rng(3)
+    frames = []
+    for index in range(TAUGHT):
+        atoms = crystal(32)
+        atoms.positions += random.normal(scale=0.02 + 0.15 * index / TAUGHT, size=atoms.positions.shape)
+        atoms.set_cell(atoms.cell.array * (1 + random.uniform(-0.02, 0.02)), scale_atoms=True)
+        frames.append(atoms)
+    found = evaluate(model, frames)
+    for atoms, energy, forces, stress in zip(
+        frames, found.energies, found.forces, found.stresses, strict=True
+    ):
+        atoms.info |= {"REF_energy": float(energy), "REF_stress": stress}
+        atoms.arrays["REF_forces"] = forces
+    write(path, frames)
+
+
+def memory_growth(side: Side, name: str) -> float:
+    """By how much a task raises the largest memory that the process has had, in bytes."""
+    side.task("training 8")()  # what is loaded once is no part of it
+    task = side.task(name)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    task()
+    return 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+def multiply_and_adds(model: Any, atoms: Atoms) -> float:
+    """Those of the matrix products of a force call, forwards and back; all else is left out."""
+    config, graph = model.config, build_graph(atoms, model.elements, model.cutoff)
+    pairs, width = int(graph.mask.sum()), config.n_radial * config.edge_features
+    channels, points = 4 * config.channels, 25  # one of each pair of quadrature points
+    total = 0
+    for index, layer in enumerate(model.layers):
+        first, second = layer.network.first.weight, layer.network.second.weight
+        atom = 2 * 16 * width * channels + 3 * points * 16 * channels + 2 * (first.numel() + second.numel())
+        if index:
+            atom += 2 * 16 * channels * config.edge_features + 2 * config.hidden * config.edge_features
+        # density; by harmonics and by radial functions; what is heard, pulled and gathered
+        pair = 3 * 16 * (width if index else config.n_radial)
+        pair += (3 * 16 + 2 * config.n_radial) * config.edge_features if index else 0
+        total += len(atoms) * atom + pairs * pair
+    return float(total)
+
+
+def rate() -> float:
+    """Multiply-and-adds a second of a product of two matrices 512 × 512, the best of ten."""
+    matrix = torch.rand(512, 512, dtype=torch.float64)
+    seconds = []
+    for _ in range(10):
+        start = time.process_time()
+        matrix @ matrix
+        seconds.append(time.process_time() - start)
+    return 512**3 / min(seconds)
+
+
 def main() -> None:
     """Answer until there is nothing to read."""
     side, tasks = Side(), {}
@@ -101,6 +174,20 @@ def main() -> None:
     for line in sys.stdin:
         name = line.strip()
         torch.set_num_threads(2 if name.startswith("threads") else 1)
+        if name.startswith("memory"):
+            print(memory_growth(side, name), flush=True)
+            continue
+        if name.startswith("arithmetic"):
+            ideal = multiply_and_adds(side.model, crystal(int(name.split()[1]))) / rate()
+            print(ideal, flush=True)
+            continue
+        if name.startswith("teach"):
+            teach(side.model, name.split()[1])
+            print(0.0, flush=True)
+            continue
+        if name == "error":
+            print(force_error(side.model), flush=True)
+            continue
         if name not in tasks:
             tasks[name] = side.task(name)
         clock = time.perf_counter if name.startswith("threads") else time.process_time

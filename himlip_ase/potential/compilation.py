@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,15 @@ def compiled_here() -> bool:
     return True
 
 
+@cache
+def _sources() -> tuple[tuple[str, int, int], ...]:
+    """Names, times and sizes of all files with functions to compile."""
+    folder = Path(__file__).parent
+    files = [*sorted((folder / "fused").glob("*.py")), folder / "pair_search.py", Path(__file__)]
+    states = [(file.name, file.stat()) for file in files]
+    return tuple((name, state.st_mtime_ns, state.st_size) for name, state in states)
+
+
 def compiled(function: Callable[..., Any]) -> Any:
     """The function compiled when it is first called, and kept on disk; releases the interpreter's lock.
 
@@ -35,7 +45,12 @@ def compiled(function: Callable[..., Any]) -> Any:
 
     options: dict[str, Any] = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
     try:
-        return njit(cache=True, **options)(function)
+        dispatcher = njit(cache=True, **options)(function)
+        # numba asks only whether the file of a function has changed, not those of the functions that it calls
+        stored = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+        if stored is not None and hasattr(stored, "_source_stamp"):
+            stored._source_stamp = _sources()
+        return dispatcher
     except RuntimeError as error:  # neither the package's folder nor the user's cache can be written to
         logger.warning("compiled anew in every process, %s; NUMBA_CACHE_DIR names another folder", error)
         return njit(**options)(function)

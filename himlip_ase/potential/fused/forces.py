@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from himlip_ase.potential.angular import harmonics_on_sphere
-from himlip_ase.potential.fused import densities, geometry, sphere
+from himlip_ase.potential.fused import dense, densities, geometry, sphere
 from himlip_ase.potential.graph import Graph
 from himlip_ase.potential.network import HiMLIP, Layer
 
@@ -27,32 +27,56 @@ ATOMS_A_RANGE = 16
 
 @dataclass(frozen=True)
 class Weights:
-    """What the passes take of one layer."""
+    """What the passes take of one layer, as arrays in the orders that they want."""
 
     layer: Layer
-    mix: Tensor
-    unmix: Tensor
+    mix: np.ndarray
+    unmix: np.ndarray
     gates: np.ndarray
+    centre: np.ndarray
     inverse_spread: np.ndarray
-    mixing: Tensor | None
+    network: tuple[np.ndarray, ...]
+    network_adjoint: tuple[np.ndarray, ...]
+    saying: tuple[np.ndarray, ...]
+    saying_adjoint: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, layer: Layer) -> Weights:
+        """Weights of a layer as they are now."""
+        density, network, readout, bonds = layer.density, layer.network, layer.readout, layer.bonds
+        mix = density.mix.detach()[density.degree]
+        saying: tuple[Tensor, ...] = ()
+        saying_adjoint: tuple[Tensor, ...] = ()
+        if bonds is not None:
+            mixing, head = bonds.mixing(), bonds.scalars.weight
+            saying, saying_adjoint = (mixing, head.T, bonds.scalars.bias), (mixing.mT, head)
+        return cls(
+            layer,
+            _array(mix),
+            _array(mix.mT),
+            _array(density.scale * density.gate),
+            _array(network.centre),
+            _array(1 / network.spread),
+            _arrays(
+                network.first.weight.T, network.first.bias + network.species, network.second.weight.T,
+                network.second.bias, readout.weight, readout.bias,
+            ),
+            _arrays(network.first.weight, network.second.weight, readout.weight),
+            _arrays(*saying),
+            _arrays(*saying_adjoint),
+        )  # fmt: skip
 
     def gate(self, species: Tensor) -> Tensor:
         """What each atom's mixed densities are multiplied with, (16, N, 4 C)."""
         return torch.from_numpy(self.gates)[species].transpose(0, 1)[self.layer.density.degree]
 
-    @classmethod
-    def of(cls, layer: Layer) -> Weights:
-        """Weights of a layer as they are now."""
-        density = layer.density
-        mix = density.mix.detach()[density.degree]
-        return cls(
-            layer,
-            mix,
-            mix.transpose(1, 2).contiguous(),
-            (density.scale * density.gate.detach()).contiguous().numpy(),
-            (1 / layer.network.spread).contiguous().numpy(),
-            None if layer.bonds is None else layer.bonds.mixing().detach().contiguous(),
-        )
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.detach().contiguous().numpy()
+
+
+def _arrays(*values: Tensor) -> tuple[np.ndarray, ...]:
+    return tuple(_array(tensor) for tensor in values)
 
 
 @dataclass(frozen=True)
@@ -64,6 +88,7 @@ class Pairs:
     counts: np.ndarray
     vectors: np.ndarray
     inverse: np.ndarray
+    scaled: np.ndarray
     harmonic: np.ndarray
     radial: np.ndarray
     slope: np.ndarray
@@ -85,12 +110,12 @@ class Forward:
     """
 
     raw: np.ndarray
-    mixed: Tensor | None
-    density: Tensor
-    standard: Tensor
-    bent: Tensor
-    hidden: Tensor
-    scalars: Tensor
+    mixed: np.ndarray | None
+    density: np.ndarray
+    standard: np.ndarray
+    bent: np.ndarray
+    hidden: np.ndarray
+    scalars: np.ndarray
     said: np.ndarray | None
     edges: np.ndarray | None
 
@@ -104,12 +129,12 @@ class Backward:
     weights are wanted) and `to_said` that by what atoms say.
     """
 
-    down: Tensor
-    to_standard: Tensor
-    to_inputs: Tensor
-    to_density: Tensor | None
+    down: np.ndarray
+    to_standard: np.ndarray
+    to_inputs: np.ndarray
+    to_density: np.ndarray | None
     to_raw: np.ndarray
-    to_said: Tensor | None
+    to_said: np.ndarray | None
     edge_gradient: np.ndarray | None
     edge_slope: np.ndarray | None
 
@@ -152,7 +177,13 @@ class FusedForces:
         )
         self._invariants, self._invariants_adjoint = sphere.sphere_passes(model.config.channels)
         self.passes = densities.density_passes(model.config.n_radial, model.config.edge_features)
-        self.edges = model.species_edge.detach().numpy()
+        self.edges = _array(model.species_edge)
+        self.energy_scale = self.edges.dtype.type(float(model.energy_scale))
+        self.waves = _array(model.radial.wave_numbers)
+        repulsion = model.repulsion
+        self.repulsion = _arrays(
+            repulsion.ranges, repulsion.screening, repulsion.coulomb, repulsion.weights, repulsion.decays
+        )
 
     @torch.no_grad()
     def __call__(self, graph: Graph, strain: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -208,16 +239,14 @@ class FusedForces:
         Recorded
         """
         species = graph.species.numpy()
-        found, energies = self._geometry(graph, strain)
+        found, energies = self._geometry(graph, species, strain)
         forwards: list[Forward] = []
-        scalars = graph.positions.new_empty(len(energies), 0)
         for weights in self.layers:
-            forward, scalars = self._forward(weights, found, graph, species, scalars, forwards)
-            output = weights.layer.readout(scalars).gather(1, graph.species[:, None])[:, 0]
-            energies += self.model.energy_scale * output
-            forwards.append(forward)
+            forwards.append(self._forward(weights, found, species, forwards, energies))
         backwards, gradient, along, outward = self._backward(found, graph, species, forwards)
-        return Recorded(graph, species, found, forwards, backwards, energies, gradient, along, outward)
+        return Recorded(
+            graph, species, found, forwards, backwards, torch.from_numpy(energies), gradient, along, outward
+        )
 
     def gates_of(self, weights: Weights) -> np.ndarray:
         """Gates that the adjoint of the invariants applies; ones where its caller does.
@@ -233,132 +262,115 @@ class FusedForces:
         """
         return np.ones_like(weights.gates) if self.learning else weights.gates
 
-    def _geometry(self, graph: Graph, strain: Tensor | None) -> tuple[Pairs, Tensor]:
+    def _geometry(self, graph: Graph, species: np.ndarray, strain: Tensor | None) -> tuple[Pairs, np.ndarray]:
         """Pairs, and each atom's energy without the network."""
-        model, repulsion = self.model, self.model.repulsion
-        n_atoms, width = graph.neighbours.shape
-        width = -(-width // 4) * 4  # products go through pairs by two
-        energies = model.energy_shift[graph.species]
+        cutoff, neighbours, reverse = (
+            float(self.model.cutoff),
+            graph.neighbours.numpy(),
+            graph.reverse.numpy(),
+        )
+        n_atoms, width = neighbours.shape
+        width = -(-width // 4) * 4
+        positions = graph.positions.numpy()
+        energies = self.model.energy_shift[graph.species].numpy()
 
-        def table(*last: int) -> Tensor:
-            return graph.positions.new_empty(n_atoms, width, *last)
+        def table(*last: int) -> np.ndarray:
+            return np.empty((n_atoms, width, *last), dtype=positions.dtype)
 
-        waves = model.radial.wave_numbers.detach()
-        scaled = table()
-        harmonic = table(16)
-        counts = graph.mask.sum(1).numpy()
-        vectors, inverse, pair_slope = table(3), table(), table()
+        scaled, harmonic, vectors, inverse, pair_slope = table(), table(16), table(3), table(), table()
+        counts = graph.mask.numpy().sum(1)
         if strain is None:
-            strain = graph.positions.new_zeros(graph.n_frames, 3, 3)
+            strained = np.zeros((graph.n_frames, 3, 3), dtype=positions.dtype)
+        else:
+            strained = _array(strain)
         in_ranges(
-            n_atoms, geometry.geometry, graph.positions.numpy(), strain.contiguous().numpy(),
-            graph.frame.numpy(), graph.species.numpy(), graph.neighbours.numpy(), graph.offsets.numpy(),
-            counts, float(model.cutoff), repulsion.ranges.numpy(), repulsion.screening.numpy(),
-            repulsion.coulomb.numpy(), repulsion.weights.numpy(), repulsion.decays.numpy(),
-            vectors.numpy(), inverse.numpy(), harmonic.numpy(), scaled.numpy(), pair_slope.numpy(),
-            energies.numpy(),
+            n_atoms, geometry.geometry, positions, strained, graph.frame.numpy(), species, neighbours,
+            graph.offsets.numpy(), counts, cutoff, *self.repulsion, vectors, inverse, harmonic, scaled,
+            pair_slope, energies,
         )  # fmt: skip
-        phase = scaled[:, :, None] * waves
-        radial, slope = torch.sin(phase), torch.cos(phase)
-        in_ranges(
-            n_atoms, geometry.radial_functions, float(model.cutoff), waves.numpy(), scaled.numpy(),
-            radial.numpy(), slope.numpy(),
-        )  # fmt: skip
-        return Pairs(
-            graph.neighbours.numpy(), graph.reverse.numpy(), counts, vectors.numpy(), inverse.numpy(),
-            harmonic.numpy(), radial.numpy(), slope.numpy(), pair_slope.numpy(),
-        ), energies  # fmt: skip
+        phase = torch.from_numpy(scaled[:, :, None] * self.waves)
+        slope = torch.cos(phase).numpy()
+        radial = phase.sin_().numpy()
+        in_ranges(n_atoms, geometry.radial_functions, cutoff, self.waves, scaled, radial, slope)
+        pairs = Pairs(
+            neighbours, reverse, counts, vectors, inverse, scaled, harmonic, radial, slope, pair_slope
+        )
+        return pairs, energies
 
     def _forward(
         self,
         weights: Weights,
         found: Pairs,
-        graph: Graph,
         species: np.ndarray,
-        scalars: Tensor,
         before: list[Forward],
-    ) -> tuple[Forward, Tensor]:
-        layer, passes = weights.layer, self.passes
-        n_atoms, width = found.shape
-        new = scalars.new_empty
-        raw = new(16, n_atoms, found.radial.shape[2] * self.edges.shape[1])
+        energies: np.ndarray,
+    ) -> Forward:
+        """One layer, whose share is added to the energies."""
+        passes, (n_atoms, width), real = self.passes, found.shape, found.inverse.dtype
+        hidden_width, n_features = self.model.config.hidden, self.edges.shape[1]
+        raw = np.empty((16, n_atoms, weights.mix.shape[1]), real)
         said = edges = None
-        if layer.bonds is None:
+        scalars = np.empty((n_atoms, 0), real)
+        if not before:
             in_ranges(
                 n_atoms, passes.of_species, species, found.neighbours, found.counts, found.radial,
-                found.harmonic, self.edges, raw.numpy(),
+                found.harmonic, self.edges, raw,
             )  # fmt: skip
         else:
-            assert weights.mixing is not None
-            spoken = torch.bmm(before[-1].density, weights.mixing)
-            spoken[0] += layer.bonds.scalars(scalars)
-            said = spoken.permute(1, 2, 0).contiguous().numpy()
-            edges = new(n_atoms, width, said.shape[1]).numpy()
+            scalars, (mixing, head, shift) = before[-1].scalars, weights.saying
+            said, edges = (
+                np.empty((n_atoms, n_features, 16), real),
+                np.empty((n_atoms, width, n_features), real),
+            )
+            in_ranges(n_atoms, dense.saying, before[-1].density, mixing, scalars, head, shift, said)
             in_ranges(
                 n_atoms, passes.of_bonds, found.neighbours, found.counts, found.radial, found.harmonic, said,
-                edges, raw.numpy(),
+                edges, raw,
             )  # fmt: skip
-        density = new(16, n_atoms, weights.mix.shape[2])
-        in_ranges(n_atoms, densities.mixed, raw.numpy(), weights.mix.numpy(), density.numpy())
-        mixed = density.clone() if self.learning else None
-        n_invariants = layer.density.n_invariants(self.model.config)
-        inputs = new(n_atoms, n_invariants + scalars.shape[1])
+        density = np.empty((16, n_atoms, weights.mix.shape[2]), real)
+        in_ranges(n_atoms, densities.mixed, raw, weights.mix, density)
+        mixed = density.copy() if self.learning else None
+        standard, bent = np.empty((2, n_atoms, weights.centre.shape[1]), real)
+        in_ranges(n_atoms, self._invariants, species, weights.gates, density, *self.by_point, standard)
         in_ranges(
-            n_atoms,
-            self._invariants,
-            species,
-            weights.gates,
-            density.numpy(),
-            *self.by_point,
-            inputs.numpy(),
-        )
-        network, bent = layer.network, torch.empty_like(inputs)
-        in_ranges(
-            n_atoms, sphere.standardise, species, network.centre.numpy(), weights.inverse_spread,
-            scalars.contiguous().numpy(), inputs.numpy(), bent.numpy(),
+            n_atoms, sphere.standardise, species, weights.centre, weights.inverse_spread, scalars, standard,
+            bent,
         )  # fmt: skip
-        torch.copysign(torch.log1p(bent, out=bent), inputs, out=bent)
-        hidden = network.first(bent) + network.species[graph.species]
-        scalars = hidden + network.second(torch.nn.functional.silu(hidden))
-        forward = Forward(raw.numpy(), mixed, density, inputs, bent, hidden, scalars, said, edges)
-        return forward, scalars
+        arsinh = torch.from_numpy(bent)
+        torch.copysign(torch.log1p(arsinh, out=arsinh), torch.from_numpy(standard), out=arsinh)
+        hidden, results = np.empty((2, n_atoms, hidden_width), real)
+        in_ranges(
+            n_atoms, dense.network, species, bent, *weights.network, self.energy_scale, hidden, results,
+            energies,
+        )  # fmt: skip
+        return Forward(raw, mixed, density, standard, bent, hidden, results, said, edges)
 
     def _backward(
         self, found: Pairs, graph: Graph, species: np.ndarray, forwards: list[Forward]
     ) -> tuple[list[Backward], np.ndarray, np.ndarray, np.ndarray]:
         """The adjoints of the layers, and of every pair ∂E/∂r, ∂E/∂Y and ∂E/∂|r|."""
         backwards: list[Backward] = []
-        model, passes = self.model, self.passes
-        n_atoms, width = found.shape
-        gradient = np.empty((n_atoms, width, 3), dtype=found.inverse.dtype)
+        passes, (n_atoms, width), real = self.passes, found.shape, found.inverse.dtype
+        gradient = np.empty((n_atoms, width, 3), dtype=real)
         along, outward = np.zeros_like(found.harmonic), found.pair_slope.copy()
-        to_scalars: Tensor | None = None
-        to_density: Tensor | None = None
+        down, to_density = np.zeros_like(forwards[-1].hidden), np.zeros_like(forwards[-1].density)
         for weights, forward in zip(reversed(self.layers), reversed(forwards), strict=True):
-            network, bonds = weights.layer.network, weights.layer.bonds
-            down = (model.energy_scale * weights.layer.readout.weight)[graph.species]
-            if to_scalars is not None:
-                down = down + to_scalars
-            sigmoid = torch.sigmoid(forward.hidden)
-            slope = sigmoid * (1 + forward.hidden * (1 - sigmoid))
-            to_standard = torch.addcmul(down, down @ network.second.weight, slope) @ network.first.weight
-            to_inputs = to_standard.clone()
+            to_standard, to_inputs = np.empty((2, *forward.standard.shape), real)
+            first, second, readout = weights.network_adjoint
             in_ranges(
-                n_atoms, sphere.standardise_adjoint, species, weights.inverse_spread,
-                forward.standard.numpy(), to_inputs.numpy(),
+                n_atoms, dense.network_adjoint, species, forward.hidden, forward.standard, first, second,
+                readout, self.energy_scale, weights.inverse_spread, down, to_standard, to_inputs,
             )  # fmt: skip
-            if to_density is None:
-                to_density = torch.zeros_like(forward.density)
             in_ranges(
-                n_atoms, self._invariants_adjoint, species, self.gates_of(weights), forward.density.numpy(),
-                *self.by_point, to_inputs.numpy(), to_density.numpy(),
+                n_atoms, self._invariants_adjoint, species, self.gates_of(weights), forward.density,
+                *self.by_point, to_inputs, to_density,
             )  # fmt: skip
             to_gated = None
             if self.learning:
-                to_gated, to_density = to_density, to_density * weights.gate(graph.species)
-            to_raw = to_density.new_empty(16, n_atoms, weights.unmix.shape[2]).numpy()
-            in_ranges(n_atoms, densities.mixed, to_density.numpy(), weights.unmix.numpy(), to_raw)
-            if bonds is None:
+                to_gated, to_density = to_density, to_density * weights.gate(graph.species).numpy()
+            to_raw = np.empty((16, n_atoms, weights.unmix.shape[2]), real)
+            in_ranges(n_atoms, densities.mixed, to_density, weights.unmix, to_raw)
+            if forward.edges is None:
                 in_ranges(
                     n_atoms, passes.of_species_adjoint, species, found.neighbours, found.counts, found.radial,
                     found.slope, found.harmonic, self.edges, to_raw, found.vectors, found.inverse, along,
@@ -366,23 +378,24 @@ class FusedForces:
                 )  # fmt: skip
                 backwards.append(Backward(down, to_standard, to_inputs, to_gated, to_raw, None, None, None))
                 break
-            assert forward.edges is not None and weights.mixing is not None
             edge_gradient, edge_slope = np.empty_like(forward.edges), np.empty_like(forward.edges)
             in_ranges(
                 n_atoms, passes.of_bonds_adjoint, found.neighbours, found.counts, found.radial, found.slope,
                 found.harmonic, forward.said, forward.edges, to_raw, edge_gradient, edge_slope, along,
                 outward,
             )  # fmt: skip
-            to_said = to_density.new_empty(n_atoms, edge_gradient.shape[2], 16)
+            to_said = np.empty_like(forward.said)
             in_ranges(
                 n_atoms, densities.said_adjoint, found.counts, found.reverse, found.harmonic, edge_gradient,
-                to_said.numpy(),
+                to_said,
             )  # fmt: skip
             backwards.append(
                 Backward(down, to_standard, to_inputs, to_gated, to_raw, to_said, edge_gradient, edge_slope)
             )
-            to_scalars = to_inputs[:, -model.config.hidden :] + to_said[:, :, 0] @ bonds.scalars.weight
-            to_density = torch.bmm(to_said.permute(2, 0, 1), weights.mixing.transpose(1, 2))
+            down, to_density = np.empty_like(down), np.empty_like(to_density)
+            in_ranges(
+                n_atoms, dense.saying_adjoint, to_said, *weights.saying_adjoint, to_inputs, to_density, down
+            )
         return backwards[::-1], gradient, along, outward
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from himlip_ase.potential.fused import pair_tangents, weight_passes
+from himlip_ase.potential.fused import dense, pair_tangents, weight_passes
 from himlip_ase.potential.fused.forces import FusedForces, Recorded, in_ranges
 from himlip_ase.potential.fused.tangents import Change, Motion, Tangents, mixed_all
 from himlip_ase.potential.graph import Graph
@@ -113,11 +113,10 @@ class WeightGradients:
             assert backward.to_density is not None
             gate = weights.gate(graph.species)
             to_mixed = to_density * gate
-            gradients |= self._of_mixing(
-                index, change, to_density[0], to_mixed[0], backward.to_density * gate
-            )
+            before = torch.from_numpy(backward.to_density) * gate
+            gradients |= self._of_mixing(index, change, to_density[0], to_mixed[0], before)
             (to_raw,) = mixed_all(to_mixed.numpy(), weights.unmix)
-            if layer.bonds is None:
+            if forward.edges is None:
                 edges = np.empty((n_atoms, *forces.edges.shape), dtype=found.inverse.dtype)
                 in_ranges(
                     n_atoms, self._passes.of_species, record.species, found.neighbours, found.counts,
@@ -133,23 +132,24 @@ class WeightGradients:
                 motion.stretch, motion.harmonic_dot, forward.edges, change.edges[0], backward.to_raw, to_raw,
                 radial, radial_dot, edge_gradient,
             )  # fmt: skip
-            to_said = to_scalars.new_empty(forward.said.shape)
+            to_said = np.empty_like(forward.said)
             in_ranges(
                 n_atoms, pair_tangents.said_adjoint, found.counts, found.reverse, found.harmonic,
-                motion.harmonic_dot, backward.edge_gradient, edge_gradient, to_said.numpy(),
+                motion.harmonic_dot, backward.edge_gradient, edge_gradient, to_said,
             )  # fmt: skip
             gradients |= self._of_bonds(index, changes[index - 1], to_said)
-            assert weights.mixing is not None
-            hidden = model.config.hidden
-            to_scalars = to_inputs[..., -hidden:] + to_said[..., 0] @ layer.bonds.scalars.weight
-            to_density = torch.bmm(to_said.permute(2, 0, 1), weights.mixing.transpose(1, 2))[None]
+            to_scalars, to_density = torch.empty_like(to_scalars), torch.empty_like(to_density)
+            in_ranges(
+                n_atoms, dense.saying_adjoint, to_said, *weights.saying_adjoint, to_inputs[0].numpy(),
+                to_density[0].numpy(), to_scalars[0].numpy(),
+            )  # fmt: skip
         gradients[model.radial.wave_numbers] = self._of_waves(motion, radial, radial_dot)
         return gradients
 
     def _of_readout(self, index: int, change: Change, to_output: Tensor) -> dict[Tensor, Tensor]:
         readout = self._forces.layers[index].layer.readout
         forward, scale = self._record.forwards[index], self._forces.model.energy_scale
-        parts = to_output[:, None] * forward.scalars + scale * change.scalars[0]
+        parts = to_output[:, None] * torch.from_numpy(forward.scalars) + scale * change.scalars[0]
         return {
             readout.weight: self._of_species @ parts,
             readout.bias: self._of_species @ to_output,
@@ -161,12 +161,13 @@ class WeightGradients:
         network, curves = self._forces.layers[index].layer.network, self._tangents.curves[index]
         forward, backward = self._record.forwards[index], self._record.backwards[index]
         hidden, bent = change.hidden[0], change.inputs[0]
-        down = torch.addcmul(backward.down, backward.down @ network.second.weight, curves.silu_slope)
-        active = nn.functional.silu(forward.hidden)
+        to_results, first = torch.from_numpy(backward.down), torch.from_numpy(forward.bent)
+        down = torch.addcmul(to_results, to_results @ network.second.weight, curves.silu_slope)
+        active = nn.functional.silu(torch.from_numpy(forward.hidden))
         return {
-            network.second.weight: to_scalars.T @ active + backward.down.T @ (curves.silu_slope * hidden),
+            network.second.weight: to_scalars.T @ active + to_results.T @ (curves.silu_slope * hidden),
             network.second.bias: to_scalars.sum(0),
-            network.first.weight: to_hidden.T @ forward.bent + down.T @ (curves.input_slope * bent),
+            network.first.weight: to_hidden.T @ first + down.T @ (curves.input_slope * bent),
             network.first.bias: to_hidden.sum(0),
             network.species: self._of_species @ to_hidden,
         }
@@ -183,7 +184,8 @@ class WeightGradients:
             len(mix), weight_passes.of_mixing, forward.raw, change.raw[0], to_mixed_before.numpy(),
             to_mixed.numpy(), mix.numpy(),
         )  # fmt: skip
-        gate = to_density * forward.mixed + backward.to_density * torch.from_numpy(change.mixed[0])
+        gate = to_density * torch.from_numpy(forward.mixed)
+        gate += torch.from_numpy(backward.to_density * change.mixed[0])
         degrees = [slice(degree**2, (degree + 1) ** 2) for degree in range(len(density.mix))]
         by_degree = torch.stack([gate[part].sum(0) for part in degrees], 1)
         return {
@@ -191,39 +193,35 @@ class WeightGradients:
             density.gate: density.scale * (self._of_species @ by_degree.flatten(1)).view_as(density.gate),
         }
 
-    def _of_bonds(self, index: int, before: Change, to_said: Tensor) -> dict[Tensor, Tensor]:
+    def _of_bonds(self, index: int, before: Change, to_said: np.ndarray) -> dict[Tensor, Tensor]:
         """By what atoms say, from the layer `before` to that of this index."""
         bonds, forward = self._forces.layers[index].layer.bonds, self._record.forwards[index - 1]
         to_said_before = self._record.backwards[index].to_said
         assert bonds is not None and to_said_before is not None
-        said = to_said_before.shape[1]
-        mixing = to_said.new_empty(len(forward.density), said, forward.density.shape[2])
+        mixing = np.empty((16, to_said.shape[1], forward.density.shape[2]), to_said.dtype)
         in_ranges(
-            len(mixing), weight_passes.of_saying, forward.density.numpy(), before.density[0],
-            to_said_before.numpy(), to_said.numpy(), mixing.numpy(),
+            len(mixing), weight_passes.of_saying, forward.density, before.density[0], to_said_before, to_said,
+            mixing,
         )  # fmt: skip
         with torch.enable_grad():
             tensors = bonds.tensors.weight.detach().requires_grad_(True)
             mix = bonds.mix.weight.detach().requires_grad_(True)
-            by_tensors, by_mix = torch.autograd.grad(bonds.mixing(tensors, mix), (tensors, mix), mixing.mT)
+            by_mixing = torch.from_numpy(mixing).mT
+            by_tensors, by_mix = torch.autograd.grad(bonds.mixing(tensors, mix), (tensors, mix), by_mixing)
+        here, there = torch.from_numpy(to_said[..., 0]), torch.from_numpy(to_said_before[..., 0])
         return {
             bonds.tensors.weight: by_tensors,
             bonds.mix.weight: by_mix,
-            bonds.scalars.weight: (
-                to_said[..., 0].T @ forward.scalars + to_said_before[..., 0].T @ before.scalars[0]
-            ),
-            bonds.scalars.bias: to_said[..., 0].sum(0),
+            bonds.scalars.weight: here.T @ torch.from_numpy(forward.scalars) + there.T @ before.scalars[0],
+            bonds.scalars.bias: here.sum(0),
         }
 
     def _of_waves(self, motion: Motion, radial: np.ndarray, radial_dot: np.ndarray) -> Tensor:
-        found, model = self._record.pairs, self._forces.model
-        waves = model.radial.wave_numbers.detach()
-        scaled = 1 / (torch.from_numpy(found.inverse) * model.cutoff)
-        phase = scaled[:, :, None] * waves
-        by_atom = phase.new_empty(found.shape[0], len(waves))
+        found, waves, cutoff = self._record.pairs, self._forces.waves, float(self._forces.model.cutoff)
+        phase = torch.from_numpy(found.scaled[:, :, None] * waves)
+        by_atom = np.empty((found.shape[0], len(waves)), waves.dtype)
         in_ranges(
-            found.shape[0], weight_passes.of_waves, found.counts, float(model.cutoff), waves.numpy(),
-            scaled.numpy(), torch.sin(phase).numpy(), torch.cos(phase).numpy(), motion.stretch, radial,
-            radial_dot, by_atom.numpy(),
+            found.shape[0], weight_passes.of_waves, found.counts, cutoff, waves, found.scaled,
+            torch.sin(phase).numpy(), torch.cos(phase).numpy(), motion.stretch, radial, radial_dot, by_atom,
         )  # fmt: skip
-        return by_atom.sum(0)
+        return torch.from_numpy(by_atom).sum(0)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from himlip_ase.potential.fused import geometry, pair_tangents
+from himlip_ase.potential.fused import dense, geometry, pair_tangents
 from himlip_ase.potential.fused.forces import FusedForces, Recorded, in_ranges
 from himlip_ase.potential.fused.tangents import Change, Motion, Tangents, mixed_all
 from himlip_ase.potential.graph import Graph
@@ -108,10 +108,10 @@ class FusedProducts:
         to_density = torch.zeros(changes[-1].density.shape, dtype=to_scalars.dtype)
         for index in reversed(range(len(forces.layers))):
             weights, forward, backward = forces.layers[index], record.forwards[index], record.backwards[index]
-            change, bonds = changes[index], weights.layer.bonds
+            change = changes[index]
             _, to_inputs = self._tangents.invariants_adjoint(index, change, to_scalars, to_density)
             to_raw = mixed_all(to_density.numpy(), weights.unmix)
-            if bonds is None:
+            if forward.edges is None:
                 for v in range(n):
                     in_ranges(
                         n_atoms, forces.passes.of_species_adjoint, record.species, found.neighbours,
@@ -122,10 +122,9 @@ class FusedProducts:
                         n_atoms, pair_tangents.turned, found.counts, motions[v].moved, self._matrix, turned[v]
                     )
                 break
-            assert forward.edges is not None and backward.edge_gradient is not None
-            assert forward.said is not None and weights.mixing is not None
+            assert forward.said is not None and backward.edge_gradient is not None
             edge_gradient, edge_slope = table(forward.edges), np.empty_like(forward.edges)
-            to_said = to_scalars.new_empty(n, *forward.said.shape)
+            to_said = np.empty((n, *forward.said.shape), forward.said.dtype)
             for v in range(n):
                 in_ranges(
                     n_atoms, forces.passes.of_bonds_adjoint, found.neighbours, found.counts, found.radial,
@@ -139,11 +138,14 @@ class FusedProducts:
                 )  # fmt: skip
                 in_ranges(
                     n_atoms, pair_tangents.said_adjoint, found.counts, found.reverse, found.harmonic,
-                    motions[v].harmonic_dot, backward.edge_gradient, edge_gradient[v], to_said[v].numpy(),
+                    motions[v].harmonic_dot, backward.edge_gradient, edge_gradient[v], to_said[v],
                 )  # fmt: skip
-            hidden = forces.model.config.hidden
-            to_scalars = to_inputs[..., -hidden:] + to_said[..., 0] @ bonds.scalars.weight
-            to_density = torch.matmul(to_said.permute(0, 3, 1, 2), weights.mixing.transpose(1, 2))
+            to_scalars, to_density = torch.empty_like(to_scalars), torch.empty_like(to_density)
+            for v in range(n):
+                in_ranges(
+                    n_atoms, dense.saying_adjoint, to_said[v], *weights.saying_adjoint, to_inputs[v].numpy(),
+                    to_density[v].numpy(), to_scalars[v].numpy(),
+                )  # fmt: skip
         gradient += turned
         return gradient
 
@@ -184,16 +186,12 @@ class FusedProducts:
 
 def _curvatures(forces: FusedForces, record: Recorded) -> tuple[np.ndarray, np.ndarray]:
     """Second derivatives by the distance of the radial functions (N, M, K) and of the repulsion (N, M)."""
-    found, model = record.pairs, forces.model
-    repulsion, waves = model.repulsion, model.radial.wave_numbers.detach()
-    scaled = 1 / (torch.from_numpy(found.inverse) * model.cutoff)
-    phase = scaled[:, :, None] * waves
-    curvature, pair_curvature = torch.empty_like(phase), torch.empty_like(scaled)
+    found, cutoff = record.pairs, float(forces.model.cutoff)
+    phase = torch.from_numpy(found.scaled[:, :, None] * forces.waves)
+    curvature, pair_curvature = np.empty_like(found.radial), np.empty_like(found.scaled)
     in_ranges(
-        found.shape[0], pair_tangents.curvatures, record.species, found.neighbours, found.counts,
-        float(model.cutoff), waves.numpy(), scaled.numpy(), torch.sin(phase).numpy(),
-        torch.cos(phase).numpy(), curvature.numpy(), repulsion.ranges.numpy(), repulsion.screening.numpy(),
-        repulsion.coulomb.numpy(), repulsion.weights.numpy(), repulsion.decays.numpy(),
-        pair_curvature.numpy(),
+        found.shape[0], pair_tangents.curvatures, record.species, found.neighbours, found.counts, cutoff,
+        forces.waves, found.scaled, torch.sin(phase).numpy(), torch.cos(phase).numpy(), curvature,
+        *forces.repulsion, pair_curvature,
     )  # fmt: skip
-    return curvature.numpy(), pair_curvature.numpy()
+    return curvature, pair_curvature

@@ -224,21 +224,3 @@ def standardise(start, stop, species, centre, inverse_spread, scalars, inputs, b
             inputs[i, q] = value
             square = value * value
             bent[i, q] = abs(value) + square / (one + math.sqrt(one + square))
-
-
-@compiled
-def standardise_adjoint(start, stop, species, inverse_spread, standard, cotangent):
-    """Gradients by the inputs from those by arsinh of the standardised inputs, in place.
-
-    Parameters
-    ----------
-    start, stop : int
-        Range of atoms.
-    species, inverse_spread, standard, cotangent : float, ndarray
-        As in the head of `himlip_ase.potential.fused.geometry`.
-    """
-    one = standard.dtype.type(1)
-    for i in range(start, stop):
-        a = species[i]
-        for q in range(standard.shape[1]):
-            cotangent[i, q] *= inverse_spread[a, q] / math.sqrt(one + standard[i, q] * standard[i, q])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from himlip_ase.potential.fused import densities, pair_tangents
+from himlip_ase.potential.fused import dense, densities, pair_tangents
 from himlip_ase.potential.fused.forces import Backward, Forward, FusedForces, Recorded, Weights, in_ranges
 from himlip_ase.potential.fused.sphere_tangents import SLOPES, sphere_tangents
 
@@ -124,8 +124,8 @@ class Tangents:
         changes: list[Change] = []
         for weights, forward, curves in zip(forces.layers, record.forwards, self.curves, strict=True):
             layer, network = weights.layer, weights.layer.network
-            new = forward.density.new_empty
-            raw = new(n, 16, n_atoms, weights.mix.shape[1]).numpy()
+            real = found.inverse.dtype
+            raw = np.empty((n, 16, n_atoms, weights.mix.shape[1]), real)
             said = edges = np.empty((n, 0))
             if layer.bonds is None:
                 for motion, own in zip(motions, raw, strict=True):
@@ -135,11 +135,14 @@ class Tangents:
                         forces.edges, own,
                     )  # fmt: skip
             else:
-                assert weights.mixing is not None and forward.edges is not None
-                spoken = torch.matmul(torch.from_numpy(changes[-1].density), weights.mixing)
-                spoken[:, 0] += changes[-1].scalars @ layer.bonds.scalars.weight.T
-                said = spoken.permute(0, 2, 3, 1).contiguous().numpy()
-                edges = new(n, *forward.edges.shape).numpy()
+                assert forward.said is not None and forward.edges is not None
+                said = np.empty((n, *forward.said.shape), real)
+                mixing, head, shift = weights.saying
+                for density, scalars, now in zip(
+                    changes[-1].density, changes[-1].scalars.numpy(), said, strict=True
+                ):
+                    in_ranges(n_atoms, dense.saying, density, mixing, scalars, head, 0 * shift, now)
+                edges = np.empty((n, *forward.edges.shape), real)
                 for motion, now, heard, own in zip(motions, said, edges, raw, strict=True):
                     in_ranges(
                         n_atoms, passes.of_bonds, found.neighbours, found.counts, found.radial, found.slope,
@@ -148,9 +151,9 @@ class Tangents:
                     )  # fmt: skip
             density = mixed_all(raw, weights.mix)
             mixed = density.copy() if forces.learning else None
-            inputs = new(n, *forward.standard.shape)
+            inputs = torch.from_numpy(np.empty((n, *forward.standard.shape), real))
             in_ranges(
-                n_atoms, self._invariants, record.species, weights.gates, forward.density.numpy(),
+                n_atoms, self._invariants, record.species, weights.gates, forward.density,
                 curves.integrals, density, inputs.numpy(),
             )  # fmt: skip
             if changes:
@@ -190,38 +193,41 @@ class Tangents:
         to_inputs.addcmul_(curves.input_bend, change.inputs)
         in_ranges(
             record.pairs.shape[0], self._invariants_adjoint, record.species, forces.gates_of(weights),
-            record.forwards[index].density.numpy(), *forces.by_point, curves.integrals, change.density,
-            record.backwards[index].to_inputs.numpy(), to_inputs.numpy(), to_density.numpy(),
+            record.forwards[index].density, *forces.by_point, curves.integrals, change.density,
+            record.backwards[index].to_inputs, to_inputs.numpy(), to_density.numpy(),
         )  # fmt: skip
         return to_hidden, to_inputs
 
     def _curves(self, weights: Weights, forward: Forward, backward: Backward) -> Curves:
         network, channels = weights.layer.network, self.forces.model.config.channels
         n_atoms = self.record.pairs.shape[0]
-        integrals = forward.density.new_empty(n_atoms, 16, SLOPES * channels).numpy()
-        in_ranges(n_atoms, self._slopes, forward.density.numpy(), *self.forces.by_point, integrals)
+        integrals = np.empty((n_atoms, 16, SLOPES * channels), forward.density.dtype)
+        in_ranges(n_atoms, self._slopes, forward.density, *self.forces.by_point, integrals)
         shrink = torch.from_numpy(weights.inverse_spread)[self.record.graph.species]
-        inverse = torch.rsqrt(1 + forward.standard * forward.standard)
+        standard, hidden, to_standard, down = map(
+            torch.from_numpy, (forward.standard, forward.hidden, backward.to_standard, backward.down)
+        )
+        inverse = torch.rsqrt(1 + standard * standard)
         slope = inverse * shrink
-        sigmoid = torch.sigmoid(forward.hidden)
+        sigmoid = torch.sigmoid(hidden)
         change = sigmoid * (1 - sigmoid)
-        to_active = backward.down @ network.second.weight
+        to_active = down @ network.second.weight
         return Curves(
             slope,
-            -backward.to_standard * forward.standard * inverse * slope * slope,
-            sigmoid + forward.hidden * change,
-            to_active * change * (2 + forward.hidden * (1 - 2 * sigmoid)),
+            -to_standard * standard * inverse * slope * slope,
+            sigmoid + hidden * change,
+            to_active * change * (2 + hidden * (1 - 2 * sigmoid)),
             integrals,
         )
 
 
-def mixed_all(values: np.ndarray, matrices: Tensor) -> np.ndarray:
+def mixed_all(values: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     """Σ_q values[v, s, i, q] matrices[s, q, c].
 
     Parameters
     ----------
     values : ndarray (V, 16, N, Q)
-    matrices : Tensor (16, Q, C)
+    matrices : ndarray (16, Q, C)
 
     Returns
     -------
@@ -229,5 +235,5 @@ def mixed_all(values: np.ndarray, matrices: Tensor) -> np.ndarray:
     """
     found = np.empty((*values.shape[:3], matrices.shape[2]), dtype=values.dtype)
     for one, mixed in zip(values, found, strict=True):
-        in_ranges(values.shape[2], densities.mixed, one, matrices.numpy(), mixed)
+        in_ranges(values.shape[2], densities.mixed, one, matrices, mixed)
     return found

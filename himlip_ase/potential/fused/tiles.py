@@ -17,27 +17,29 @@ from numba.extending import intrinsic
 from himlip_ase.potential.compilation import compiled
 
 LINE_BYTES = 64
-"""Width of a tile: a cache line, eight doubles or sixteen single-precision numbers."""
+"""Width of a tile, a cache line: eight doubles or sixteen single-precision numbers; or half or a quarter."""
 
 
-def _tile_of(rows: int) -> Any:
-    """A tile of so many rows, as a function (a, r, b, q, c) within compiled code."""
+def _tile_of(rows: int, width: int) -> Any:
+    """A tile of so many rows and bytes of columns, as a function (a, r, b, q, c) within compiled code."""
 
     @intrinsic
     def tile(typing: Any, a: Any, r: Any, b: Any, q: Any, c: Any) -> Any:
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return _build_tile(context, builder, signature, arguments, rows)
+            return _build_tile(context, builder, signature, arguments, rows, width)
 
         return types.void(a, types.intp, b, types.intp, c), build
 
     return tile
 
 
-def _build_tile(context: Any, builder: Any, signature: Any, arguments: Any, rows: int) -> ir.Value:
+def _build_tile(
+    context: Any, builder: Any, signature: Any, arguments: Any, rows: int, width: int
+) -> ir.Value:
     """Code of one tile: Σ_k a[r + n, k] b[k, q …] for n below `rows`, added to c."""
     number = context.get_data_type(signature.args[4].dtype)
     size = context.get_abi_sizeof(number)
-    line = ir.VectorType(number, LINE_BYTES // size)
+    line = ir.VectorType(number, width // size)
     undefined, zeros = ir.Constant(line, ir.Undefined), ir.VectorType(ir.IntType(32), line.count)(None)
     a, b, c = (
         context.make_array(kind)(context, builder, value)
@@ -80,12 +82,31 @@ def _build_tile(context: Any, builder: Any, signature: Any, arguments: Any, rows
     return context.get_dummy_value()
 
 
-_add_1, _add_2, _add_4 = (_tile_of(rows) for rows in (1, 2, 4))
+def _strip_of(width: int) -> Any:
+    """Adds the columns from q on, so many bytes of them, of a b to those of c."""
+    add_1, add_2, add_4 = (_tile_of(rows, width) for rows in (1, 2, 4))
+
+    @compiled
+    def strip(a, b, q, c):
+        rows, r = len(c), 0
+        while r + 4 <= rows:
+            add_4(a, r, b, q, c)
+            r += 4
+        if r + 2 <= rows:
+            add_2(a, r, b, q, c)
+            r += 2
+        if r < rows:
+            add_1(a, r, b, q, c)
+
+    return strip
+
+
+_whole, _half, _quarter = (_strip_of(LINE_BYTES // parts) for parts in (1, 2, 4))
 
 
 @compiled
 def add_product(a, b, c):
-    """Adds a b to c; columns beyond whole cache lines go one by one.
+    """Adds a b to c; columns beyond quarters of cache lines go one by one.
 
     Parameters
     ----------
@@ -96,23 +117,21 @@ def add_product(a, b, c):
     c : ndarray (R, Q)
     """
     rows, columns = c.shape
-    line = LINE_BYTES // c.itemsize
-    whole = columns - columns % line
-    for q in range(0, whole, line):
-        r = 0
-        while r + 4 <= rows:
-            _add_4(a, r, b, q, c)
-            r += 4
-        if r + 2 <= rows:
-            _add_2(a, r, b, q, c)
-            r += 2
-        if r < rows:
-            _add_1(a, r, b, q, c)
-    if whole < columns:
+    line, q = LINE_BYTES // c.itemsize, 0
+    while q + line <= columns:
+        _whole(a, b, q, c)
+        q += line
+    if q + line // 2 <= columns:
+        _half(a, b, q, c)
+        q += line // 2
+    if q + line // 4 <= columns:
+        _quarter(a, b, q, c)
+        q += line // 4
+    if q < columns:
         for r in range(rows):
             for k in range(b.shape[0]):
-                for q in range(whole, columns):
-                    c[r, q] += a[r, k] * b[k, q]
+                for p in range(q, columns):
+                    c[r, p] += a[r, k] * b[k, p]
 
 
 @compiled
