@@ -71,6 +71,7 @@ class Worker:
 
     def __init__(self, folder: Path, command: Sequence[str] = (sys.executable, WORKER)) -> None:
         environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        environment["OMP_WAIT_POLICY"] = "passive"  # as the command sets it
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
         )
@@ -122,7 +123,7 @@ def measure(given: argparse.Namespace, tasks: list[str]) -> Measured:
     measured = Measured(found, builds["after"].seconds("error"), polynomials)
     for name, folder in (("before", before), ("after", ROOT)):
         found[name][MEMORY] = []
-        for _ in range(5):
+        for _ in range(3):
             alone = Worker(folder)
             found[name][MEMORY].append(alone.seconds(MEMORY))
             alone.close()

@@ -8,6 +8,7 @@ forces do.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,10 @@ class _Learnable(Function):
     def forward(ctx: Any, model: HiMLIP, graph: Graph, *parameters: Tensor) -> tuple[Tensor, ...]:
         forces = FusedForces(model, learning=True)
         record = forces.recorded(graph)
-        ctx.kept = forces, record
-        return forces.of_record(record)
+        results = forces.of_record(record)
+        nothing = np.empty(0)
+        ctx.kept = forces, replace(record, gradient=nothing, along=nothing, outward=nothing)
+        return results
 
     @staticmethod
     @once_differentiable
@@ -105,7 +108,7 @@ class WeightGradients:
         to_density = torch.zeros(changes[-1].density.shape, dtype=to_scalars.dtype)
         for index in reversed(range(len(forces.layers))):
             weights, forward, backward = forces.layers[index], record.forwards[index], record.backwards[index]
-            change, layer = changes[index], weights.layer
+            change, layer = changes.pop(), weights.layer
             gradients |= self._of_readout(index, change, to_output)
             to_scalars = to_scalars + to_output[:, None] * layer.readout.weight[graph.species]
             to_hidden, to_inputs = self._tangents.invariants_adjoint(index, change, to_scalars, to_density)
@@ -137,7 +140,7 @@ class WeightGradients:
                 n_atoms, pair_tangents.said_adjoint, found.counts, found.reverse, found.harmonic,
                 motion.harmonic_dot, backward.edge_gradient, edge_gradient, to_said,
             )  # fmt: skip
-            gradients |= self._of_bonds(index, changes[index - 1], to_said)
+            gradients |= self._of_bonds(index, changes[-1], to_said)
             to_scalars, to_density = torch.empty_like(to_scalars), torch.empty_like(to_density)
             in_ranges(
                 n_atoms, dense.saying_adjoint, to_said, *weights.saying_adjoint, to_inputs[0].numpy(),
@@ -219,9 +222,10 @@ class WeightGradients:
     def _of_waves(self, motion: Motion, radial: np.ndarray, radial_dot: np.ndarray) -> Tensor:
         found, waves, cutoff = self._record.pairs, self._forces.waves, float(self._forces.model.cutoff)
         phase = torch.from_numpy(found.scaled[:, :, None] * waves)
+        sine = torch.sin(phase).numpy()
         by_atom = np.empty((found.shape[0], len(waves)), waves.dtype)
         in_ranges(
             found.shape[0], weight_passes.of_waves, found.counts, cutoff, waves, found.scaled,
-            torch.sin(phase).numpy(), torch.cos(phase).numpy(), motion.stretch, radial, radial_dot, by_atom,
+            sine, phase.cos_().numpy(), motion.stretch, radial, radial_dot, by_atom,
         )  # fmt: skip
         return torch.from_numpy(by_atom).sum(0)
