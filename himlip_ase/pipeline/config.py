@@ -122,7 +122,7 @@ class FinetuneSection(Section):
     """Training of the potential, or one already trained."""
 
     model: Path | None = None
-    """A finished ``.safetensors``: no training is done."""
+    """A finished ``.safetensors``, or the name of a model of the package: no training is done."""
     model_without_hessian: Path | None = None
     """The same, trained without the Hessian term; shown beside it."""
     compare: bool = True
@@ -292,6 +292,8 @@ _PATHS = (
     ("finetune", "model_without_hessian"),
     ("tc", "electronic_dos"),
 )
+_MODELS = (("finetune", "model"), ("finetune", "model_without_hessian"))
+"""Those that may also be the name of a model of the package."""
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
@@ -407,8 +409,17 @@ def _place_paths(data: dict[str, Any], folder: Path) -> None:
         for key in keys[:-1]:
             section = section.get(key) if isinstance(section, dict) else None
         if isinstance(section, dict) and isinstance(section.get(keys[-1]), str):
-            path = Path(section[keys[-1]]).expanduser()
+            text = section[keys[-1]]
+            path = _bundled(text) if keys in _MODELS and Path(text).name == text else None
+            path = path or Path(text).expanduser()
             section[keys[-1]] = str(path if path.is_absolute() else (folder / path).resolve())
+
+
+def _bundled(name: str) -> Path | None:
+    """Weights of the package of that name; None where it has none."""
+    from himlip_ase.potential.checkpoint import bundled_models, find_model
+
+    return find_model(name) if name in bundled_models() else None
 
 
 def _override(data: dict[str, Any], dotted: str, value: Any) -> None:
