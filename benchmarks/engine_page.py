@@ -115,8 +115,8 @@ def measure(given: argparse.Namespace, tasks: list[str]) -> Measured:
     if given.polynomial_python is not None:
         with tempfile.TemporaryDirectory() as folder:
             builds["after"].seconds(f"teach {folder}/taught.extxyz")
-            script = f"{ROOT}/benchmarks/engine_polynomial.py"
-            peer = Worker(ROOT, [given.polynomial_python, script, f"{folder}/taught.extxyz"])
+            module = "benchmarks.engine_polynomial"
+            peer = Worker(ROOT, [given.polynomial_python, "-m", module, f"{folder}/taught.extxyz"])
             polynomials = json.loads(peer.first)
     found: dict[str, dict[str, list[float]]] = {name: {task: [] for task in tasks} for name in builds}
     found["after"][ARITHMETIC] = []

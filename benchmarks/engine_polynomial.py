@@ -2,6 +2,7 @@
 
     python -m benchmarks.engine_page --before FOLDER --polynomial-python ENVIRONMENT/bin/python
 
+The page starts it as ``python -m benchmarks.engine_polynomial FRAMES`` there.
 Learns energies, forces and stresses of `examples/h3s/labels`, but those of `validation`, and of a file of
 further frames, in three sizes: polynomials of pair invariants and polynomial invariants to third order
 (model type 3), 5 Å, ridge by pypolymlp's own search. Writes names and force errors on `validation` as one

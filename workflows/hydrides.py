@@ -17,7 +17,7 @@ from himlip_ase.pipeline.run import run_pipeline
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CRYSTALS = ("h3s", "pdh")
-"""Each has a file examples/NAME/NAME.yaml."""
+"""Each has a folder of its name in examples, with a file NAME.yaml."""
 
 
 def main() -> None:
