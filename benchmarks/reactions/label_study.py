@@ -257,6 +257,8 @@ def main() -> None:
                 "“Teacher's saddle”: reactions whose transition state the teacher reaches from the model's.",
                 "Pairs, reaction by reaction (McNemar's exact test): how many only the one or only the other "
                 "solves.",
+                "A model that solves none diverged in training (history.csv in its folder): its pairs say "
+                "nothing.",
             ],
             found,
         )

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from benchmarks.engine_polynomial import ELEMENTS, SIZES, structure
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
@@ -37,12 +37,6 @@ CELLS = H3S / "sscha_cells"
 RESULTS = Path(__file__).parents[1] / "results"
 NAME = "sscha_polynomial_peer"
 LEARNT = ("learn", "learn_second", "learn_third")
-SIZES: dict[str, dict[str, Any]] = {
-    "l ≤ 2, 5 radial": {"gtinv_maxl": (2, 2), "gaussian_params2": (0.0, 4.0, 5)},
-    "l ≤ 4, 6 radial": {"gtinv_maxl": (4, 4), "gaussian_params2": (0.0, 4.0, 6)},
-    "l ≤ 4, 8 radial": {"gtinv_maxl": (4, 4), "gaussian_params2": (0.0, 4.0, 8)},
-}
-ELEMENTS = ("S", "H")
 
 
 def judges() -> list[LabelledFrame]:
@@ -55,20 +49,6 @@ def rms(forces: Sequence[np.ndarray], frames: Sequence[LabelledFrame]) -> list[f
     missed = np.concatenate([ours - frame.forces for ours, frame in zip(forces, frames, strict=True)])
     sulphur = np.concatenate([frame.atoms.numbers == 16 for frame in frames])
     return [1e3 * float(np.sqrt(np.mean(part**2))) for part in (missed, missed[~sulphur], missed[sulphur])]
-
-
-def structure(atoms: Atoms) -> Any:
-    """pypolymlp's form, atoms ordered by element, and that order."""
-    from pypolymlp.core.data_format import PolymlpStructure
-
-    symbols = np.array(atoms.get_chemical_symbols())
-    order = np.concatenate([np.flatnonzero(symbols == element) for element in ELEMENTS])
-    counts = [int((symbols == element).sum()) for element in ELEMENTS]
-    types = [kind for kind, count in enumerate(counts) for _ in range(count)]
-    return PolymlpStructure(
-        axis=np.array(atoms.cell).T, positions=atoms.get_scaled_positions()[order].T, n_atoms=counts,
-        elements=[ELEMENTS[kind] for kind in types], types=types, volume=atoms.get_volume(),
-    ), order  # fmt: skip
 
 
 def polynomial(

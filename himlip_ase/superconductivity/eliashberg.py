@@ -362,9 +362,10 @@ def refined(excess: Callable[[float, int], float], kt: float, count: int, precis
     here = last + (1e-3 if value > 0 else -1e-3)
     for _ in range(_MAX_SECANTS):  # the excess is nearly linear in log(kT)
         before, value = value, excess(here, count)
-        if value == before or not abs(here - start) < np.log(2):
+        slope = (value - before) / (here - last)
+        if not slope < 0 or not abs(here - start) < np.log(2):  # Tc is where pairing falls below breaking
             break
-        last, here = here, here - value * (here - last) / (value - before)
+        last, here = here, here - value / slope
         if abs(here - last) < precision:
             return float(np.exp(here))
     return _bracketed(excess, start, count, precision)

@@ -22,6 +22,10 @@ from himlip_ase.potential.fused.tiles import product
 
 ORDER = np.array([0, 4, 5, 6, 7, 8, 1, 2, 3, 9, 10, 11, 12, 13, 14, 15])
 """Harmonics: six of l = 0 and 2, three of l = 1, seven of l = 3."""
+ROW = np.argsort(ORDER)
+"""Where a harmonic stands in `ORDER`."""
+DEGREE = np.repeat(np.arange(4), 2 * np.arange(4) + 1)
+"""Its l."""
 
 
 @compiled
@@ -72,15 +76,11 @@ def sphere_passes(n: int) -> tuple[Any, Any]:
             pairs[:] = 0
             last = 0
             for s in range(16):
-                degree = 0 if s == 0 else (1 if s < 4 else (2 if s < 9 else 3))
+                degree = DEGREE[s]
                 if degree > last:
                     pairs[:] = 0
                     last = degree
-                row = s
-                if 1 <= s < 4:
-                    row = s + 5
-                elif 4 <= s < 9:
-                    row = s - 3
+                row = ROW[s]
                 for c in range(width):
                     value = density[s, i, c] * gates[a, degree, c]
                     own[row, c] = value
@@ -128,11 +128,7 @@ def sphere_passes(n: int) -> tuple[Any, Any]:
         for i in range(start, stop):
             a = species[i]
             for s in range(16):
-                row = s
-                if 1 <= s < 4:
-                    row = s + 5
-                elif 4 <= s < 9:
-                    row = s - 3
+                row = ROW[s]
                 for c in range(width):
                     own[row, c] = density[s, i, c]
             for q in range(4):
@@ -179,13 +175,9 @@ def sphere_passes(n: int) -> tuple[Any, Any]:
             for c in range(width):
                 out[0, c] += cotangent[i, c]
             for s in range(16):
-                degree = 0 if s == 0 else (1 if s < 4 else (2 if s < 9 else 3))
+                degree = DEGREE[s]
                 norm = real(1) / real(2 * degree + 1)
-                row = s
-                if 1 <= s < 4:
-                    row = s + 5
-                elif 4 <= s < 9:
-                    row = s - 3
+                row = ROW[s]
                 for c in range(n):
                     h0 = cotangent[i, width + 4 * c + degree] * norm
                     h1 = cotangent[i, width + 4 * n + 4 * c + degree] * norm

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from himlip_ase.potential.compilation import compiled
-from himlip_ase.potential.fused.sphere import at_points
+from himlip_ase.potential.fused.sphere import DEGREE, ROW, at_points
 from himlip_ase.potential.fused.tiles import product
 
 SLOPES = 11
@@ -92,11 +92,7 @@ def sphere_tangents(n: int) -> tuple[Any, Any, Any]:
         to_point = by_point.T
         for i in range(start, stop):
             for s in range(16):
-                row = s
-                if 1 <= s < 4:
-                    row = s + 5
-                elif 4 <= s < 9:
-                    row = s - 3
+                row = ROW[s]
                 for c in range(width):
                     own[row, c] = density[s, i, c]
             at_points(own, by_point, parts)
@@ -138,15 +134,11 @@ def sphere_tangents(n: int) -> tuple[Any, Any, Any]:
                 pairs[:] = 0
                 last = 0
                 for s in range(16):
-                    degree = 0 if s == 0 else (1 if s < 4 else (2 if s < 9 else 3))
+                    degree = DEGREE[s]
                     if degree > last:
                         pairs[:] = 0
                         last = degree
-                    row = s
-                    if 1 <= s < 4:
-                        row = s + 5
-                    elif 4 <= s < 9:
-                        row = s - 3
+                    row = ROW[s]
                     for c in range(width):
                         value = density_dot[v, s, i, c] * gates[a, degree, c]
                         density_dot[v, s, i, c] = value
@@ -200,11 +192,7 @@ def sphere_tangents(n: int) -> tuple[Any, Any, Any]:
         for i in range(start, stop):
             a, slope = species[i], table[i]
             for s in range(16):
-                row = s
-                if 1 <= s < 4:
-                    row = s + 5
-                elif 4 <= s < 9:
-                    row = s - 3
+                row = ROW[s]
                 for c in range(width):
                     own[row, c] = density[s, i, c]
             for q in range(4):
@@ -213,11 +201,7 @@ def sphere_tangents(n: int) -> tuple[Any, Any, Any]:
             at_points(own, by_point, at)
             for v in range(len(density_dot)):
                 for s in range(16):
-                    row = s
-                    if 1 <= s < 4:
-                        row = s + 5
-                    elif 4 <= s < 9:
-                        row = s - 3
+                    row = ROW[s]
                     for c in range(width):
                         own_dot[row, c] = density_dot[v, s, i, c]
                 for q in range(4):
@@ -276,13 +260,9 @@ def sphere_tangents(n: int) -> tuple[Any, Any, Any]:
                 for c in range(width):
                     out[0, c] += cotangent_dot[v, i, c]
                 for s in range(16):
-                    degree = 0 if s == 0 else (1 if s < 4 else (2 if s < 9 else 3))
+                    degree = DEGREE[s]
                     norm = real(1) / real(2 * degree + 1)
-                    row = s
-                    if 1 <= s < 4:
-                        row = s + 5
-                    elif 4 <= s < 9:
-                        row = s - 3
+                    row = ROW[s]
                     for c in range(n):
                         h0 = cotangent[i, width + 4 * c + degree] * norm
                         h1 = cotangent[i, width + 4 * n + 4 * c + degree] * norm
