@@ -30,7 +30,7 @@ from himlip_ase.dft.espresso.inputs import PREFIX, SCRATCH, QESettings, k_grid_l
 from himlip_ase.dft.espresso.ph_files import check_dyn, check_ph_output, ph_core_seconds
 from himlip_ase.dft.espresso.runner import Launcher, run_program, run_pw
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.labels.pw_output import seconds
+from himlip_ase.labels.espresso_ends import seconds
 from himlip_ase.phonons.force_constants import mass_reduced
 from himlip_ase.phonons.qe_text import read_dyn_file
 from himlip_ase.units import RY_PER_BOHR2_EV_PER_ANGSTROM2, signed_frequencies_cm

@@ -7,7 +7,8 @@ import pytest
 from ase.io import read
 
 from himlip_ase.errors import CalculationError, NotConvergedError
-from himlip_ase.labels.pw_output import check_same_crystal, parse_pw_output, read_pw_output, seconds
+from himlip_ase.labels.espresso_ends import seconds
+from himlip_ase.labels.pw_output import check_same_crystal, parse_pw_output, read_pw_output
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 from tests.dft.conftest import DATA, FAULTS, faulty
 

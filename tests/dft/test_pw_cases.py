@@ -24,7 +24,8 @@ from himlip_ase.dft.espresso.inputs import QESettings, pw_input, read_pw_input
 from himlip_ase.dft.espresso.runs import read_run
 from himlip_ase.dft.publish import collect, read_runs
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
-from himlip_ase.labels.pw_output import OutOfTimeError, parse_pw_output
+from himlip_ase.labels.espresso_ends import OutOfTimeError
+from himlip_ase.labels.pw_output import parse_pw_output
 from himlip_ase.labels.readers import read_labels
 from himlip_ase.pw_structure import element_of_label
 from himlip_ase.structures import read_structure

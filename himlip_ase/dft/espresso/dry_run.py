@@ -19,7 +19,7 @@ from ase import Atoms
 from himlip_ase.dft.espresso.inputs import PREFIX, QESettings, pw_input
 from himlip_ase.dft.espresso.runner import Launcher
 from himlip_ase.errors import CalculationError
-from himlip_ase.labels.pw_output import program_error
+from himlip_ase.labels.espresso_ends import program_error
 
 LIMIT_SECONDS = 300.0
 """A dry run that takes longer hangs, for instance in an MPI that cannot start."""

@@ -36,7 +36,7 @@ from himlip_ase.dft.programs import NotRun, RunLock, are_noted, note, run_progra
 from himlip_ase.dft.standing import Listener
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, write_json
-from himlip_ase.labels.pw_output import MpiError, OutOfTimeError
+from himlip_ase.labels.espresso_ends import MpiError, OutOfTimeError
 
 logger = logging.getLogger(__name__)
 

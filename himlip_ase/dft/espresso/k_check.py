@@ -36,7 +36,8 @@ from himlip_ase.dft.other_request import OtherRequest
 from himlip_ase.dft.programs import NotRun, RunLock, are_noted, note, run_program
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, write_json
-from himlip_ase.labels.pw_output import check_finished, parse_pw_output
+from himlip_ase.labels.espresso_ends import check_finished
+from himlip_ase.labels.pw_output import parse_pw_output
 from himlip_ase.lattice import grid_indices
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.k_error import KMeshChange, telling_qpoint

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import CalculationError, NotConvergedError
-from himlip_ase.labels.pw_output import OutOfTimeError, check_started, program_error, seconds
+from himlip_ase.labels.espresso_ends import OutOfTimeError, check_started, program_error, seconds
 from himlip_ase.units import BOHR_ANGSTROM
 
 _NOT_FINITE = re.compile(r"\b(?:nan|inf|infinity)\b", re.IGNORECASE)

@@ -19,14 +19,8 @@ from himlip_ase.dft.other_request import OtherRequest
 from himlip_ase.dft.programs import InterruptedRun, RunLock, are_noted, note, run_program
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.files import atomic_write, read_text, write_json
-from himlip_ase.labels.pw_output import (
-    MpiError,
-    OutOfTimeError,
-    PwOutput,
-    check_same_crystal,
-    program_error,
-    read_pw_output,
-)
+from himlip_ase.labels.espresso_ends import MpiError, OutOfTimeError, program_error
+from himlip_ase.labels.pw_output import PwOutput, check_same_crystal, read_pw_output
 
 logger = logging.getLogger(__name__)
 
