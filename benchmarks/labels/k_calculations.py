@@ -26,7 +26,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read
 
-from himlip_ase.dft.espresso.inputs import PREFIX, SCRATCH, QESettings, k_grid_like, pw_input
+from himlip_ase.dft.espresso.inputs import PREFIX, SCRATCH, QESettings, pw_input
+from himlip_ase.dft.espresso.k_grids import k_grid_like
 from himlip_ase.dft.espresso.ph_files import check_dyn, check_ph_output, ph_core_seconds
 from himlip_ase.dft.espresso.runner import Launcher, run_program, run_pw
 from himlip_ase.errors import CalculationError, InputError

@@ -23,7 +23,7 @@ from ase.io import write
 from prototypes import Prototype, prototypes, supercells, volume_at_reference, with_volume
 from vesin import ase_neighbor_list as neighbor_list
 
-from himlip_ase.dft.espresso.inputs import k_grid_of_spacing
+from himlip_ase.dft.espresso.k_grids import k_grid_of_spacing
 
 SHARES = {"H-S": 0.32, "Pd-H": 0.16, "Ca-H": 0.15, "La-H": 0.15, "Y-H": 0.15, "H": 0.07}
 KINDS = {"ideal": 0.08, "strain": 0.12, "rattle": 0.5, "vacancy": 0.1, "random": 0.2}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from himlip_ase.dft.espresso.inputs import QESettings, read_pw_input
+from himlip_ase.dft.espresso.input_reading import read_pw_input
+from himlip_ase.dft.espresso.inputs import QESettings
 from himlip_ase.dft.espresso.runner import Launcher
 
 DATA = Path(__file__).parent / "data"

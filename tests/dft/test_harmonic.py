@@ -11,7 +11,8 @@ import pytest
 from ase.build import bulk
 
 from himlip_ase.dft.espresso.harmonic import first_unfinished_q, harmonic
-from himlip_ase.dft.espresso.inputs import QESettings, ph_input, pw_input, read_pw_input
+from himlip_ase.dft.espresso.input_reading import read_pw_input
+from himlip_ase.dft.espresso.inputs import QESettings, ph_input, pw_input
 from himlip_ase.dft.espresso.ph_files import check_ph_folder, check_ph_output, read_dyn0
 from himlip_ase.dft.espresso.publish import collect_harmonic
 from himlip_ase.dft.espresso.runner import Launcher

@@ -8,16 +8,9 @@ from ase import Atoms
 from ase.build import bulk
 from ase.constraints import FixAtoms
 
-from himlip_ase.dft.espresso.inputs import (
-    QESettings,
-    comparable,
-    k_grid_like,
-    ph_input,
-    pw_input,
-    read_pw_input,
-    relocated,
-    scale_k_grid,
-)
+from himlip_ase.dft.espresso.input_reading import read_pw_input
+from himlip_ase.dft.espresso.inputs import QESettings, comparable, ph_input, pw_input, relocated
+from himlip_ase.dft.espresso.k_grids import k_grid_like, scale_k_grid
 from himlip_ase.dft.espresso.pseudopotentials import checksums, element_of, find_pseudopotentials
 from himlip_ase.errors import InputError
 

@@ -12,7 +12,8 @@ import pytest
 from ase.build import bulk
 
 from himlip_ase.dft.espresso.harmonic import harmonic
-from himlip_ase.dft.espresso.inputs import QESettings, read_pw_input
+from himlip_ase.dft.espresso.input_reading import read_pw_input
+from himlip_ase.dft.espresso.inputs import QESettings
 from himlip_ase.dft.espresso.k_check import KCheck, check_k, denser, read_k_check, single_q_input
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.qe import read_dyn

@@ -14,7 +14,7 @@ from ase.io import read
 from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
-from himlip_ase.dft.espresso.inputs import k_grid_of_spacing
+from himlip_ase.dft.espresso.k_grids import k_grid_of_spacing
 from himlip_ase.dft.espresso.single_points import run_single_points, single_points
 from himlip_ase.dft.publish import collect
 from himlip_ase.errors import InputError

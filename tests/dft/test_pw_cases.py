@@ -20,7 +20,8 @@ from ase.io import read
 from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
-from himlip_ase.dft.espresso.inputs import QESettings, pw_input, read_pw_input
+from himlip_ase.dft.espresso.input_reading import read_pw_input
+from himlip_ase.dft.espresso.inputs import QESettings, pw_input
 from himlip_ase.dft.espresso.runs import read_run
 from himlip_ase.dft.publish import collect, read_runs
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError

@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from himlip_ase.dft.espresso.inputs import read_pw_input
+from himlip_ase.dft.espresso.input_reading import read_pw_input
 from himlip_ase.dft.espresso.relax import last_structure, only_volume_is_free, relax, space_group
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
 from himlip_ase.labels.pw_output import read_pw_output

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from himlip_ase.dft.espresso.inputs import SCRATCH, comparable, read_pw_input
+from himlip_ase.dft.espresso.input_reading import read_pw_input
+from himlip_ase.dft.espresso.inputs import SCRATCH, comparable
 from himlip_ase.dft.espresso.pseudopotentials import md5
 from himlip_ase.dft.other_request import OtherRequest
 from himlip_ase.dft.programs import InterruptedRun, RunLock, are_noted, note, run_program

@@ -12,7 +12,8 @@ import numpy as np
 import spglib
 from ase import Atoms
 
-from himlip_ase.dft.espresso.inputs import QESettings, k_grid_like, k_grid_of_spacing, pw_input
+from himlip_ase.dft.espresso.inputs import QESettings, pw_input
+from himlip_ase.dft.espresso.k_grids import k_grid_like, k_grid_of_spacing
 from himlip_ase.dft.espresso.runner import Launcher, check_input_unchanged, finished_run, run_pw
 from himlip_ase.dft.single_points import run_jobs, tags_of
 from himlip_ase.errors import InputError
