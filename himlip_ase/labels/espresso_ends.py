@@ -104,12 +104,36 @@ def check_finished(text: str, name: str) -> None:
 
 
 def line_of(text: str, place: int, name: str) -> str:
-    """File and line of a place in the text, for messages."""
+    """File and line of a place in the text, for messages.
+
+    Parameters
+    ----------
+    text : str
+    place : int
+        Offset in `text`.
+    name : str
+        Of the file.
+
+    Returns
+    -------
+    str
+    """
     number = text.count("\n", 0, place) + 1
     return f"{name}, line {number}"
 
 
 def words_at(text: str, place: int) -> str:
-    """The line at a place in the text."""
+    """The line at a place in the text, blanks condensed.
+
+    Parameters
+    ----------
+    text : str
+    place : int
+        Offset in `text`.
+
+    Returns
+    -------
+    str
+    """
     start, end = text.rfind("\n", 0, place) + 1, text.find("\n", place)
     return " ".join(text[start : end if end >= 0 else None].split())

@@ -48,7 +48,20 @@ class PwStep:
 
 
 def alat_of(text: str, name: str) -> float:
-    """Lattice parameter in Å, the unit of what is printed at the start."""
+    """The unit of lengths of what is printed at the start.
+
+    Parameters
+    ----------
+    text : str
+        Output of pw.x.
+    name : str
+        Of the file, for messages.
+
+    Returns
+    -------
+    float
+        Å.
+    """
     found = re.search(rf"celldm\(1\)=\s*({NUMBER})", text)
     if not found:
         raise CalculationError(f"{name}: no readable celldm(1)")
