@@ -41,9 +41,23 @@ def compiled(function: Callable[..., Any]) -> Any:
     ----------
     function : callable
     """
+    return _compiled(function, FAST)
+
+
+def compiled_exactly(function: Callable[..., Any]) -> Any:
+    """As `compiled`, without the liberties of `FAST`: every operation is that of NumPy, to the bit.
+
+    Parameters
+    ----------
+    function : callable
+    """
+    return _compiled(function, set())
+
+
+def _compiled(function: Callable[..., Any], liberties: set[str]) -> Any:
     from numba import njit
 
-    options: dict[str, Any] = {"nogil": True, "fastmath": FAST, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "fastmath": liberties, "error_model": "numpy"}
     try:
         dispatcher = njit(cache=True, **options)(function)
         # numba asks only whether the file of a function has changed, not those of the functions that it calls

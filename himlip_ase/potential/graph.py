@@ -12,7 +12,15 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
 from himlip_ase.errors import InputError
-from himlip_ase.potential.neighbours import PADDING_ANGSTROM, PairList, find_pairs, neighbour_table
+from himlip_ase.potential.compilation import compiled_here
+from himlip_ase.potential.neighbours import (
+    PADDING_ANGSTROM,
+    PairList,
+    crystal_table,
+    find_pairs,
+    joined,
+    neighbour_table,
+)
 from himlip_ase.potential.operators import pair_difference
 
 
@@ -183,23 +191,38 @@ def build_graph(
     if not frames:
         raise InputError("no structure given: pass an ase.Atoms or a non-empty list of them")
     lookup = _element_lookup(tuple(elements))
-    for atoms in frames:
-        check_atoms(atoms, elements)
-    pairs = [find(atoms) if find is not None else find_pairs(atoms, cutoff) for atoms in frames]
-    table = neighbour_table(frames, pairs, cutoff)
-    counts = np.array([len(atoms) for atoms in frames])
-    volumes = [abs(np.linalg.det(atoms.cell.array)) if atoms.pbc.all() else np.nan for atoms in frames]
-    return Graph(
-        torch.as_tensor(np.concatenate([atoms.positions for atoms in frames]), dtype=dtype),
-        torch.as_tensor(lookup[np.concatenate([atoms.numbers for atoms in frames])]),
-        torch.as_tensor(np.repeat(np.arange(len(frames)), counts)),
-        torch.as_tensor(table.neighbours),
-        torch.as_tensor(table.offsets, dtype=dtype),
-        torch.as_tensor(table.mask),
-        torch.as_tensor(table.reverse),
+    species = lookup[joined([atoms.numbers for atoms in frames])]
+    table = crystal_table(frames[0], species, cutoff) if find is None and len(frames) == 1 else None
+    if table is None:
+        for atoms in frames:
+            check_atoms(atoms, elements)
+        pairs = [find(atoms) if find is not None else find_pairs(atoms, cutoff) for atoms in frames]
+        table = neighbour_table(frames, pairs, cutoff)
+    volumes = np.array([_volume(atoms) for atoms in frames])
+    graph = Graph(
+        torch.from_numpy(np.concatenate([atoms.positions for atoms in frames])).to(dtype),
+        torch.from_numpy(species),
+        torch.from_numpy(np.repeat(np.arange(len(frames)), [len(atoms) for atoms in frames])),
+        torch.from_numpy(table.neighbours),
+        torch.from_numpy(table.offsets).to(dtype),
+        torch.from_numpy(table.mask),
+        torch.from_numpy(table.reverse),
         len(frames),
-        torch.as_tensor(np.array(volumes), dtype=dtype),
-    ).to(device=device)
+        torch.from_numpy(volumes).to(dtype),
+    )
+    return graph if device is None or torch.device(device).type == "cpu" else graph.to(device=device)
+
+
+def _volume(atoms: Atoms) -> float:
+    """Å³; NaN where the structure is not periodic in three directions."""
+    if not atoms.pbc.all():
+        return np.nan
+    a, b, c = atoms.cell.array.tolist()
+    return abs(
+        a[0] * (b[1] * c[2] - b[2] * c[1])
+        + a[1] * (b[2] * c[0] - b[0] * c[2])
+        + a[2] * (b[0] * c[1] - b[1] * c[0])
+    )
 
 
 @cache
@@ -221,10 +244,16 @@ def check_atoms(atoms: Atoms, elements: Sequence[str]) -> None:
     """
     if len(atoms) == 0:
         raise InputError("the structure has no atoms")
+    places = _element_lookup(tuple(elements))[atoms.numbers]
+    if compiled_here():
+        from himlip_ase.potential.pair_search import surely_sound
+
+        if surely_sound(atoms.positions, places, atoms.cell.array, atoms.pbc):
+            return
     if not np.isfinite(atoms.positions).all():
         bad = int(np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))[0])
         raise InputError(f"atom {bad} ({atoms[bad].symbol}) has the position {atoms.positions[bad]}")
-    if (_element_lookup(tuple(elements))[atoms.numbers] < 0).any():
+    if (places < 0).any():
         unknown = sorted({chemical_symbols[z] for z in atoms.numbers} - set(elements))
         raise InputError(
             f"the model does not know {', '.join(unknown)}; it was trained on {', '.join(elements)}. "

@@ -84,7 +84,7 @@ def find_pairs(atoms: Atoms, reach: float) -> PairList:
         from himlip_ase.potential.pair_search import find_half
 
         positions = np.ascontiguousarray(atoms.positions, dtype=float)
-        return PairList(*find_half(positions, cell, np.linalg.inv(cell), periodic, float(reach)))
+        return PairList(*find_half(positions, cell, periodic, float(reach)))
     return _ordered(*_by_vesin(atoms, cell, periodic, reach))
 
 
@@ -185,14 +185,13 @@ def neighbour_table(frames: Sequence[Atoms], lists: Sequence[PairList], cutoff: 
     InputError
         Two coincident atoms; the pair is named.
     """
-    starts = np.cumsum([0, *(len(atoms) for atoms in frames)])
-    n_atoms = int(starts[-1])
-    first = np.concatenate([pairs.first + start for pairs, start in zip(lists, starts, strict=False)])
-    second = np.concatenate([pairs.second + start for pairs, start in zip(lists, starts, strict=False)])
-    translations = np.concatenate(
-        [pairs.shifts @ atoms.cell.array for pairs, atoms in zip(lists, frames, strict=True)]
+    starts = np.cumsum([0, *(len(atoms) for atoms in frames)]).tolist()
+    first = joined([pairs.first + start for pairs, start in zip(lists, starts, strict=False)])
+    second = joined([pairs.second + start for pairs, start in zip(lists, starts, strict=False)])
+    translations = joined(
+        [_translated(pairs.shifts, atoms.cell.array) for pairs, atoms in zip(lists, frames, strict=True)]
     )
-    positions = np.concatenate([atoms.positions for atoms in frames])
+    positions = joined([atoms.positions for atoms in frames])
     if compiled_here():
         from himlip_ase.potential.pair_search import tabulate
 
@@ -207,7 +206,63 @@ def neighbour_table(frames: Sequence[Atoms], lists: Sequence[PairList], cutoff: 
     near = squared < cutoff**2
     if not near.all():
         first, second, translations = first[near], second[near], translations[near]
-    return _tabulate(first, second, translations, n_atoms)
+    return _tabulate(first, second, translations, starts[-1])
+
+
+def crystal_table(atoms: Atoms, places: np.ndarray, cutoff: float) -> NeighbourTable | None:
+    """The table of one structure that is periodic in three directions, at the cost of one compiled call.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    places : ndarray (N,)
+        Of the elements among those of the model, negative for unknown ones.
+    cutoff : float
+        Å.
+
+    Returns
+    -------
+    NeighbourTable or None
+        None where passes are not compiled, for other periodicities, and where something may be wrong with
+        the structure.
+
+    Raises
+    ------
+    InputError
+        As `neighbour_table`.
+    """
+    if not (compiled_here() and len(atoms) and atoms.pbc.all()):
+        return None
+    from himlip_ase.potential.pair_search import table_of
+
+    sound, first, second, (*table, pair, square) = table_of(
+        atoms.positions, places, atoms.cell.array, atoms.pbc, cutoff, PADDING_ANGSTROM
+    )
+    if not sound:
+        return None
+    if square < COINCIDENT_ANGSTROM**2:
+        raise _coincident(pair, first, second, square, [0, len(atoms)])
+    return NeighbourTable(*table)
+
+
+def _translated(shifts: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Translations in Å of shifts (P, 3); those of `pair_search.translated` to the bit."""
+    x, y, z = shifts.T[:, :, None]
+    return (x * cell[0] + y * cell[1]) + z * cell[2]
+
+
+def joined(parts: list[np.ndarray]) -> np.ndarray:
+    """The parts one after another; a single one as it is.
+
+    Parameters
+    ----------
+    parts : list of ndarray
+
+    Returns
+    -------
+    ndarray
+    """
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _tabulate(
@@ -236,7 +291,7 @@ def _tabulate(
 
 
 def _coincident(
-    pair: int, first: np.ndarray, second: np.ndarray, square: float, starts: np.ndarray
+    pair: int, first: np.ndarray, second: np.ndarray, square: float, starts: list[int]
 ) -> InputError:
     start = starts[np.searchsorted(starts, first[pair], side="right") - 1]
     return InputError(

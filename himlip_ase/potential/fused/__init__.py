@@ -33,10 +33,8 @@ def fused_forces(model: Potential) -> FusedForces | None:
     FusedForces or None
         None without numba, off the CPU, for another architecture, or where weights are being trained.
     """
-    if not _compiled_for(model):
-        return None
     tensors = tensors_of(model)
-    if any(tensor.requires_grad for tensor in tensors):
+    if not _compiled_for(model, tensors[0]) or any(tensor.requires_grad for tensor in tensors):
         return None
     version = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
     known = _made.get(model)
@@ -60,15 +58,15 @@ def fused_learning(model: Potential) -> TypeGuard[HiMLIP]:
     bool
         False without numba, off the CPU, and for another architecture.
     """
-    return _compiled_for(model)
+    return _compiled_for(model, next(model.parameters()))
 
 
-def _compiled_for(model: Potential) -> TypeGuard[HiMLIP]:
+def _compiled_for(model: Potential, tensor: Tensor) -> TypeGuard[HiMLIP]:
     if not compiled_here():
         return False
     from himlip_ase.potential.network import HiMLIP
 
-    return isinstance(model, HiMLIP) and tensors_of(model)[0].device.type == "cpu"
+    return isinstance(model, HiMLIP) and tensor.device.type == "cpu"
 
 
 def tensors_of(model: nn.Module) -> list[Tensor]:

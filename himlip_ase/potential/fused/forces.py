@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from himlip_ase.potential.angular import harmonics_on_sphere
-from himlip_ase.potential.fused import dense, densities, geometry, sphere
+from himlip_ase.potential.fused import dense, densities, geometry, sphere, waves
 from himlip_ase.potential.graph import Graph
 from himlip_ase.potential.network import HiMLIP, Layer
 
@@ -180,6 +180,7 @@ class FusedForces:
         self.edges = _array(model.species_edge)
         self.energy_scale = self.edges.dtype.type(float(model.energy_scale))
         self.waves = _array(model.radial.wave_numbers)
+        self._wave_table, self._waves = waves.wave_table(self.waves), waves.wave_passes(len(self.waves))
         repulsion = model.repulsion
         self.repulsion = _arrays(
             repulsion.ranges, repulsion.screening, repulsion.coulomb, repulsion.weights, repulsion.decays
@@ -248,6 +249,21 @@ class FusedForces:
             graph, species, found, forwards, backwards, torch.from_numpy(energies), gradient, along, outward
         )
 
+    def sines(self, found: Pairs) -> tuple[np.ndarray, np.ndarray]:
+        """sin κx and cos κx of all pairs and waves, (N, M, K).
+
+        Parameters
+        ----------
+        found : Pairs
+
+        Returns
+        -------
+        tuple of ndarray
+        """
+        sine, cosine = np.empty_like(found.radial), np.empty_like(found.radial)
+        in_ranges(found.shape[0], self._waves.sines, self.waves, self._wave_table, found.scaled, sine, cosine)
+        return sine, cosine
+
     def gates_of(self, weights: Weights) -> np.ndarray:
         """Gates that the adjoint of the invariants applies; ones where its caller does.
 
@@ -288,10 +304,10 @@ class FusedForces:
             graph.offsets.numpy(), counts, cutoff, *self.repulsion, vectors, inverse, harmonic, scaled,
             pair_slope, energies,
         )  # fmt: skip
-        phase = torch.from_numpy(scaled[:, :, None] * self.waves)
-        slope = torch.cos(phase).numpy()
-        radial = phase.sin_().numpy()
-        in_ranges(n_atoms, geometry.radial_functions, cutoff, self.waves, scaled, radial, slope)
+        radial, slope = table(len(self.waves)), table(len(self.waves))
+        in_ranges(
+            n_atoms, self._waves.radial_functions, cutoff, self.waves, self._wave_table, scaled, radial, slope
+        )
         pairs = Pairs(
             neighbours, reverse, counts, vectors, inverse, scaled, harmonic, radial, slope, pair_slope
         )

@@ -148,33 +148,6 @@ def geometry(
 
 
 @compiled
-def radial_functions(start, stop, cutoff, waves, scaled, sine, cosine):
-    """Turns sin κx and cos κx into the radial functions sin(κx) u⁴/x and their slopes, in place.
-
-    Parameters
-    ----------
-    start, stop : int
-        Range of atoms.
-    cutoff, waves, scaled, sine, cosine : float, ndarray
-        As in the head of `himlip_ase.potential.fused.geometry`.
-    """
-    real = scaled.dtype.type
-    shrink = real(1.0 / cutoff)
-    for i in range(start, stop):
-        for m in range(scaled.shape[1]):
-            x = scaled[i, m]
-            u = max(real(1) - x * x, real(0))
-            t = real(1) / x
-            u3 = u * u * u
-            w = u3 * u * t
-            dw = -shrink * u3 * (real(8) + u * t * t)
-            shrunk = shrink * w
-            for k in range(len(waves)):
-                cosine[i, m, k] = waves[k] * cosine[i, m, k] * shrunk + sine[i, m, k] * dw
-                sine[i, m, k] *= w
-
-
-@compiled
 def pair_gradient(unit, inverse, along, outward, gradient):
     """∂E/∂r = (G − (G·n) n)/|r| + ∂E/∂|r| n of a pair, where G = Σ ∂E/∂Y ∇Y(n).
 

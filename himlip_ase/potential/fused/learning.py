@@ -113,12 +113,8 @@ class WeightGradients:
             to_scalars = to_scalars + to_output[:, None] * layer.readout.weight[graph.species]
             to_hidden, to_inputs = self._tangents.invariants_adjoint(index, change, to_scalars, to_density)
             gradients |= self._of_network(index, change, to_scalars[0], to_hidden[0])
-            assert backward.to_density is not None
-            gate = weights.gate(graph.species)
-            to_mixed = to_density * gate
-            before = torch.from_numpy(backward.to_density) * gate
-            gradients |= self._of_mixing(index, change, to_density[0], to_mixed[0], before)
-            (to_raw,) = mixed_all(to_mixed.numpy(), weights.unmix)
+            gradients |= self._of_mixing(index, change, to_density[0])
+            (to_raw,) = mixed_all(to_density.numpy(), weights.unmix)
             if forward.edges is None:
                 edges = np.empty((n_atoms, *forces.edges.shape), dtype=found.inverse.dtype)
                 in_ranges(
@@ -175,25 +171,23 @@ class WeightGradients:
             network.species: self._of_species @ to_hidden,
         }
 
-    def _of_mixing(
-        self, index: int, change: Change, to_density: Tensor, to_mixed: Tensor, to_mixed_before: Tensor
-    ) -> dict[Tensor, Tensor]:
-        """By the mixing of densities and its gates; `to_mixed_before` is the gradient of the energy alone."""
-        density, forward = self._forces.layers[index].layer.density, self._record.forwards[index]
-        backward = self._record.backwards[index]
+    def _of_mixing(self, index: int, change: Change, to_density: Tensor) -> dict[Tensor, Tensor]:
+        """By the mixing of densities and its gates; `to_density` becomes that of ungated densities."""
+        weights, record = self._forces.layers[index], self._record
+        density, forward, backward = weights.layer.density, record.forwards[index], record.backwards[index]
         assert forward.mixed is not None and backward.to_density is not None and change.mixed is not None
-        mix = to_mixed.new_empty(len(to_mixed), *density.mix.shape[1:])
+        by_mix = to_density.new_empty(16, *density.mix.shape[1:])
+        by_gate = to_density.new_empty(16, len(weights.gates), to_density.shape[2])
         in_ranges(
-            len(mix), weight_passes.of_mixing, forward.raw, change.raw[0], to_mixed_before.numpy(),
-            to_mixed.numpy(), mix.numpy(),
+            16, weight_passes.of_mixing, record.species, weights.gates, forward.raw, change.raw[0],
+            forward.mixed, change.mixed[0], backward.to_density, to_density.numpy(), by_mix.numpy(),
+            by_gate.numpy(),
         )  # fmt: skip
-        gate = to_density * torch.from_numpy(forward.mixed)
-        gate += torch.from_numpy(backward.to_density * change.mixed[0])
         degrees = [slice(degree**2, (degree + 1) ** 2) for degree in range(len(density.mix))]
-        by_degree = torch.stack([gate[part].sum(0) for part in degrees], 1)
+        gate = torch.stack([by_gate[part].sum(0) for part in degrees], 1)
         return {
-            density.mix: torch.stack([mix[part].sum(0) for part in degrees]),
-            density.gate: density.scale * (self._of_species @ by_degree.flatten(1)).view_as(density.gate),
+            density.mix: torch.stack([by_mix[part].sum(0) for part in degrees]),
+            density.gate: density.scale * gate.view_as(density.gate),
         }
 
     def _of_bonds(self, index: int, before: Change, to_said: np.ndarray) -> dict[Tensor, Tensor]:
@@ -221,11 +215,9 @@ class WeightGradients:
 
     def _of_waves(self, motion: Motion, radial: np.ndarray, radial_dot: np.ndarray) -> Tensor:
         found, waves, cutoff = self._record.pairs, self._forces.waves, float(self._forces.model.cutoff)
-        phase = torch.from_numpy(found.scaled[:, :, None] * waves)
-        sine = torch.sin(phase).numpy()
         by_atom = np.empty((found.shape[0], len(waves)), waves.dtype)
         in_ranges(
             found.shape[0], weight_passes.of_waves, found.counts, cutoff, waves, found.scaled,
-            sine, phase.cos_().numpy(), motion.stretch, radial, radial_dot, by_atom,
+            *self._forces.sines(found), motion.stretch, radial, radial_dot, by_atom,
         )  # fmt: skip
         return torch.from_numpy(by_atom).sum(0)

@@ -187,11 +187,10 @@ class FusedProducts:
 def _curvatures(forces: FusedForces, record: Recorded) -> tuple[np.ndarray, np.ndarray]:
     """Second derivatives by the distance of the radial functions (N, M, K) and of the repulsion (N, M)."""
     found, cutoff = record.pairs, float(forces.model.cutoff)
-    phase = torch.from_numpy(found.scaled[:, :, None] * forces.waves)
     curvature, pair_curvature = np.empty_like(found.radial), np.empty_like(found.scaled)
     in_ranges(
         found.shape[0], pair_tangents.curvatures, record.species, found.neighbours, found.counts, cutoff,
-        forces.waves, found.scaled, torch.sin(phase).numpy(), torch.cos(phase).numpy(), curvature,
+        forces.waves, found.scaled, *forces.sines(found), curvature,
         *forces.repulsion, pair_curvature,
     )  # fmt: skip
     return curvature, pair_curvature

@@ -16,6 +16,7 @@ import numpy as np
 
 from himlip_ase.potential.compilation import compiled
 from himlip_ase.potential.fused.densities import BLOCK
+from himlip_ase.potential.fused.sphere import DEGREE
 from himlip_ase.potential.fused.tiles import add_product, product
 
 
@@ -140,21 +141,45 @@ def weight_passes(n_radial: int, n_features: int) -> WeightPasses:
 
 
 @compiled
-def of_mixing(start, stop, values, values_dot, cotangents, cotangents_dot, found):
-    """Derivatives by the matrices (16, Q, C) that mix values (16, N, Q) into (16, N, C).
+def of_mixing(
+    start, stop, species, gates, raw, raw_dot, mixed, mixed_dot, to_density, to_density_dot, by_mix, by_gate
+):
+    """Derivatives by the matrices that mix densities, and by the gates of what is mixed.
+
+    Multiplies `to_density_dot` with the gates, so that it becomes the change of the gradient by `mixed`.
+    Gates are applied to a few atoms at a time, and no gated copy of the densities is kept.
 
     Parameters
     ----------
     start, stop : int
         Range of harmonics.
-    values, values_dot : ndarray (16, N, Q)
-    cotangents, cotangents_dot : ndarray (16, N, C)
-        The gradient by what is mixed, and its change.
-    found : ndarray (16, Q, C)
+    species : ndarray (N,)
+    gates : ndarray (elements, 4, 4 C)
+    raw, raw_dot : ndarray (16, N, Q)
+    mixed, mixed_dot : ndarray (16, N, 4 C)
+        Densities before they are gated.
+    to_density, to_density_dot : ndarray (16, N, 4 C)
+        The gradient by the gated densities, and its change.
+    by_mix : ndarray (16, Q, 4 C)
+    by_gate : ndarray (16, elements, 4 C)
     """
+    n_atoms, width = mixed.shape[1], mixed.shape[2]
+    gated = np.empty((BLOCK, width), dtype=raw.dtype)
+    by_mix[start:stop] = 0
+    by_gate[start:stop] = 0
     for s in range(start, stop):
-        product(values[s].T, cotangents_dot[s], found[s])
-        add_product(values_dot[s].T, cotangents[s], found[s])
+        degree = DEGREE[s]
+        for first in range(0, n_atoms, BLOCK):
+            last = min(first + BLOCK, n_atoms)
+            for i in range(first, last):
+                a = species[i]
+                for c in range(width):
+                    g, g_dot, gate = to_density[s, i, c], to_density_dot[s, i, c], gates[a, degree, c]
+                    by_gate[s, a, c] += g_dot * mixed[s, i, c] + g * mixed_dot[s, i, c]
+                    gated[i - first, c] = g * gate
+                    to_density_dot[s, i, c] = g_dot * gate
+            add_product(raw[s, first:last].T, to_density_dot[s, first:last], by_mix[s])
+            add_product(raw_dot[s, first:last].T, gated[: last - first], by_mix[s])
 
 
 @compiled
