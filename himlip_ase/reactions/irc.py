@@ -23,6 +23,15 @@ from himlip_ase.reactions.minimum import find_minimum, largest_force
 from himlip_ase.reactions.saddle import Saddle
 from himlip_ase.reactions.surface import Counts, Surface
 
+FAR = 0.03
+"""√amu Å between predicted and corrected point, beyond which the models are not trusted for its energy (at
+0.06 it was off by 26 meV, without a bound by eV) and the point is evaluated itself."""
+DISAGREEMENT = 0.5
+"""The same in steps, beyond which the step is halved: over a narrow barrier the corrector falls back."""
+SHORTEST = 0.1
+"""Of the step; what is shorter is not halved again."""
+RISE = 1e-4
+"""eV that the energy may rise from one point to the next."""
 logger = logging.getLogger(__name__)
 
 
@@ -217,12 +226,20 @@ class _Descent:
         for number in range(1, settings.max_steps + 1):
             basis = self.weighted.basis(where / roots)
             predicted = _descend(where, length, [model], basis)
-            new = self.model_at(predicted, model, number)
+            exact = (number - 1) % settings.hessian_every == 0
+            new = self.model_at(predicted, model, exact)
             corrected = _descend(where, length, [model, new], basis)
+            apart = float(np.linalg.norm(corrected - predicted))
+            may_be_halved = length > SHORTEST * settings.step
+            if apart > DISAGREEMENT * length and may_be_halved:
+                length /= 2  # too far for the models: once more from the same point
+                continue
+            if apart > FAR:
+                new = self.model_at(corrected, new, exact=False)
             energy = new.energy_at(corrected)
-            if energies and energy > energies[-1] + 1e-4:
-                if length > 0.6 * settings.step:
-                    length /= 2  # too far for the models: once more from the same point
+            if energy > (energies[-1] if energies else self.saddle.energy) + RISE:
+                if may_be_halved:
+                    length /= 2
                     continue
                 reason, ended = "the energy rises", True
                 break
@@ -237,12 +254,12 @@ class _Descent:
                 break
         return self.relaxed(points, energies, lengths, model, reason, ended)
 
-    def model_at(self, where: np.ndarray, old: _Model, number: int) -> _Model:
-        """Gradient at a point, and a Hessian that is exact when it is due."""
+    def model_at(self, where: np.ndarray, old: _Model, exact: bool) -> _Model:
+        """Gradient at a point, and a Hessian: exact, or that of the last model updated."""
         roots = self.roots
         energy, plain = self.surface.evaluate(where / roots)
         gradient = plain / roots
-        if (number - 1) % self.settings.hessian_every == 0:
+        if exact:
             hessian = self.surface.hessian(where / roots) / roots / roots[:, None]
         else:
             hessian = bofill(old.hessian, where - old.origin, gradient - old.gradient)
@@ -283,6 +300,9 @@ class _Descent:
         except (NotConvergedError, CalculationError) as error:
             logger.info("the end of the reaction coordinate did not relax: %s", error)
             return Branch(images, np.array(energies), np.array(lengths), False, str(error))
+        if end.energy > self.saddle.energy - RISE:
+            reason = "the end that was relaxed is the saddle itself"
+            return Branch(images, np.array(energies), np.array(lengths), False, reason)
         further = float(np.linalg.norm((end.atoms.positions.ravel() - last) * self.roots))
         return Branch(
             [*images, end.atoms],

@@ -43,6 +43,18 @@ def acetaldehyde() -> Atoms:
     )  # fmt: skip
 
 
+def ethylamine_to_methane() -> Atoms:
+    """Near the saddle of C2H5NH2 → CH4 + HCNH2, a hydrogen from carbon to carbon."""
+    return Atoms(
+        "C2NH7",
+        [
+            [-1.38, -0.39, 0.218], [0.758, 0.161, 0.189], [1.155, 0.172, -1.101], [-1.545, -0.913, 1.147],
+            [-2.144, 0.356, 0.037], [-1.301, -1.07, -0.616], [-0.31, 0.499, 0.453], [1.019, -0.77, 0.687],
+            [1.265, -0.675, -1.649], [0.94, 0.989, -1.649],
+        ],
+    )  # fmt: skip
+
+
 def rotation(seed: int) -> np.ndarray:
     """A proper rotation."""
     matrix = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]

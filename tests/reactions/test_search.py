@@ -20,6 +20,7 @@ from himlip_ase.reactions import (
     SearchSettings,
     Surface,
     Verdict,
+    bond_graph,
     driven_product,
     find_minimum,
     find_path,
@@ -29,6 +30,7 @@ from himlip_ase.reactions import (
 )
 from tests.reactions.molecules import (
     bent_guess,
+    ethylamine_to_methane,
     hydrogen_cyanide,
     hydrogen_isocyanide,
     rotation,
@@ -153,6 +155,17 @@ def test_coordinate_is_that_of_a_stiff_integrator(gfn2, saddle) -> None:
         assert np.abs(point / roots - image.positions.ravel()).max() < 5e-3
     energies = [surface.evaluate(point / roots)[0] for point in exact.y.T]
     assert np.allclose(energies, branch.energies[: len(energies)], atol=1e-3)
+
+
+def test_energies_and_ends_of_a_coordinate_over_a_narrow_barrier(gfn2) -> None:
+    """C2H7N → CH4 + CH3N, coarse steps: one side once fell back over the saddle onto the other."""
+    saddle = find_saddle(ethylamine_to_methane(), gfn2)
+    irc = follow_irc(saddle, gfn2, IrcSettings(hessian_every=4, end_hessian_every=8))
+    surface = Surface(saddle.atoms, gfn2)
+    energies = [surface.evaluate(image.positions.ravel())[0] for image in irc.images]
+    assert np.allclose(irc.energies, energies, atol=5e-3)
+    assert irc.backward.converged and irc.forward.converged
+    assert bond_graph(irc.backward.end).changes_to(bond_graph(irc.forward.end))
 
 
 def test_a_product_is_made_from_bond_changes(gfn2) -> None:
