@@ -17,6 +17,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -37,16 +38,17 @@ from himlip_ase.phonons.qe_text import read_dyn_file
 from himlip_ase.units import RY_PER_BOHR2_EV_PER_ANGSTROM2, signed_frequencies_cm
 
 FROZEN = Path(__file__).parent / "frozen"
-LABELS = Path(__file__).parents[2] / "examples" / "h3s" / "labels"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+LABELS = EXAMPLES / "h3s" / "labels"
 NAME = re.compile(
     r"(?P<crystal>\w+)-(?P<quantity>\w+)-(?P<smearing>mp|mv|gauss|fd)(?P<width>[\d.]+)-k(?P<k>\d+)(-e(?P<cutoff>\d+))?"
 )
 log = logging.getLogger(__name__)
 
 
-def h3s() -> Atoms:
-    """The relaxed cell of the labels, Im-3m, 150 GPa."""
-    atoms = read(LABELS / "crystal.extxyz")
+def labelled(name: str) -> Atoms:
+    """The relaxed cell of the labels of a crystal: H3S Im-3m at 150 GPa, CaH6 Im-3m at 172 GPa."""
+    atoms = read(EXAMPLES / name / "labels" / "crystal.extxyz")
     assert isinstance(atoms, Atoms)
     return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
 
@@ -56,15 +58,11 @@ def pdh() -> Atoms:
     return bulk("PdH", "rocksalt", a=4.09)
 
 
-def cah6() -> Atoms:
-    """Im-3m, about 150 GPa: calcium in a sodalite cage of hydrogen."""
-    a = 3.5
-    cell = a / 2 * np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
-    quarter = [(0, 1, 2), (0, 3, 2), (2, 0, 1), (2, 0, 3), (1, 2, 0), (3, 2, 0)]
-    return Atoms("CaH6", positions=np.array([(0, 0, 0), *quarter]) * a / 4, cell=cell, pbc=True)
-
-
-CRYSTALS: dict[str, Callable[[], Atoms]] = {"h3s": h3s, "pdh": pdh, "cah6": cah6}
+CRYSTALS: dict[str, Callable[[], Atoms]] = {
+    "h3s": partial(labelled, "h3s"),
+    "pdh": pdh,
+    "cah6": partial(labelled, "cah6"),
+}
 CUTOFF_RY = 60.0
 QPOINTS = {
     "gamma": (0.0, 0.0, 0.0),
