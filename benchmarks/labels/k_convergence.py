@@ -65,6 +65,8 @@ SECONDS_AT_12 = {
 }
 """Core-seconds on 12×12×12 k, measured for H3S."""
 SMEARINGS = tuple((kind, width) for kind in ("mp", "mv", "gauss") for width in (0.02, 0.03, 0.05))
+ASKED = ("crystal", "quantity", "cell", "electrons", "q", "smearing", "width_ry", "k", "bands", "cutoff_ry")
+"""What tells one row of a table from another; all else is its result."""
 log = logging.getLogger(__name__)
 
 
@@ -122,6 +124,21 @@ def collect(scratch: Path) -> dict[str, Any]:
     tables["susceptibility"] = susceptibilities(bands)
     tables["fermi_density"] = fermi_densities(bands)
     return tables
+
+
+def with_earlier(tables: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The rows of an earlier file, which stay as they are, and what the tables have beside them."""
+    if not path.is_file():
+        return tables
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+
+    def asked(row: dict[str, Any]) -> str:
+        return json.dumps([row.get(key) for key in ASKED])
+
+    return {
+        name: list({asked(row): row for row in [*earlier[name], *rows, *earlier[name]]}.values())
+        for name, rows in tables.items()
+    }
 
 
 def frozen_frequency(calculation: Calculation, result: dict[str, Any]) -> float:
@@ -262,7 +279,7 @@ def susceptibilities(bands: Sequence[Bands]) -> list[dict[str, Any]]:
             part = whole[:: dense // mesh, :: dense // mesh, :: dense // mesh]
             for smearing, width in SMEARINGS:
                 for point, q in QPOINTS.items():
-                    if point != "third" and (smearing, width) != ("mp", 0.02):
+                    if point != "third" and smearing != "mp":
                         continue
                     value = susceptibility(part, q, ELECTRONS[crystal], smearing, width)
                     rows[crystal, point, smearing, width, mesh] = {
@@ -321,7 +338,7 @@ def main() -> None:
         left = core_minutes(names(), arguments.scratch)
         print(f"about {left:.0f} core-minutes are left (an idle core of 2026; H3S, others two to five times)")
     elif arguments.what == "collect":
-        tables = collect(arguments.scratch)
+        tables = with_earlier(collect(arguments.scratch), arguments.out.with_suffix(".json"))
         write_json(arguments.out.with_suffix(".json"), tables, overwrite=True)
         write_table(tables, arguments.out.with_suffix(".md"))
         draw(tables, arguments.out.with_suffix(".png"))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.labels.k_calculations import QPOINTS
 from himlip_ase.files import atomic_write
@@ -79,16 +82,9 @@ def _susceptibilities(tables: dict[str, Any]) -> list[str]:
                 for mesh in meshes
             ]
             lines.append(f"| {SMEARING_NAMES[smearing]} {width:g} Ry | {' | '.join(cells)} |")
-    lines += ["", "Other q-points of H3S, Methfessel–Paxton 0.02 Ry:", ""]
-    points = {(r["q"], r["k"]): r["per_ev"] for r in tables["susceptibility"] if _is_reference(r)}
-    meshes = sorted({mesh for _, mesh in points})
-    lines += ["| q | " + " | ".join(f"{mesh}³" for mesh in meshes) + " |", "|---|" + "---|" * len(meshes)]
-    for point, q in QPOINTS.items():
-        if point != "gamma":
-            name = ", ".join(str(Fraction(x).limit_denominator(12)) for x in q)
-            lines.append(
-                f"| ({name}) | " + " | ".join(f"{points[point, mesh]:.4f}" for mesh in meshes) + " |"
-            )
+    lines += ["", "Other q-points, Methfessel–Paxton:"]
+    for crystal in sorted({row["crystal"] for row in tables["susceptibility"]}):
+        lines += _other_qpoints([row for row in tables["susceptibility"] if row["crystal"] == crystal])
     slopes = soft_branch_slopes(tables)
     if slopes:
         lines += ["", "What a change of χ does to ω² of the soft branch of H3S (frozen phonons):", ""]
@@ -96,8 +92,19 @@ def _susceptibilities(tables: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _is_reference(row: dict[str, Any]) -> bool:
-    return row["crystal"] == "h3s" and row["smearing"] == "mp" and row["width_ry"] == 0.02
+def _other_qpoints(rows: list[dict[str, Any]]) -> list[str]:
+    """χ of one crystal by q-point and width."""
+    values = {(r["q"], r["width_ry"], r["k"]): r["per_ev"] for r in rows if r["smearing"] == "mp"}
+    meshes = sorted({key[2] for key in values})
+    lines = ["", f"| {rows[0]['crystal']}, q | Ry | " + " | ".join(f"{mesh}³" for mesh in meshes) + " |"]
+    lines.append("|---|---|" + "---|" * len(meshes))
+    for point, q in QPOINTS.items():
+        name = ", ".join(str(Fraction(x).limit_denominator(12)) for x in q)
+        for width in sorted({key[1] for key in values if key[0] == point and point != "gamma"}):
+            found = (values.get((point, width, mesh)) for mesh in meshes)
+            shown = " | ".join("" if value is None else f"{value:.4f}" for value in found)
+            lines.append(f"| ({name}) | {width:g} | {shown} |")
+    return lines
 
 
 def soft_branch_slopes(tables: dict[str, Any]) -> dict[str, float]:
@@ -121,11 +128,14 @@ def soft_branch_slopes(tables: dict[str, Any]) -> dict[str, float]:
 
 
 def _other_tables(tables: dict[str, Any]) -> list[str]:
-    lines = ["", "## H3S, Γ, ph.x", "", "| smearing | k | frequencies (cm⁻¹) | core-s |", "|---|---|---|---|"]
+    lines = ["", "## Γ, ph.x", "", "| crystal | smearing | k | frequencies (cm⁻¹) | core-s |"]
+    lines.append("|---|---|---|---|---|")
     for row in tables["phonons"]:
         if row["quantity"] == "gamma":
-            shown = ", ".join(f"{f:.0f}" for f in row["frequencies_cm"][::3])
-            lines.append(f"| {named(row)} | {row['k']}³ | {shown} (threefold) | {row['core_seconds']:.0f} |")
+            lines.append(
+                f"| {row['crystal']} | {named(row)} | {row['k']}³ | {levels(row['frequencies_cm'])} "
+                f"| {row['core_seconds']:.0f} |"
+            )
     amplitudes = sorted({u for row in tables["wells"] for u in row["depth_mev"]})
     amplitudes = [u for u in amplitudes if sum(u in row["depth_mev"] for row in tables["wells"]) > 2]
     lines += [
@@ -160,6 +170,12 @@ def _other_tables(tables: dict[str, Any]) -> list[str]:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines + _fermi_densities(tables["fermi_density"])
+
+
+def levels(frequencies: Sequence[float]) -> str:
+    """Frequencies with their degeneracies where these are not 1."""
+    values, counts = np.unique(np.round(frequencies), return_counts=True)
+    return ", ".join(f"{v:.0f}" + (f" ({n})" if n > 1 else "") for v, n in zip(values, counts, strict=True))
 
 
 def _fermi_densities(rows: list[dict[str, Any]]) -> list[str]:
