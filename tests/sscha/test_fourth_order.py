@@ -7,8 +7,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from himlip_ase.sscha.curvature.fourth_order import FourthOrder, ensemble_coordinates, project, turned
+from himlip_ase.sscha.curvature.fourth_order import FourthOrder, project
 from himlip_ase.sscha.curvature.little_group import GridSymmetry, grid_modes, multiplets
+from himlip_ase.sscha.curvature.normal_coordinates import Arms, ensemble_coordinates
 from himlip_ase.sscha.curvature.pair_space import PairSpace
 from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
@@ -56,7 +57,7 @@ def test_action_is_that_of_the_whole_tensor_and_has_its_symmetry():
     distribution, ensemble, group = drawn(SKEW, (1, 1, 1), 500.0, 300)
     symmetry, space, (basis,) = point(distribution, group, 0)
     waves = ensemble_coordinates(distribution, symmetry.modes, ensemble, group)
-    arms = [turned(waves, symmetry, operation) for operation in symmetry.arms(0)]
+    arms = Arms(waves, symmetry, symmetry.arms(0))
     ((a, s),) = project(arms, space, [1], [basis.tensors], [basis.slices])
     matrix = FourthOrder(a, s, 1).apply(np.eye(basis.size), waves.weights)
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-12)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from himlip_ase.errors import InputError
-from himlip_ase.sscha.curvature.fourth_order import ensemble_coordinates
 from himlip_ase.sscha.curvature.hessian import free_energy_hessian
 from himlip_ase.sscha.curvature.little_group import GridSymmetry, grid_modes
+from himlip_ase.sscha.curvature.normal_coordinates import ensemble_coordinates
 from himlip_ase.sscha.curvature.spectral_function import (
     SpectralFunction,
     dynamic_bubble,

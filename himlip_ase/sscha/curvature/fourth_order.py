@@ -25,161 +25,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from himlip_ase.sscha.curvature.little_group import GridModes, GridSymmetry, LittleOperation
+from himlip_ase.sscha.curvature.normal_coordinates import Arms, NormalCoordinates
 from himlip_ase.sscha.curvature.pair_space import PairBasis, PairSpace, Star
-from himlip_ase.sscha.curvature.two_phonon import occupation
-from himlip_ase.sscha.ensembles.ensemble import Ensemble
-from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_EV
 
 CHUNK_BYTES = 64e6
 """Memory for the pairs of a part of the ensemble."""
 
-
-@dataclass(frozen=True, eq=False)
-class NormalCoordinates:
-    """An ensemble on normal coordinates.
-
-    Attributes
-    ----------
-    scaled : ndarray, shape (nq, n, 3n)
-        e† M^-1/2 v(k), amu^-1/2 Å⁻¹.
-    excess : ndarray, shape (nq, n, 3n)
-        e† M^-1/2 δf(k), amu^-1/2 eV/Å.
-    weights : ndarray, shape (n,)
-        Weight of each configuration, of sum 1.
-    variances : ndarray, shape (nq, 3n)
-        Mean square of e† M^1/2 u, amu Å²; infinite for translations.
-    """
-
-    scaled: np.ndarray
-    excess: np.ndarray
-    weights: np.ndarray
-    variances: np.ndarray
-
-
-def ensemble_coordinates(
-    target: HarmonicDistribution,
-    modes: GridModes,
-    ensemble: Ensemble,
-    group: SpaceGroup | None,
-    weights: np.ndarray | None = None,
-) -> NormalCoordinates:
-    """Normal coordinates of an ensemble, counted from the centroids of a Gaussian.
-
-    Parameters
-    ----------
-    target : HarmonicDistribution
-        The Gaussian over which averages are taken.
-    modes : GridModes
-        Its modes.
-    ensemble : Ensemble
-        Drawn from `target`, or reweighted to it.
-    group : SpaceGroup or None
-        Symmetrises the linear response of the ensemble, which is taken out of the forces; None leaves them.
-    weights : ndarray, shape (n,), optional
-        Of the configurations, such as those of a quadrature; by default the importance weights of the
-        ensemble for `target`.
-
-    Returns
-    -------
-    NormalCoordinates
-    """
-    ensemble.check_grid_of(target)
-    weights = ensemble.weights(target) if weights is None else weights
-    share = weights / weights.sum()
-    moving = np.isfinite(modes.energies)
-    energies = np.where(moving, modes.energies, 1.0)
-    squares = np.where(moving, (energies / SQRT_EV_PER_ANGSTROM2_AMU_EV) ** 2, 0.0)
-    mean_square = SQRT_EV_PER_ANGSTROM2_AMU_EV**2 / (2 * energies)
-    variances = np.where(moving, mean_square * (1 + 2 * occupation(energies, modes.temperature_k)), np.inf)
-    fourier = ensemble.fourier
-    displacements = fourier.displacements_from(target.dynamical.primitive.positions)
-    moved = modes.normal_coordinates(fourier.grid.whole(displacements), mass_power=0.5)
-    pushed = modes.normal_coordinates(fourier.grid.whole(fourier.forces), mass_power=-0.5)
-    excess = pushed + squares[:, None] * moved
-    scaled = moved / variances[:, None]
-    if group is not None:
-        excess += moved @ linear_response(modes, group, scaled, excess, share).swapaxes(1, 2)
-    return NormalCoordinates(scaled, excess, share, variances)
-
-
-def linear_response(
-    modes: GridModes, group: SpaceGroup, scaled: np.ndarray, excess: np.ndarray, share: np.ndarray
-) -> np.ndarray:
-    """Symmetrised -⟨δf v†⟩ on normal coordinates, (nq, 3n, 3n): what the ensemble would add to Φ.
-
-    Parameters
-    ----------
-    modes : GridModes
-    group : SpaceGroup
-    scaled, excess : ndarray, shape (nq, n, 3n)
-        See :class:`NormalCoordinates`.
-    share : ndarray, shape (n,)
-        Weights of sum 1.
-
-    Returns
-    -------
-    ndarray, shape (nq, 3n, 3n)
-        eV/Å²/amu.
-    """
-    correlation = excess.swapaxes(1, 2) @ (scaled.conj() * share[:, None])
-    return group_mean(modes, group, -(correlation + correlation.conj().swapaxes(1, 2)) / 2, mass_power=0.5)
-
-
-def group_mean(modes: GridModes, group: SpaceGroup, blocks: np.ndarray, mass_power: float) -> np.ndarray:
-    """Mean over the space group of Hermitian blocks on normal coordinates, (nq, 3n, 3n).
-
-    The Cartesian matrices are M^p e B e† M^p: the power p is 1/2 for force constants, and -1/2 for a density
-    that is contracted with force constants.
-
-    Parameters
-    ----------
-    modes : GridModes
-    group : SpaceGroup
-    blocks : ndarray, shape (nq, 3n, 3n)
-        Hermitian, on normal coordinates.
-    mass_power : float
-        p.
-
-    Returns
-    -------
-    ndarray, shape (nq, 3n, 3n)
-    """
-    scale = np.outer(modes.inverse_roots, modes.inverse_roots) ** (-2 * mass_power)
-    adjoint = modes.vectors.conj().swapaxes(1, 2)
-    cartesian = modes.vectors @ blocks @ adjoint * scale
-    symmetric = np.empty_like(cartesian)
-    symmetric[group.order] = group.matrices(cartesian[group.order])
-    return adjoint @ (symmetric / scale) @ modes.vectors
-
-
-def turned(
-    normal: NormalCoordinates, symmetry: GridSymmetry, operation: LittleOperation
-) -> NormalCoordinates:
-    """The ensemble after the inverse of an operation.
-
-    Parameters
-    ----------
-    normal : NormalCoordinates
-    symmetry : GridSymmetry
-    operation : LittleOperation
-
-    Returns
-    -------
-    NormalCoordinates
-    """
-    scaled, excess = np.empty_like(normal.scaled), np.empty_like(normal.excess)
-    for k in range(len(scaled)):
-        image, matrix = symmetry.image(operation, k), symmetry.on_modes(operation, k).conj()
-        scaled[k], excess[k] = normal.scaled[image] @ matrix, normal.excess[image] @ matrix
-    return NormalCoordinates(scaled, excess, normal.weights, normal.variances)
+CACHE_BYTES = 1e6
+"""Of the projections that are worked on at a time."""
 
 
 def pairs_of(
-    normal: NormalCoordinates, space: PairSpace, star: Star, chosen: slice
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    normal: NormalCoordinates, space: PairSpace, star: Star, chosen: slice, forces: Sequence[np.ndarray]
+) -> Iterator[tuple[int, list[np.ndarray]]]:
     """√-Λ a(k) and √-Λ s(k) of some configurations at each member of a star, (n, 3n, 3n).
 
     Parameters
@@ -189,18 +47,24 @@ def pairs_of(
     star : Star
     chosen : slice
         Of the configurations.
+    forces : sequence of ndarray, shape (nq, n, 3n)
+        For each of which there is an s.
 
     Returns
     -------
-    iterator of (int, ndarray, ndarray)
-        Place in the star, √-Λ a and √-Λ s, each (n, 3n, 3n).
+    iterator of (int, list of ndarray)
+        Place in the star; √-Λ a, then √-Λ s for each of the forces, (n, 3n, 3n).
     """
     weights = space.weights(star)
     for place, k in enumerate(star.members):
         other = space.partner[k]
-        v, w = normal.scaled[k, chosen, :, None], normal.scaled[other, chosen, None, :]
-        f, g = normal.excess[k, chosen, :, None], normal.excess[other, chosen, None, :]
-        yield place, v * w * weights[place], (v * g + f * w) * (weights[place] / 2)
+        v, w = normal.scaled[k, chosen, :, None], normal.scaled[other, chosen, None, :] * weights[place]
+        found = [v * w]
+        for force in forces:
+            s = (v * 0.5) * (force[other, chosen, None, :] * weights[place])
+            s += (force[k, chosen, :, None] * 0.5) * w
+            found.append(s)
+        yield place, found
 
 
 def mean_pairs(normal: NormalCoordinates, space: PairSpace, star: Star) -> np.ndarray:
@@ -250,7 +114,7 @@ def mean_force_pairs(
 
 
 def third_order_blocks(
-    arms: list[NormalCoordinates], space: PairSpace, bases: list[PairBasis], blocks: list[slice]
+    arms: Arms, space: PairSpace, bases: list[PairBasis], blocks: list[slice]
 ) -> list[np.ndarray]:
     """t = √-Λ Φ³ M^-1/2 from each block of the ensemble, (blocks, size, columns) for each basis.
 
@@ -258,7 +122,7 @@ def third_order_blocks(
 
     Parameters
     ----------
-    arms : list of NormalCoordinates
+    arms : Arms
         The ensemble turned to each arm of the star of q.
     space : PairSpace
     bases : list of PairBasis
@@ -270,49 +134,66 @@ def third_order_blocks(
     list of ndarray, shape (blocks, size, columns)
         eV^1/2 Å⁻¹ amu^-1/2.
     """
-    q, size = space.q, arms[0].scaled.shape[2]
+    q, size = space.q, arms.normal.scaled.shape[2]
     vectors = space.symmetry.modes.vectors[q]
     columns = [np.einsum("xy,cxd->cyd", vectors.conj(), displacement_columns(basis)) for basis in bases]
     found = [np.zeros((len(blocks), basis.size, len(u))) for basis, u in zip(bases, columns, strict=True)]
-    for number, star in enumerate(space.stars):
-        raw = np.zeros((len(blocks), len(star.members), size * size, size), dtype=complex)
-        step = max(1, int(CHUNK_BYTES / (6 * 16 * size**2)))
-        for normal in arms:
-            for block, bounds in enumerate(blocks):
-                for start in range(bounds.start, bounds.stop, step):
-                    chosen = slice(start, min(start + step, bounds.stop))
-                    share = normal.weights[chosen, None]
-                    f, v = share * normal.excess[q, chosen].conj(), share * normal.scaled[q, chosen].conj()
-                    for place, a, s in pairs_of(normal, space, star, chosen):
-                        raw[block, place] += a.reshape(len(a), -1).T @ f
-                        raw[block, place] += 2 * (s.reshape(len(s), -1).T @ v)
-        raw = raw.reshape(len(blocks), len(star.members), size, size, size)
-        for normal in arms:  # (v v - Υ) δf: constant forces have no third derivative
-            for block, bounds in enumerate(blocks):
-                force = normal.weights[bounds] @ normal.excess[0, bounds]
-                if star.members[0] == 0:
-                    raw[block, 0] -= mean_force_pairs(normal, space, star, force)
-                if q == 0:
-                    raw[block] -= mean_pairs(normal, space, star)[..., None] * force.conj()
+    raws = [
+        np.zeros((len(blocks), len(star.members), size * size, size), dtype=complex) for star in space.stars
+    ]
+    step = max(1, int(CHUNK_BYTES / (6 * 16 * size**2)))
+    for normal in arms:
+        for raw, star in zip(raws, space.stars, strict=True):
+            _add_third(raw, normal, space, star, blocks, step)
+    for number, (raw, star) in enumerate(zip(raws, space.stars, strict=True)):
+        third_of = raw.reshape(len(blocks), len(star.members), size, size, size)
         for basis, u, result in zip(bases, columns, found, strict=True):
             tensors = basis.tensors[number].conj() * star.copies[:, None, None, None, None]
-            third = np.einsum("pxydj,bpxyz,czd->bjc", tensors, raw, u, optimize=True).real
+            third = np.einsum("pxydj,bpxyz,czd->bjc", tensors, third_of, u, optimize=True).real
             result[:, basis.slices[number]] = -third / (3 * basis.multiplet.dimension * len(arms))
     return found
 
 
+def _add_third(
+    raw: np.ndarray,
+    normal: NormalCoordinates,
+    space: PairSpace,
+    star: Star,
+    blocks: list[slice],
+    step: int,
+) -> None:
+    """Adds ⟨v v δf⟩ at the members of a star, of each block, (blocks, p, (3n)², 3n)."""
+    q, size = space.q, normal.scaled.shape[2]
+    for block, bounds in enumerate(blocks):
+        for start in range(bounds.start, bounds.stop, step):
+            chosen = slice(start, min(start + step, bounds.stop))
+            share = normal.weights[chosen, None]
+            f, v = share * normal.even[q, chosen].conj(), share * normal.scaled[q, chosen].conj()
+            for place, (a, s) in pairs_of(normal, space, star, chosen, [normal.even]):
+                raw[block, place] += a.reshape(len(a), -1).T @ f
+                raw[block, place] += 2 * (s.reshape(len(s), -1).T @ v)
+        # (v v - Υ) δf: constant forces have no third derivative
+        force = normal.weights[bounds] @ normal.even[0, bounds]
+        if star.members[0] == 0:
+            raw[block, 0] -= mean_force_pairs(normal, space, star, force).reshape(size * size, size)
+        if q == 0:
+            means = mean_pairs(normal, space, star)[..., None] * force.conj()
+            raw[block] -= means.reshape(raw[block].shape)
+
+
 def project(
-    arms: list[NormalCoordinates],
+    arms: Arms,
     space: PairSpace,
     dimensions: list[int],
     maps: list[list[np.ndarray]],
     slices: list[list[slice]],
-) -> list[tuple[np.ndarray, np.ndarray]]:
+    also_even: bool = False,
+) -> list[tuple[np.ndarray, ...]]:
     """Projections of √-Λ a and √-Λ s of each configuration on maps from displacements to pairs.
 
     Parameters
     ----------
-    arms : list of NormalCoordinates
+    arms : Arms
         The ensemble turned to each arm of the star of q.
     space : PairSpace
     dimensions : list of int
@@ -321,37 +202,46 @@ def project(
         For each multiplet and each star.
     slices : list of list of slice
         Where the m elements of each star go; those that share a place are added.
+    also_even : bool
+        Whether s of the part of the forces that opposites share is wanted too.
 
     Returns
     -------
-    list of (squares, mixed), each (n, arms × rows, total)
+    list of (squares, mixed) or (squares, mixed, mixed of the even forces), each (n, arms × rows, total)
         The rows of an arm are the d components of the multiplet, at q ≠ -q first the real then the imaginary
         parts.
     """
-    n, size, parts = len(arms[0].weights), arms[0].scaled.shape[2], 1 if space.real else 2
-    totals = [max(part.stop for part in places) for places in slices]
+    (_, n, size), parts = arms.normal.scaled.shape, 1 if space.real else 2
+    kinds = 3 if also_even else 2
     found = [
-        (np.zeros((n, len(arms) * parts * d, total)), np.zeros((n, len(arms) * parts * d, total)))
-        for d, total in zip(dimensions, totals, strict=True)
+        np.zeros((kinds, n, len(arms) * parts * d, max(part.stop for part in places)))
+        for d, places in zip(dimensions, slices, strict=True)
     ]
-    for number, star in enumerate(space.stars):
-        projectors = [_projector(tensors[number], star.copies, space.real) for tensors in maps]
-        step = max(1, int(CHUNK_BYTES / (6 * 16 * len(star.members) * size**2)))
-        for arm, normal in enumerate(arms):
+    projectors = [
+        [
+            _projector(tensor, star.copies, space.real)
+            for tensor, star in zip(tensors, space.stars, strict=True)
+        ]
+        for tensors in maps
+    ]
+    for arm, normal in enumerate(arms):
+        forces = [normal.excess, normal.even][: kinds - 1]
+        for number, star in enumerate(space.stars):
+            step = max(1, int(CHUNK_BYTES / (3 * kinds * 16 * len(star.members) * size**2)))
             for start in range(0, n, step):
                 chosen = slice(start, min(start + step, n))
-                flat = np.empty((2, chosen.stop - start, 2, len(star.members), size, size))
-                for place, *pair in pairs_of(normal, space, star, chosen):
-                    for kind, values in enumerate(pair):
+                count = chosen.stop - start
+                flat = np.empty((kinds, count, 2, len(star.members), size, size))
+                for place, pairs in pairs_of(normal, space, star, chosen, forces):
+                    for kind, values in enumerate(pairs):
                         flat[kind, :, 0, place], flat[kind, :, 1, place] = values.real, values.imag
-                rows = flat.reshape(2 * (chosen.stop - start), -1)
-                for d, projector, places, out in zip(dimensions, projectors, slices, found, strict=True):
-                    if projector.shape[1]:
-                        values = (rows @ projector).reshape(2, chosen.stop - start, parts * d, -1)
-                        own = slice(arm * parts * d, (arm + 1) * parts * d)
-                        out[0][chosen, own, places[number]] += values[0]
-                        out[1][chosen, own, places[number]] += values[1]
-    return found
+                rows = flat.reshape(kinds * count, -1)
+                for d, own, places, out in zip(dimensions, projectors, slices, found, strict=True):
+                    if own[number].shape[1]:
+                        values = (rows @ own[number]).reshape(kinds, count, parts * d, -1)
+                        row = slice(arm * parts * d, (arm + 1) * parts * d)
+                        out[:, chosen, row, places[number]] += values
+    return [tuple(out) for out in found]
 
 
 def _projector(tensors: np.ndarray, copies: np.ndarray, real: bool) -> np.ndarray:
@@ -370,29 +260,27 @@ def displacement_columns(basis: PairBasis) -> np.ndarray:
     return np.einsum("axd,rde->arxe", copies, commutant).reshape(-1, copies.shape[1], copies.shape[2])
 
 
-def components(
-    arms: list[NormalCoordinates], space: PairSpace, basis: PairBasis
-) -> tuple[np.ndarray, np.ndarray]:
+def components(arms: Arms, space: PairSpace, basis: PairBasis) -> tuple[np.ndarray, np.ndarray]:
     """v(q) and δf(q) of each configuration on the columns of a multiplet, (n, arms × rows, columns).
 
     Parameters
     ----------
-    arms : list of NormalCoordinates
+    arms : Arms
     space : PairSpace
     basis : PairBasis
 
     Returns
     -------
     v, f : ndarray, shape (n, arms × rows, columns)
-        amu^-1/2 Å⁻¹ and amu^-1/2 eV/Å.
+        amu^-1/2 Å⁻¹ and amu^-1/2 eV/Å; forces that opposites share.
     """
     vectors, columns = space.symmetry.modes.vectors[space.q], displacement_columns(basis).conj()
-    found = []
-    for fields in ([w.scaled[space.q] for w in arms], [w.excess[space.q] for w in arms]):
-        values = [np.einsum("nx,cxd->ndc", field @ vectors.T, columns, optimize=True) for field in fields]
-        split = [v.real if space.real else np.concatenate([v.real, v.imag], axis=1) for v in values]
-        found.append(np.concatenate(split, axis=1))
-    return found[0], found[1]
+    found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for normal in arms:
+        for field, parts in zip((normal.scaled[space.q], normal.even[space.q]), found, strict=True):
+            value = np.einsum("nx,cxd->ndc", field @ vectors.T, columns, optimize=True)
+            parts.append(value.real if space.real else np.concatenate([value.real, value.imag], axis=1))
+    return np.concatenate(found[0], axis=1), np.concatenate(found[1], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -428,14 +316,40 @@ class FourthOrder:
         -------
         ndarray, shape (size, c)
         """
+        return self.apply_to_each(vectors[None], weights, parts, [[0]] * len(parts))[0]
+
+    def apply_to_each(
+        self, vectors: np.ndarray, weights: np.ndarray, parts: Sequence[slice], used: Sequence[Sequence[int]]
+    ) -> np.ndarray:
+        """For several sets of vectors at once, each averaged over parts of its own.
+
+        Configurations are read once, a few at a time that the processor's cache holds.
+
+        Parameters
+        ----------
+        vectors : ndarray, shape (sets, size, c)
+        weights : ndarray, shape (n,)
+        parts : sequence of slice
+            Of the configurations.
+        used : sequence of sequence of int
+            The sets that each part is for.
+
+        Returns
+        -------
+        ndarray, shape (sets, size, c)
+        """
+        n, rows, size = self.squares.shape
         total = np.zeros_like(vectors)
-        for part in parts:
-            weight, a, s = weights[part, None, None], self.squares[part], self.mixed[part]
-            total += _contract(s, weight * (a @ vectors)) + _contract(a, weight * (s @ vectors))
+        step = max(1, int(CACHE_BYTES / (2 * 8 * rows * size)))
+        for part, sets in zip(parts, used, strict=True):
+            right = np.ascontiguousarray(vectors[sets].swapaxes(0, 1).reshape(size, -1))
+            image = np.zeros_like(right)
+            first, last, _ = part.indices(n)
+            for start in range(first, last, step):
+                chosen = slice(start, min(start + step, last))
+                weight = np.repeat(weights[chosen], rows)[:, None]
+                a, s = (values[chosen].reshape(-1, size) for values in (self.squares, self.mixed))
+                image += s.T @ (weight * (a @ right))
+                image += a.T @ (weight * (s @ right))
+            total[sets] += image.reshape(size, len(sets), -1).swapaxes(0, 1)
         return -total / (2 * self.components)
-
-
-def _contract(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Sum over configurations and rows, (size, columns)."""
-    rows = first.shape[0] * first.shape[1]
-    return first.reshape(rows, first.shape[2]).T @ second.reshape(rows, second.shape[2])

@@ -17,16 +17,15 @@ import numpy as np
 
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.convergence.residual import Residual
-from himlip_ase.sscha.curvature.fourth_order import (
-    FourthOrder,
+from himlip_ase.sscha.curvature.fourth_order import FourthOrder, project, third_order_blocks
+from himlip_ase.sscha.curvature.little_group import GridSymmetry, LittleOperation, grid_modes, multiplets
+from himlip_ase.sscha.curvature.normal_coordinates import (
+    Arms,
     NormalCoordinates,
     ensemble_coordinates,
-    project,
-    third_order_blocks,
-    turned,
+    folded,
 )
-from himlip_ase.sscha.curvature.little_group import GridSymmetry, LittleOperation, grid_modes, multiplets
-from himlip_ase.sscha.curvature.pair_space import PairSpace
+from himlip_ase.sscha.curvature.pair_space import PairBasis, PairSpace
 from himlip_ase.sscha.curvature.response import Response, bias, influences, respond
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
@@ -38,6 +37,9 @@ RESAMPLES = 200
 
 STORED = 60
 """Of these, how many whole Hessians are stored, for what is computed from all their elements together."""
+
+PROJECTIONS_BYTES = 5e8
+"""Memory for the projections of multiplets that are worked on together; a larger one is alone."""
 
 HALVINGS = 4
 """Ways to halve the ensemble at random, for the bias."""
@@ -84,7 +86,7 @@ class _Point:
     space: PairSpace
     responses: list[Response]
     biases: list[np.ndarray]
-    arms: list[NormalCoordinates]
+    arms: Arms
 
     def correction(self) -> np.ndarray:
         """Mass-reduced correction to the auxiliary at q, (3n, 3n), eV/Å²/amu."""
@@ -129,10 +131,12 @@ def free_energy_hessian(
         The auxiliary lacks the symmetry of `group`, or the linear solve did not converge.
     """
     symmetry = GridSymmetry(group, distribution.dynamical.primitive.cell.array, grid_modes(distribution))
-    normal = ensemble_coordinates(
-        distribution, symmetry.modes, ensemble, group if subtract_response else None, weights
+    normal = folded(
+        ensemble_coordinates(
+            distribution, symmetry.modes, ensemble, group if subtract_response else None, weights
+        )
     )
-    blocks = [slice(0, len(ensemble))]
+    blocks = [slice(0, len(normal.weights))]
     corrections, points = {}, []
     for q, star in irreducible(symmetry):
         point = _point(symmetry, q, normal, fourth, blocks, np.random.default_rng(0))
@@ -164,16 +168,36 @@ def _point(
     operations = symmetry.operations(q)
     space = PairSpace(symmetry, q, operations)
     bases = [space.basis(multiplet) for multiplet in multiplets(symmetry, q, operations)]
-    arms = [turned(normal, symmetry, operation) for operation in symmetry.arms(q)]
+    arms = Arms(normal, symmetry, symmetry.arms(q))
+    thirds = third_order_blocks(arms, space, bases, blocks)
     responses, biases = [], []
-    for basis, third in zip(bases, third_order_blocks(arms, space, bases, blocks), strict=True):
-        order, d = None, basis.multiplet.dimension
-        if fourth:  # one multiplet at a time: these arrays are the largest
-            ((a, s),) = project(arms, space, [d], [basis.tensors], [basis.slices])
-            order = FourthOrder(a, s, d * len(arms))
-        responses.append(respond(basis, third, order, normal.weights))
-        biases.append(bias(responses[-1], third, order, normal.weights, blocks, HALVINGS, generator))
+    for together in _groups(bases, arms, space) if fourth else [slice(None)]:
+        orders = _fourth_orders(bases[together], arms, space) if fourth else [None] * len(bases)
+        for basis, third in zip(bases[together], thirds[together], strict=True):
+            order = orders.pop(0)  # the largest arrays: each goes when its multiplet is done
+            responses.append(respond(basis, third, order, normal.weights))
+            biases.append(bias(responses[-1], third, order, normal.weights, blocks, HALVINGS, generator))
     return _Point(space, responses, biases, arms)
+
+
+def _groups(bases: list[PairBasis], arms: Arms, space: PairSpace) -> list[slice]:
+    """Consecutive multiplets whose projections fit into `PROJECTIONS_BYTES` together."""
+    starts, held = [0], 0.0
+    for number, basis in enumerate(bases):
+        rows = len(arms) * basis.multiplet.dimension * (1 if space.real else 2)
+        size = 2.0 * 8 * len(arms.normal.weights) * rows * basis.size
+        if held and held + size > PROJECTIONS_BYTES:
+            starts, held = [*starts, number], 0.0
+        held += size
+    return [slice(a, b) for a, b in pairwise([*starts, len(bases)])]
+
+
+def _fourth_orders(bases: list[PairBasis], arms: Arms, space: PairSpace) -> list[FourthOrder | None]:
+    """Φ⁴ on the pairs of some multiplets, from one passage through the pairs of the ensemble."""
+    dimensions = [basis.multiplet.dimension for basis in bases]
+    tensors, slices = [basis.tensors for basis in bases], [basis.slices for basis in bases]
+    projected = project(arms, space, dimensions, tensors, slices)
+    return [FourthOrder(a, s, d * len(arms)) for d, (a, s) in zip(dimensions, projected, strict=True)]
 
 
 def _over_stars(
@@ -248,11 +272,12 @@ def estimate_hessian(
         As :func:`free_energy_hessian`.
     """
     symmetry = GridSymmetry(group, distribution.dynamical.primitive.cell.array, grid_modes(distribution))
-    normal = ensemble_coordinates(distribution, symmetry.modes, ensemble, group, weights)
+    normal = folded(ensemble_coordinates(distribution, symmetry.modes, ensemble, group, weights))
+    step = 2 * len(normal.weights) // len(ensemble)  # rows of a pair: one where opposites are joined
     generator = np.random.default_rng(seed)
     pairs = (len(ensemble) + 1) // 2
     draws = generator.multinomial(pairs, np.full(pairs, 1 / pairs), size=RESAMPLES) - 1.0
-    edges = 2 * (np.arange(n_blocks + 1) * pairs // n_blocks)
+    edges = step * (np.arange(n_blocks + 1) * pairs // n_blocks)
     blocks = [slice(int(a), int(b)) for a, b in pairwise(edges) if b > a]
     auxiliary_noise = _auxiliary_noise(symmetry, distribution, in_sample, generator)
     base = np.empty_like(distribution.dynamical.matrices)
@@ -270,7 +295,7 @@ def estimate_hessian(
         for response, each in zip(
             point.responses, influences(point.responses, point.arms, point.space, group), strict=True
         ):
-            paired = np.add.reduceat(each, np.arange(0, len(ensemble), 2))
+            paired = np.add.reduceat(each, np.arange(0, len(normal.weights), step))
             samples += response.matrix(np.tensordot(draws, paired, 1))
         resampled[q] = samples[:STORED]
         spread = _frequencies(base[q] + whole + samples, q, symmetry)

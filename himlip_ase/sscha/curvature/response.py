@@ -19,14 +19,13 @@ from scipy.sparse.linalg import LinearOperator, minres
 from himlip_ase.errors import CalculationError
 from himlip_ase.sscha.curvature.fourth_order import (
     FourthOrder,
-    NormalCoordinates,
     components,
     displacement_columns,
-    group_mean,
     mean_force_pairs,
     mean_pairs,
     project,
 )
+from himlip_ase.sscha.curvature.normal_coordinates import Arms, NormalCoordinates, group_mean
 from himlip_ase.sscha.curvature.pair_space import PairBasis, PairSpace
 from himlip_ase.sscha.symmetry import SpaceGroup
 
@@ -86,35 +85,61 @@ def solve(
     CalculationError
         No convergence.
     """
+    found = conjugate_gradients(fourth, right, start, tolerance)
+    if not found.positive:
+        x, more = _indefinite(fourth, right)
+        found = Solve(x, found.iterations + more, _residual(fourth, right, x), False)
+    if found.residual > 1e3 * tolerance:
+        raise CalculationError(
+            f"the four-phonon response did not converge in {found.iterations} steps (residual "
+            f"{found.residual:.1e}); use more configurations, or the third order alone"
+        )
+    return found
+
+
+def conjugate_gradients(
+    fourth: Apply, right: np.ndarray, start: np.ndarray | None = None, tolerance: float = TOLERANCE
+) -> Solve:
+    """The same on (..., size, columns), each matrix with a K of its own; ends at a negative curvature.
+
+    Parameters
+    ----------
+    fourth : callable
+        Applies √-Λ Φ⁴ √-Λ to all columns.
+    right, start : ndarray, shape (..., size, columns)
+    tolerance : float
+        Of the relative residual.
+
+    Returns
+    -------
+    Solve
+        Of no use where it is not positive.
+    """
     tiny = np.finfo(float).tiny
-    norms = np.maximum(np.linalg.norm(right, axis=0), tiny)
+    norms = np.maximum(np.linalg.norm(right, axis=-2, keepdims=True), tiny)
     x = np.zeros_like(right) if start is None else start.copy()
     residual = right.copy() if start is None else right - x - fourth(x)
-    direction, squares = residual.copy(), (residual**2).sum(axis=0)
-    iterations, positive = int(start is not None), True
+    direction, squares = residual.copy(), (residual**2).sum(axis=-2, keepdims=True)
+    iterations = int(start is not None)
     while (active := np.sqrt(squares) > tolerance * norms).any() and iterations < MAX_ITERATIONS:
         image = direction + fourth(direction)
         iterations += 1
-        curvature = (direction * image).sum(axis=0)
+        curvature = (direction * image).sum(axis=-2, keepdims=True)
         if (curvature[active] <= 0).any():
-            positive = False
-            break
+            return Solve(x, iterations, np.inf, False)
         step = np.where(active, squares / np.where(active, curvature, 1.0), 0.0)
         x += step * direction
         residual -= step * image
-        new = (residual**2).sum(axis=0)
+        new = (residual**2).sum(axis=-2, keepdims=True)
         direction = residual + new / np.maximum(squares, tiny) * direction
         squares = new
-    if not positive:
-        x, more = _indefinite(fourth, right)
-        iterations += more
-    worst = float((np.linalg.norm(right - x - fourth(x), axis=0) / norms).max(initial=0.0))
-    if worst > 1e3 * tolerance:
-        raise CalculationError(
-            f"the four-phonon response did not converge in {iterations} steps (residual {worst:.1e}); use "
-            "more configurations, or the third order alone"
-        )
-    return Solve(x, iterations + 1, worst, positive)
+    return Solve(x, iterations + 1, _residual(fourth, right, x), True)
+
+
+def _residual(fourth: Apply, right: np.ndarray, x: np.ndarray) -> float:
+    """Largest relative residual of a column."""
+    norms = np.maximum(np.linalg.norm(right, axis=-2), np.finfo(float).tiny)
+    return float((np.linalg.norm(right - x - fourth(x), axis=-2) / norms).max(initial=0.0))
 
 
 def _indefinite(fourth: Apply, right: np.ndarray) -> tuple[np.ndarray, int]:
@@ -230,26 +255,50 @@ def bias(
     whole = response.coefficients()
     if len(parts) < 2:
         return np.zeros_like(whole)
-    total, start = np.zeros_like(whole), response.solution.vectors[:, response.sources]
-    for _ in range(halvings):
-        for half in np.array_split(generator.permutation(len(parts)), 2):
-            chosen = [parts[block] for block in half]
-            share = sum(weights[part].sum() for part in chosen)
-            third = blocks[half].sum(axis=0) / share
-            solved = third[:, response.sources]
-            if fourth is not None:
-                apply = partial(_part, fourth, weights / share, chosen)
-                solved = solve(apply, solved, start, LOOSE).vectors
-            total += (-third.T @ solved - whole) / (2 * halvings)
-    return total
+    halves = [half for _ in range(halvings) for half in np.array_split(generator.permutation(len(parts)), 2)]
+    shares = np.array([sum(weights[parts[block]].sum() for block in half) for half in halves])
+    thirds = np.array([blocks[half].sum(axis=0) for half in halves]) / shares[:, None, None]
+    solved = thirds[..., response.sources]
+    if fourth is not None:
+        solved = _halved(
+            fourth, solved, response.solution.vectors[:, response.sources], weights, parts, halves
+        )
+    found = -thirds.swapaxes(1, 2) @ solved
+    return (found - whole).sum(axis=0) / (2 * halvings)
 
 
-def _part(fourth: FourthOrder, weights: np.ndarray, parts: list[slice], vectors: np.ndarray) -> np.ndarray:
-    return fourth.apply(vectors, weights, parts)
+def _halved(
+    fourth: FourthOrder,
+    right: np.ndarray,
+    start: np.ndarray,
+    weights: np.ndarray,
+    parts: list[slice],
+    halves: list[np.ndarray],
+) -> np.ndarray:
+    """K⁻¹ of each half of the ensemble on its own right sides, (halves, size, columns).
+
+    All halves go together, so that the ensemble is read once for all of them; one by one only where a K is
+    not positive.
+    """
+    used = [[number for number, half in enumerate(halves) if block in half] for block in range(len(parts))]
+    shares = np.array([sum(weights[parts[block]].sum() for block in half) for half in halves])
+
+    def apply(vectors: np.ndarray) -> np.ndarray:
+        return fourth.apply_to_each(vectors, weights, parts, used) / shares[:, None, None]
+
+    starts = np.broadcast_to(start, right.shape)
+    together = conjugate_gradients(apply, right, starts, LOOSE)
+    if together.positive and together.residual <= 1e3 * LOOSE:
+        return together.vectors
+    found = []
+    for half, share, own in zip(halves, shares, right, strict=True):
+        apply_one = partial(fourth.apply, weights=weights / share, parts=[parts[block] for block in half])
+        found.append(solve(apply_one, own, start, LOOSE).vectors)
+    return np.array(found)
 
 
 def influences(
-    responses: list[Response], arms: list[NormalCoordinates], space: PairSpace, group: SpaceGroup | None
+    responses: list[Response], arms: Arms, space: PairSpace, group: SpaceGroup | None
 ) -> list[np.ndarray]:
     """First-order change of h of each multiplet by each configuration.
 
@@ -275,24 +324,26 @@ def influences(
     ]
     dimensions = [r.basis.multiplet.dimension for r in responses]
     slices = [[slice(0, r.third.shape[1])] * len(space.stars) for r in responses]
-    weights, found = arms[0].weights, []
-    for response, (a, s) in zip(responses, project(arms, space, dimensions, maps, slices), strict=True):
+    normal, found = arms.normal, []
+    projected = project(arms, space, dimensions, maps, slices, also_even=normal.even is not normal.excess)
+    for response, (a, s, *of_even) in zip(responses, projected, strict=True):
         v, f = components(arms, space, response.basis)
+        even = of_even[0] if of_even else s
         count = response.basis.multiplet.dimension * len(arms)
-        change = np.einsum("nrb,nra->nba", f, a) + 2 * np.einsum("nrb,nra->nba", v, s)
+        change = np.einsum("nrb,nra->nba", f, a) + 2 * np.einsum("nrb,nra->nba", v, even)
         change -= _through_mean_force(response, arms, space)
         change = (change + change.swapaxes(1, 2)) / (3 * count)
         if response.fourth:
             quadratic = np.einsum("nrb,nra->nba", s, a)
             change -= (quadratic + quadratic.swapaxes(1, 2)) / (2 * count)
             if group is not None:
-                change += _through_linear_response(response, arms[0], space, group)
-        change -= np.tensordot(weights, change, 1)
-        found.append(weights[:, None, None] * change[:, :, response.sources])
+                change += _through_linear_response(response, normal, space, group)
+        change -= np.tensordot(normal.weights, change, 1)
+        found.append(normal.weights[:, None, None] * change[:, :, response.sources])
     return found
 
 
-def _through_mean_force(response: Response, arms: list[NormalCoordinates], space: PairSpace) -> np.ndarray:
+def _through_mean_force(response: Response, arms: Arms, space: PairSpace) -> np.ndarray:
     """The part of each configuration's 3d·arms xᵀt that a constant force gives, (n, columns, columns)."""
     basis, vectors = response.basis, space.symmetry.modes.vectors[space.q]
     columns = np.einsum("xy,cxd->cyd", vectors.conj(), displacement_columns(basis))
@@ -302,12 +353,12 @@ def _through_mean_force(response: Response, arms: list[NormalCoordinates], space
     for star, tensor, part in zip(space.stars, basis.tensors, basis.slices, strict=True):
         fields = (tensor @ response.solution.vectors[part]).conj() * star.copies[:, None, None, None, None]
         if star.members[0] == 0:
-            pairs = mean_force_pairs(arms[0], space, star, unit)
+            pairs = mean_force_pairs(arms.normal, space, star, unit)
             linear += np.einsum("xyda,fxyz,bzd->fba", fields[0], pairs, columns, optimize=True)
         if space.q == 0:
-            means = np.einsum("pxyda,pxy->da", fields, mean_pairs(arms[0], space, star), optimize=True)
+            means = np.einsum("pxyda,pxy->da", fields, mean_pairs(arms.normal, space, star), optimize=True)
             conjugate += np.einsum("bfd,da->fba", columns, means)
-    forces = [normal.excess[0] for normal in arms]
+    forces = [normal.even[0] for normal in arms]
     return sum((np.tensordot(f, linear, 1) + np.tensordot(f.conj(), conjugate, 1)).real for f in forces)  # type: ignore[return-value]
 
 

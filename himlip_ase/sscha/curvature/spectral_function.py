@@ -19,12 +19,15 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.sscha.curvature.fourth_order import (
-    NormalCoordinates,
-    ensemble_coordinates,
     third_order_blocks,
-    turned,
 )
 from himlip_ase.sscha.curvature.little_group import GridSymmetry, grid_modes, multiplets
+from himlip_ase.sscha.curvature.normal_coordinates import (
+    Arms,
+    NormalCoordinates,
+    ensemble_coordinates,
+    folded,
+)
 from himlip_ase.sscha.curvature.pair_space import PairSpace
 from himlip_ase.sscha.curvature.response import Response, respond
 from himlip_ase.sscha.curvature.two_phonon import dynamic_propagator, static_propagator
@@ -118,7 +121,7 @@ def spectral_function(
         highest = modes.energies[np.isfinite(modes.energies)].max() * EV_CM
         wavenumbers = np.linspace(0, 1.3 * highest, 600)
     energies = (np.asarray(wavenumbers, dtype=float) + 1j * smearing_cm) / EV_CM
-    normal = ensemble_coordinates(distribution, modes, ensemble, group, weights)
+    normal = folded(ensemble_coordinates(distribution, modes, ensemble, group, weights))
     totals, parts, auxiliaries = [], [], []
     for qpoint in qpoints:
         q = int(distribution.grid_order[distribution.dynamical.index(qpoint)])
@@ -161,7 +164,7 @@ def dynamic_bubble(
     operations = symmetry.operations(q)
     space = PairSpace(symmetry, q, operations)
     bases = [space.basis(multiplet) for multiplet in multiplets(symmetry, q, operations)]
-    arms = [turned(normal, symmetry, operation) for operation in symmetry.arms(q)]
+    arms = Arms(normal, symmetry, symmetry.arms(q))
     thirds = third_order_blocks(arms, space, bases, [slice(0, len(normal.weights))])
     total = np.zeros((len(energies), *symmetry.modes.vectors.shape[1:]), dtype=complex)
     for basis, third in zip(bases, thirds, strict=True):
