@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from himlip_ase.sscha.choices import ENGINES, MINIMISERS, SAMPLINGS
+from himlip_ase.sscha.choices import ENGINES, MINIMISERS, PRECISIONS, SAMPLINGS
 from himlip_ase.sscha.settings import SschaSettings
 
 if TYPE_CHECKING:
@@ -97,6 +97,9 @@ def sscha(
     sampling: Annotated[
         str, typer.Option("--sampling", help=f"How to draw: {SAMPLINGS.described()}.")
     ] = DEFAULT.sampling,
+    precision: Annotated[
+        str, typer.Option("--precision", help=f"Of the potential's forces: {PRECISIONS.described()}.")
+    ] = DEFAULT.precision,
     engine: Annotated[
         str, typer.Option("--engine", help=f"What minimises: {ENGINES.described()}.")
     ] = DEFAULT.engine,
@@ -133,6 +136,7 @@ def sscha(
         "frequency_error_cm": frequency_error,
         "hessian_order": "third" if third_only else "third+fourth",
         "sampling": sampling,
+        "precision": precision,
         "engine": engine,
         "minimiser": minimiser,
         "step": step,

@@ -34,6 +34,7 @@ from himlip_ase.pipeline.phonons import HIMLIP_DYN
 from himlip_ase.pipeline.runfolder import hash_inputs
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.sscha.ensembles.evaluation import Evaluate
+from himlip_ase.sscha.ensembles.precision import precision_sentence
 from himlip_ase.sscha.results.grid_comparison import GridDifference, compare_grids
 from himlip_ase.sscha.results.result import SschaResult
 from himlip_ase.sscha.run.checkpoints import MAY_CHANGE
@@ -225,6 +226,9 @@ def _quote(outcome: Outcome, result: SschaResult, suffix: str) -> None:
         value, sigma = lowest_optical(result.auxiliary, result.auxiliary_sigma_cm)
         how = f"SSCHA auxiliary, positive by construction; {grid} supercell"
         outcome.add(f"gamma_optical_lowest.auxiliary{suffix}", value, "cm⁻¹", how, sigma)
+    if result.final_rounding is not None:
+        how = f"final ensemble in {precision_sentence(result.final_rounding)}"
+        outcome.add(f"sscha_rounding{suffix}", result.final_rounding, "standard errors", how)
     if result.hessian is None or result.hessian_sigma_cm is None:
         return
     order = {"third": "third-order term", "third+fourth": "third- and fourth-order terms"}

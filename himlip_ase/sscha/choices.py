@@ -96,6 +96,22 @@ class HessianOrder:
     fourth: bool
 
 
+@dataclass(frozen=True)
+class PrecisionChoice:
+    """Precision of the potential's forces.
+
+    Attributes
+    ----------
+    name, summary : str
+    compares : bool
+        Whether each ensemble is asked what single precision would do to its averages.
+    """
+
+    name: str
+    summary: str
+    compares: bool
+
+
 _MINIMISATION = "himlip_ase.sscha.minimisation"
 _DRAWS = "himlip_ase.sscha.ensembles.draws"
 
@@ -142,4 +158,14 @@ HESSIAN_ORDERS: Registry[HessianOrder] = Registry(
     "order of the Hessian",
     HessianOrder("third", "the bubble", fourth=False),
     HessianOrder("third+fourth", "bubble and four-phonon term", fourth=True),
+)
+
+PRECISIONS: Registry[PrecisionChoice] = Registry(
+    "precision",
+    PrecisionChoice(
+        "auto",
+        "single where rounding shifts no average by more than a tenth of its standard error, else double",
+        compares=True,
+    ),
+    PrecisionChoice("double", "double throughout", compares=False),
 )

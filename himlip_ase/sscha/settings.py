@@ -9,13 +9,14 @@ from typing import Any
 
 from himlip_ase.errors import InputError
 from himlip_ase.registry import Registry
-from himlip_ase.sscha.choices import ENGINES, HESSIAN_ORDERS, MINIMISERS, SAMPLINGS
+from himlip_ase.sscha.choices import ENGINES, HESSIAN_ORDERS, MINIMISERS, PRECISIONS, SAMPLINGS
 
 CHOICES: dict[str, Registry[Any]] = {
     "engine": ENGINES,
     "minimiser": MINIMISERS,
     "sampling": SAMPLINGS,
     "hessian_order": HESSIAN_ORDERS,
+    "precision": PRECISIONS,
 }
 """Settings that name an entry of a registry."""
 
@@ -68,6 +69,9 @@ class SschaSettings:
     hessian_order : str
         SSCHA force constants that enter the free-energy Hessian beside the auxiliary: a name of
         :data:`~himlip_ase.sscha.choices.HESSIAN_ORDERS`.
+    precision : str
+        Of the potential's forces, decided for each ensemble: a name of
+        :data:`~himlip_ase.sscha.choices.PRECISIONS`.
     """
 
     n_configurations: int = 500
@@ -89,6 +93,7 @@ class SschaSettings:
     minimiser: str = "anderson"
     sampling: str = "pairs"
     hessian_order: str = "third+fourth"
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         for name in (

@@ -21,7 +21,7 @@ from himlip_ase.sscha import (
     draw_ensemble,
     engine,
 )
-from himlip_ase.sscha.choices import ENGINES, HESSIAN_ORDERS, MINIMISERS, SAMPLINGS, imported
+from himlip_ase.sscha.choices import ENGINES, HESSIAN_ORDERS, MINIMISERS, PRECISIONS, SAMPLINGS, imported
 
 from .crystals import CRYSTALS, random_matrices
 from .toy import HarmonicCrystal
@@ -32,8 +32,14 @@ REGISTRIES = {
     "minimiser": MINIMISERS,
     "sampling": SAMPLINGS,
     "hessian_order": HESSIAN_ORDERS,
+    "precision": PRECISIONS,
 }
-PAGES = {"ENGINES": "sscha_engine.md", "MINIMISERS": "sscha_engine.md", "SAMPLINGS": "sscha.md"}
+PAGES = {
+    "ENGINES": ("sscha_engine.md", ENGINES),
+    "MINIMISERS": ("sscha_engine.md", MINIMISERS),
+    "SAMPLINGS": ("sscha.md", SAMPLINGS),
+    "PRECISIONS": ("sscha_runs.md", PRECISIONS),
+}
 
 
 def helped() -> str:
@@ -54,7 +60,7 @@ def stay(path, point):
     return "gradient", "nothing was tried"
 
 
-@pytest.mark.parametrize("setting", ["engine", "minimiser", "sampling"])
+@pytest.mark.parametrize("setting", ["engine", "minimiser", "sampling", "precision"])
 def test_a_new_entry_is_in_help_check_and_table(setting):
     registry = REGISTRIES[setting]
     dummy = dataclasses.replace(next(iter(registry)), name="dummy", summary="does nothing at all")
@@ -102,9 +108,9 @@ def test_what_entries_name_is_there():
 
 @pytest.mark.parametrize("name", PAGES)
 def test_tables_of_the_pages_are_those_of_the_registries(name):
-    text = (DOCS / PAGES[name]).read_text(encoding="utf-8")
+    page, registry = PAGES[name]
+    text = (DOCS / page).read_text(encoding="utf-8")
     found = re.search(
         rf"<!-- table: {name} -->\n\| name [^\n]*\n\|---[^\n]*\n(.*?)\n<!-- end", text, re.DOTALL
     )
-    registry = {"ENGINES": ENGINES, "MINIMISERS": MINIMISERS, "SAMPLINGS": SAMPLINGS}[name]
     assert found and found[1] == registry.table()

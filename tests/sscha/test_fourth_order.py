@@ -93,3 +93,17 @@ def test_quartic_bond_has_its_fourth_derivative():
     mean, error = np.mean(values, axis=0), np.std(values, axis=0, ddof=1) / np.sqrt(10)
     assert error.max() < 0.1 * 24 * 5.0
     assert (np.abs(mean - [24 * 5.0, 0.0]) < 3 * error).all()
+
+
+def test_several_averages_at_once_are_those_one_by_one():
+    generator = np.random.default_rng(0)
+    a, s = generator.normal(size=(2, 60, 6, 40))
+    order, weights = FourthOrder(a, s, 3), generator.uniform(0.5, 1.5, 60) / 60
+    parts = [slice(0, 25), slice(25, 30), slice(30, 60)]
+    vectors = generator.normal(size=(4, 40, 2))
+    used = [[0, 2], [1], [0, 1, 3]]
+    found = order.apply_to_each(vectors, weights, parts, used)
+    for number, own in enumerate(vectors):
+        mine = [part for part, sets in zip(parts, used, strict=True) if number in sets]
+        np.testing.assert_allclose(found[number], order.apply(own, weights, mine), atol=1e-12)
+        np.testing.assert_allclose(found[number], order.matrix(weights, mine) @ own, atol=1e-12)

@@ -315,3 +315,32 @@ def test_reweighted_and_fresh_agree_within_their_errors(fourth):
     moving = sigma > 1e-3
     z = (one.hessian.frequencies() - two.hessian.frequencies())[moving] / sigma[moving]
     assert np.sqrt((z**2).mean()) < 2 and np.abs(z).max() < 4
+
+
+@pytest.mark.parametrize("case", ["cubic, complex q", "polar"])
+def test_opposites_that_are_joined_change_nothing(case):
+    """The same configurations in another order have no neighbours that are opposites."""
+    primitive, dims = CASES[case]
+    distribution, ensemble, group = drawn(primitive, dims, 300.0, 200)
+    mixed = ensemble.part(np.random.default_rng(0).permutation(200))
+    for weights in (None, np.random.default_rng(1).uniform(0.5, 2, 200)):
+        order = (
+            np.lexsort(mixed.displacements.reshape(200, -1).T),
+            np.lexsort(ensemble.displacements.reshape(200, -1).T),
+        )
+        other = None
+        if weights is not None:
+            other = np.empty(200)
+            other[order[0]] = weights[order[1]]
+        one = free_energy_hessian(distribution, ensemble, group, weights=weights)
+        two = free_energy_hessian(distribution, mixed, group, weights=other)
+        assert deviation(one, two, distribution) < 1e-9
+
+
+def test_a_crystal_without_pairs_at_gamma_keeps_its_auxiliary_there():
+    """One atom on a centre of inversion: no third order at q = 0, and nothing to solve."""
+    cubic = Atoms("Cu", cell=[2.6, 2.6, 2.6], pbc=True)
+    distribution, ensemble, group = drawn(cubic, (2, 2, 1), 300.0, 80)
+    found = estimate_hessian(distribution, ensemble, None, group, 10, fourth=True)
+    assert np.isfinite(found.hessian.frequencies()).all() and found.residual < 1e-6
+    assert np.abs(found.hessian.frequencies()[0]).max() < 1e-2

@@ -109,7 +109,9 @@ def test_import_minimise_and_hessian(theirs, ensemble, tmp_path):
     figures = json.loads((curved / "hessian.json").read_text())
     target = HarmonicDistribution(auxiliary, TEMPERATURE_K)
     exact = free_energy_hessian(target, read, SpaceGroup(auxiliary))
-    np.testing.assert_allclose(figures["hessian_frequencies"]["value"], exact.frequencies(), atol=1e-6)
+    found = np.array(figures["hessian_frequencies"]["value"])
+    assert np.abs(found[0, :3]).max() < 1e-3  # translations: roots of rounding errors
+    np.testing.assert_allclose(found.ravel()[3:], exact.frequencies().ravel()[3:], atol=1e-6)
     assert 0.7 < figures["kong_liu"] < 1
     assert np.max(figures["hessian_frequencies"]["uncertainty"]) > 0.1
 

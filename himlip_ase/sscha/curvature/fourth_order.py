@@ -318,6 +318,25 @@ class FourthOrder:
         """
         return self.apply_to_each(vectors[None], weights, parts, [[0]] * len(parts))[0]
 
+    def matrix(self, weights: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
+        """The whole matrix (size, size) of what :meth:`apply` does.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (n,)
+        parts : sequence of slice
+
+        Returns
+        -------
+        ndarray, shape (size, size)
+        """
+        size = self.squares.shape[2]
+        total = np.zeros((size, size))
+        for part in parts:
+            weighted = weights[part, None, None] * self.squares[part]
+            total += self.mixed[part].reshape(-1, size).T @ weighted.reshape(-1, size)
+        return -(total + total.T) / (2 * self.components)
+
     def apply_to_each(
         self, vectors: np.ndarray, weights: np.ndarray, parts: Sequence[slice], used: Sequence[Sequence[int]]
     ) -> np.ndarray:
@@ -338,11 +357,13 @@ class FourthOrder:
         -------
         ndarray, shape (sets, size, c)
         """
-        n, rows, size = self.squares.shape
+        (n, rows, size), columns = self.squares.shape, vectors.shape[2]
         total = np.zeros_like(vectors)
+        if not size:  # symmetry leaves no pairs to this multiplet
+            return total
         step = max(1, int(CACHE_BYTES / (2 * 8 * rows * size)))
         for part, sets in zip(parts, used, strict=True):
-            right = np.ascontiguousarray(vectors[sets].swapaxes(0, 1).reshape(size, -1))
+            right = np.ascontiguousarray(vectors[sets].swapaxes(0, 1).reshape(size, len(sets) * columns))
             image = np.zeros_like(right)
             first, last, _ = part.indices(n)
             for start in range(first, last, step):
@@ -351,5 +372,5 @@ class FourthOrder:
                 a, s = (values[chosen].reshape(-1, size) for values in (self.squares, self.mixed))
                 image += s.T @ (weight * (a @ right))
                 image += a.T @ (weight * (s @ right))
-            total[sets] += image.reshape(size, len(sets), -1).swapaxes(0, 1)
+            total[sets] += image.reshape(size, len(sets), columns).swapaxes(0, 1)
         return -total / (2 * self.components)

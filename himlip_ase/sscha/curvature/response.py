@@ -9,12 +9,11 @@ change of h with the weight of a configuration needs no further solve: with x = 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, minres
 
 from himlip_ase.errors import CalculationError
 from himlip_ase.sscha.curvature.fourth_order import (
@@ -64,17 +63,20 @@ Apply = Callable[[np.ndarray], np.ndarray]
 
 
 def solve(
-    fourth: Apply, right: np.ndarray, start: np.ndarray | None = None, tolerance: float = TOLERANCE
+    fourth: FourthOrder, right: np.ndarray, weights: np.ndarray, parts: Sequence[slice] = (slice(None),)
 ) -> Solve:
     """(1 + √-Λ Φ⁴ √-Λ)⁻¹ on all columns of `right` at once, by conjugate gradients.
 
+    Where the matrix is not positive, it is written down and solved as it is.
+
     Parameters
     ----------
-    fourth : callable
-        Applies √-Λ Φ⁴ √-Λ to the columns of a matrix.
-    right, start : ndarray, shape (size, columns)
-    tolerance : float
-        Of the relative residual.
+    fourth : FourthOrder
+    right : ndarray, shape (size, columns)
+    weights : ndarray, shape (n,)
+        Of sum 1.
+    parts : sequence of slice
+        Of the configurations.
 
     Returns
     -------
@@ -85,75 +87,64 @@ def solve(
     CalculationError
         No convergence.
     """
-    found = conjugate_gradients(fourth, right, start, tolerance)
-    if not found.positive:
-        x, more = _indefinite(fourth, right)
-        found = Solve(x, found.iterations + more, _residual(fourth, right, x), False)
-    if found.residual > 1e3 * tolerance:
+    apply = partial(fourth.apply, weights=weights, parts=parts)
+    x, iterations, negative = conjugate_gradients(apply, right, None, TOLERANCE)
+    if negative:
+        x = np.linalg.solve(np.eye(len(right)) + fourth.matrix(weights, parts), right)
+    norms = np.maximum(np.linalg.norm(right, axis=0), np.finfo(float).tiny)
+    worst = float((np.linalg.norm(right - x - apply(x), axis=0) / norms).max(initial=0.0))
+    if worst > 1e3 * TOLERANCE:
         raise CalculationError(
-            f"the four-phonon response did not converge in {found.iterations} steps (residual "
-            f"{found.residual:.1e}); use more configurations, or the third order alone"
+            f"the four-phonon response did not converge in {iterations} steps (residual {worst:.1e}); use "
+            "more configurations, or the third order alone"
         )
-    return found
+    return Solve(x, iterations + 1, worst, not negative)
 
 
 def conjugate_gradients(
-    fourth: Apply, right: np.ndarray, start: np.ndarray | None = None, tolerance: float = TOLERANCE
-) -> Solve:
-    """The same on (..., size, columns), each matrix with a K of its own; ends at a negative curvature.
+    fourth: Apply, right: np.ndarray, start: np.ndarray | None, tolerance: float
+) -> tuple[np.ndarray, int, np.ndarray]:
+    """The same on matrices (..., size, columns), each with a K of its own.
 
     Parameters
     ----------
     fourth : callable
         Applies √-Λ Φ⁴ √-Λ to all columns.
-    right, start : ndarray, shape (..., size, columns)
+    right : ndarray, shape (..., size, columns)
+    start : ndarray of the same shape, or None
     tolerance : float
         Of the relative residual.
 
     Returns
     -------
-    Solve
-        Of no use where it is not positive.
+    vectors : ndarray, shape (..., size, columns)
+    iterations : int
+        Applications of Φ⁴.
+    negative : ndarray of bool, shape (...)
+        Whether a K was met with a direction of negative curvature: its vectors are no solution.
     """
     tiny = np.finfo(float).tiny
-    norms = np.maximum(np.linalg.norm(right, axis=-2, keepdims=True), tiny)
+    limit = tolerance * np.maximum(np.linalg.norm(right, axis=-2, keepdims=True), tiny)
     x = np.zeros_like(right) if start is None else start.copy()
     residual = right.copy() if start is None else right - x - fourth(x)
     direction, squares = residual.copy(), (residual**2).sum(axis=-2, keepdims=True)
+    negative = np.zeros(right.shape[:-2], dtype=bool)
     iterations = int(start is not None)
-    while (active := np.sqrt(squares) > tolerance * norms).any() and iterations < MAX_ITERATIONS:
+    while (active := (np.sqrt(squares) > limit) & ~negative[..., None, None]).any():
+        if iterations == MAX_ITERATIONS:
+            break
         image = direction + fourth(direction)
         iterations += 1
         curvature = (direction * image).sum(axis=-2, keepdims=True)
-        if (curvature[active] <= 0).any():
-            return Solve(x, iterations, np.inf, False)
+        negative |= (active & (curvature <= 0)).any(axis=(-2, -1))
+        active &= ~negative[..., None, None]
         step = np.where(active, squares / np.where(active, curvature, 1.0), 0.0)
         x += step * direction
         residual -= step * image
         new = (residual**2).sum(axis=-2, keepdims=True)
         direction = residual + new / np.maximum(squares, tiny) * direction
         squares = new
-    return Solve(x, iterations + 1, _residual(fourth, right, x), True)
-
-
-def _residual(fourth: Apply, right: np.ndarray, x: np.ndarray) -> float:
-    """Largest relative residual of a column."""
-    norms = np.maximum(np.linalg.norm(right, axis=-2), np.finfo(float).tiny)
-    return float((np.linalg.norm(right - x - fourth(x), axis=-2) / norms).max(initial=0.0))
-
-
-def _indefinite(fourth: Apply, right: np.ndarray) -> tuple[np.ndarray, int]:
-    """The same with MINRES, column by column."""
-    size, count = len(right), 0
-
-    def apply(vector: np.ndarray) -> np.ndarray:
-        nonlocal count
-        count += 1
-        return vector + fourth(vector[:, None])[:, 0]
-
-    operator = LinearOperator((size, size), matvec=apply, dtype=float)
-    columns = [minres(operator, c, rtol=1e-14, maxiter=MAX_ITERATIONS)[0] for c in right.T]
-    return np.array(columns).T, count
+    return x, iterations, negative
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +212,7 @@ def respond(
     third = blocks.sum(axis=0)
     if fourth is None:
         return Response(basis, third, Solve(third, 0, 0.0, True), fourth=False)
-    return Response(basis, third, solve(lambda x: fourth.apply(x, weights), third), fourth=True)
+    return Response(basis, third, solve(fourth, third, weights), fourth=True)
 
 
 def bias(
@@ -277,8 +268,7 @@ def _halved(
 ) -> np.ndarray:
     """K⁻¹ of each half of the ensemble on its own right sides, (halves, size, columns).
 
-    All halves go together, so that the ensemble is read once for all of them; one by one only where a K is
-    not positive.
+    All halves go together, so that the ensemble is read once for all of them.
     """
     used = [[number for number, half in enumerate(halves) if block in half] for block in range(len(parts))]
     shares = np.array([sum(weights[parts[block]].sum() for block in half) for half in halves])
@@ -286,15 +276,12 @@ def _halved(
     def apply(vectors: np.ndarray) -> np.ndarray:
         return fourth.apply_to_each(vectors, weights, parts, used) / shares[:, None, None]
 
-    starts = np.broadcast_to(start, right.shape)
-    together = conjugate_gradients(apply, right, starts, LOOSE)
-    if together.positive and together.residual <= 1e3 * LOOSE:
-        return together.vectors
-    found = []
-    for half, share, own in zip(halves, shares, right, strict=True):
-        apply_one = partial(fourth.apply, weights=weights / share, parts=[parts[block] for block in half])
-        found.append(solve(apply_one, own, start, LOOSE).vectors)
-    return np.array(found)
+    x, _, negative = conjugate_gradients(apply, right, np.broadcast_to(start, right.shape), LOOSE)
+    for number in np.flatnonzero(negative):
+        chosen = [parts[block] for block in halves[number]]
+        matrix = fourth.matrix(weights / shares[number], chosen)
+        x[number] = np.linalg.solve(np.eye(len(matrix)) + matrix, right[number])
+    return x
 
 
 def influences(

@@ -71,6 +71,10 @@ class Ensemble:
         Smallest interatomic distance in the ensemble, Å.
     largest_displacement : float
         Å.
+    rounding : float or None
+        Largest possible shift of an average by single precision, in standard errors, see
+        :mod:`himlip_ase.sscha.ensembles.precision`, which says from where on forces are double; None: not
+        compared, and double.
     """
 
     drawn_from: HarmonicDistribution
@@ -81,6 +85,7 @@ class Ensemble:
     static_energy: float
     shortest_distance: float
     largest_displacement: float
+    rounding: float | None = None
 
     def __len__(self) -> int:
         return len(self.energies)
@@ -214,13 +219,15 @@ class PartialEnsemble:
         """The inverse of :meth:`arrays`, exact to the last bit."""
         return cls(**{**arrays, "shortest": float(arrays["shortest"])})  # type: ignore[arg-type]
 
-    def complete(self, drawn_from: HarmonicDistribution) -> Ensemble:
+    def complete(self, drawn_from: HarmonicDistribution, rounding: float | None = None) -> Ensemble:
         """The ensemble once nothing is missing.
 
         Parameters
         ----------
         drawn_from : HarmonicDistribution
             The Gaussian that :func:`begin_ensemble` drew from.
+        rounding : float, optional
+            As the ensemble's.
 
         Raises
         ------
@@ -241,6 +248,7 @@ class PartialEnsemble:
             float(self.energies[-1]),
             self.shortest,
             float(np.linalg.norm(self.displacements, axis=2).max()),
+            rounding,
         )
 
 
@@ -315,7 +323,7 @@ def evaluate_missing(
         rows = start + np.flatnonzero(~partial.done[start : start + chunk])
         if not len(rows):
             continue
-        images = [_displaced(ideal, partial.displacements[row]) for row in rows]
+        images = images_of(partial, ideal, rows)
         try:
             results = checked(evaluate(images), images)
         except Unfinished as error:
@@ -327,6 +335,49 @@ def evaluate_missing(
             raise
         partial = _filled(partial, rows, results)
         yield partial
+
+
+def evaluate_rows(
+    partial: PartialEnsemble, ideal: Atoms, rows: np.ndarray, evaluate: Evaluate
+) -> PartialEnsemble:
+    """Ask for the forces of some configurations, where they are missing.
+
+    Parameters
+    ----------
+    partial : PartialEnsemble
+        Not changed.
+    ideal : Atoms
+        Supercell on its centroids.
+    rows : ndarray of int
+    evaluate : callable
+        Energies, forces and stresses of a list of supercells.
+
+    Returns
+    -------
+    PartialEnsemble
+    """
+    rows = rows[~partial.done[rows]]
+    if not len(rows):
+        return partial
+    images = images_of(partial, ideal, rows)
+    return _filled(partial, rows, checked(evaluate(images), images))
+
+
+def images_of(partial: PartialEnsemble, ideal: Atoms, rows: np.ndarray) -> list[Atoms]:
+    """Supercells of some configurations.
+
+    Parameters
+    ----------
+    partial : PartialEnsemble
+    ideal : Atoms
+        Supercell on its centroids.
+    rows : ndarray of int
+
+    Returns
+    -------
+    list of Atoms
+    """
+    return [_displaced(ideal, partial.displacements[row]) for row in rows]
 
 
 def draw_ensemble(

@@ -14,6 +14,8 @@ from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 
 ARRAYS = tuple(field.name for field in dataclasses.fields(Ensemble) if field.name != "drawn_from")
 
+OPTIONAL = ("stresses", "rounding")
+
 
 def save_ensemble(path: Path, ensemble: Ensemble, overwrite: bool = False) -> None:
     """Write an ensemble.
@@ -53,6 +55,6 @@ def load_ensemble(path: Path) -> Ensemble:
         values: dict[str, Any] = {
             name: float(arrays[name]) if arrays[name].ndim == 0 else arrays[name]
             for name in ARRAYS
-            if name != "stresses" or name in arrays
+            if name not in OPTIONAL or name in arrays
         }
         return Ensemble(drawn_from=drawn_from, stresses=values.pop("stresses", None), **values)

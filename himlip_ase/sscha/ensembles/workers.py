@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 PORTION = 8
 """Supercells of one job."""
+
+SINGLE = "single"
+"""In `_models`, the model in single precision."""
 
 _models: dict[str, Potential] = {}
 
@@ -37,23 +41,55 @@ def _load(model: str) -> None:
         _models[model] = load_model(model)
 
 
-def _job(model: str, images: list[Atoms]) -> Evaluation:
+def _job(model: str, single: bool, images: list[Atoms]) -> Evaluation:
     from himlip_ase.potential.evaluate import evaluate
 
     _load(model)
-    return evaluate(_models[model], images)
+    if single and SINGLE not in _models:
+        _models[SINGLE] = copy.deepcopy(_models[model]).float()
+    return evaluate(_models[SINGLE if single else model], images)
 
 
 class _Portions:
     """Force callable that splits its images among workers."""
 
-    def __init__(self, executor: Executor, model: str) -> None:
-        self.executor, self.model = executor, model
+    def __init__(self, executor: Executor, model: str, is_single: bool = False) -> None:
+        self.executor, self.model, self.is_single = executor, model, is_single
 
     def __call__(self, images: list[Atoms], /) -> Evaluation:
         portions = [images[first : first + PORTION] for first in range(0, len(images), PORTION)]
-        jobs = [self.executor.submit(_job, self.model, portion) for portion in portions]
+        jobs = [self.executor.submit(_job, self.model, self.is_single, portion) for portion in portions]
         return Evaluation.concatenate([job.result() for job in jobs])
+
+
+class _Portioned(_Portions):
+    """The same of a network that has single precision too."""
+
+    @property
+    def single(self) -> Evaluate:
+        """In single precision."""
+        return _Portions(self.executor, self.model, is_single=True)
+
+
+class _Here:
+    """Force callable in this process."""
+
+    def __init__(self, model: Potential) -> None:
+        self.model = model
+
+    def __call__(self, images: list[Atoms], /) -> Evaluation:
+        from himlip_ase.potential.evaluate import evaluate
+
+        return evaluate(self.model, images)
+
+
+class _HereInBoth(_Here):
+    """The same of a network that has single precision too."""
+
+    @cached_property
+    def single(self) -> Evaluate:
+        """In single precision."""
+        return _Here(copy.deepcopy(self.model).float())
 
 
 @contextlib.contextmanager
@@ -75,7 +111,8 @@ def potential_forces(
     Returns
     -------
     context manager of callable
-        Energies, forces and stresses of a list of supercells.
+        Energies, forces and stresses of a list of supercells, in double precision; for Hi-MLIP networks its
+        attribute ``single`` gives them in single precision.
 
     Raises
     ------
@@ -83,19 +120,20 @@ def potential_forces(
         `workers` is not positive, or there is no such model.
     """
     from himlip_ase.potential.checkpoint import load_model
+    from himlip_ase.potential.network import HiMLIP
 
     check_workers(workers)
     loaded: Any = load_model(str(model))
+    both = isinstance(loaded, HiMLIP)
+    portions = _Portioned if both else _Portions
     place = str(Path(model).resolve()) if Path(model).is_file() else str(model)
     if executor is not None and not isinstance(executor, Local):
         del loaded
         with executor.opened(workers, programs=False) as remote:
-            yield _Portions(remote, place)
+            yield portions(remote, place)
     elif workers == 1:
-        from himlip_ase.potential.evaluate import evaluate
-
-        yield partial(evaluate, loaded)
+        yield _HereInBoth(loaded) if both else _Here(loaded)
     else:
         del loaded
         with processes(workers, _load, (place,)) as pool:
-            yield _Portions(pool, place)
+            yield portions(pool, place)

@@ -54,6 +54,8 @@ class PopulationRecord:
         Of the quantum crystal at the end, with weights; None where the forces came without stresses.
     volume : float
         Of the primitive cell, Å³.
+    rounding : float or None
+        See :class:`~himlip_ase.sscha.ensembles.ensemble.Ensemble`.
     """
 
     number: int
@@ -74,6 +76,7 @@ class PopulationRecord:
     pressure_gpa: float | None = None
     pressure_sigma_gpa: float | None = None
     volume: float = 0.0
+    rounding: float | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,8 @@ class SschaResult:
         the error `auxiliary_sigma_cm`.
     hessian_changes : ndarray, shape (k, nq, 3n, 3n), or None
         Changes of the whole Hessian in bootstrap samples of its ensemble, eV/Å².
+    final_rounding : float or None
+        `rounding` of the final ensemble, see :class:`~himlip_ase.sscha.ensembles.ensemble.Ensemble`.
     """
 
     settings: SschaSettings
@@ -178,6 +183,7 @@ class SschaResult:
     force_calls_saved: int = 0
     auxiliary_blocks: np.ndarray | None = None
     hessian_changes: np.ndarray | None = None
+    final_rounding: float | None = None
 
     @property
     def centroids(self) -> Atoms:
@@ -262,6 +268,7 @@ class SschaResult:
             "masses": _figure(self.auxiliary.primitive.get_masses(), "amu"),
             "force_calls": self.force_calls,
             "force_calls_saved": self.force_calls_saved,
+            "final_rounding": _figure(self.final_rounding, "standard errors of averages"),
             "populations": [dataclasses.asdict(record) for record in self.populations],
         }
 
@@ -319,4 +326,5 @@ def load_result(folder: str | os.PathLike) -> SschaResult:
             engine=data["engine"],
             force_calls=data.get("force_calls", 0),
             force_calls_saved=data.get("force_calls_saved", 0),
+            final_rounding=data.get("final_rounding", {}).get("value"),
         )

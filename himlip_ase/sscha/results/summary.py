@@ -9,6 +9,7 @@ import numpy as np
 from himlip_ase.phonons.force_constants import acoustic
 from himlip_ase.sscha.curvature.stars import inequivalent
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.precision import precision_sentence
 from himlip_ase.sscha.results.result import SschaResult
 from himlip_ase.sscha.watch.watch import WatchRecord
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
@@ -25,6 +26,8 @@ def describe(result: SschaResult) -> list[str]:
         pressure = -result.stress[:3].mean() * EV_PER_ANGSTROM3_GPA
         error = np.sqrt((result.stress_sigma[:3] ** 2).mean()) * EV_PER_ANGSTROM3_GPA
         lines.append(f"pressure       {pressure:.2f} ± {error:.2f} GPa")
+    if result.final_rounding is not None:
+        lines.append(f"forces         {precision_sentence(result.final_rounding)}")
     lines.append("frequencies (cm⁻¹): q, auxiliary, free-energy Hessian")
     auxiliary, hessian = result.frequencies(), result.hessian_frequencies()
     for index, count in inequivalent(auxiliary):

@@ -25,7 +25,7 @@ from himlip_ase.sscha.ensembles.ensemble_files import load_ensemble, save_ensemb
 from himlip_ase.sscha.settings import SschaSettings
 
 SCHEMA = 1
-MAY_CHANGE = ("max_populations", "n_hessian_configurations", "hessian_order")
+MAY_CHANGE = ("max_populations", "n_hessian_configurations", "hessian_order", "precision")
 """Settings that a resumed run may change: they touch no population that is finished."""
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.sscha.choices import PRECISIONS
 from himlip_ase.sscha.ensembles.draws import stream
 from himlip_ase.sscha.ensembles.ensemble import Ensemble, begin_ensemble, evaluate_missing
 from himlip_ase.sscha.ensembles.evaluation import Evaluate, checked
+from himlip_ase.sscha.ensembles.precision import choose_precision
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation.engine import Engine
 from himlip_ase.sscha.run.checkpoints import State
@@ -204,13 +206,17 @@ def _evaluate(name: str, target: HarmonicDistribution, n: int, number: int, run:
     elif partial.done.any():
         row = int(np.flatnonzero(partial.done)[0])
         run.forces.check(target, partial.displacements[row], partial.forces[row])
-    drawn = partial
+    rounding: float | None = None
+    evaluate = run.forces.evaluate
     run.progress.begin(f"{name.replace('_', ' ')}: forces", len(partial.done))
-    chunk = int(getattr(run.forces.evaluate, "chunk", CHUNK))
+    chunk = int(getattr(evaluate, "chunk", CHUNK))
     written = time.monotonic()
     with run.progress.timed("forces"):
         try:
-            for partial in evaluate_missing(drawn, target.supercell, run.forces.evaluate, chunk):
+            if PRECISIONS[settings.precision].compares:
+                partial, evaluate, rounding = choose_precision(partial, target, evaluate)
+            drawn = partial
+            for partial in evaluate_missing(drawn, target.supercell, evaluate, chunk):
                 run.progress.update(int(partial.done.sum()))
                 if time.monotonic() - written > SAVE_SECONDS:
                     state.save_partial(name, partial)
@@ -220,6 +226,6 @@ def _evaluate(name: str, target: HarmonicDistribution, n: int, number: int, run:
                 state.save_partial(name, partial)
             raise
     run.forces.checked = True
-    ensemble = partial.complete(target)
+    ensemble = partial.complete(target, rounding)
     state.save_ensemble(name, ensemble)
     return ensemble

@@ -121,6 +121,7 @@ def assemble_result(
         hessian_sigma_cm=None if estimate is None else estimate.sigma_cm,
         hessian_bias_cm=None if estimate is None else estimate.bias_cm,
         hessian_kong_liu=kong_liu,
+        final_rounding=None if test is None else test.ensemble.rounding,
         populations=records,
         populations_settled=last.ended and not (test is not None and test.disagreement),
         history=History(

@@ -185,6 +185,7 @@ def _record(
         pressure_gpa=pressure[0],
         pressure_sigma_gpa=pressure[1],
         volume=float(start.primitive.get_volume()),
+        rounding=ensemble.rounding,
     )
 
 
