@@ -5,11 +5,11 @@
 
 A converged run of this build (`benchmarks/sscha/end_to_end.py`; read if the folder holds it) gives the
 auxiliary and the final ensemble of 2000 configurations.  Both builds then do, in turns, each time in a
-process of its own with one thread: one population of 500 from that auxiliary (draw, forces, minimiser, files) and the
-free-energy Hessian of that ensemble with third and fourth order and error bars.  The run is the first force
-calls of a process, which load what is compiled, four populations, 2001 force calls at the cost of a
-population's, and the Hessian; nothing else is scaled.
-Frequencies of both Hessians are compared, and memory is the largest of a process.
+process of its own with one thread: one population of 500 from that auxiliary (draw, forces, minimiser,
+files) and the free-energy Hessian of that ensemble with third and fourth order and error bars.  The run is
+the first force calls of a process, which load what is compiled, four populations, 2001 force calls at the
+cost of a population's, and the Hessian; nothing else is scaled.  Frequencies of both Hessians are compared,
+and memory is the largest of a process.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """One build's side of `benchmarks/sscha/cpu_seconds.py`: CPU seconds of a population or a Hessian.
 
 Runs with the build that PYTHONPATH names, uses what every build since 06090d2 has, prints one line of JSON.
+By hand: `python -m benchmarks.sscha.cpu_worker hessian DYN ENSEMBLE`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import resource
 import sys
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from himlip_ase.phonons.qe import read_dyn
+from himlip_ase.sscha import run_sscha
 from himlip_ase.sscha.curvature.hessian import estimate_hessian
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
@@ -41,14 +42,6 @@ class Timed:
         self.total[0] += time.process_time() - start
         self.total[1] += len(images)
         return found
-
-
-def run_sscha(*arguments: Any) -> Any:
-    """Of this build or an earlier one."""
-    for place in ("himlip_ase.sscha.run.loop", "himlip_ase.sscha.loop"):
-        if importlib.util.find_spec(place.rpartition(".")[0]) and importlib.util.find_spec(place):
-            return importlib.import_module(place).run_sscha(*arguments)
-    raise SystemExit("no run_sscha")
 
 
 def population(start: Path, model: str, n: int) -> dict[str, float]:
