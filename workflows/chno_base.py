@@ -1,9 +1,9 @@
 """The reaction potential himlip-chno-1: pre-training on GFN2-xTB paths, a test on unseen reactions, its card.
 
 Reads like the method section of a paper. The labels are those of ``examples/reactions`` (made by its
-``make_set.py``); displaced frames beside the paths are labelled here, which needs tblite. Four trainings
-follow each other: from scratch, and three times again from a higher learning rate, the statistics of the
-inputs kept.
+``make_set.py``); displaced frames beside the paths are labelled here, which needs tblite. Trainings follow
+each other: from scratch, then again and again from a higher learning rate, the statistics of the inputs kept;
+the last ones learn the further reactions (``labels/training_more.h5``) as well.
 ``--resume`` continues a stopped training to the bit on a CPU.
 """
 
@@ -44,10 +44,13 @@ CARD = {
     "where GFN2-xTB is enough; this model is a start for DFT accuracy. Errors on reactions that it has not "
     "seen: see errors.",
     "made_by": "python workflows/chno_base.py",
-    "base": "from scratch, four trainings",
+    "base": "from scratch, eight trainings",
 }
-REFINEMENTS = ("second", "third", "fourth")
-"""Folders of the trainings that follow the first."""
+SETS = ("reactions", "training_more")
+REFINEMENTS = ("second", "third", "fourth", "fifth", "sixth")
+"""Folders of the trainings that follow the first, on the first set."""
+WIDENED = ("seventh", "eighth")
+"""Folders of those that follow, on both sets."""
 SPREADS = (0.04, 0.08, 0.12)
 """Å; standard deviations of the displacements beside the paths."""
 BESIDE_EVERY = 2
@@ -60,10 +63,19 @@ LARGEST_GAP = 1.5
 """eV; between an energy and the work of the forces: beyond it another electronic state was found."""
 
 
-def reactions(part: str) -> list[LabelledFrame]:
+def reactions(part: str, labels: str = SETS[0]) -> list[LabelledFrame]:
     """Frames of the reactions of one part: training, validation or test."""
-    frames = read_labels(EXAMPLES / "reactions" / "labels" / "reactions.h5")
+    frames = read_labels(EXAMPLES / "reactions" / "labels" / f"{labels}.h5")
     return [frame for frame in frames if frame.set.startswith(part)]
+
+
+def training_frames(labels: str, folder: Path, resume: bool) -> list[LabelledFrame]:
+    """Paths of the training reactions of a set, and their displaced neighbours, labelled in the folder."""
+    paths = reactions("training", labels)
+    neighbours = folder / f"{labels}_beside.h5"
+    if not (resume and neighbours.is_file()):
+        write_labels(neighbours, beside(paths), overwrite=resume)
+    return [*paths, *read_labels(neighbours)]
 
 
 def displaced(
@@ -117,11 +129,8 @@ def main() -> None:
     with clean_errors(arguments.debug):
         settings, network = read_training_config(arguments.config)
         again, _ = read_training_config(arguments.refine)
-        paths = reactions("training")
-        neighbours = arguments.folder / "beside.h5"
-        if not (arguments.resume and neighbours.is_file()):
-            write_labels(neighbours, beside(paths), overwrite=arguments.resume)
-        training = [*paths, *read_labels(neighbours)]
+        training = training_frames(SETS[0], arguments.folder, arguments.resume)
+        wide = [*training, *training_frames(SETS[1], arguments.folder, arguments.resume)]
 
         # Network and Hessian projections by stochastic gradients, from scratch.
         first = arguments.folder / "first"
@@ -131,11 +140,11 @@ def main() -> None:
                 resume=arguments.resume and first.is_dir(), on_epoch=on_epoch,
             )  # fmt: skip
         # Warm restarts: the same schedule again from the weights before it.
-        for name in REFINEMENTS:
+        for name, learnt in [(name, training) for name in REFINEMENTS] + [(name, wide) for name in WIDENED]:
             place = arguments.folder / name
             with training_bar(again) as on_epoch:
                 trained = finetune(
-                    training, base=trained.model, settings=again, folder=place,
+                    learnt, base=trained.model, settings=again, folder=place,
                     resume=arguments.resume and place.is_dir(), on_epoch=on_epoch,
                 )  # fmt: skip
 

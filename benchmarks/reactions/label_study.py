@@ -62,6 +62,9 @@ class Recipe:
         Whether Hessians of these frames are learnt.
     pretrained : bool
         Whether it begins with the model of GFN1-xTB.
+    rate : float
+        Of the learning rate of the base: lower where all Hessians are learnt, which diverged at 0.5 (and where
+        the pair of such a model learns).
     """
 
     name: str
@@ -69,6 +72,7 @@ class Recipe:
     pick: str = "random"
     hessians: bool = False
     pretrained: bool = True
+    rate: float = 0.5
 
 
 RECIPES = (
@@ -81,8 +85,8 @@ RECIPES = (
     Recipe("20-bottom", 20, "bottom"),
     Recipe("20-top-H", 20, "top", hessians=True),
     Recipe("20-top-H-scratch", 20, "top", hessians=True, pretrained=False),
-    Recipe("100", 100),
-    Recipe("100-H", 100, hessians=True),
+    Recipe("100", 100, rate=0.15),
+    Recipe("100-H", 100, hessians=True, rate=0.15),
 )
 PAIRS = (
     ("5-top", "5-bottom", "high- against low-energy frames, few"),
@@ -132,11 +136,12 @@ def chosen(frames: Sequence[LabelledFrame], recipe: Recipe, seed: int = 0) -> li
     return found if recipe.hessians else [replace(frame, hessian=None) for frame in found]
 
 
-def schedule(settings: TrainingSettings, number: int) -> TrainingSettings:
-    """The base's settings with as many epochs as `number` frames need."""
+def schedule(settings: TrainingSettings, number: int, rate: float) -> TrainingSettings:
+    """The base's settings with as many epochs as `number` frames need, at this share of its rate."""
     per_epoch = max(1, -(-number // settings.batch_size))
     epochs = min(MOST_EPOCHS, max(4, -(-LEAST_STEPS // per_epoch)))
-    return replace(settings, epochs=epochs, learning_rate=0.5 * settings.learning_rate, validate_every=epochs)
+    rate *= settings.learning_rate
+    return replace(settings, epochs=epochs, learning_rate=rate, validate_every=epochs)
 
 
 def trained(recipe: Recipe, folder: Path, resume: bool) -> tuple[Path, dict[str, Any]]:
@@ -146,7 +151,7 @@ def trained(recipe: Recipe, folder: Path, resume: bool) -> tuple[Path, dict[str,
         return folder / BASE / "model.safetensors", {"frames": 0, "hessians": 0, "steps": 0}
     settings, network = read_training_config(CONFIG)
     frames = chosen(training_frames(), recipe)
-    settings = schedule(settings, len(frames))
+    settings = schedule(settings, len(frames), recipe.rate)
     resume = resume and place.is_dir()
     if recipe.pretrained:
         base = load_model(folder / BASE / "model.safetensors")

@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from ase import Atoms
 
 from himlip_ase.files import read_arrays, read_mapping, write_json
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
-from himlip_ase.labels.store import write_labels
+from himlip_ase.labels.store import LabelStore, write_labels
 from himlip_ase.reactions import bond_graph
 from himlip_ase.vibrations.normal_modes import normal_modes
 
 SCHEMA = "himlip-reaction-set-1"
+LABELS = Path(__file__).parent / "labels"
+TRAINING = "training"
+PARTS = (TRAINING, "validation", "test")
 TEST, VALIDATION = 0.35, 0.07
 """Shares of the reactions, drawn by their keys: a reaction's part never changes while the set grows."""
 LEAST_BARRIER = 0.02
@@ -41,7 +45,40 @@ def part_of(key: str) -> str:
     return "test" if share < TEST else "validation" if share < TEST + VALIDATION else "training"
 
 
-def collect(folder: Path, out: Path) -> None:
+@dataclass
+class Known:
+    """Reactions that another file holds, beside which further ones are written."""
+
+    keys: set[str] = field(default_factory=set)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    """Composition, energies, frequencies of the transition states: what `_known` compares."""
+
+    @classmethod
+    def read(cls, labels: Path) -> Known:
+        """The committed reactions."""
+        listed = read_mapping(labels / "reactions.json")["list"]
+        store = LabelStore(labels / "reactions.h5")
+        entries = []
+        for about in listed:
+            saddle = store[about["transition_state"]]
+            entries.append(
+                {
+                    "record": {"key": about["key"]},
+                    "numbers": saddle.atoms.numbers,
+                    "energies": np.array([saddle.energy]),
+                    "saddle": 0,
+                    "frequencies": normal_modes(saddle.atoms, saddle.hessian.matrix).frequencies,
+                }
+            )
+        return cls({about["key"] for about in listed}, entries)
+
+    @property
+    def stem(self) -> str:
+        """Name of the files that are written."""
+        return "training_more" if self.entries else "reactions"
+
+
+def collect(folder: Path, out: Path, known: Known) -> None:
     """Write the intended reactions of a folder, each once."""
     kept: list[dict[str, Any]] = []
     verdicts: dict[str, Counter] = {}
@@ -53,17 +90,17 @@ def collect(folder: Path, out: Path) -> None:
         seconds += record.get("cpu_seconds", 0.0)
         if record["verdict"] == "intended":
             entry = {"label": path.parent.name, "record": record, **read_arrays(path.parent / "reaction.npz")}
-            reason = _unfit(entry) or _known(entry, kept)
+            reason = _unfit(entry) or _known(entry, known.entries + kept)
             left_out[reason] += 1
             if not reason:
                 kept.append(entry)
     del left_out[""]
     first, listed = 0, []
-    for number, entry in enumerate(kept):
+    for number, entry in enumerate(kept, start=len(known.entries)):
         listed.append(_described(number, entry, first))
         first += len(entry["energies"])
     write_labels(
-        out / "reactions.h5",
+        out / f"{known.stem}.h5",
         (frame for about, entry in zip(listed, kept, strict=True) for frame in _frames(about["set"], entry)),
         overwrite=True,
     )
@@ -73,8 +110,8 @@ def collect(folder: Path, out: Path) -> None:
         "left_out": dict(left_out),
         "cpu_seconds": round(seconds),
     }
-    write_json(out / "reactions.json", {"schema": SCHEMA, **statistics, "list": listed}, True)
-    size = (out / "reactions.h5").stat().st_size / 1e6
+    write_json(out / f"{known.stem}.json", {"schema": SCHEMA, **statistics, "list": listed}, True)
+    size = (out / f"{known.stem}.h5").stat().st_size / 1e6
     print(f"{len(kept)} reactions, {statistics['reactions']}, {first} frames → {out}, {size:.2f} MB")
     print(f"  left out: {statistics['left_out']}")
     for kind, counts in statistics["candidates"].items():

@@ -3,11 +3,15 @@
     python examples/reactions/make_set.py --folder runs/reaction_set --minutes 60
     python examples/reactions/make_set.py --folder runs/reaction_set --collect examples/reactions/labels
 
+    python examples/reactions/make_set.py --folder runs/more --more --atoms 12 --minutes 60
+    python examples/reactions/make_set.py --folder runs/more --more --collect examples/reactions/labels
+
 Molecules: `lewis.py`. Bond changes: `bond_changes.py`. The bonds that change are driven, and the product is
 what the structure then relaxes to, whether or not it has the bonds that were asked for. A transition state
 that leads elsewhere gives a further candidate: its ends are taken as reactant and product, and the search is
 run again from them alone. Each candidate is kept as soon as it is judged, so that a run may be stopped and
-begun again. The order is random with a fixed seed.
+begun again. The order is random with a fixed seed. With `--more`, what the committed list has is
+not searched again, nor what belongs to the tests by its key: the further reactions are all learnt from.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from bond_changes import SIMPLE, Change, bond_changes, reaction_key
-from collect import collect
+from collect import LABELS, PARTS, TRAINING, Known, collect, part_of
 from lewis import g2_molecules, lewis_molecules
 
 from himlip_ase.errors import CalculationError, InputError
@@ -77,10 +81,10 @@ def key_of(reactant: Atoms, product: Atoms) -> str:
 class Search:
     """Searches that know what has been found."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, known: set[str], parts: tuple[str, ...]) -> None:
+        self.folder, self.parts = folder, parts
         self.minima: dict[str, Atoms | None] = {}
-        self.found: set[str] = set()
+        self.found = set(known)
         self.tried: set[str] = set()
 
     def candidate(self, name: str, atoms: Atoms, change: Change) -> dict[str, Any]:
@@ -114,6 +118,8 @@ class Search:
         key = key_of(reactant, product)
         if key in self.found:
             return {"verdict": "found before", "key": key}
+        if part_of(key) not in self.parts:
+            return {"verdict": "of another part", "key": key}
         self.tried.add(key)
         found = find_reaction(reactant, product, GFN2(), SETTINGS)
         record = {**reaction_as_dict(found), "key": key}
@@ -193,14 +199,17 @@ def main() -> None:
     parser.add_argument("--atoms", type=int, default=9, help="most atoms of a molecule")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--more", action="store_true", help="training reactions beside the committed ones")
     parser.add_argument("--collect", type=Path, help="write the intended reactions to this folder and stop")
     arguments = parser.parse_args()
+    known = Known.read(LABELS) if arguments.more else Known()
     if arguments.collect is not None:
-        collect(arguments.folder, arguments.collect)
+        collect(arguments.folder, arguments.collect, known)
         return
     candidates = plan(arguments.heavy, arguments.atoms, arguments.seed)
     print(f"{len(candidates)} candidates", flush=True)
-    began, search = time.monotonic(), Search(arguments.folder)
+    parts = (TRAINING,) if arguments.more else PARTS
+    began, search = time.monotonic(), Search(arguments.folder, known.keys, parts)
     for name, atoms, change in candidates:
         if time.monotonic() - began > 60 * arguments.minutes:
             break
@@ -208,7 +217,7 @@ def main() -> None:
         label = "_".join([name.replace(" ", "_").replace("#", "~"), *changed])
         if not search.remember(label):
             search.run(label, name, atoms, change)
-    print(f"{len(search.found)} reactions")
+    print(f"{len(search.found) - len(known.keys)} reactions")
 
 
 if __name__ == "__main__":
