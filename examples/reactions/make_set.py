@@ -3,7 +3,7 @@
     python examples/reactions/make_set.py --folder runs/reaction_set --minutes 60
     python examples/reactions/make_set.py --folder runs/reaction_set --collect examples/reactions/labels
 
-    python examples/reactions/make_set.py --folder runs/more --more --atoms 12 --minutes 60
+    python examples/reactions/make_set.py --folder runs/more --more --lewis 4 --atoms 12 --minutes 60
     python examples/reactions/make_set.py --folder runs/more --more --collect examples/reactions/labels
 
 Molecules: `lewis.py`. Bond changes: `bond_changes.py`. The bonds that change are driven, and the product is
@@ -57,9 +57,9 @@ HESSIANS_BETWEEN = 1
 """On each side of the saddle, besides those of the saddle and the ends."""
 
 
-def plan(heavy: int, atoms_at_most: int, seed: int) -> list[tuple[str, Atoms, Change]]:
+def plan(heavy: int, lewis: int, atoms_at_most: int, seed: int) -> list[tuple[str, Atoms, Change]]:
     """All candidates: simple changes and few heavy atoms first, in a random order otherwise."""
-    start = lewis_molecules(min(heavy, 3)) | (g2_molecules(4, heavy) if heavy > 3 else {})
+    start = lewis_molecules(min(heavy, lewis)) | (g2_molecules(lewis + 1, heavy) if heavy > lewis else {})
     listed = [
         (name, atoms, change)
         for name, atoms in start.items()
@@ -196,6 +196,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="reactions of small molecules")
     parser.add_argument("--folder", type=Path, default=Path("runs/reaction_set"))
     parser.add_argument("--heavy", type=int, default=4, help="most heavy atoms of a molecule")
+    parser.add_argument(
+        "--lewis", type=int, default=3, help="of one enumerated by valences; beyond it those of the G2 set"
+    )
     parser.add_argument("--atoms", type=int, default=9, help="most atoms of a molecule")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -206,7 +209,7 @@ def main() -> None:
     if arguments.collect is not None:
         collect(arguments.folder, arguments.collect, known)
         return
-    candidates = plan(arguments.heavy, arguments.atoms, arguments.seed)
+    candidates = plan(arguments.heavy, arguments.lewis, arguments.atoms, arguments.seed)
     print(f"{len(candidates)} candidates", flush=True)
     parts = (TRAINING,) if arguments.more else PARTS
     began, search = time.monotonic(), Search(arguments.folder, known.keys, parts)
