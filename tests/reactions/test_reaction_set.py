@@ -15,9 +15,16 @@ from himlip_ase.vibrations.normal_modes import normal_modes
 LABELS = Path(__file__).parents[2] / "examples" / "reactions" / "labels"
 
 
+FILES = ("reactions", "training_more")
+
+
+def listed_in(name: str) -> list[dict]:
+    return json.loads((LABELS / f"{name}.json").read_text(encoding="utf-8"))["list"]
+
+
 @pytest.fixture(scope="module")
 def listed() -> list[dict]:
-    return json.loads((LABELS / "reactions.json").read_text(encoding="utf-8"))["list"]
+    return listed_in("reactions")
 
 
 def test_parts_share_no_reaction_and_judges_are_left_out(listed) -> None:
@@ -30,9 +37,25 @@ def test_parts_share_no_reaction_and_judges_are_left_out(listed) -> None:
     assert learnt == {r["set"] for r in listed if r["part"] == "training"}
 
 
-def test_each_reaction_is_a_saddle_between_two_minima(listed) -> None:
-    store = LabelStore(LABELS / "reactions.h5")
-    for reaction in listed[::10]:
+def test_further_reactions_are_learnt_from_and_judge_nothing(listed) -> None:
+    more = listed_in("training_more")
+    store, judges = LabelStore(LABELS / "training_more.h5"), LabelStore(LABELS / "reactions.h5")
+    assert {r["part"] for r in more} == {"training"} == {f.set.split()[0] for f in store}
+    assert not {r["key"] for r in more} & {r["key"] for r in listed}
+    saddles = [
+        (sorted(frame.atoms.numbers), frame.energy)
+        for frame in (judges[r["transition_state"]] for r in listed if r["part"] != "training")
+    ]
+    for reaction in more:
+        frame = store[reaction["transition_state"]]
+        near = [e for n, e in saddles if n == sorted(frame.atoms.numbers) and abs(e - frame.energy) < 5e-4]
+        assert not near, reaction["candidate"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_reaction_is_a_saddle_between_two_minima(name) -> None:
+    store = LabelStore(LABELS / f"{name}.h5")
+    for reaction in listed_in(name)[::10]:
         for role, imaginary in (("reactant", 0), ("transition_state", 1), ("product", 0)):
             frame = store[reaction[role]]
             assert frame.set == reaction["set"]
