@@ -33,6 +33,8 @@ TEST, VALIDATION = 0.35, 0.07
 """Shares of the reactions, drawn by their keys: a reaction's part never changes while the set grows."""
 LEAST_BARRIER = 0.02
 """eV; of either direction."""
+ABOVE = 0.1
+"""eV above the transition state that a frame beside the true path may lie."""
 STILL_MINIMUM = 30.0
 """cm⁻¹; imaginary frequencies below it are what is left of the forces in soft modes between fragments."""
 SAME_ENERGY, SAME_FREQUENCY = 2e-3, 3.0
@@ -124,6 +126,8 @@ def _unfit(entry: dict[str, Any]) -> str:
         return "an end is not relaxed"
     if energies[saddle] - max(energies[0], energies[-1]) < LEAST_BARRIER:
         return "no barrier"
+    if energies.max() > energies[saddle] + ABOVE:
+        return "the path rises above its transition state"
     for k in (0, -1):
         atoms = Atoms(entry["numbers"], entry["positions"][k])
         matrix = entry["hessians"][k].reshape(len(atoms), 3, len(atoms), 3)

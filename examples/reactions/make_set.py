@@ -171,7 +171,8 @@ def arrays_of(reaction: Reaction) -> dict[str, np.ndarray]:
     assert irc is not None and saddle is not None and saddle.hessian is not None
     images, top = irc.images, len(irc.backward.images)
     surface = Surface(images[0], GFN2())
-    forces = [-surface.evaluate(image.positions.ravel())[1].reshape(-1, 3) for image in images]
+    energies, gradients = zip(*(surface.evaluate(image.positions.ravel()) for image in images), strict=True)
+    forces = [-gradient.reshape(-1, 3) for gradient in gradients]
     sides = [
         np.linspace(0, top, HESSIANS_BETWEEN + 2),
         np.linspace(top, len(images) - 1, HESSIANS_BETWEEN + 2),
@@ -181,7 +182,7 @@ def arrays_of(reaction: Reaction) -> dict[str, np.ndarray]:
     return {
         "numbers": images[0].numbers,
         "positions": np.array([image.positions for image in images]),
-        "energies": irc.energies,
+        "energies": np.array(energies),
         "forces": np.array(forces),
         "coordinates": irc.coordinates,
         "saddle": np.array(top),
