@@ -2,6 +2,7 @@
 
     git worktree add FOLDER 06090d2
     python -m benchmarks.engine_page --before FOLDER [--polynomial-python ENVIRONMENT/bin/python]
+        [--mace-python ENVIRONMENT/bin/python]
 
 H3S, himlip-h3s-1, neighbour lists included. Each build runs in a process of its own; they take turns task
 by task, so that whatever else the machine does falls on both. Process CPU seconds of one thread ("threads":
@@ -10,7 +11,7 @@ arithmetic of a force call is that of its matrix products, at the rate of a prod
 512. Memory is by how much one training step raises the largest that a process of its own has had. pypolymlp
 has learnt the energies, forces and stresses of the labels of H3S, and those that himlip-h3s-1 gives for 100
 more cells, since it cannot take the Hessians that himlip-h3s-1 has learnt; errors are rms of the components
-of forces on the validation frames.
+of forces on the validation frames. MACE has random weights, which cost the same as any: it has no error.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ class Measured:
     seconds: dict[str, dict[str, list[float]]]
     error: float
     polynomials: list[dict[str, Any]]
+    maces: list[dict[str, Any]]
 
 
 def measure(given: argparse.Namespace, tasks: list[str]) -> Measured:
@@ -118,17 +120,24 @@ def measure(given: argparse.Namespace, tasks: list[str]) -> Measured:
             module = "benchmarks.engine_polynomial"
             peer = Worker(ROOT, [given.polynomial_python, "-m", module, f"{folder}/taught.extxyz"])
             polynomials = json.loads(peer.first)
+    network, maces = None, []
+    if given.mace_python is not None:
+        network = Worker(ROOT, [given.mace_python, "-m", "benchmarks.engine_mace"])
+        maces = json.loads(network.first)
     found: dict[str, dict[str, list[float]]] = {name: {task: [] for task in tasks} for name in builds}
     found["after"][ARITHMETIC] = []
-    measured = Measured(found, builds["after"].seconds("error"), polynomials)
+    measured = Measured(found, builds["after"].seconds("error"), polynomials, maces)
     for name, folder in (("before", before), ("after", ROOT)):
         found[name][MEMORY] = []
         for _ in range(3):
             alone = Worker(folder)
             found[name][MEMORY].append(alone.seconds(MEMORY))
             alone.close()
-    for row in polynomials:
+    for row in [*polynomials, *maces]:
         row["seconds"] = []
+    if network is not None:
+        for index in range(len(maces)):
+            network.seconds(str(index))
     for task in tasks:  # warm: compiled passes, caches
         if not task.startswith("differences"):
             for build in builds.values():
@@ -140,14 +149,17 @@ def measure(given: argparse.Namespace, tasks: list[str]) -> Measured:
         for task in tasks:
             for name, build in builds.items():
                 found[name][task].append(build.seconds(task))
-            if task == "forces 32" and peer is not None:
-                for index, row in enumerate(polynomials):
-                    row["seconds"].append(peer.seconds(str(index)))
+            if task == "forces 32":
+                for worker, rows in ((peer, polynomials), (network, maces)):
+                    for index, row in enumerate(rows):
+                        assert worker is not None
+                        row["seconds"].append(worker.seconds(str(index)))
         found["after"][ARITHMETIC].append(builds["after"].seconds(ARITHMETIC))
         write(measured, given.out)
         print(f"round {number + 1}", flush=True)
-    for worker in [*builds.values(), *([] if peer is None else [peer])]:
-        worker.close()
+    for worker in [*builds.values(), peer, network]:
+        if worker is not None:
+            worker.close()
     return measured
 
 
@@ -201,15 +213,18 @@ def markdown(report: dict[str, Any]) -> str:
         lines += ["", f"A Hessian-vector product: {_range(product, 1 / CALLS, 2)} force calls."]
     one, other = (float(np.median(times[side][MEMORY])) / 1e6 for side in ("before", "after"))
     lines += ["", f"A training step on 512 atoms: {one:.0f} MB in the earlier build, {other:.0f} MB in this."]
-    if report["polynomials"]:
+    others = [*report["polynomials"], *report["maces"]]
+    if others:
         own = 1e3 * float(np.median(after["forces 32"]))
         lines += ["", "| potential | error, meV/Å | call, ms | that / this (68 %) |", "|---|---|---|---|"]
         lines.append(f"| himlip-h3s-1 | {report['error']:.0f} | {own:.1f} | |")
-        for row in report["polynomials"]:
+        for row in others:
             middle = 1e3 * float(np.median(row["seconds"]))
             times_this = _range(ratio(row["seconds"], after["forces 32"]), 1, 2)
-            lines.append(f"| {row['name']} | {row['rmse_mev_a']:.0f} | {middle:.1f} | {times_this} |")
-        if all(row["rmse_mev_a"] > report["error"] for row in report["polynomials"]):
+            error = f"{row['rmse_mev_a']:.0f}" if "rmse_mev_a" in row else "random"
+            lines.append(f"| {row['name']} | {error} | {middle:.1f} | {times_this} |")
+        errors = [row["rmse_mev_a"] for row in report["polynomials"]]
+        if errors and min(errors) > report["error"]:
             lines += ["", "No polynomial reaches the force error of himlip-h3s-1."]
     lines += [""] + [f"{name} is left out: {reason}." for name, reason in report["left_out"].items()]
     return "\n".join(lines).rstrip() + "\n"
@@ -235,12 +250,14 @@ def write(measured: Measured, out: Path) -> None:
         "torch": torch.__version__,
         "rounds": len(measured.seconds["after"]["forces 32"]),
     }
-    left_out = {"MACE": "`benchmarks/force_calls.py` compares with it"}
+    left_out = {}
+    if not measured.maces:
+        left_out["MACE"] = "no --mace-python was given; `benchmarks/force_calls.py` compares with it"
     if not measured.polynomials:
         left_out["pypolymlp"] = "no --polynomial-python was given"
     report = {
         "about": about, "seconds": measured.seconds, "wanted": wanted, "error": measured.error,
-        "polynomials": measured.polynomials, "left_out": left_out,
+        "polynomials": measured.polynomials, "maces": measured.maces, "left_out": left_out,
     }  # fmt: skip
     write_json(out.with_suffix(".json"), report, overwrite=True)
     with atomic_write(out.with_suffix(".md"), overwrite=True) as stream:
@@ -256,6 +273,7 @@ def main() -> None:
         "--seconds", type=float, default=240.0, help="no new round after these, once there are 5"
     )
     parser.add_argument("--polynomial-python", help="interpreter of an environment with pypolymlp and ase")
+    parser.add_argument("--mace-python", help="interpreter of an environment with mace-torch")
     parser.add_argument("--largest", type=int, default=512, help="most atoms of a force call")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "engine_page")
     arguments = parser.parse_args()

@@ -15,7 +15,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,13 @@ from benchmarks.curvature.structures import measure, rattled, report
 CUTOFF, NUMBERS = 4.5, [1, 16]
 
 
-def calculator() -> Any:
+def calculator(
+    hidden: str = "32x0e + 32x1o",
+    max_ell: int = 2,
+    cutoff: float = CUTOFF,
+    bessel: int = 8,
+    numbers: Sequence[int] = NUMBERS,
+) -> Any:
     """ASE calculator of a random model."""
     # e3nn ships its constants as a pickle that holds a slice, which safe loading must be told to allow
     with torch.serialization.safe_globals([slice]):
@@ -38,20 +44,20 @@ def calculator() -> Any:
     torch.manual_seed(0)
     block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
     model = modules.ScaleShiftMACE(
-        r_max=CUTOFF,
-        num_bessel=8,
+        r_max=cutoff,
+        num_bessel=bessel,
         num_polynomial_cutoff=5,
-        max_ell=2,
+        max_ell=max_ell,
         interaction_cls=block,
         interaction_cls_first=block,
         num_interactions=2,
-        num_elements=len(NUMBERS),
-        hidden_irreps=o3.Irreps("32x0e + 32x1o"),
+        num_elements=len(numbers),
+        hidden_irreps=o3.Irreps(hidden),
         MLP_irreps=o3.Irreps("16x0e"),
         gate=torch.nn.functional.silu,
-        atomic_energies=np.zeros(len(NUMBERS)),
+        atomic_energies=np.zeros(len(numbers)),
         avg_num_neighbors=60.0,
-        atomic_numbers=NUMBERS,
+        atomic_numbers=list(numbers),
         correlation=3,
         radial_type="bessel",
         atomic_inter_scale=1.0,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import neighbor_list
+
+from himlip_ase.potential.neighbours import find_pairs
 
 CUTOFF = 6.0
 """Å."""
@@ -46,7 +47,12 @@ class Pairs:
     @classmethod
     def of(cls, atoms: Atoms) -> Pairs:
         """Pairs of a structure."""
-        first, second, vectors = neighbor_list("ijD", atoms, CUTOFF)
+        half = find_pairs(atoms, CUTOFF)
+        vectors = atoms.positions[half.second] - atoms.positions[half.first] + half.shifts @ atoms.cell.array
+        first, second = (
+            np.concatenate(ends) for ends in ((half.first, half.second), (half.second, half.first))
+        )
+        vectors = np.concatenate([vectors, -vectors])
         distances = np.linalg.norm(vectors, axis=1)
         directions = vectors / distances[:, None]
         numbers = np.sort(atoms.numbers[np.stack([first, second])], axis=0).T

@@ -16,6 +16,7 @@ from himlip_ase.hint.evaluation.horm_metrics import HormErrors
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.products import HessianProducts
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian_vector_product
+from himlip_ase.potential.evaluate import frozen
 from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.interface import Potential
 
@@ -191,7 +192,8 @@ def _add_frames(model: Potential, frames: Sequence[LabelledFrame], sets: dict[st
     graph = build_graph([frame.atoms for frame in frames], model.elements, model.cutoff, device=device)
     graph = replace(graph, volumes=torch.nan_to_num(graph.volumes, nan=1.0))
     stressed = any(frame.stress is not None for frame in frames)
-    out = energy_forces_stress(model, graph, stress=stressed)
+    with frozen(model):
+        out = energy_forces_stress(model, graph, stress=stressed)
     energies = out.energies.detach().cpu().numpy()
     forces = np.split(out.forces.detach().cpu().numpy(), np.cumsum([len(f.atoms) for f in frames])[:-1])
     for k, frame in enumerate(frames):
