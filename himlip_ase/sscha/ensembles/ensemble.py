@@ -229,6 +229,10 @@ class PartialEnsemble:
         rounding : float, optional
             As the ensemble's.
 
+        Returns
+        -------
+        Ensemble
+
         Raises
         ------
         CalculationError
