@@ -45,7 +45,7 @@ class StringSettings:
     fmax : float
         eV/Å; largest force across the path on the highest node in the end. The saddle search does the rest.
     max_gradients : int
-        The search ends after this many gradients.
+        The search never asks for more gradients than this.
     trust_radius : float
         Å; longest step of a node.
     interpolation : str
@@ -251,7 +251,9 @@ class _String:
         beyond = way[2].positions.ravel()
         for _ in range(self.settings.growth_steps):
             tangent = self.unit(beyond - side[-1].positions, node.positions)
-            if self.force(node, tangent) <= self.settings.growth_force:
+            # every node still to come needs a gradient
+            spent = self.gradients + missing > self.settings.max_gradients
+            if spent or self.force(node, tangent) <= self.settings.growth_force:
                 break
             node = self.relaxed(node, tangent)
         side.append(node)
@@ -288,7 +290,8 @@ class _String:
         spline = CubicSpline(lengths, points, axis=0)
         found = list(nodes)
         for k in range(1, len(nodes) - 1):
-            if k != keep and abs(targets[k] - lengths[k]) > 0.33 * spacing:
+            affordable = self.gradients < self.settings.max_gradients
+            if affordable and k != keep and abs(targets[k] - lengths[k]) > 0.33 * spacing:
                 found[k] = nodes[k].learnt(self.surface, spline(targets[k]))
                 self.report()
         return found

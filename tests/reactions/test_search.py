@@ -18,6 +18,7 @@ from himlip_ase.reactions import (
     IrcSettings,
     SaddleSettings,
     SearchSettings,
+    StringSettings,
     Surface,
     Verdict,
     bond_graph,
@@ -29,6 +30,7 @@ from himlip_ase.reactions import (
     follow_irc,
 )
 from tests.reactions.molecules import (
+    acetaldehyde,
     bent_guess,
     ethylamine_to_methane,
     hydrogen_cyanide,
@@ -123,6 +125,13 @@ def test_isomerisation_from_end_to_end(gfn2) -> None:
     assert found.irc.energies[0] == pytest.approx(found.reactant.energy, abs=1e-3)
     assert found.irc.energies[-1] == pytest.approx(found.product.energy, abs=1e-3)
     assert found.path.counts.gradients <= 150 and found.irc.counts.gradients <= 40
+
+
+@pytest.mark.parametrize("most", [20, 27, 34])
+def test_a_path_asks_for_no_more_gradients_than_it_may(gfn2, most: int) -> None:
+    ends = vinyl_alcohol(), acetaldehyde()
+    path = find_path(*ends, gfn2, StringSettings(max_gradients=most))
+    assert path.counts.gradients <= most
 
 
 def test_a_wrong_product_is_not_called_intended(gfn2, saddle) -> None:
