@@ -45,6 +45,8 @@ BASE = "himlip-chno-1"
 LEVEL = WB97X(grid_level=2, density_fitting=True)
 KCAL_EV = 0.0433641
 MOST_LABELS, MOST_ROUNDS = 50, 4
+LONGEST = 0.3
+"""Å along one mode."""
 TRAINING = TrainingSettings(
     epochs=60, optimizer="soap", batch_size=4, hessian_batch=6, learning_rate=0.002, validation_fraction=0,
     validate_every=60, ema=0.99,
@@ -87,13 +89,19 @@ def on_model(model: Any, start: dict[str, Atoms]) -> Found:
     return Found(structures, saddle.energy - ends[0].energy, saddle.followed, beside)
 
 
-def newton_energy(frame: LabelledFrame) -> float:
-    """Energy at the stationary point nearest to a labelled structure, to second order in the way there."""
+def newton_energy(frame: LabelledFrame, climbed: int) -> float:
+    """Energy at the stationary point nearest to a labelled structure, to second order in the way there.
+
+    Up along the `climbed` softest modes, down along all others, by at most `LONGEST` in each: a soft mode of
+    the wrong sign would lead anywhere.
+    """
     assert frame.hessian is not None and frame.forces is not None and frame.energy is not None
     basis = FreeDirections(frame.atoms).basis(frame.atoms.positions.ravel())
-    matrix = basis.T @ frame.hessian.matrix.reshape(2 * (frame.forces.size,)) @ basis
-    gradient = -basis.T @ frame.forces.ravel()
-    return frame.energy - 0.5 * float(gradient @ np.linalg.solve(matrix, gradient))
+    values, vectors = np.linalg.eigh(basis.T @ frame.hessian.matrix.reshape(2 * (frame.forces.size,)) @ basis)
+    slopes = -vectors.T @ basis.T @ frame.forces.ravel()
+    uphill = np.where(np.arange(len(values)) < climbed, 1.0, -1.0)
+    steps = uphill * np.sign(slopes) * np.minimum(np.abs(slopes / values), LONGEST)
+    return frame.energy + float(slopes @ steps + 0.5 * values @ steps**2)
 
 
 def labelled(found: dict[str, Found], folder: Path, resume: bool) -> list[LabelledFrame]:
@@ -123,7 +131,7 @@ def judged(found: dict[str, Found], frames: Sequence[LabelledFrame]) -> list[dic
             {
                 "set": name,
                 "model": one.barrier,
-                "labels": newton_energy(top) - newton_energy(first),
+                "labels": newton_energy(top, 1) - newton_energy(first, 0),
                 "largest_force": float(np.linalg.norm(top.forces, axis=1).max()),
             }
         )
