@@ -164,9 +164,9 @@ def test_the_batch_script_of_the_page_runs_as_printed_and_goes_back_into_the_que
     assert subprocess.run(["bash", script], env=environment, timeout=60).returncode == 0
     assert "--resume --workers 4 --set launcher.prefix=srun --exact -n 8" in log.read_text()
     assert "requeue" not in log.read_text()
-    fake(
-        programs, "himlip", "trap 'exit 130' TERM\nkill -TERM $PPID\nfor i in {1..100}; do sleep 0.1; done\n"
-    )
+    # the signal comes minutes after the start; at once it would meet the script before its trap
+    stopped = "trap 'exit 130' TERM\nsleep 2\nkill -TERM $PPID\nfor i in {1..100}; do sleep 0.1; done\n"
+    fake(programs, "himlip", stopped)
     assert subprocess.run(["bash", script], env=environment, timeout=60).returncode == 130
     assert "requeue 17" in log.read_text()
 
