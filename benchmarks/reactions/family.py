@@ -115,7 +115,7 @@ def labelled(found: dict[str, Found], folder: Path, resume: bool) -> list[Labell
                 structures.append(atoms.copy())
                 structures[-1].info = {"set": f"{name} {role}"}
         path = folder / ("stationary.h5" if hessian else "beside.h5")
-        label_molecules(structures, LEVEL, path, hessian, resume=resume and path.is_file())
+        label_molecules(structures, LEVEL, path, hessian, resume=resume)
         frames += read_labels(path)
     return frames
 

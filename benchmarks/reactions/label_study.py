@@ -115,7 +115,7 @@ def cheap_frames(frames: Sequence[LabelledFrame], folder: Path, resume: bool) ->
                 atoms = frame.atoms.copy()
                 atoms.info = {"set": frame.set}
                 structures.append(atoms)
-        label_molecules(structures, GFN1(), path, hessian, resume=resume and path.is_file())
+        label_molecules(structures, GFN1(), path, hessian, resume=resume)
         found += read_labels(path)
     return found
 
