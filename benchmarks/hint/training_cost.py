@@ -120,6 +120,7 @@ def change(before: list[float], after: list[float]) -> str:
 
 def write(rows: dict[str, list[dict[str, Any]]], epochs: int) -> None:
     """The page and its numbers."""
+    from benchmarks.pages import page_head  # the earlier build, which runs this file as well, has none
     from himlip_ase.files import atomic_write, write_json
 
     def each(name: str, key: str) -> np.ndarray:
@@ -133,11 +134,8 @@ def write(rows: dict[str, list[dict[str, Any]]], epochs: int) -> None:
         "cpu": platform.processor() or platform.machine(), "epochs": epochs, "rows": rows,
         "ratio_of_the_whole": ratio,
     }  # fmt: skip
-    _, commands, text = (__doc__ or "").split("\n\n")
     lines = [
-        "# What training the base model costs", "",
-        "```bash", *(line.strip() for line in commands.splitlines()), "```", "",
-        text.strip(), "",
+        *page_head("What training the base model costs", __doc__),
         f"{epochs} epochs of {rows['after'][0]['steps']} steps in all, {len(rows['after'])} seeds, "
         f"{report['cpu']}, beside other work: ratios hold, seconds do not.", "",
         "| | 06090d2 | this build | ratio |", "|---|---|---|---|",

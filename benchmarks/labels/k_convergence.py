@@ -135,10 +135,11 @@ def with_earlier(tables: dict[str, Any], path: Path) -> dict[str, Any]:
     def asked(row: dict[str, Any]) -> str:
         return json.dumps([row.get(key) for key in ASKED])
 
-    return {
-        name: list({asked(row): row for row in [*earlier[name], *rows, *earlier[name]]}.values())
-        for name, rows in tables.items()
-    }
+    found = {}
+    for name, rows in tables.items():
+        known = {asked(row) for row in earlier[name]}
+        found[name] = [*earlier[name], *(row for row in rows if asked(row) not in known)]
+    return found
 
 
 def frozen_frequency(calculation: Calculation, result: dict[str, Any]) -> float:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.pages import page_head
 from benchmarks.sscha.end_to_end import MODEL, run
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.sscha.settings import SschaSettings
@@ -80,7 +81,6 @@ def row(name: str, before: list[float], after: list[float], digits: int = 0) -> 
 def markdown(report: dict[str, Any]) -> str:
     """The page."""
     parts, totals = report["parts"], report["totals"]
-    _, commands, text = (__doc__ or "").split("\n\n")
 
     def each(build: str, part: str, key: str) -> list[float]:
         return [float(found[key]) for found in parts[build][part]]
@@ -98,9 +98,7 @@ def markdown(report: dict[str, Any]) -> str:
     rounding = parts["after"]["population"][0]["rounding"]
     held = ["held" if good else "did not hold" for good in (ratio >= WANTED_RATIO, memory <= WANTED_GB)]
     lines = [
-        "# CPU seconds of an SSCHA of 256 atoms", "",
-        "```bash", *(line.strip() for line in commands.splitlines()), "```", "",
-        text.strip(), "",
+        *page_head("CPU seconds of an SSCHA of 256 atoms", __doc__),
         f"{count} round{'s' if count > 1 else ''}, {report['cpu']}, beside other work: ratios hold, seconds",
         "do not.", "",
         "| | 06090d2 | this build | ratio |", "|---|---|---|---|",

@@ -27,8 +27,7 @@ from himlip_ase.vibrations.normal_modes import normal_modes
 
 SCHEMA = "himlip-reaction-set-1"
 LABELS = Path(__file__).parent / "labels"
-TRAINING = "training"
-PARTS = (TRAINING, "validation", "test")
+PARTS = TRAINING, VALIDATING, TESTING = "training", "validation", "test"
 TEST, VALIDATION = 0.35, 0.07
 """Shares of the reactions, drawn by their keys: a reaction's part never changes while the set grows."""
 LEAST_BARRIER = 0.02
@@ -44,16 +43,20 @@ SAME_ENERGY, SAME_FREQUENCY = 2e-3, 3.0
 def part_of(key: str) -> str:
     """Part of a reaction by its key."""
     share = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 16**8  # keys themselves are not even
-    return "test" if share < TEST else "validation" if share < TEST + VALIDATION else "training"
+    return TESTING if share < TEST else VALIDATING if share < TEST + VALIDATION else TRAINING
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Known:
-    """Reactions that another file holds, beside which further ones are written."""
+    """Reactions that another file holds, beside which further ones are written.
 
-    keys: set[str] = field(default_factory=set)
+    Attributes
+    ----------
+    entries : list of dict
+        Key, composition, energy (eV) and frequencies (cm⁻¹) of each transition state: what `_known` compares.
+    """
+
     entries: list[dict[str, Any]] = field(default_factory=list)
-    """Composition, energies, frequencies of the transition states: what `_known` compares."""
 
     @classmethod
     def read(cls, labels: Path) -> Known:
@@ -72,7 +75,12 @@ class Known:
                     "frequencies": normal_modes(saddle.atoms, saddle.hessian.matrix).frequencies,
                 }
             )
-        return cls({about["key"] for about in listed}, entries)
+        return cls(entries)
+
+    @property
+    def keys(self) -> set[str]:
+        """Of all."""
+        return {entry["record"]["key"] for entry in self.entries}
 
     @property
     def stem(self) -> str:

@@ -25,16 +25,15 @@ from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 from .test_loop import Killed
-from .toy import BondCrystal, HarmonicCrystal, cscl
+from .toy import STRONG, BondCrystal, HarmonicCrystal, cscl
 
 DIMS = (1, 1, 2)
-SHELLS = [(6.0, -30.0, 300.0, -0.02), (2.0, -8.0, 60.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
 SETTINGS = SschaSettings(n_configurations=400, n_hessian_configurations=1000, seed=1, n_blocks=10)
 
 
 @pytest.fixture(scope="module")
 def crystal():
-    return BondCrystal(cscl(c=2.7), DIMS, SHELLS)
+    return BondCrystal(cscl(c=2.7), DIMS, STRONG)
 
 
 @pytest.fixture(scope="module")

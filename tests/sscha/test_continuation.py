@@ -14,16 +14,15 @@ from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.continuation import continue_run, temperature_series
 from himlip_ase.sscha.run.initial import positive_definite_start
 
-from .toy import BondCrystal, cscl
+from .toy import STRONG, BondCrystal, cscl
 
 DIMS = (1, 1, 2)
-SHELLS = [(6.0, -30.0, 300.0, -0.02), (2.0, -8.0, 60.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
 SETTINGS = SschaSettings(n_configurations=200, n_hessian_configurations=600, seed=5, n_blocks=10)
 
 
 @pytest.fixture(scope="module")
 def crystal():
-    return BondCrystal(cscl(c=2.7), DIMS, SHELLS)
+    return BondCrystal(cscl(c=2.7), DIMS, STRONG)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +100,7 @@ def test_temperature_series_chains_and_resumes(natural, crystal, tmp_path):
 
 def test_other_forces_and_another_origin_are_refused(natural, crystal, tmp_path):
     _, source = natural
-    stiffer = BondCrystal(cscl(c=2.7), DIMS, [(6.5, -30.0, 300.0, -0.02), *SHELLS[1:]])
+    stiffer = BondCrystal(cscl(c=2.7), DIMS, [(6.5, -30.0, 300.0, -0.02), *STRONG[1:]])
     with pytest.raises(InputError, match="forces differ"):
         continue_run(source, stiffer, tmp_path / "wrong", masses={"S": 33.97})
     with pytest.raises(InputError, match="no atom of He"):

@@ -21,14 +21,12 @@ from himlip_ase.sscha.ensembles.evaluation import Unfinished, from_calculator, f
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.initial import positive_definite_start
 
-from .toy import DIMS, AsCalculator, BondCrystal, cscl
-
-SHELLS = [(6.0, -20.0, 120.0, -0.02), (2.0, -5.0, 40.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
+from .toy import DIMS, MILD, AsCalculator, BondCrystal, cscl
 
 
 @pytest.fixture(scope="module")
 def crystal() -> BondCrystal:
-    return BondCrystal(cscl(), DIMS, SHELLS)
+    return BondCrystal(cscl(), DIMS, MILD)
 
 
 @pytest.fixture(scope="module")

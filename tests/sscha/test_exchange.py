@@ -28,15 +28,14 @@ from himlip_ase.sscha.exchange.python_sscha import (
 )
 from himlip_ase.sscha.run.initial import positive_definite_start
 
-from .toy import BondCrystal, cscl
+from .toy import MILD, BondCrystal, cscl
 
 DIMS = (2, 2, 1)
-SHELLS = [(6.0, -20.0, 120.0, -0.02), (2.0, -5.0, 40.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
 
 
 @pytest.fixture(scope="module")
 def crystal() -> BondCrystal:
-    return BondCrystal(cscl(c=2.9), DIMS, SHELLS)
+    return BondCrystal(cscl(c=2.9), DIMS, MILD)
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,9 @@ from himlip_ase.sscha import SschaSettings, load_result, run_sscha
 from himlip_ase.sscha.ensembles.evaluation import from_calculator, from_executor
 from himlip_ase.sscha.run.checkpoints import pack_run, unpack_run
 
-from .toy import AsCalculator, BondCrystal, cscl
+from .toy import STRONG, AsCalculator, BondCrystal, cscl
 
 DIMS = (1, 1, 2)
-SHELLS = [(6.0, -30.0, 300.0, -0.02), (2.0, -8.0, 60.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
 SETTINGS = SschaSettings(n_configurations=60, n_hessian_configurations=80, seed=11, n_blocks=5)
 SCRIPT = """
 import sys, time
@@ -43,7 +42,7 @@ run_sscha(crystal.crystal.harmonic(), crystal, SETTINGS, sys.argv[1], resume=sys
 
 
 def toy() -> BondCrystal:
-    return BondCrystal(cscl(c=2.7), DIMS, SHELLS)
+    return BondCrystal(cscl(c=2.7), DIMS, STRONG)
 
 
 class InFours:
@@ -97,7 +96,7 @@ def test_resuming_incomplete_forces_with_another_potential_is_refused(tmp_path):
     forces.stop_at = 5
     with pytest.raises(KeyboardInterrupt):
         run_sscha(forces.crystal.harmonic(), forces, SETTINGS, tmp_path)
-    other = BondCrystal(cscl(c=2.7), DIMS, [(6.5, -30.0, 300.0, -0.02), *SHELLS[1:]])
+    other = BondCrystal(cscl(c=2.7), DIMS, [(6.5, -30.0, 300.0, -0.02), *STRONG[1:]])
     with pytest.raises(InputError, match="forces differ"):
         run_sscha(forces.crystal.harmonic(), other, SETTINGS, tmp_path, resume=True)
 

@@ -18,9 +18,7 @@ from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.symmetry import SpaceGroup
 
 from .crystals import CRYSTALS, ensemble_of, random_blocks, random_matrices
-from .toy import DIMS, BondCrystal, HarmonicCrystal, cscl
-
-SHELLS = [(6.0, -20.0, 120.0, -0.02), (2.0, -5.0, 40.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
+from .toy import DIMS, MILD, BondCrystal, HarmonicCrystal, cscl
 
 
 def averages(ensemble, target=None) -> TrialAverages:
@@ -38,7 +36,7 @@ def directional(gradient: np.ndarray, change: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def crystal() -> BondCrystal:
-    return BondCrystal(cscl(), DIMS, SHELLS)
+    return BondCrystal(cscl(), DIMS, MILD)
 
 
 @pytest.fixture(scope="module")

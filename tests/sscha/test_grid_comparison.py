@@ -10,9 +10,8 @@ import pytest
 from himlip_ase.errors import InputError
 from himlip_ase.sscha import SschaSettings, compare_grids, run_sscha
 
-from .toy import BondCrystal, cscl
+from .toy import STRONG, BondCrystal, cscl
 
-SHELLS = [(6.0, -30.0, 300.0, -0.02), (2.0, -8.0, 60.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
 SETTINGS = SschaSettings(
     n_configurations=200, n_hessian_configurations=400, seed=2, n_blocks=10, hessian_order="third"
 )
@@ -22,7 +21,7 @@ SETTINGS = SschaSettings(
 def both(tmp_path_factory):
     results = []
     for dims in ((1, 1, 2), (1, 1, 4)):
-        crystal = BondCrystal(cscl(c=2.7), dims, SHELLS)
+        crystal = BondCrystal(cscl(c=2.7), dims, STRONG)
         folder = tmp_path_factory.mktemp(str(dims[2]))
         results.append(run_sscha(crystal.harmonic(), crystal, SETTINGS, folder))
     return results

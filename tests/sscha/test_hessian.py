@@ -22,9 +22,8 @@ from himlip_ase.units import KB_EV_PER_K, SQRT_EV_PER_ANGSTROM2_AMU_EV
 from .crystals import ensemble_of
 from .explicit import explicit_hessian, tensors
 from .oscillators import REDUCED_MASS, Oscillator
-from .toy import BondCrystal, HarmonicCrystal, cscl
+from .toy import MILD, BondCrystal, HarmonicCrystal, cscl
 
-SHELLS = [(6.0, -20.0, 120.0, -0.02), (2.0, -5.0, 40.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
 SKEW = Atoms(
     "SH",
     scaled_positions=[[0, 0, 0], [0.45, 0.5, 0.52]],
@@ -42,7 +41,7 @@ CASES = {
 }
 
 
-def drawn(primitive, dims, temperature, n, seed=3, shells=SHELLS):
+def drawn(primitive, dims, temperature, n, seed=3, shells=MILD):
     """Auxiliary (the harmonic start), group and an ensemble of a crystal of bonds."""
     crystal = BondCrystal(primitive, dims, shells)
     distribution = HarmonicDistribution(positive_definite_start(crystal.harmonic())[0], temperature)
@@ -308,7 +307,7 @@ def test_reweighted_to_moved_centroids_it_equals_python_sschas(case, temperature
 def test_reweighted_and_fresh_agree_within_their_errors(fourth):
     distribution, ensemble, group = drawn(POLAR, (1, 1, 2), 300.0, 4000)
     target = moved_target(distribution, group)
-    crystal = BondCrystal(POLAR, (1, 1, 2), SHELLS)
+    crystal = BondCrystal(POLAR, (1, 1, 2), MILD)
     fresh = draw_ensemble(target, 4000, np.random.SeedSequence(8), crystal)
     one, two = (estimate_hessian(target, source, None, group, fourth=fourth) for source in (ensemble, fresh))
     sigma = np.hypot(one.sigma_cm, two.sigma_cm)

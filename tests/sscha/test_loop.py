@@ -21,10 +21,9 @@ from himlip_ase.sscha.results.plots import write_figures
 from himlip_ase.sscha.results.summary import describe
 from himlip_ase.sscha.run import final_ensemble as final
 
-from .toy import BondCrystal, HarmonicCrystal, cscl
+from .toy import STRONG, BondCrystal, HarmonicCrystal, cscl
 
 DIMS = (1, 1, 2)
-SHELLS = [(6.0, -30.0, 300.0, -0.02), (2.0, -8.0, 60.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
 SETTINGS = SschaSettings(
     n_configurations=60, n_hessian_configurations=80, seed=11, n_blocks=5, hessian_order="third"
 )
@@ -36,7 +35,7 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def crystal():
-    return BondCrystal(cscl(c=2.7), DIMS, SHELLS)
+    return BondCrystal(cscl(c=2.7), DIMS, STRONG)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +140,7 @@ def test_resuming_with_something_else_is_refused(crystal, harmonic, tmp_path):
     with pytest.raises(InputError, match="starting dynamical matrices"):
         run_sscha(other, crystal, short, tmp_path, resume=True)
     longer = dataclasses.replace(short, max_populations=2)
-    stiffer = BondCrystal(cscl(c=2.7), DIMS, [(6.5, -30.0, 300.0, -0.02), *SHELLS[1:]])
+    stiffer = BondCrystal(cscl(c=2.7), DIMS, [(6.5, -30.0, 300.0, -0.02), *STRONG[1:]])
     with FolderLock(tmp_path), pytest.raises(InputError, match="in use"):
         run_sscha(harmonic, crystal, longer, tmp_path, resume=True)
     assert len(run_sscha(harmonic, crystal, longer, tmp_path, resume=True).populations) == 2
@@ -209,7 +208,7 @@ def test_both_engines_end_at_the_same_minimum(unbroken, crystal, harmonic, tmp_p
 @pytest.mark.peer
 def test_a_grid_without_the_crystals_symmetry_is_explained(tmp_path):
     pytest.importorskip("sscha")
-    crystal = BondCrystal(cscl(), (1, 1, 2), SHELLS)
+    crystal = BondCrystal(cscl(), (1, 1, 2), STRONG)
     with pytest.raises(InputError, match="grid lacks rotations"):
         run_sscha(crystal.harmonic(), crystal, dataclasses.replace(SETTINGS, engine="python-sscha"), tmp_path)
 

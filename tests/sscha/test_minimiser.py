@@ -21,17 +21,16 @@ from himlip_ase.sscha.symmetry import SpaceGroup
 
 from .crystals import CRYSTALS, random_matrices
 from .oscillators import Oscillator, shift_of, spring_of
-from .toy import DIMS, BondCrystal, HarmonicCrystal, cscl
+from .toy import DIMS, MILD, BondCrystal, HarmonicCrystal, cscl
 
 SETTINGS = SschaSettings(n_configurations=40, n_hessian_configurations=0, n_blocks=4)
 TIGHT = dataclasses.replace(SETTINGS, meaningful_factor=1e-7, kong_liu=1e-3)
-SHELLS = [(6.0, -20.0, 120.0, -0.02), (2.0, -5.0, 40.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
 QUARTIC, CUBIC = Oscillator(8.0, 0.0, 20.0), Oscillator(12.0, -9.0, 12.0)
 
 
 @pytest.fixture(scope="module")
 def crystal() -> BondCrystal:
-    return BondCrystal(cscl(), DIMS, SHELLS)
+    return BondCrystal(cscl(), DIMS, MILD)
 
 
 @pytest.fixture(scope="module")

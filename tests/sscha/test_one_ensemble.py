@@ -34,10 +34,9 @@ from himlip_ase.sscha.exchange.extxyz import read_extxyz, write_extxyz
 from himlip_ase.sscha.exchange.phonopy import read_phonopy_dataset, write_phonopy_dataset
 from himlip_ase.sscha.run.one_ensemble import load_minimum
 
-from .toy import BondCrystal, cscl
+from .toy import STRONG, BondCrystal, cscl
 
 DIMS = (1, 1, 2)
-SHELLS = [(6.0, -30.0, 300.0, -0.02), (2.0, -8.0, 60.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
 TEMPERATURE_K = 500.0
 
 
@@ -49,7 +48,7 @@ def command(*words: object):
 
 @pytest.fixture(scope="module")
 def crystal() -> BondCrystal:
-    return BondCrystal(cscl(c=2.7), DIMS, SHELLS)
+    return BondCrystal(cscl(c=2.7), DIMS, STRONG)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +183,7 @@ def test_a_damaged_file_of_a_run_gives_one_message_with_the_way_on(name, harm, r
     for deleted in re.search(r"delete (.*?) in ", message)[1].split(" and "):
         (folder / deleted).unlink(missing_ok=True)
         (path.parent / deleted).unlink(missing_ok=True)
-    crystal = BondCrystal(cscl(c=2.7), DIMS, SHELLS)
+    crystal = BondCrystal(cscl(c=2.7), DIMS, STRONG)
     settings = load_result(run).settings
     mended = run_sscha(crystal.harmonic(), crystal, settings, folder, resume=True)
     assert mended.as_dict() == load_result(run).as_dict()  # as the message says

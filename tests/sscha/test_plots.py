@@ -27,15 +27,14 @@ from himlip_ase.sscha.trust.plots_verify import plot_changes, plot_energy_parity
 from himlip_ase.sscha.trust.verify import verify_with
 from himlip_ase.sscha.trust.verify_files import load_final_ensemble
 
-from .toy import BondCrystal, cscl
+from .toy import STRONG, BondCrystal, cscl
 
 DIMS = (1, 1, 2)
-SHELLS = [(6.0, -30.0, 300.0, -0.02), (2.0, -8.0, 60.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
 
 
 @pytest.fixture(scope="module")
 def crystal():
-    return BondCrystal(cscl(c=2.7), DIMS, SHELLS)
+    return BondCrystal(cscl(c=2.7), DIMS, STRONG)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +124,7 @@ def test_files_are_written_once(run, tmp_path):
 def test_verification_panels(run, crystal):
     folder, result = run
     final = load_final_ensemble(folder)
-    stiffer = BondCrystal(cscl(c=2.7), DIMS, [(6.6, -30.0, 300.0, -0.02), *SHELLS[1:]])
+    stiffer = BondCrystal(cscl(c=2.7), DIMS, [(6.6, -30.0, 300.0, -0.02), *STRONG[1:]])
     group = SpaceGroup(result.auxiliary)
     found = verify_with(final.target, final.ensemble, stiffer, group, n=10, n_blocks=5)
     axes = Figure().subplots(1, 3)

@@ -19,10 +19,9 @@ from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.ensembles.workers import potential_forces
 from himlip_ase.sscha.results.summary import describe
 
-from .toy import BondCrystal, HarmonicCrystal, cscl
+from .toy import STRONG, BondCrystal, HarmonicCrystal, cscl
 
 DIMS = (1, 1, 2)
-SHELLS = [(6.0, -30.0, 300.0, -0.02), (2.0, -8.0, 60.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
 SETTINGS = SschaSettings(
     n_configurations=60, n_hessian_configurations=80, seed=11, n_blocks=5, hessian_order="third"
 )
@@ -58,7 +57,7 @@ class InBoth:
 
 @pytest.fixture(scope="module")
 def crystal():
-    return BondCrystal(cscl(c=2.7), DIMS, SHELLS)
+    return BondCrystal(cscl(c=2.7), DIMS, STRONG)
 
 
 @pytest.fixture(scope="module")

@@ -23,17 +23,16 @@ from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.units import KB_EV_PER_K, RY_EV
 
 from .crystals import random_matrices, wurtzite
-from .toy import DIMS, AsCalculator, BondCrystal, HarmonicCrystal, cscl
+from .toy import DIMS, MILD, AsCalculator, BondCrystal, HarmonicCrystal, cscl
 
 pytestmark = pytest.mark.peer
-SHELLS = [(6.0, -20.0, 120.0, -0.02), (2.0, -5.0, 40.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
 UPSILON_RY_PER_K = 6.336857346553283e-06  # CellConstructor's k_B in this one function, 5e-4 too large
 SETTINGS = SschaSettings(n_configurations=40, n_hessian_configurations=0, n_blocks=4)
 
 
 @pytest.fixture(scope="module")
 def crystal() -> BondCrystal:
-    return BondCrystal(cscl(), DIMS, SHELLS)
+    return BondCrystal(cscl(), DIMS, MILD)
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,14 @@ from himlip_ase.sscha.ensembles.ensemble import checked, draw_ensemble, shortest
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.initial import FLOOR_CM, positive_definite_start
 
-from .toy import DIMS, BondCrystal, HarmonicCrystal, cscl
+from .toy import DIMS, MILD, BondCrystal, HarmonicCrystal, cscl
 
 PLAIN = SimpleNamespace(matrices=lambda blocks: blocks, vectors=lambda values: values)
-SHELLS = [(6.0, -20.0, 120.0, -0.02), (2.0, -5.0, 40.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
 
 
 @pytest.fixture(scope="module")
 def harmonic() -> DynamicalMatrices:
-    return BondCrystal(cscl(), DIMS, SHELLS).harmonic()
+    return BondCrystal(cscl(), DIMS, MILD).harmonic()
 
 
 def scaled(dynamical: DynamicalMatrices, factor: float) -> DynamicalMatrices:

@@ -22,14 +22,12 @@ from himlip_ase.sscha.watch.environments import environments
 from himlip_ase.sscha.watch.trusted_region import TrustedRegion
 from himlip_ase.sscha.watch.watch import Watch, WatchRecord, read_watch, record_watch
 
-from .toy import DIMS, BondCrystal, cscl
-
-SHELLS = [(6.0, -20.0, 120.0, -0.02), (2.0, -5.0, 40.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
+from .toy import DIMS, MILD, BondCrystal, cscl
 
 
 @pytest.fixture(scope="module")
 def crystal() -> BondCrystal:
-    return BondCrystal(cscl(), DIMS, SHELLS)
+    return BondCrystal(cscl(), DIMS, MILD)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,11 @@ from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants
 
 DIMS = (2, 2, 2)
 
+STRONG = [(6.0, -30.0, 300.0, -0.02), (2.0, -8.0, 60.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
+"""Shells of `BondCrystal` of a strongly anharmonic crystal."""
+MILD = [(6.0, -20.0, 120.0, -0.02), (2.0, -5.0, 40.0, 0.02), (1.0, 0.0, 0.0, 0.0)]
+"""The same of a mildly anharmonic one."""
+
 
 def cscl(a: float = 2.6, c: float = 2.6) -> Atoms:
     """A light two-atom cell, S at the corner and H in the middle."""

@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 PORTION = 8
 """Supercells of one job."""
 
-SINGLE = "single"
-"""In `_models`, the model in single precision."""
-
-_models: dict[str, Potential] = {}
+_models: dict[tuple[str, bool], Potential] = {}
+"""The one model of this process, by its name and whether it is of single precision."""
 
 
 def _load(model: str) -> None:
@@ -35,19 +33,19 @@ def _load(model: str) -> None:
 
     from himlip_ase.potential.checkpoint import load_model
 
-    if model not in _models:
+    if (model, False) not in _models:
         torch.set_num_threads(1)
         _models.clear()
-        _models[model] = load_model(model)
+        _models[model, False] = load_model(model)
 
 
 def _job(model: str, single: bool, images: list[Atoms]) -> Evaluation:
     from himlip_ase.potential.evaluate import evaluate
 
     _load(model)
-    if single and SINGLE not in _models:
-        _models[SINGLE] = copy.deepcopy(_models[model]).float()
-    return evaluate(_models[SINGLE if single else model], images)
+    if (model, single) not in _models:
+        _models[model, single] = copy.deepcopy(_models[model, False]).float()
+    return evaluate(_models[model, single], images)
 
 
 class _Portions:
