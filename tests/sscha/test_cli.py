@@ -14,14 +14,14 @@ from himlip_ase.cli.app import app
 from himlip_ase.phonons.qe import write_dyn
 from himlip_ase.sscha import load_result
 
-from .test_loop import DIMS, SHELLS
-from .toy import BondCrystal, cscl
+from .test_loop import DIMS
+from .toy import STRONG, BondCrystal, cscl
 
 
 @pytest.fixture
 def crystal(monkeypatch):
     """The toy crystal in the place of a model."""
-    crystal = BondCrystal(cscl(c=2.7), DIMS, SHELLS)
+    crystal = BondCrystal(cscl(c=2.7), DIMS, STRONG)
     monkeypatch.setattr(himlip_ase.potential.checkpoint, "load_model", lambda name: name)
     monkeypatch.setattr(himlip_ase.potential.evaluate, "evaluate", lambda model, images: crystal(images))
     return crystal
