@@ -3,7 +3,7 @@
     python -m benchmarks.engine_page --before FOLDER --polynomial-python ENVIRONMENT/bin/python
 
 The page starts it as ``python -m benchmarks.engine_polynomial FRAMES`` there.
-Learns energies, forces and stresses of `examples/h3s/labels`, but those of `validation`, and of a file of
+Learns energies, forces and stresses of `examples/h3s/labels_k12`, but those of `validation`, and of a file of
 further frames, in three sizes: polynomials of pair invariants and polynomial invariants to third order
 (model type 3), 5 Å, ridge by pypolymlp's own search. Writes names and force errors on `validation` as one
 line of JSON, then answers every number of a size that it reads with the CPU seconds of a force call of 32
@@ -26,7 +26,7 @@ from ase import Atoms
 from ase.io import read
 from ase.stress import voigt_6_to_full_3x3_stress
 
-LABELS = Path(__file__).resolve().parents[1] / "examples" / "h3s" / "labels"
+LABELS = Path(__file__).resolve().parents[1] / "examples" / "h3s" / "labels_k12"
 ELEMENTS = ("S", "H")
 SIZES: dict[str, dict[str, Any]] = {
     "l ≤ 2, 5 radial": {"gtinv_maxl": (2, 2), "gaussian_params2": (0.0, 4.0, 5)},

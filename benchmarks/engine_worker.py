@@ -27,7 +27,7 @@ from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.potential.graph import build_graph
 
 MODEL = "himlip-h3s-1"
-LABELS = Path(__file__).resolve().parents[1] / "examples" / "h3s" / "labels"
+LABELS = Path(__file__).resolve().parents[1] / "examples" / "h3s" / "labels_k12"
 PRODUCTS = 8
 TAUGHT = 100
 """Cells that a peer learns from the model."""

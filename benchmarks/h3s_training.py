@@ -26,7 +26,7 @@ from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 
 ROOT = Path(__file__).parents[1]
 H3S = ROOT / "examples" / "h3s"
-LABELS = H3S / "labels"
+LABELS = H3S / "labels_k12"
 ELEMENTS = ("H", "S")
 
 
@@ -48,15 +48,15 @@ class Row:
 
 
 def h3s_settings(n_frames: int, steps: int, seed: int = 0, polish: int = 0) -> TrainingSettings:
-    """The training settings of ``examples/h3s/h3s.yaml`` with other numbers of steps and of polish rounds."""
-    settings = load_config(H3S / "h3s.yaml").finetune.training
+    """Training settings of ``examples/h3s/h3s_k12.yaml`` with other numbers of steps and polish rounds."""
+    settings = load_config(H3S / "h3s_k12.yaml").finetune.training
     epochs = max(1, round(steps / -(-n_frames // settings.batch_size)))
     return replace(settings, epochs=epochs, seed=seed, polish=replace(settings.polish, rounds=polish))
 
 
 def h3s_network(**changes: int | float) -> HiMLIPConfig:
-    """The network of ``examples/h3s/h3s.yaml``, with changes."""
-    return HiMLIPConfig(ELEMENTS, **(load_config(H3S / "h3s.yaml").finetune.network | changes))  # type: ignore[arg-type]
+    """The network of ``examples/h3s/h3s_k12.yaml``, with changes."""
+    return HiMLIPConfig(ELEMENTS, **(load_config(H3S / "h3s_k12.yaml").finetune.network | changes))  # type: ignore[arg-type]
 
 
 def force_call_ms(model: HiMLIP, images: int = 8, repeats: int = 5) -> float:

@@ -24,7 +24,7 @@ from himlip_ase.phonons.force_constants import ForceConstants
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM
 
-LABELS = Path(__file__).parents[1] / "examples" / "h3s" / "labels"
+LABELS = Path(__file__).parents[1] / "examples" / "h3s" / "labels_k12"
 FROZEN = LABELS.parent / "frozen_phonons" / "frozen_phonons.extxyz"
 
 

@@ -16,7 +16,7 @@ from himlip_ase.phonons.exact import fill_phonopy
 from himlip_ase.phonons.phonopy_objects import to_phonopy_atoms
 
 crystal = read(Path(__file__).parent / "h3s" / "labels" / "crystal.extxyz")
-calc = HiMLIPCalculator("himlip-h3s-1")
+calc = HiMLIPCalculator("himlip-h3s-2")
 phonopy = Phonopy(to_phonopy_atoms(crystal), [[0, 1, 1], [1, 0, 1], [1, 1, 0]], primitive_matrix="P")
 fill_phonopy(phonopy, calc.hessian_vector_product)
 print("THz at Γ:", np.round(phonopy.run_qpoints([[0, 0, 0]]).frequencies[0], 2))

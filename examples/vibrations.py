@@ -18,7 +18,7 @@ from himlip_ase.symmetry.irreducible_hessian import symmetric_hessian
 from himlip_ase.vibrations.lowest_modes import lowest_modes
 from himlip_ase.vibrations.thermochemistry import ideal_gas, vibrations_data
 
-calc = HiMLIPCalculator("himlip-h3s-1")
+calc = HiMLIPCalculator("himlip-h3s-2")
 h2s = relax(molecule("SH2"), calc, fmax=1e-6).atoms
 hessian, report = symmetric_hessian(h2s, lambda vectors: calc.hessian_vector_product(h2s, vectors))
 print(report)

@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    training, judges = [], read_labels(ROOT / "examples" / "h3s" / "labels" / "validation.extxyz")
+    training, judges = [], read_labels(ROOT / "examples" / "h3s" / "labels_k12" / "validation.extxyz")
     for name in SETS:
         kept, aside = split(read_set(name))
         training += kept

@@ -39,7 +39,7 @@ from himlip_ase.units import RY_PER_BOHR2_EV_PER_ANGSTROM2, signed_frequencies_c
 
 FROZEN = Path(__file__).parent / "frozen"
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LABELS = EXAMPLES / "h3s" / "labels"
+LABELS = EXAMPLES / "h3s" / "labels_k12"
 NAME = re.compile(
     r"(?P<crystal>\w+)-(?P<quantity>\w+)-(?P<smearing>mp|mv|gauss|fd)(?P<width>[\d.]+)-k(?P<k>\d+)(-e(?P<cutoff>\d+))?"
 )

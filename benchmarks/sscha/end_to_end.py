@@ -34,7 +34,7 @@ from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 RESULTS = Path(__file__).parents[1] / "results"
-CRYSTAL = Path(__file__).parents[2] / "examples" / "h3s" / "labels" / "crystal.extxyz"
+CRYSTAL = Path(__file__).parents[2] / "examples" / "h3s" / "labels_k12" / "crystal.extxyz"
 MODEL = "himlip-h3s-1"
 KINDS = ("start", "sampling", "forces", "minimiser", "Hessian")
 TARGETS = {(2, 2, 2): 120.0, (4, 4, 4): 1800.0}

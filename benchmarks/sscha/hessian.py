@@ -47,7 +47,7 @@ from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.symmetry import SpaceGroup
 
 RESULTS = Path(__file__).parents[1] / "results"
-CRYSTAL = Path(__file__).parents[2] / "examples" / "h3s" / "labels" / "crystal.extxyz"
+CRYSTAL = Path(__file__).parents[2] / "examples" / "h3s" / "labels_k12" / "crystal.extxyz"
 MODEL = "himlip-h3s-1"
 GRIDS = {"2x2x2": 5000, "3x3x3": 5000, "4x4x4": 2000}
 """Configurations of the Hessian's ensemble."""

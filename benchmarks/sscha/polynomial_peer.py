@@ -3,11 +3,12 @@
     pip install pypolymlp        # needs a C++ compiler; only this benchmark uses it
     python -m benchmarks.sscha.polynomial_peer
 
-Both learn the older labels of H3S (`examples/h3s/labels`, without the sets that judge) and a growing number
-of 32-atom SSCHA cells (`examples/h3s/sscha_cells`). Ours has more: the harmonic matrices on 24³ k, which
+Both learn the older labels of H3S (`examples/h3s/labels_k12`, without the sets that judge) and a growing
+number of 32-atom SSCHA cells (`examples/h3s/labels`). Ours has more: the harmonic matrices on 24³ k, which
 pypolymlp cannot take, and a base model that knows coarser labels of other cells. Judges are the cells of
-`test` and `test_second`. pypolymlp 0.22: polynomials of pair invariants and polynomial invariants to third
-order (model type 3), 5 Å, in three sizes; its ridge is the best of its own search on a tenth of the labels.
+`validation_first` and `validation_second`. pypolymlp 0.22: polynomials of pair invariants and polynomial
+invariants to third order (model type 3), 5 Å, in three sizes; its ridge is the best of its own search on a
+tenth of the labels.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.sscha.learn.rounds import load_base
 
 H3S = Path(__file__).parents[2] / "examples" / "h3s"
-CELLS = H3S / "sscha_cells"
+CELLS = H3S / "labels"
 RESULTS = Path(__file__).parents[1] / "results"
 NAME = "sscha_polynomial_peer"
 LEARNT = ("learn", "learn_second", "learn_third")
@@ -41,7 +42,11 @@ LEARNT = ("learn", "learn_second", "learn_third")
 
 def judges() -> list[LabelledFrame]:
     """Cells that nobody learns."""
-    return [frame for name in ("test", "test_second") for frame in read_labels(CELLS / f"{name}.extxyz")]
+    return [
+        frame
+        for name in ("validation_first", "validation_second")
+        for frame in read_labels(CELLS / f"{name}.extxyz")
+    ]
 
 
 def rms(forces: Sequence[np.ndarray], frames: Sequence[LabelledFrame]) -> list[float]:
@@ -100,10 +105,10 @@ def polynomial(
 
 def learners(most: int) -> list[dict[str, Any]]:
     """Rows of both, cell by cell."""
-    older = list(without_judges(open_labels([H3S / "labels"])))
+    older = list(without_judges(open_labels([H3S / "labels_k12"])))
     sets = (CELLS / f"{name}.extxyz" for name in LEARNT)
     cells = [frame for path in sets for frame in read_labels(path)][:most]
-    hessians = [read_hessian(H3S / "k24" / "harmonic" / "dyn")]
+    hessians = [read_hessian(H3S / "labels" / "harmonic" / "dyn")]
     tested = judges()
     base = load_base("himlip-hydride-1", cells + older, hessians)
     sums = SummedLabels(base, older, hessians, ClosedFormSettings(head="wide"))

@@ -1,6 +1,7 @@
-"""What few reference calculations say of an SSCHA run of H3S, beside what they would say alone.
+r"""What few reference calculations say of an SSCHA run of H3S, beside what they would say alone.
 
-    himlip sscha --dyn examples/h3s/labels/harmonic/dyn --model himlip-h3s-1 --out RUN --n 300 --n-hessian 600
+    himlip sscha --dyn examples/h3s/labels_k12/harmonic/dyn --model himlip-h3s-1 --out RUN \
+      --n 300 --n-hessian 600
     python -m benchmarks.sscha.verify RUN
 
 1. DFT: the eight validation supercells, drawn from an earlier auxiliary, never trained on, correct the run.
@@ -41,7 +42,7 @@ from himlip_ase.sscha.trust.verify import (
 from himlip_ase.sscha.trust.verify_files import FinalEnsemble, load_final_ensemble
 
 ROOT = Path(__file__).parents[2]
-LABELS = ROOT / "examples" / "h3s" / "labels"
+LABELS = ROOT / "examples" / "h3s" / "labels_k12"
 OTHER = ROOT / "examples" / "h3s" / "model" / "h3s_no_hessian.safetensors"
 
 

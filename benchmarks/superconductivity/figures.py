@@ -41,7 +41,7 @@ from himlip_ase.superconductivity.tc_entries import NoTc, Tc
 
 ROOT = Path(__file__).parents[2]
 AL = Path("/usr/share/doc/quantum-espresso/examples/PHonon/Recover_example/reference_1")
-LABELS = ROOT / "examples" / "h3s" / "labels"
+LABELS = ROOT / "examples" / "h3s" / "labels_k12"
 STARS = (1, 8, 4, 6, 24, 12, 3, 6)
 # σ (Ry): λ, ω_log (K), Tc (K) at μ* = 0.10; QE test-suite, ph_metal, lambda.x
 PUBLISHED = {

@@ -19,7 +19,7 @@ from ase.io import read, write
 
 from himlip_ase.labels.pw_output import read_pw_output
 
-LABELS = Path(__file__).parents[1] / "h3s" / "labels"
+LABELS = Path(__file__).parents[1] / "h3s" / "labels_k12"
 CHOSEN = (("cells16", 0), ("cells16", 3), ("quantum16", 0), ("validation", 0))
 
 

@@ -168,6 +168,9 @@ class AnharmonicSection(Section):
     """Masses (amu) by element for each isotope, e.g. ``{D3S: {H: 2.014}}``; begun from the main run."""
     grids: list[Grid] = Field(default_factory=list)
     """Further supercells, e.g. ``[[4, 4, 4]]``; begun from the potential's own force constants on them."""
+    grid_share: float = Field(default=1.0, gt=0, le=1)
+    """Configurations on further supercells, as a share of those of ``sscha``; a sum over q (λ) has the same
+    error with 1/n of them on a supercell n times as large, that of one frequency grows as 1/√share."""
     workers: int | None = Field(default=None, ge=1)
     """Processes that evaluate the potential's forces; None: one for each core."""
 

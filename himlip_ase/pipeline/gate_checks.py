@@ -151,15 +151,14 @@ def _force_error(limits: GateLimits, context: Context) -> Check:
 
 
 def _judging_error(errors: Mapping[str, Any]) -> tuple[float, str] | None:
-    """Relative force error (%) on the first set that only judges, and its description."""
-    sets = errors.get("with_hessian", {}).get("sets", {})
-    for name, item in sets.items():
+    """Relative force error (%) on the worst of the sets that only judge, and its description."""
+    found = []
+    for name, item in errors.get("with_hessian", {}).get("sets", {}).items():
         forces = item.get("forces")
         if name.startswith(VALIDATION) and forces and forces["label_rms"] > 0:
-            percent = 100 * forces["rmse"] / forces["label_rms"]
             rmse, rms = 1e3 * forces["rmse"], 1e3 * forces["label_rms"]
-            return percent, f"{rmse:.0f} meV/Å of {rms:.0f} rms on the set {name}"
-    return None
+            found.append((100 * rmse / rms, f"{rmse:.0f} meV/Å of {rms:.0f} rms on the set {name}"))
+    return max(found, default=None)
 
 
 def _plateau(limits: GateLimits, found: TcAnalysis | None) -> Check:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from himlip_ase.sscha.ensembles.precision import precision_sentence
 from himlip_ase.sscha.results.grid_comparison import GridDifference, compare_grids
 from himlip_ase.sscha.results.result import SschaResult
 from himlip_ase.sscha.run.checkpoints import MAY_CHANGE
+from himlip_ase.sscha.settings import SschaSettings
 from himlip_ase.sscha.watch.watch import Watch
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
@@ -169,7 +171,8 @@ def _grid(
 
     logger.info("grid %s: harmonic start from the potential", "×".join(map(str, dims)))
     calculator = HiMLIPCalculator(load_trained(context))
-    place, settings = folder / grid_name(dims), context.config.sscha
+    share = context.config.anharmonic.grid_share
+    place, settings = folder / grid_name(dims), thinned(context.config.sscha, share)
 
     def run(resume: bool) -> SschaResult:
         own = stored_start(
@@ -177,7 +180,32 @@ def _grid(
         )
         return run_sscha(own, forces, settings, place, resume, progress=True, watch=watch)
 
-    return _one(place, hash_inputs(key, list(dims)), run)
+    chosen = [] if share == 1 else [share]
+    return _one(place, hash_inputs(key, list(dims), *chosen), run)
+
+
+def thinned(settings: SschaSettings, share: float) -> SschaSettings:
+    """The same settings with a share of the configurations, even numbers and enough for the blocks.
+
+    Parameters
+    ----------
+    settings : SschaSettings
+    share : float
+        1 changes nothing.
+
+    Returns
+    -------
+    SschaSettings
+    """
+
+    def part(number: int) -> int:
+        return min(number, max(2 * settings.n_blocks, 2 * round(share * number / 2)))
+
+    return replace(
+        settings,
+        n_configurations=part(settings.n_configurations),
+        n_hessian_configurations=part(settings.n_hessian_configurations),
+    )
 
 
 def _write_phonopy(result: SschaResult, folder: Path) -> None:
@@ -333,6 +361,8 @@ def _without_translations(dynamical: DynamicalMatrices, frequencies: np.ndarray)
 def _inputs(context: Context) -> list[Any]:
     resolved = context.config.resolved()
     section = {name: value for name, value in resolved["anharmonic"].items() if name != "workers"}
+    if section["grid_share"] == 1:  # younger than runs that are finished and stay so
+        del section["grid_share"]
     return [resolved["sscha"], section]
 
 

@@ -22,9 +22,9 @@ ROWS = (
 DIFFERENCES = (
     ("free energy", "free_energy"),
     ("pressure", "pressure"),
-    ("auxiliary frequencies at common q, rms", "auxiliary_rms"),
+    ("auxiliary, rms", "auxiliary_rms"),
     ("the same, largest", "auxiliary_largest"),
-    ("free-energy Hessian at common q, rms", "hessian_rms"),
+    ("free-energy Hessian, rms", "hessian_rms"),
     ("the same, largest", "hessian_largest"),
 )
 
@@ -58,7 +58,10 @@ def runs(document: Document, config: RunConfig, quoted: Mapping[str, Figure]) ->
             for label, name in DIFFERENCES
         ]
         document.add(
-            Paragraph(f"What the supercell changes, against {main}; ± joins the errors of both runs:"),
+            Paragraph(
+                f"What the supercell changes, against {main}, frequencies at the q of both; ± joins the "
+                "errors of both runs:"
+            ),
             Table(
                 ["difference", *further.values()],
                 [row for row in rows if any(row[1:])],

@@ -19,7 +19,7 @@ import numpy as np
 from ase import Atoms
 
 ROOT = Path(__file__).resolve().parents[2]
-LABELS = ROOT / "examples" / "h3s" / "labels"
+LABELS = ROOT / "examples" / "h3s" / "labels_k12"
 
 Named = Callable[[str], Any]
 """Finds what a dotted name inside the package leads to."""

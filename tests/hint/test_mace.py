@@ -30,7 +30,7 @@ from tests.potential.zoo import h3s
 
 pytestmark = needs_mace
 
-LABELS = Path(__file__).parents[2] / "examples" / "h3s" / "labels"
+LABELS = Path(__file__).parents[2] / "examples" / "h3s" / "labels_k12"
 SHORT = TrainingSettings(
     epochs=3, batch_size=2, validation_fraction=0.0, learning_rate=3e-3, warmup_steps=1, device="cpu",
     checkpoint_seconds=0.0, validate_every=1,

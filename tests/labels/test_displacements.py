@@ -12,7 +12,7 @@ from himlip_ase.labels.displacements import most_along, softest_gamma_mode
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.make_labels import double_well_scan
 
-H3S = Path(__file__).parents[2] / "examples" / "h3s" / "labels"
+H3S = Path(__file__).parents[2] / "examples" / "h3s" / "labels_k12"
 
 
 def test_committed_double_well_lies_along_the_softest_mode_that_both_commands_take() -> None:

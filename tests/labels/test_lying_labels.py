@@ -126,7 +126,7 @@ def test_what_could_not_be_judged_is_told() -> None:
     assert (
         "harmonic/dyn: its unit was judged by itself alone, which does not tell Ry/Å² or Ha/Å² from" in remark
     )
-    label = read_hessian(EXAMPLES / "h3s" / "labels" / "harmonic" / "dyn")
+    label = read_hessian(EXAMPLES / "h3s" / "labels_k12" / "harmonic" / "dyn")
     assert Survey.of([], [label]).unjudged == []
     assert Survey.of([replace(f, stress=None) for f in frames]).unjudged == []
 
@@ -183,7 +183,7 @@ def test_fault_27_case_A7_hessian_in_hartree_per_bohr2() -> None:
 
 @cache
 def _right_hessians() -> list[tuple[Atoms, np.ndarray]]:
-    label = read_hessian(EXAMPLES / "h3s" / "labels" / "harmonic" / "dyn")
+    label = read_hessian(EXAMPLES / "h3s" / "labels_k12" / "harmonic" / "dyn")
     ethanol, metal = molecule("CH3CH2OH"), bulk("Cu", cubic=True)
     return [
         (label.atoms, label.matrix), (ethanol, _springs(ethanol)), (metal, _by_differences(metal)),
@@ -238,7 +238,7 @@ def test_fault_27_hessian_in_another_unit_than_the_forces() -> None:
 
 def test_fault_27_hessian_of_the_committed_h3s_labels() -> None:
     """A soft double well at 150 GPa passes; negated or in Ha/bohr² it does not."""
-    label = read_hessian(EXAMPLES / "h3s" / "labels" / "harmonic" / "dyn")
+    label = read_hessian(EXAMPLES / "h3s" / "labels_k12" / "harmonic" / "dyn")
     check_hessian(label.atoms, label.matrix)
     for factor, words in ((-1.0, "dF/dx"), (1 / HA_BOHR2, "Ha/bohr²")):
         with pytest.raises(InputError, match=words):

@@ -28,7 +28,7 @@ from .springs import triclinic, zincblende
 from .test_force_constants import build
 
 EXAMPLES = Path("/usr/share/doc/quantum-espresso/examples/PHonon")
-H3S = Path(__file__).parents[2] / "examples/h3s/labels/harmonic"
+H3S = Path(__file__).parents[2] / "examples/h3s/labels_k12/harmonic"
 needs_qe = pytest.mark.skipif(
     not (shutil.which("q2r.x") and shutil.which("matdyn.x")), reason="q2r.x and matdyn.x are not installed"
 )

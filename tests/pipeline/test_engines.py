@@ -172,7 +172,7 @@ def test_what_decides_the_labels(tmp_path: Path) -> None:
 
 def test_finished_runs_of_h3s_stay_done(tmp_path: Path) -> None:
     """Key of the labels stage of `make h3s` as version 0.1.0 wrote it; every file in labels/ enters it."""
-    config = load_config(Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml")
+    config = load_config(Path(__file__).parents[2] / "examples" / "h3s" / "h3s_k12.yaml")
     context = Context(config, RunFolder(tmp_path / "run", resume=True))
     key = hash_inputs("labels", "", _inputs(context))
     assert key == "57cf17b37240425cb87984f073e4be4a6a28339b9f6743cbc6ef89654f8e9f24"
@@ -196,7 +196,7 @@ def test_forces_of_an_ensemble_on_a_cluster(tmp_path: Path) -> None:
     from himlip_ase.dft.executors import Dask
     from himlip_ase.sscha.ensembles.workers import potential_forces
 
-    images: Sequence[Any] = [read(Path(__file__).parents[2] / "examples/h3s/labels/crystal.extxyz")] * 10
+    images: Sequence[Any] = [read(Path(__file__).parents[2] / "examples/h3s/labels_k12/crystal.extxyz")] * 10
     for k, image in enumerate(images := [image.copy() for image in images]):
         image.rattle(0.05, seed=k)
     with potential_forces("himlip-h3s-1") as here, potential_forces("himlip-h3s-1", 1, Dask()) as there:

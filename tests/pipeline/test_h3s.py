@@ -14,9 +14,11 @@ from himlip_ase.pipeline.config import RunConfig, load_config
 from himlip_ase.pipeline.registry import STAGES
 from himlip_ase.pipeline.report import report_again
 from himlip_ase.pipeline.run import run_pipeline
+from himlip_ase.potential.checkpoint import read_card
 from tests.browser import faults_of, find_browser, opened_browser
 
 CONFIG = Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml"
+EARLIER = CONFIG.with_name("h3s_k12.yaml")
 SHORT: dict[str, Any] = {
     "sscha.n_configurations": 40,
     "sscha.max_populations": 1,
@@ -24,6 +26,8 @@ SHORT: dict[str, Any] = {
     "sscha.n_blocks": 4,
     "tc.methods": ["allen-dynes"],
     "tc.samples": 20,
+    "anharmonic.grids": [],
+    "gate.outside_percent": {"withhold": None},  # the first ensemble of so short a run is that of the start
 }
 
 
@@ -38,6 +42,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """Harmonic figures of himlip-h3s-1 beside the labels that it learnt, double wells among them."""
+    folder = tmp_path_factory.mktemp("runs") / "h3s_k12"
+    run_pipeline(load_config(EARLIER, {"finetune.model_without_hessian": None}), folder, until="phonons")
+    record = json.loads((folder / "state" / "phonons.json").read_text(encoding="utf-8"))
+    return {name: figure["value"] for name, figure in record["figures"].items()}
+
+
 def figures(folder: Path) -> dict[str, dict[str, Any]]:
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))["figures"]
 
@@ -48,8 +61,6 @@ def test_everything_quoted_has_unit_and_origin(finished: Path) -> None:
         "harmonic_rmse.with_hessian",
         "gamma_optical_lowest.dft",
         "gamma_optical_lowest.hessian",
-        "double_well_depth.dft",
-        "double_well_depth.with_hessian",
         "free_energy",
         "lambda.harmonic",
         "tc.hessian.allen-dynes.mu0.10",
@@ -74,24 +85,25 @@ def test_no_tc_without_convergence_or_with_imaginary_modes(finished: Path) -> No
 def test_harmonic_physics_of_h3s(finished: Path) -> None:
     quoted = {name: figure["value"] for name, figure in figures(finished).items()}
     assert -700 < quoted["gamma_optical_lowest.dft"] < -400
-    assert quoted["harmonic_rmse.with_hessian"] < 5
+    said = read_card("himlip-h3s-2")["errors"]["learnt matrices"]["hessians"]["harmonic/dyn"]
+    assert quoted["harmonic_rmse.with_hessian"] == pytest.approx(said["frequencies"]["rmse"], rel=0.02)
     assert quoted["harmonic_largest_error.with_hessian"] < 20
 
 
-def test_double_well_is_that_of_dft_with_a_dense_k_mesh(finished: Path) -> None:
-    quoted = {name: figure["value"] for name, figure in figures(finished).items()}
+def test_double_well_is_that_of_dft_with_a_dense_k_mesh(earlier: dict[str, float]) -> None:
+    assert earlier["harmonic_rmse.with_hessian"] < 5
+    assert earlier["harmonic_largest_error.with_hessian"] < 20
     for what in ("depth", "position"):
-        assert quoted[f"double_well_{what}.with_hessian"] == pytest.approx(
-            quoted[f"double_well_{what}.dft_k24"], rel=0.1
+        assert earlier[f"double_well_{what}.with_hessian"] == pytest.approx(
+            earlier[f"double_well_{what}.dft_k24"], rel=0.1
         )
 
 
 @pytest.mark.xfail(strict=True, reason="measured: the potential's well is shallower than DFT's at 12×12×12 k")
-def test_double_well_is_that_of_dft(finished: Path) -> None:
-    quoted = {name: figure["value"] for name, figure in figures(finished).items()}
+def test_double_well_is_that_of_dft(earlier: dict[str, float]) -> None:
     for what in ("depth", "position"):
-        assert quoted[f"double_well_{what}.with_hessian"] == pytest.approx(
-            quoted[f"double_well_{what}.dft"], rel=0.1
+        assert earlier[f"double_well_{what}.with_hessian"] == pytest.approx(
+            earlier[f"double_well_{what}.dft"], rel=0.1
         )
 
 
@@ -99,7 +111,7 @@ def test_the_report_shows_every_picture(finished: Path) -> None:
     html = (finished / "report.html").read_text(encoding="utf-8")
     assert html.count("data:image/png;base64,") >= 6
     assert "http://" not in html and "https://" not in html
-    for name in ("bands_anharmonic", "double_well", "alpha2f", "sscha_frequencies"):
+    for name in ("bands_anharmonic", "alpha2f", "sscha_frequencies"):
         assert (finished / "figures" / f"{name}.png").stat().st_size > 5000
 
 
@@ -107,7 +119,7 @@ def test_the_first_lines_say_what_may_be_quoted_and_the_crystal_is_described(fin
     text = (finished / "report.md").read_text(encoding="utf-8")
     first, rest = text.split("## Tc")
     assert "No Tc." in first and "did not converge" in first and "Harmonically unstable" in first
-    for words in ("Im-3m (229)", "60 Ry", "12×12×12 (harmonic", "H_ONCV_PBE_sr.upf (cf0fac66…)", "spglib"):
+    for words in ("Im-3m (229)", "60 Ry", "24×24×24 (harmonic", "H_ONCV_PBE_sr.upf (cf0fac66…)", "spglib"):
         assert words in rest, words
     assert "meV" in rest.split("## Phonons in numbers")[1][:600]
 

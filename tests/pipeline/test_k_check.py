@@ -17,7 +17,7 @@ from himlip_ase.pipeline.labels import LabelFolder, quote_k_check
 from himlip_ase.pipeline.stages import Outcome
 from himlip_ase.pipeline.tc import k_refusal
 
-LABELS = Path(__file__).parents[2] / "examples" / "h3s" / "labels"
+LABELS = Path(__file__).parents[2] / "examples" / "h3s" / "labels_k12"
 
 
 def checked(folder: Path, factor: float) -> LabelFolder:

@@ -11,10 +11,10 @@ from himlip_ase.labels.readers import read_labels
 from himlip_ase.potential.checkpoint import load_model, read_card
 from himlip_ase.potential.evaluate import evaluate
 
-CELLS = Path(__file__).parents[2] / "examples" / "h3s" / "sscha_cells"
+CELLS = Path(__file__).parents[2] / "examples" / "h3s" / "labels"
 
 
-@pytest.mark.parametrize("name", ["test", "test_second"])
+@pytest.mark.parametrize("name", ["validation_first", "validation_second"])
 def test_himlip_h3s_2_misses_forces_of_unlearnt_cells_by_what_its_card_says(name: str) -> None:
     frames = read_labels(CELLS / f"{name}.extxyz")
     found = evaluate(load_model("himlip-h3s-2"), [frame.atoms for frame in frames]).force_array

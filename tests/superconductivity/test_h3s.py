@@ -12,7 +12,7 @@ from himlip_ase.superconductivity.elph_matrices import read_elph
 from himlip_ase.superconductivity.tc import critical_temperature
 from himlip_ase.superconductivity.tc_entries import NoTc, Tc
 
-HARMONIC = Path(__file__).parents[2] / "examples" / "h3s" / "labels" / "harmonic"
+HARMONIC = Path(__file__).parents[2] / "examples" / "h3s" / "labels_k12" / "harmonic"
 
 
 @pytest.mark.skipif(not (HARMONIC / "dyn0").exists(), reason="needs the H3S labels of the examples")
