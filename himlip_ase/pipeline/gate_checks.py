@@ -106,18 +106,44 @@ def outside_the_region(record: WatchRecord) -> np.ndarray | None:
     return np.asarray(far | record.too_close)
 
 
+def share_of_main_cells(share: float, times: float) -> float:
+    """The share of smaller cells outside the region that leaves one of them in so many larger ones.
+
+    The larger a cell, the likelier one of its pairs is too close; of two runs with the same atoms in the same
+    environments the one with larger cells would look worse.
+
+    Parameters
+    ----------
+    share : float
+        Of the larger cells.
+    times : float
+        How many smaller cells a larger one holds, taken as independent; at most 1: nothing changes.
+
+    Returns
+    -------
+    float
+    """
+    return share if times <= 1 else 1 - (1 - share) ** (1 / times)
+
+
 def _trusted(limits: GateLimits, context: Context) -> Check:
-    places: dict[str, Path] = {"": context.of("sscha")}
-    places |= isotope_folders(context)
-    places |= {grid_name(dims): place for dims, place in grid_folders(context).items()}
+    places: dict[str, tuple[Path, float]] = {"": (context.of("sscha"), 1.0)}
+    places |= {name: (place, 1.0) for name, place in isotope_folders(context).items()}
+    main = np.prod(context.config.q_grid)
+    places |= {grid_name(dims): (at, np.prod(dims) / main) for dims, at in grid_folders(context).items()}
     worst: tuple[float, str] | None = None
-    for name, place in places.items():
+    for name, (place, times) in places.items():
         records = read_watch(place)
         mask = outside_the_region(records[-1]) if records else None
-        if mask is not None and (worst is None or 100 * mask.mean() > worst[0]):
+        if mask is None:
+            continue
+        percent = 100 * share_of_main_cells(float(mask.mean()), times)
+        if worst is None or percent > worst[0]:
             where = f"SSCHA {name}".strip()
             words = f"{int(mask.sum())} of {len(mask)} of the last ensemble of the {where}"
-            worst = 100 * float(mask.mean()), words
+            if times > 1:
+                words += f", as a share of cells as large as the main run's, of which each holds {times:g}"
+            worst = percent, words
     value, why = worst or (None, "no ensemble was compared with what the potential was taught")
     advice = f"label configurations of the ensemble and learn them: {_learning(context)}"
     return judge(limits, "outside_percent", value, "%", why, advice)

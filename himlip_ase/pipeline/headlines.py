@@ -42,7 +42,8 @@ def headlines(results: Mapping[str, Any]) -> list[str]:
     -------
     list of str
         Verdict and checks of the gate; then, unless it withholds them, every formula's Tc at the middle μ*
-        for the natural masses, of the first phonons of `himlip_ase.pipeline.tc_cases.BY_INTEREST`.
+        for the natural masses, of the first phonons of `himlip_ase.pipeline.tc_cases.BY_INTEREST`: of the
+        main run, then of each further grid.
     """
     lines = Gate.from_record(results["gate"]).lines() if "gate" in results else []
     quoted = [
@@ -51,15 +52,15 @@ def headlines(results: Mapping[str, Any]) -> list[str]:
         if (key := figure.get("key", {})).get("quantity") == "tc"
         and figure["value"] is not None
         and not key["isotope"]
-        and key["grid"] is None
     ]
     for kind in BY_INTEREST:
         found = [figure for figure in quoted if figure["key"]["phonons"] == kind]
         values = list(dict.fromkeys(figure["key"]["mu_star"] for figure in found))
-        for figure in found:
+        for figure in sorted(found, key=lambda figure: figure["key"]["grid"] or []):
             key = figure["key"]
             if key["mu_star"] == values[len(values) // 2]:
-                what = f"{NAMES[kind]}, {_formula(key['method'])}, μ* = {mu_star_text(key['mu_star'])}"
+                on = "" if key["grid"] is None else f" of the SSCHA on {'×'.join(map(str, key['grid']))}"
+                what = f"{NAMES[kind]}{on}, {_formula(key['method'])}, μ* = {mu_star_text(key['mu_star'])}"
                 lines.append(f"Tc, {what}: {number(figure['value'], figure['uncertainty'])} K")
         if found:
             break

@@ -16,6 +16,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline.config import load_config, parse_config
 from himlip_ase.pipeline.gate import Check, Gate, GateLimits, Limit, judge
+from himlip_ase.pipeline.gate_checks import share_of_main_cells
 from himlip_ase.pipeline.headlines import closing_lines
 from himlip_ase.pipeline.labels import LabelFolder
 from himlip_ase.pipeline.run import run_pipeline
@@ -173,3 +174,12 @@ def test_half_the_gap_between_the_roads_is_part_of_the_error(tmp_path: Path) -> 
     (part,) = [part for part in found.table.lambda_parts if part.kind == "road"]
     assert part.size == pytest.approx(abs(near.table.lambda_total - on.table.lambda_total) / 2)
     assert with_gap(results, (4, 4, 4)).cases == cases
+
+
+def test_a_larger_cell_is_not_outside_the_region_for_its_size_alone() -> None:
+    rng = np.random.default_rng(0)
+    small = rng.random((4000, 8)) < 0.03  # eight small cells make a large one
+    large = small.any(axis=1).mean()
+    assert large > 5 * small.mean()
+    assert share_of_main_cells(float(large), 8) == pytest.approx(small.mean(), rel=0.05)
+    assert share_of_main_cells(0.4, 1) == 0.4 and share_of_main_cells(1.0, 8) == 1.0
