@@ -4,12 +4,14 @@
 
 Three hydrogen shifts over a chain of three heavy atoms, none of them learnt by himlip-chno-1 (its parts
 "test" and "validation"). In every round the model searches minima and transition state of each reaction by
-itself; ωB97X labels these three structures (with Hessians) and the two path structures on either side of the
-top; the model is fine-tuned on all labels so far, from himlip-chno-1. Nothing else is labelled. A round's own
-judgement needs no further label: energy, forces and Hessian of a structure near a stationary point give the
-stationary energy by a Newton step, E − ½ g·H⁻¹·g. The loop ends when every barrier of the model agrees with
-that of its labels within 1 kcal/mol. The truth, asked for once at the end and not counted: ωB97X's own
-searches, from the last structures.
+itself; ωB97X labels those of the three that are new, with Hessians, and where the transition state is new the
+two path structures on either side of the top; the model is fine-tuned on all labels so far, from
+himlip-chno-1. Nothing else is labelled. A structure is new where it differs from every labelled one of its
+reaction and role by more than `NEAR`, a transition state by more than `SAME` where the barriers of model and
+labels are more than 1 kcal/mol apart. A round's own judgement needs no further label: energy, forces and
+Hessian of a structure near a stationary point give the stationary energy by a Newton step, E − ½ g·H⁻¹·g. The
+loop ends when nothing is new, or before the labels exceed `MOST_LABELS`. The truth, asked for once at the end
+and not counted: ωB97X's own searches, from the last structures.
 """
 
 from __future__ import annotations
@@ -44,12 +46,14 @@ MEMBERS = ("test 0103", "validation 0200", "test 0049")
 BASE = "himlip-chno-1"
 LEVEL = WB97X(grid_level=2, density_fitting=True)
 KCAL_EV = 0.0433641
-MOST_LABELS, MOST_ROUNDS = 50, 4
+MOST_LABELS, MOST_ROUNDS = 50, 12
+NEAR, SAME = 0.1, 0.01
+"""Å, largest change of a distance between two atoms."""
 LONGEST = 0.3
 """Å along one mode."""
 TRAINING = TrainingSettings(
-    epochs=60, optimizer="soap", batch_size=4, hessian_batch=6, learning_rate=0.002, validation_fraction=0,
-    validate_every=60, ema=0.99,
+    epochs=300, optimizer="soap", batch_size=4, hessian_batch=6, learning_rate=0.002, validation_fraction=0,
+    validate_every=300, ema=0.99,
     loss=LossWeights(energy=2000, forces=100, stress=0, hessian=6, force_scale=5),
 )  # fmt: skip
 
@@ -63,7 +67,7 @@ class Found:
     structures : dict of str to Atoms
         By role.
     barrier : float or None
-        eV; None: the search failed, the structures are those it began with.
+        eV; None: no saddle of first order was found.
     tangent : ndarray (N, 3) or None
         The climbed direction.
     beside : tuple of Atoms
@@ -81,12 +85,12 @@ def on_model(model: Any, start: dict[str, Atoms]) -> Found:
     ends = [find_minimum(surface, start[role].positions.ravel()) for role in ("reactant", "product")]
     path = find_path(ends[0].atoms, ends[1].atoms, surface, SETTINGS.string)
     saddle = find_saddle(path.guess, surface, path.tangent, SETTINGS.saddle)
-    if not saddle.converged or len(saddle.imaginary) != 1:
-        raise CalculationError(f"no saddle of first order: {len(saddle.imaginary)} imaginary modes")
+    good = saddle.converged and len(saddle.imaginary) == 1
     top = int(np.argmin([np.abs(image.positions - path.guess.positions).max() for image in path.images]))
     beside = tuple(path.images[index] for index in (top - 1, top + 1) if 0 < index < len(path.images) - 1)
-    structures = dict(zip(ROLES, (ends[0].atoms, saddle.atoms, ends[1].atoms), strict=True))
-    return Found(structures, saddle.energy - ends[0].energy, saddle.followed, beside)
+    summit = saddle.atoms if good else path.guess  # the top of the path is worth a label, too
+    structures = dict(zip(ROLES, (ends[0].atoms, summit, ends[1].atoms), strict=True))
+    return Found(structures, saddle.energy - ends[0].energy if good else None, saddle.followed, beside)
 
 
 def newton_energy(frame: LabelledFrame, climbed: int) -> float:
@@ -104,29 +108,68 @@ def newton_energy(frame: LabelledFrame, climbed: int) -> float:
     return frame.energy + float(slopes @ steps + 0.5 * values @ steps**2)
 
 
-def labelled(found: dict[str, Found], folder: Path, resume: bool) -> list[LabelledFrame]:
+def distance(first: Atoms, second: Atoms) -> float:
+    """Largest change of a distance between two atoms, Å."""
+    return float(np.abs(first.get_all_distances() - second.get_all_distances()).max())
+
+
+def nearest(atoms: Atoms, kind: str, frames: Sequence[LabelledFrame]) -> LabelledFrame | None:
+    """The labelled structure of that reaction and role that is most like `atoms`."""
+    alike = [frame for frame in frames if frame.set == kind]
+    return min(alike, key=lambda frame: distance(frame.atoms, atoms), default=None)
+
+
+def is_new(atoms: Atoms, kind: str, frames: Sequence[LabelledFrame], limit: float) -> bool:
+    """Whether no labelled structure of that reaction and role is like it."""
+    known = nearest(atoms, kind, frames)
+    return known is None or distance(known.atoms, atoms) > limit
+
+
+def to_label(found: dict[str, Found], known: Sequence[LabelledFrame]) -> tuple[list[Atoms], list[Atoms]]:
+    """Structures of a round that are new: for Hessians, and beside the top of a path."""
+    stationary, beside = [], []
+    for name, one in found.items():
+        doubted = bool(known) and not agree(judged({name: one}, known)[0])
+        limits = dict.fromkeys(ROLES, NEAR) | ({ROLES[1]: SAME} if doubted else {})
+        fresh = [
+            role
+            for role, atoms in one.structures.items()
+            if is_new(atoms, f"{name} {role}", known, limits[role])
+        ]
+        stationary += [_named(one.structures[role], f"{name} {role}") for role in fresh]
+        if ROLES[1] in fresh:
+            beside += [_named(atoms, f"{name} beside {index}") for index, atoms in enumerate(one.beside)]
+    return stationary, beside
+
+
+def agree(row: dict[str, Any]) -> bool:
+    """Whether the barriers of model and labels are within 1 kcal/mol of each other."""
+    return row["model"] is not None and abs(row["model"] - row["labels"]) < KCAL_EV
+
+
+def _named(atoms: Atoms, kind: str) -> Atoms:
+    named = atoms.copy()
+    named.info = {"set": kind}
+    return named
+
+
+def labelled(stationary: list[Atoms], beside: list[Atoms], folder: Path, resume: bool) -> list[LabelledFrame]:
     """ωB97X labels of a round: Hessians at the stationary points, none beside the top."""
     frames: list[LabelledFrame] = []
-    for hessian in (True, False):
-        structures = []
-        for name, one in found.items():
-            beside = {f"beside {index}": atoms for index, atoms in enumerate(one.beside)}
-            for role, atoms in (one.structures if hessian else beside).items():
-                structures.append(atoms.copy())
-                structures[-1].info = {"set": f"{name} {role}"}
+    for hessian, structures in ((True, stationary), (False, beside)):
         path = folder / ("stationary.h5" if hessian else "beside.h5")
-        label_molecules(structures, LEVEL, path, hessian, resume=resume)
-        frames += read_labels(path)
+        if structures:
+            label_molecules(structures, LEVEL, path, hessian, resume=resume)
+            frames += read_labels(path)
     return frames
 
 
 def judged(found: dict[str, Found], frames: Sequence[LabelledFrame]) -> list[dict[str, Any]]:
-    """The model's barriers beside those of its labels."""
-    by_set = {frame.set: frame for frame in frames}
+    """The model's barriers beside those of the labels nearest to its structures."""
     rows = []
     for name, one in found.items():
-        first, top = (by_set[f"{name} {role}"] for role in ROLES[:2])
-        assert first.forces is not None and top.forces is not None
+        first, top = (nearest(one.structures[role], f"{name} {role}", frames) for role in ROLES[:2])
+        assert first is not None and top is not None and top.forces is not None
         rows.append(
             {
                 "set": name,
@@ -177,16 +220,17 @@ def main() -> None:
                 found[name] = on_model(model, found[name].structures if name in found else start[name])
             except (CalculationError, InputError) as error:
                 failed[name] = str(error)[:100]
-                if name not in found:  # the teacher's structures are a start as good as any
-                    found[name] = Found(start[name], None, None, ())
-        new = labelled(found, place, given.resume)
-        rows = judged(found, new)
-        labels += new
+                known = found[name].structures if name in found else start[name]
+                found[name] = Found(known, None, None, ())
+        stationary, beside = to_label(found, labels)
+        within = len(labels) + len(stationary) + len(beside) <= MOST_LABELS
+        if within:
+            labels += labelled(stationary, beside, place, given.resume)
+        rows = judged(found, labels)
         history.append({"round": number, "labels": len(labels), "rows": rows, "failed": failed})
         write_json(given.folder / "history.json", history, overwrite=True)
         print(number, len(labels), rows, failed, flush=True)
-        agreed = not failed and all(abs(row["model"] - row["labels"]) < KCAL_EV for row in rows)
-        if agreed or len(labels) + 5 * len(MEMBERS) > MOST_LABELS:
+        if not (stationary and within):
             break
         family, folder = [replace(frame, set="family") for frame in labels], place / "model"
         finetune(
@@ -194,7 +238,12 @@ def main() -> None:
             resume=given.resume and folder.is_dir(),
         )  # fmt: skip
         model = calculator_by_name(str(folder))
-    true = {name: truth(one) for name, one in found.items()}
+    true = {}
+    for name, one in found.items():
+        try:
+            true[name] = truth(one)
+        except CalculationError as error:
+            print(f"{name}: {error}", flush=True)
     write(history, true)
 
 
@@ -203,9 +252,12 @@ def write(history: Sequence[dict[str, Any]], true: dict[str, float]) -> None:
     table = []
     for entry in history:
         for row in entry["rows"]:
-            own = true[row["set"]]
-            barriers = [f"{barrier:.3f}" for barrier in (row["model"], row["labels"], own)]
-            errors = [f"{(row[kind] - own) / KCAL_EV:+.2f}" for kind in ("model", "labels")]
+            own = true.get(row["set"])
+            barriers = ["–" if one is None else f"{one:.3f}" for one in (row["model"], row["labels"], own)]
+            errors = [
+                "–" if own is None or row[kind] is None else f"{(row[kind] - own) / KCAL_EV:+.2f}"
+                for kind in ("model", "labels")
+            ]
             table.append([str(entry["round"]), str(entry["labels"]), row["set"], *barriers, *errors])
     columns = ["round", "labels so far", "reaction", "model", "labels", "truth", "model off", "labels off"]
     write_results(
