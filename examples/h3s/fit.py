@@ -6,7 +6,7 @@ r"""How well a wide head foretells forces of cells that it has not learnt: the t
 Three to ten minutes on one core. The model of the package:
 
     python examples/h3s/fit.py --hessian examples/h3s/labels/harmonic/dyn \
-      --learn learn learn_second learn_third --out himlip-h3s-2.safetensors
+      --learn learn learn_second learn_third learn_quarter --out himlip-h3s-2.safetensors
 """
 
 from __future__ import annotations
@@ -35,19 +35,18 @@ LABELS = HERE / "labels"
 OLDER = HERE / "labels_k12"
 REPLAY = HERE.parent / "hydrides" / "labels" / "h3s_zero_point_8.extxyz"
 CARD = {
-    "version": "1",
+    "version": "2",
     "licence": "MIT",
     "description": "Hi-MLIP of H3S, Im-3m, around 150 GPa: the wide head of himlip-hydride-1 in closed form "
-    "on 2x2x2 cells as an SSCHA draws them (PBE, Quantum ESPRESSO 6.7, SG15, 60 Ry, Methfessel-Paxton 0.05 "
-    "Ry), older cells, and the harmonic Hessian of 24x24x24 k",
+    "on 2x2x2 and 1x2x4 cells as an SSCHA draws them (PBE, Quantum ESPRESSO 6.7, SG15, 60 Ry, "
+    "Methfessel-Paxton 0.05 Ry), older cells, and the harmonic Hessian of 24x24x24 k",
     "validity": "H3S crystals near the Im-3m structure at 150 GPa: displacements as the SSCHA visits them at "
     "0 K. Not for other pressures, compositions or molecules.",
     "made_by": "python examples/h3s/fit.py --hessian examples/h3s/labels/harmonic/dyn "
-    "--learn learn learn_second learn_third --out himlip-h3s-2.safetensors",
+    "--learn learn learn_second learn_third learn_quarter --out himlip-h3s-2.safetensors",
 }
 JUDGES = (
-    LABELS / "validation_first.extxyz",
-    LABELS / "validation_second.extxyz",
+    *(LABELS / f"validation_{name}.extxyz" for name in ("first", "second", "quarter", "sheared")),
     OLDER / "validation.extxyz",
 )
 
