@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from himlip_ase.figure_style import with_mev
 from himlip_ase.pipeline.document import Document, Notice, Table, number
 from himlip_ase.pipeline.gate import VERDICTS, Gate
 from himlip_ase.pipeline.runfolder import Figure, RunFolder
-from himlip_ase.pipeline.tc_cases import NAMES, CaseResult, TcResults
+from himlip_ase.pipeline.tc_cases import NAMES, CaseResult, Phonons, TcResults
 from himlip_ase.superconductivity.methods import label_of
 from himlip_ase.superconductivity.tc_entries import NoTc, Tc, mu_star_text
 
@@ -78,11 +79,37 @@ def tc_notice(quoted: Quoted, results: TcResults, gate: Gate | None) -> Notice:
         text = "The checks before a Tc were not made in this run; do `himlip run … --resume --from tc`."
         return Notice("marked", title, text)
     counted = f"{len(gate.of('ok'))} of {len(gate.checks)} checks passed"
+    beside = on_further_grids(results, chosen)
     if gate.verdict == "ok":
-        return Notice("ok", title, f"May be quoted: {counted}.")
+        return Notice("ok", title, f"{beside}May be quoted: {counted}.")
     if gate.verdict == "marked":
-        return Notice("marked", title, f"Quote it only with its reservations ({counted}): {gate.mark}.")
+        text = f"{beside}Quote it only with its reservations ({counted}): {gate.mark}."
+        return Notice("marked", title, text)
     return Notice("withheld", title, f"Not to be quoted ({counted}): {gate.refusal}.")
+
+
+def on_further_grids(results: TcResults, chosen: Phonons) -> str:
+    """Tc of the same kind of phonons by the SSCHA on each further grid, in sentences; "" where there is none.
+
+    Parameters
+    ----------
+    results : TcResults
+    chosen : Phonons
+        Of the main run.
+
+    Returns
+    -------
+    str
+    """
+    said = ""
+    for phonons, case in results.cases.items():
+        if phonons.grid is None or phonons != replace(chosen, grid=phonons.grid) or case.table is None:
+            continue
+        entry = case.table.get(leading_method(case.table.methods), case.table.middle_mu_star)
+        if isinstance(entry, Tc):
+            grid = "×".join(map(str, phonons.grid))
+            said += f"By the SSCHA on {grid} itself: {number(entry.kelvin, entry.uncertainty_kelvin)} K. "
+    return said
 
 
 def case_refusal(case: CaseResult) -> str:
@@ -205,4 +232,5 @@ def _wavenumber(figure: Figure) -> str:
 
 def _sentence(text: str) -> str:
     text = text.strip()
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+    first = text[:1].upper() if text[:1].isascii() else text[:1]  # λ stays λ
+    return f"{first}{text[1:].rstrip('.')}." if text else ""

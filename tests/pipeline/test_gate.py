@@ -22,6 +22,7 @@ from himlip_ase.pipeline.labels import LabelFolder
 from himlip_ase.pipeline.run import run_pipeline
 from himlip_ase.pipeline.tc_cases import Phonons, TcResults
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
+from himlip_ase.superconductivity.tc_entries import Tc
 from tests.pipeline.test_tc import run as run_tc
 
 PDH = """
@@ -156,6 +157,7 @@ def test_verdict_and_limit(value: float | None, verdict: str, limit: float) -> N
 
 def test_half_the_gap_between_the_roads_is_part_of_the_error(tmp_path: Path) -> None:
     """G(q) on the finer grid of two: matrices through the difference, and an SSCHA on that grid itself."""
+    from himlip_ase.pipeline.known import on_further_grids, tc_notice
     from himlip_ase.pipeline.roads import gaps, with_gap
     from himlip_ase.pipeline.tc_cases import CaseResult
     from himlip_ase.superconductivity.analysis import analyse
@@ -174,6 +176,11 @@ def test_half_the_gap_between_the_roads_is_part_of_the_error(tmp_path: Path) -> 
     (part,) = [part for part in found.table.lambda_parts if part.kind == "road"]
     assert part.size == pytest.approx(abs(near.table.lambda_total - on.table.lambda_total) / 2)
     assert with_gap(results, (4, 4, 4)).cases == cases
+    said = tc_notice({}, results, None)
+    assert "By the SSCHA on" not in said.text  # nothing is quoted where the checks were not made
+    beside = on_further_grids(results, Phonons("auxiliary"))
+    (tc,) = on.table.results
+    assert isinstance(tc, Tc) and beside.startswith(f"By the SSCHA on 2×2×2 itself: {tc.kelvin:.2f} ± ")
 
 
 def test_a_larger_cell_is_not_outside_the_region_for_its_size_alone() -> None:
