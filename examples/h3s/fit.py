@@ -67,7 +67,8 @@ def main() -> None:
     sums = SummedLabels(base, older, hessians, ClosedFormSettings(head="wide"))
     for pair in range(0, len(cells), 2):
         sums.add(cells[pair : pair + 2])
-    model = sums.fit().model
+    # Matrices at full weight: forces left out are missed by 1.3 % more, frequencies by an eighth.
+    model = sums.fit(weigh_hessians=False).model
     for path in JUDGES:
         frames = list(read_labels(path))
         forces = evaluate(model, [frame.atoms for frame in frames]).force_array

@@ -173,7 +173,9 @@ class SummedLabels:
         self.groups.append(self._collected(GROUPS, frames, []))
         return len(self.groups) - 1
 
-    def fit(self, folds: int = 10, priors: Sequence[Prior] = ("model", "zero")) -> CrossFit:
+    def fit(
+        self, folds: int = 10, priors: Sequence[Prior] = ("model", "zero"), weigh_hessians: bool = True
+    ) -> CrossFit:
         """Fit all labels, and all but those of each fold of the groups.
 
         Parameters
@@ -185,6 +187,9 @@ class SummedLabels:
             they have not learnt by least: a head that was trained on the same labels may leave the evidence
             nothing to learn from, and then a prior around it learns nothing new either. A wide head, whose
             features are not those of the present one, has "model" only.
+        weigh_hessians : bool
+            Whether Hessians may lose weight where the groups are foretold better without them, by however
+            little; False: they keep it, so that harmonic phonons are those of the matrices.
 
         Returns
         -------
@@ -197,7 +202,7 @@ class SummedLabels:
         """
         if self.settings.head == "wide":
             priors = ("model",)
-        found = [self._fit(folds, prior) for prior in priors]
+        found = [self._fit(folds, prior, weigh_hessians) for prior in priors]
         best = min(found, key=lambda item: item.score)
         logger.info(
             "errors of forces on what a twin had not learnt: %s; taken: prior %s",
@@ -208,7 +213,7 @@ class SummedLabels:
         twins = Twins(tuple(apply(head) for head in best.without), apply(best.mean), best.fold_of)
         return CrossFit(apply(best.head), twins, best.posterior, best.posterior.noise)
 
-    def _fit(self, folds: int, prior: Prior) -> _Heads:
+    def _fit(self, folds: int, prior: Prior, weigh_hessians: bool) -> _Heads:
         """Heads around one prior, as changes of the present head."""
         present = self._present_head() if prior == "zero" else None
         shared, *groups = (_moved(_copy(sums), present) for sums in (self.shared, *self.groups))
@@ -222,7 +227,8 @@ class SummedLabels:
         whole = summed([shared, *groups])
         judged = named("forces", GROUPS)
         if self.settings.noise is None and len(groups) > 1 and judged in whole:
-            evidence = choose_floor(groups, shared, self.settings.iterations, judged, True).evidence
+            chosen = choose_floor(groups, shared, self.settings.iterations, judged, weigh_hessians)
+            evidence = chosen.evidence
         else:
             evidence = maximise_evidence(whole, self.settings.noise, self.settings.iterations)
         number = min(folds, len(groups))
