@@ -213,7 +213,7 @@ class SummedLabels:
         twins = Twins(tuple(apply(head) for head in best.without), apply(best.mean), best.fold_of)
         return CrossFit(apply(best.head), twins, best.posterior, best.posterior.noise)
 
-    def _fit(self, folds: int, prior: Prior, weigh_hessians: bool) -> _Heads:
+    def _fit(self, folds: int, prior: Prior, weigh_hessians: bool = True) -> _Heads:
         """Heads around one prior, as changes of the present head."""
         present = self._present_head() if prior == "zero" else None
         shared, *groups = (_moved(_copy(sums), present) for sums in (self.shared, *self.groups))
