@@ -67,7 +67,7 @@ def main() -> None:
     sums = SummedLabels(base, older, hessians, ClosedFormSettings(head="wide"))
     for pair in range(0, len(cells), 2):
         sums.add(cells[pair : pair + 2])
-    # Matrices at full weight: forces left out are missed by 1.3 % more, frequencies by an eighth.
+    # Matrices at full weight: forces left out are missed by 1.3 % more, frequencies by 5.5, not 39 cm⁻¹.
     model = sums.fit(weigh_hessians=False).model
     for path in JUDGES:
         frames = list(read_labels(path))

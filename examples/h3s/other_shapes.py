@@ -1,4 +1,4 @@
-"""Configurations of an SSCHA in smaller cells of another shape, for labels that hold its q-points.
+r"""Configurations of an SSCHA in smaller cells of another shape, for labels that hold its q-points.
 
     python examples/h3s/other_shapes.py runs/h3s/state/sscha/grid_4x4x4/auxiliary.dyn0 \
       --cell 1 0 0 0 2 0 0 0 4 --count 6 --seed 1 --out images.extxyz

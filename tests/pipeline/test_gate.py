@@ -16,7 +16,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline.config import load_config, parse_config
 from himlip_ase.pipeline.gate import Check, Gate, GateLimits, Limit, judge
-from himlip_ase.pipeline.gate_checks import share_of_main_cells
+from himlip_ase.pipeline.gate_checks import _judging_error, share_of_main_cells
 from himlip_ase.pipeline.headlines import closing_lines
 from himlip_ase.pipeline.labels import LabelFolder
 from himlip_ase.pipeline.run import run_pipeline
@@ -181,6 +181,16 @@ def test_half_the_gap_between_the_roads_is_part_of_the_error(tmp_path: Path) -> 
     beside = on_further_grids(results, Phonons("auxiliary"))
     (tc,) = on.table.results
     assert isinstance(tc, Tc) and beside.startswith(f"By the SSCHA on 2×2×2 itself: {tc.kelvin:.2f} ± ")
+
+
+def test_the_worst_of_the_sets_that_judge_counts() -> None:
+    sets = {
+        name: {"forces": {"rmse": rmse, "label_rms": 1.0}}
+        for name, rmse in (("validation_a", 0.05), ("validation_b", 0.12), ("learn", 0.3))
+    }
+    found = _judging_error({"with_hessian": {"sets": sets}})
+    assert found is not None and found[0] == pytest.approx(12) and "validation_b" in found[1]
+    assert _judging_error({}) is None
 
 
 def test_a_larger_cell_is_not_outside_the_region_for_its_size_alone() -> None:
