@@ -35,6 +35,7 @@ ESPRESSO_ONLY = {
     "conv_thr": "--conv-thr",
     "prefix": "--prefix",
     "threads": "--threads",
+    "pools": "--pools",
 }
 """Options that another engine would leave unused, by field."""
 
@@ -74,6 +75,14 @@ PrefixOption = Annotated[
 ThreadsOption = Annotated[
     int, typer.Option("--threads", help="OMP_NUM_THREADS of each run.", rich_help_panel=RUNNING)
 ]
+PoolsOption = Annotated[
+    int,
+    typer.Option(
+        "--pools",
+        help="Pools of k-points (-nk) for the processes of --prefix; as many as processes for a small cell.",
+        rich_help_panel=RUNNING,
+    ),
+]
 WorkersOption = Annotated[
     int, typer.Option("--workers", "-j", help="Jobs side by side.", rich_help_panel=RUNNING)
 ]
@@ -107,6 +116,7 @@ class DFTOptions:
     conv_thr: ConvOption = 1e-10
     prefix: PrefixOption = ""
     threads: ThreadsOption = 1
+    pools: PoolsOption = 1
     workers: WorkersOption = 1
     dry_run: DryRunOption = False
     resume: ResumeOption = False
@@ -154,7 +164,7 @@ class DFTOptions:
         """How to start pw.x and ph.x."""
         from himlip_ase.dft.espresso.runner import Launcher
 
-        return Launcher(prefix=self.prefix, threads=self.threads)
+        return Launcher(prefix=self.prefix, threads=self.threads, pools=self.pools)
 
     def chosen_engine(self, calculator: str | None = None, inputs_only: bool = False, **own: Any) -> Engine:
         """The engine with its settings.

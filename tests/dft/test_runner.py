@@ -148,6 +148,15 @@ def test_prefix_goes_in_front():
     assert command[:3] == ["env", "-u", "HOME"] and command[-2:] == ["-in", "pw.in"]
 
 
+def test_pools_of_k_points_are_asked_of_the_program():
+    command = Launcher(prefix="env -u HOME", pools=2).command("sh", "pw.in")
+    assert command[4:] == ["-nk", "2", "-in", "pw.in"]
+    with pytest.raises(InputError, match="mpirun -n 2"):
+        Launcher(pools=2)
+    with pytest.raises(InputError, match="pools is 0"):
+        Launcher(pools=0)
+
+
 def test_fault_38_two_processes_in_one_folder(tmp_path, fake_pw, text, aluminium, settings):
     with FolderLock(tmp_path / "000"), pytest.raises(InputError, match="in use"):
         run_pw(tmp_path / "000", text, fake_pw.launcher)

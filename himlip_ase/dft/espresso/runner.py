@@ -49,6 +49,9 @@ class Launcher:
         Command in front of the executable, e.g. "mpirun -n 2" or "nice -n 10".
     threads : int
         OMP_NUM_THREADS of the program.
+    pools : int
+        Pools of k-points (``-nk``) the processes of `prefix` are divided into: small cells with many
+        k-points gain nearly the number of processes by it, and little without.
     retries : int
         How often a failed run is repeated with changed settings, at most 3 (`RETRY_CHANGES`).
     pw, ph : str
@@ -57,6 +60,7 @@ class Launcher:
 
     prefix: str = ""
     threads: int = 1
+    pools: int = 1
     retries: int = 3
     pw: str = "pw.x"
     ph: str = "ph.x"
@@ -64,8 +68,13 @@ class Launcher:
     def __post_init__(self) -> None:
         if not 0 <= self.retries <= len(RETRY_CHANGES):
             raise InputError(f"retries is {self.retries}; give 0 to {len(RETRY_CHANGES)}")
-        if self.threads < 1:
-            raise InputError(f"threads is {self.threads}; give 1 or more")
+        for name in ("threads", "pools"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if self.pools > 1 and not self.prefix:
+            raise InputError(
+                f"pools is {self.pools}, of one process; start at least as many, e.g. prefix 'mpirun -n {self.pools}'"
+            )
 
     def command(self, executable: str, input_name: str) -> list[str]:
         """Words of the command line.
@@ -86,13 +95,14 @@ class Launcher:
             The executable, or the first word of `prefix`, is not found.
         """
         words = shlex.split(self.prefix)
+        pools = ["-nk", str(self.pools)] if self.pools > 1 else []
         if are_noted():  # for another machine, where the programs have places of their own
-            return [*words, executable, "-in", input_name]
+            return [*words, executable, *pools, "-in", input_name]
         if missing := self.missing(executable):
             raise InputError("; ".join(missing))
         path = shutil.which(executable)
         assert path is not None
-        return [*words, os.path.abspath(path), "-in", input_name]
+        return [*words, os.path.abspath(path), *pools, "-in", input_name]
 
     def missing(self, *executables: str) -> list[str]:
         """What is not on the PATH: the first word of `prefix`, programs.
