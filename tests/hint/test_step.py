@@ -105,9 +105,10 @@ def test_bounded_passes_give_the_gradient_of_one(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(passes, "__defaults__", (limit,))
         model = HiMLIP(SMALL, seed=0)
         trainer = Trainer(model, frames, hessians, replace(FAST, hessian_batch=3))
-        drawn = trainer._draw([2, 0])
-        assert [frame for _, frame, *_ in drawn] == [2, 0, None]
-        trainer._learn(trainer.store, [2, 0], drawn, dict(energy=1.0, forces=1.0, stress=1.0, hessian=1.0))
+        drawn = trainer.turns.draw([2, 0], 0, trainer.generator)
+        assert [hessian.frame for hessian in drawn] == [2, 0, None]
+        weights = dict(energy=1.0, forces=1.0, stress=1.0, hessian=1.0)
+        trainer.objective.descend(trainer.store, [2, 0], drawn, weights)
         gradients.append(torch.cat([p.grad.reshape(-1) for p in model.parameters() if p.grad is not None]))
     assert float((gradients[0] - gradients[1]).norm()) < 1e-6 * float(gradients[0].norm())
 
@@ -117,13 +118,15 @@ def test_hessians_of_the_batch_come_first_and_none_is_left_out() -> None:
     frames = [toy_frame(a) for a in images]
     alone = bulk("Cu", a=3.9)
     trainer = Trainer(HiMLIP(SMALL), frames, [toy_label(a) for a in (alone, images[3], images[1])], FAST)
-    assert trainer.items_at == {3: [1], 1: [2]}
-    assert trainer._draw([0, 1, 2])[0][:2] == (trainer.hessians[2], 1)
+    turns, generator = trainer.turns, trainer.generator
+    assert turns.items_at == {3: [1], 1: [2]}
+    (first,) = turns.draw([0, 1, 2], 0, generator)
+    assert (first.item, first.frame) == (trainer.hessians[2], 1)
     taken = []
-    for trainer.progress.step in range(3):
-        ((item, frame, *_),) = trainer._draw([0, 2])
-        assert frame is None
-        taken.append(item)
+    for step in range(3):
+        (drawn,) = turns.draw([0, 2], step, generator)
+        assert drawn.frame is None
+        taken.append(drawn.item)
     assert taken == list(trainer.hessians)
 
 

@@ -212,7 +212,7 @@ def test_time_budget_ends_a_run_that_continues_with_more(frames, label, tmp_path
             self.now += 1.0
             return self.now
 
-    monkeypatch.setattr("himlip_ase.hint.training.trainer.time", Clock())
+    monkeypatch.setattr("himlip_ase.hint.training.schedule.time", Clock())
     settings = replace(FAST, epochs=None, max_minutes=0.5)
     first = finetune(frames, [label], settings=settings, folder=tmp_path, network=SMALL).progress
     assert first.finished == "0.5 minutes"

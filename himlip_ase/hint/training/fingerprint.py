@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
+from himlip_ase.errors import InputError
 from himlip_ase.labels.frames import HessianLabel, LabelCounts, LabelledFrame
 from himlip_ase.labels.products import HessianProducts
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "content-1:"
 """How fingerprints of contents begin; those without are older."""
@@ -36,6 +41,33 @@ class Fingerprint:
     def matches(self, other: str) -> bool:
         """Whether a checkpoint with the fingerprint `other` belongs to this training."""
         return other == self.value or (not other.startswith(PREFIX) and self.older(other))
+
+    def check(self, found: str, path: Path) -> None:
+        """Refuse a file of other labels or of another model.
+
+        Parameters
+        ----------
+        found : str
+            Its fingerprint.
+        path : Path
+            For the message.
+
+        Raises
+        ------
+        InputError
+        """
+        if not self.matches(found):
+            raise InputError(
+                f"{path} belongs to other labels or another model; resume with those, or use another folder"
+            )
+        if found != self.value:
+            logger.info(
+                "%s has a fingerprint of an older release, which fits %s",
+                path,
+                "the number of labels; it holds no more"
+                if found.startswith(COUNTED)
+                else "these labels and this model",
+            )
 
 
 def content_fingerprint(origin: str, parts: Mapping[str, Iterable[bytes]]) -> str:

@@ -15,12 +15,13 @@ from himlip_ase.files import FolderLock
 from himlip_ase.hint.training.checkpoints import write_history
 from himlip_ase.hint.training.distributed import Processes
 from himlip_ase.hint.training.fingerprint import Fingerprint, content_fingerprint, older_fingerprints
+from himlip_ase.hint.training.hessian_turns import hessians_at
 from himlip_ase.hint.training.progress import Progress
 from himlip_ase.hint.training.refinement import polish
 from himlip_ase.hint.training.run_record import check_folder, judge, run_record, save_run, training_record
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.hint.training.start import start_training
-from himlip_ase.hint.training.trainer import Trainer, hessians_at
+from himlip_ase.hint.training.trainer import Trainer
 from himlip_ase.hint.training.training_labels import TrainingLabels, taught
 from himlip_ase.labels.digests import frame_digest, hessian_digest
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame

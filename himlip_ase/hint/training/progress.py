@@ -12,6 +12,9 @@ from torch import Tensor
 
 from himlip_ase.errors import CalculationError, InputError
 
+LEAST_IMPROVEMENT = 1e-3
+"""Relative fall of the validation score that counts as one, for patience and plateaus."""
+
 
 class TrainingDiverged(CalculationError):
     """The loss became NaN or infinite; the last good checkpoint is kept."""
@@ -32,6 +35,34 @@ class Progress:
     marks: int = 0
     finished: str = ""
     history: list[dict[str, float]] = field(default_factory=list)
+
+    def judge(self, watched: float, plateau_patience: int) -> bool:
+        """Count a validation, and how many have passed since the last improvement.
+
+        Parameters
+        ----------
+        watched : float
+            Loss by which epochs are judged.
+        plateau_patience : int
+            Validations without an improvement after which `plateau_factor` is halved.
+
+        Returns
+        -------
+        bool
+            Whether no epoch before had a smaller one.
+        """
+        improved = watched < self.best_score * (1 - LEAST_IMPROVEMENT)
+        best = watched < self.best_score
+        if best:
+            self.best_score, self.best_epoch = watched, self.epoch
+        if improved:
+            self.stale = self.plateau_stale = 0
+        else:
+            self.stale += 1
+            self.plateau_stale += 1
+            if self.plateau_stale > plateau_patience:
+                self.plateau_factor, self.plateau_stale = self.plateau_factor / 2, 0
+        return best
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ def _round(trainer: Trainer, batches: list[Batch], number: int, watch: _Watch) -
 
 def _accumulate(trainer: Trainer, batches: list[Batch], probes: list[Drawn]) -> dict[str, float]:
     """Gradient of the loss over all labels into ``.grad``; the losses by name."""
-    weights = trainer.settings.loss
+    objective, weights = trainer.objective, trainer.settings.loss
     n_frames = sum(batch.graph.n_frames for batch in batches)
     n_atoms = sum(len(batch.graph.positions) for batch in batches)
     parts: dict[str, float] = {}
@@ -185,10 +185,11 @@ def _accumulate(trainer: Trainer, batches: list[Batch], probes: list[Drawn]) -> 
 
     for batch in batches:
         frames, atoms = batch.graph.n_frames / n_frames, len(batch.graph.positions) / n_atoms
-        descend({k: (atoms if k == "forces" else frames, v) for k, v in trainer.frame_losses(batch).items()})
+        losses = objective.frame_losses(batch)
+        descend({k: (atoms if k == "forces" else frames, loss) for k, loss in losses.items()})
     if weights.hessian > 0:
         for item, drawn in zip(trainer.hessians, probes, strict=True):
-            descend({"hessian": (1 / len(trainer.hessians), trainer.hessian_loss(item, drawn))})
+            descend({"hessian": (1 / len(trainer.hessians), objective.hessian_loss(item, drawn))})
     parts["loss"] = sum(getattr(weights, key) * value for key, value in parts.items())
     if not math.isfinite(parts["loss"]):
         trainer.check_finite(parts["loss"], parts)
@@ -219,7 +220,7 @@ def _load(path: Path, trainer: Trainer) -> int:
         ) from error
     if header.get("settings") != json.dumps(asdict(trainer.settings.polish) | {"rounds": 0}):
         raise InputError(f"{path} belongs to other settings; start again with --overwrite")
-    trainer.check_fingerprint(header.get("fingerprint", ""), path)
+    trainer.fingerprint.check(header.get("fingerprint", ""), path)
     with torch.no_grad():
         for key, parameter in trainer.parameters.items():
             parameter.copy_(tensors[key].to(trainer.device))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,33 +20,23 @@ from himlip_ase.hint.training.checkpoints import (
     write_state,
 )
 from himlip_ase.hint.training.distributed import ALONE, Processes
-from himlip_ase.hint.training.fingerprint import COUNTED, Fingerprint
+from himlip_ase.hint.training.fingerprint import Fingerprint
+from himlip_ase.hint.training.hessian_turns import DrawnHessian, HessianTurns, frames_of_hessians
 from himlip_ase.hint.training.input_statistics import MARKS, marks_passed
-from himlip_ase.hint.training.losses import projected_hessian_loss
+from himlip_ase.hint.training.objective import Objective
 from himlip_ase.hint.training.optimizers import OPTIMIZERS
 from himlip_ase.hint.training.progress import Progress, SwappedWeights, TrainingDiverged, choose_device
+from himlip_ase.hint.training.schedule import Budget, learning_rate
 from himlip_ase.hint.training.settings import TrainingSettings
-from himlip_ase.hint.training.step import EVALUATE, FRAME_LOSSES, Probe, batch_losses, passes
-from himlip_ase.labels.digests import structure_digest
+from himlip_ase.hint.training.step import FRAME_LOSSES
+from himlip_ase.hint.training.validation import Validation
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.products import HessianProducts
-from himlip_ase.potential.derivatives import (
-    energy_forces_stress,
-    hessian_vector_product,
-    trainable_derivatives,
-)
 from himlip_ase.potential.interface import Potential
 
 logger = logging.getLogger(__name__)
 
-VALIDATION_PROBES = 4
-MOST_JUDGES = 64
-"""Hessians that judge the model in a validation, evenly spread over those that there are."""
-LEAST_IMPROVEMENT = 1e-3
-"""Relative fall of the validation score that counts as one, for patience and plateaus."""
 CHECKPOINT = "checkpoint.safetensors"
-Drawn = tuple[HessianItem, int | None, Tensor, Tensor]
-"""A Hessian of a step, the frame of the batch that it is at, vectors and products of the label."""
 
 
 class Trainer:
@@ -118,95 +107,31 @@ class Trainer:
         if store is None or store.device != self.device:
             store = FrameStore(training, model, settings.loss, self.device)
         self.store = store
-        self.validation = FrameStore(validation, model, settings.loss, self.device).batches(
-            settings.batch_size
-        )
         self.hessians = HessianStore(hessians, model, self.device)
-        self.items_at = frames_of_hessians(training, hessians) if items_at is None else items_at
+        places = frames_of_hessians(training, hessians) if items_at is None else items_at
+        self.turns = HessianTurns(self.hessians, places, settings)
+        self.replay = FrameStore(replay, model, settings.loss, self.device) if len(replay) else None
+        self.objective = Objective(model, settings, processes)
+        self.validation = Validation(self.objective, validation, validation_hessians or hessians, self.device)
+        self.budget = Budget(settings)
         self.parameters = {k: p for k, p in model.named_parameters() if p.requires_grad}
         self.optimizer = OPTIMIZERS[settings.optimizer].build(self.parameters.values(), settings)
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.ema = {k: p.detach().clone() for k, p in self.parameters.items()}
         self.best: dict[str, Tensor] = {}
         self.progress = Progress()
-        fixed = torch.Generator().manual_seed(settings.seed + 1)
-        judges = HessianStore(validation_hessians or hessians, model, self.device)
-        spread = range(0, len(judges), max(1, -(-len(judges) // MOST_JUDGES)))
-        self.judges = [(judges[k], judges[k].draw("rademacher", VALIDATION_PROBES, fixed)) for k in spread]
-        self.replay = FrameStore(replay, model, settings.loss, self.device) if len(replay) else None
-
-    # -- schedules -------------------------------------------------------------------------------------------
-
-    def _fraction(self, step_in_epoch: float = 0.0) -> float:
-        s = self.settings
-        if s.epochs is not None:
-            return min((self.progress.epoch + step_in_epoch) / s.epochs, 1.0)
-        assert s.max_minutes is not None
-        return min(self._elapsed() / (60 * s.max_minutes), 1.0)
-
-    def _elapsed(self) -> float:
-        return self.progress.elapsed + time.monotonic() - self._started
-
-    def _learning_rate(self, fraction: float) -> float:
-        s = self.settings
-        rate = s.learning_rate * min(1.0, (self.progress.step + 1) / max(s.warmup_steps, 1))
-        if s.schedule == "cosine":
-            rate *= s.final_rate + (1 - s.final_rate) * 0.5 * (1 + math.cos(math.pi * fraction))
-        elif s.schedule == "plateau":
-            rate *= self.progress.plateau_factor
-        return rate
 
     # -- one step --------------------------------------------------------------------------------------------
 
     def frame_losses(self, batch: Batch, create_graph: bool = True) -> dict[str, Tensor]:
-        """Unweighted losses of a batch: energy (per atom), forces, stress.
-
-        Parameters
-        ----------
-        batch : Batch
-        create_graph : bool
-            Whether they will be differentiated.
-
-        Returns
-        -------
-        dict of str to Tensor ()
-        """
-        stress = self._with_stress(batch)
-        derivatives = trainable_derivatives if create_graph else energy_forces_stress
-        out = derivatives(self.model, batch.graph, stress=stress)
-        return batch_losses(batch, out, self.settings.loss.huber)
-
-    def _with_stress(self, batch: Batch) -> bool:
-        return self.settings.loss.stress > 0 and bool((batch.stress_weights > 0).any())
+        """See `Objective.frame_losses`."""
+        return self.objective.frame_losses(batch, create_graph)
 
     def hessian_loss(
         self, item: HessianItem, drawn: tuple[Tensor, Tensor], create_graph: bool = True
     ) -> Tensor:
-        """Projected Hessian loss times 3N: the mean squared norm of a row's error, eV²/Å⁴.
-
-        Parameters
-        ----------
-        item : HessianItem
-        drawn : (Tensor, Tensor)
-            Vectors and the label's products with them, (K, N, 3) each.
-        create_graph : bool
-            Whether it will be differentiated; else the products are exact.
-
-        Returns
-        -------
-        Tensor ()
-        """
-        vectors, reference = drawn
-        if not create_graph:
-            exact = hessian_vector_product(self.model, item.graph, vectors)
-            return item.weight * projected_hessian_loss(exact, reference, vectors) * 3 * vectors.shape[1]
-        share = item.weight / len(vectors)
-        probes = [Probe(item.graph, v, r, share) for v, r in zip(vectors, reference, strict=True)]
-        products = EVALUATE[self.settings.hessian_products](self.model, [], probes, False).products
-        return torch.stack([p.loss(h) for p, h in zip(probes, products, strict=True)]).sum()
-
-    def _weight(self, name: str) -> float:
-        return float(getattr(self.settings.loss, name))
+        """See `Objective.hessian_loss`."""
+        return self.objective.hessian_loss(item, drawn, create_graph)
 
     def take_step(self, chunk: Sequence[int], fraction: float) -> dict[str, float]:
         """One step of the optimiser.
@@ -223,21 +148,20 @@ class Trainer:
         dict
             Parts of the loss by name.
         """
-        s = self.settings
+        s, weight = self.settings, self.objective.weight
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(fraction)
+            group["lr"] = learning_rate(s, self.progress, fraction)
         self.optimizer.zero_grad(set_to_none=True)
-        weights = {name: self._weight(name) for name in FRAME_LOSSES}
-        drawn: list[Drawn] = []
-        if self.hessians and self.progress.step % s.hessian_every == 0 and s.loss.hessian > 0:
-            drawn = self._draw(chunk)
-            weights["hessian"] = s.curriculum.factor(fraction) * s.loss.hessian
-        parts, total = self._learn(self.store, chunk, drawn, weights)
+        weights = {name: weight(name) for name in FRAME_LOSSES}
+        drawn = self.turns.draw(chunk, self.progress.step, self.generator)
+        if drawn:
+            weights["hessian"] = s.curriculum.factor(fraction) * weight("hessian")
+        parts, total = self._descend(self.store, chunk, drawn, weights)
         if self.replay is not None and self.progress.step % s.replay_every == 0:
             count = min(s.batch_size, len(self.replay))
             chosen = torch.randint(len(self.replay), (count,), generator=self.generator).tolist()
-            kept = {name: s.replay_weight * self._weight(name) for name in ("forces", "stress")}
-            _, parts["replay"] = self._learn(self.replay, chosen, [], kept)
+            kept = {name: s.replay_weight * weight(name) for name in ("forces", "stress")}
+            _, parts["replay"] = self._descend(self.replay, chosen, [], kept)
             total += parts["replay"]
         self.processes.sum_gradients(self.parameters.values())
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), s.clip if s.clip > 0 else math.inf)
@@ -247,57 +171,15 @@ class Trainer:
         self.progress.step += 1
         return parts | {"loss": total}
 
-    def _draw(self, chunk: Sequence[int]) -> list[Drawn]:
-        """The Hessians of this step and their probes: those of frames of the batch first, others in turn."""
-        s, count = self.settings, min(self.settings.hessian_batch, len(self.hessians))
-        at = {item: frame for frame in chunk for item in self.items_at.get(frame, ())}
-        turn = self.progress.step // s.hessian_every * count
-        in_turn = [(turn + k) % len(self.hessians) for k in range(len(self.hessians))]
-        chosen = list(dict.fromkeys([*at, *in_turn]))[:count]
-        return [
-            (self.hessians[k], at.get(k), *self.hessians[k].draw(s.probe, s.probes, self.generator))
-            for k in chosen
-        ]
-
-    def _probes(self, drawn: Sequence[Drawn], own: Sequence[int]) -> list[Probe]:
-        """Probes of this process: all at the frames that it works on, and its share of the others."""
-        probes = []
-        for item, frame, vectors, reference in drawn:
-            places = self.processes.share(range(len(vectors))) if frame is None else range(len(vectors))
-            if frame is not None and frame not in own:
-                continue
-            place = None if frame is None else own.index(frame)
-            weight = item.weight / (len(drawn) * len(vectors))
-            probes += [Probe(item.graph, vectors[k], reference[k], weight, place) for k in places]
-        return probes
-
-    def _learn(
-        self, store: FrameStore, chunk: Sequence[int], drawn: Sequence[Drawn], weights: dict[str, float]
+    def _descend(
+        self,
+        store: FrameStore,
+        chunk: Sequence[int],
+        drawn: Sequence[DrawnHessian],
+        weights: dict[str, float],
     ) -> tuple[dict[str, float], float]:
-        """Gradient of the loss of frames and probes, of which each process has a share; its parts and sum."""
-        own = list(self.processes.share(chunk))
-        graphs = [store.item(k).graph for k in own]
-        batch = store.batch(own) if own else None
-        found = dict.fromkeys((*FRAME_LOSSES, "hessian"), 0.0)
-        (all_atoms,) = self.processes.sum(sum(len(g.positions) for g in graphs), device=self.device)
-        for with_frames, probes in passes(len(own), self._probes(drawn, own)):
-            losses: dict[str, Tensor] = {}
-            stress = with_frames and batch is not None and self._with_stress(batch)
-            values = EVALUATE[self.settings.hessian_products](
-                self.model, graphs if with_frames else [], probes, stress
-            )
-            if values.frames is not None and batch is not None:
-                shares = {"forces": len(batch.graph.positions) / all_atoms}
-                for name, loss in batch_losses(batch, values.frames, self.settings.loss.huber).items():
-                    losses[name] = shares.get(name, len(own) / len(chunk)) * loss
-            if probes:
-                products = zip(probes, values.products, strict=True)
-                losses["hessian"] = torch.stack([p.loss(product) for p, product in products]).sum()
-            torch.stack([weights[k] * v for k, v in losses.items() if k in weights]).sum().backward()
-            for name, loss in losses.items():
-                found[name] += float(loss.detach())
-        summed = dict(zip(found, self.processes.sum(*found.values(), device=self.device), strict=True))
-        parts = {name: value for name, value in summed.items() if name in weights and value}
+        """Gradient of the loss of frames and Hessians; its parts and their weighted sum."""
+        parts = self.objective.descend(store, chunk, drawn, weights)
         total = sum(weights[name] * value for name, value in parts.items())
         self.check_finite(total, parts)
         return parts, total
@@ -336,42 +218,22 @@ class Trainer:
         The Hessians, on fixed probes, are those given for validation, or else those of the training.
         """
         with self.averaged_weights():
-            sums: dict[str, float] = {}
-            for batch in self.validation:
-                for key, value in self.frame_losses(batch, create_graph=False).items():
-                    sums[key] = sums.get(key, 0.0) + float(value.detach()) / len(self.validation)
-            for item, drawn in self.judges:
-                value = self.hessian_loss(item, drawn, create_graph=False)
-                sums["hessian"] = sums.get("hessian", 0.0) + float(value.detach()) / len(self.judges)
-        sums["score"] = sum(self._weight(k) * v for k, v in sums.items())
-        return sums
+            return self.validation.losses()
 
     def averaged_weights(self) -> SwappedWeights:
         """Context in which the model has its averaged weights."""
         return SwappedWeights(self.parameters, self.ema)
 
     def _validated(self) -> dict[str, float]:
-        p = self.progress
         values = self.validate()
-        if not math.isfinite(values["score"]):
-            self.check_finite(values["score"], values)
+        self.check_finite(values["score"], values)
         if self.settings.watch not in values:
             raise InputError(
                 f"watch is {self.settings.watch!r}, but validation has only {', '.join(sorted(values))}; "
                 "give labels of that kind, or watch score"
             )
-        watched = values[self.settings.watch]
-        improved = watched < p.best_score * (1 - LEAST_IMPROVEMENT)
-        if watched < p.best_score:
-            p.best_score, p.best_epoch = watched, p.epoch
+        if self.progress.judge(values[self.settings.watch], self.settings.plateau_patience):
             self.best = {k: v.clone() for k, v in self.ema.items()}
-        if improved:
-            p.stale = p.plateau_stale = 0
-        else:
-            p.stale += 1
-            p.plateau_stale += 1
-            if p.plateau_stale > self.settings.plateau_patience:
-                p.plateau_factor, p.plateau_stale = p.plateau_factor / 2, 0
         return {f"val_{k}": v for k, v in values.items()}
 
     # -- the loop --------------------------------------------------------------------------------------------
@@ -387,7 +249,8 @@ class Trainer:
             A non-finite loss or gradient; weights and checkpoint are those before it.
         """
         s, p = self.settings, self.progress
-        self._started = saved = time.monotonic()
+        self.budget.start()
+        saved = self.budget.elapsed(p)
         if not p.finished and p.epoch == 0:
             self.save()
         while not p.finished:
@@ -395,23 +258,22 @@ class Trainer:
                 self._update_statistics()
             rows = self._epoch()
             p.epoch += 1
-            row = {"epoch": float(p.epoch), "step": float(p.step), "seconds": self._elapsed(), **rows}
+            row = {"epoch": float(p.epoch), "step": float(p.step), "seconds": self.budget.elapsed(p), **rows}
             every = s.validate_every or max(1, (s.epochs or 1000) // 100)
-            reason = self._end()
+            reason = self.budget.used_up(p)
             if p.epoch % every == 0 or reason:
                 row |= self._validated()
                 if s.patience is not None and p.stale >= s.patience:
                     reason = reason or f"no improvement in {p.stale} validations"
             p.history.append(row)
             p.finished = reason
-            if p.finished or time.monotonic() - saved > s.checkpoint_seconds:
+            if p.finished or self.budget.elapsed(p) - saved > s.checkpoint_seconds:
                 self.save()
-                saved = time.monotonic()
+                saved = self.budget.elapsed(p)
             if self.on_epoch:
                 self.on_epoch(p)
-        p.elapsed, self._started = self._elapsed(), time.monotonic()
-        judged = bool(self.validation) or (s.watch == "hessian" and bool(self.judges))
-        chosen = self.best if (judged and self.best) else self.ema
+        self.budget.stop(p)
+        chosen = self.best if self.best and self.validation.decides(s.watch) else self.ema
         with torch.no_grad():
             for key, parameter in self.parameters.items():
                 parameter.copy_(chosen[key])
@@ -421,7 +283,7 @@ class Trainer:
         return p
 
     def _update_statistics(self, step_in_epoch: float = 0.0) -> None:
-        every, fraction = self.settings.statistics_every, self._fraction(step_in_epoch)
+        every, fraction = self.settings.statistics_every, self.budget.fraction(self.progress, step_in_epoch)
         passed = marks_passed(fraction)
         due = passed != self.progress.marks
         if every is not None:
@@ -433,14 +295,6 @@ class Trainer:
         # Weights that did well with the old statistics are other functions with the new ones.
         self.best, self.progress.best_score, self.progress.stale = {}, math.inf, 0
 
-    def _end(self) -> str:
-        s, p = self.settings, self.progress
-        if s.epochs is not None and p.epoch >= s.epochs:
-            return f"{s.epochs} epochs"
-        if s.max_minutes is not None and self._elapsed() >= 60 * s.max_minutes:
-            return f"{s.max_minutes:g} minutes"
-        return ""
-
     def _epoch(self) -> dict[str, float]:
         s = self.settings
         order = torch.randperm(len(self.store), generator=self.generator).tolist()
@@ -451,9 +305,10 @@ class Trainer:
             chunk = chunks[k] if chunks else []
             if s.statistics_every is not None:
                 self._update_statistics(k / n_steps)
-            for key, value in self.take_step(chunk, self._fraction(k / n_steps)).items():
+            fraction = self.budget.fraction(self.progress, k / n_steps)
+            for key, value in self.take_step(chunk, fraction).items():
                 sums.setdefault(key, []).append(value)
-            if s.epochs is None and self._end():
+            if s.epochs is None and self.budget.used_up(self.progress):
                 break
         rows = {key: sum(values) / len(values) for key, values in sums.items()}
         return rows | {"learning_rate": self.optimizer.param_groups[0]["lr"]}
@@ -469,7 +324,7 @@ class Trainer:
         """Write the checkpoint and the history; what was there before is replaced only by a complete file."""
         if self.checkpoint is None or self.folder is None or not self.processes.first:
             return
-        self.progress.elapsed, self._started = self._elapsed(), time.monotonic()
+        self.budget.note(self.progress)
         write_state(self.checkpoint, self.state())
         write_history(self.folder / "history.csv", self.progress.history)
 
@@ -490,37 +345,14 @@ class Trainer:
             logger.info("%s was stopped before its first checkpoint; training starts anew", self.folder)
             return
         state = read_state(self.checkpoint)
-        self.check_fingerprint(state.fingerprint, self.checkpoint)
+        self.fingerprint.check(state.fingerprint, self.checkpoint)
         check_settings(self.checkpoint, state.settings, self.settings.to_dict())
         self.restore(state)
         logger.info("continuing at epoch %d from %s", self.progress.epoch, self.checkpoint)
 
     def check_fingerprint(self, found: str, path: Path) -> None:
-        """Refuse a file of other labels or of another model.
-
-        Parameters
-        ----------
-        found : str
-            Its fingerprint.
-        path : Path
-            For the message.
-
-        Raises
-        ------
-        InputError
-        """
-        if not self.fingerprint.matches(found):
-            raise InputError(
-                f"{path} belongs to other labels or another model; resume with those, or use another folder"
-            )
-        if found != self.fingerprint.value:
-            logger.info(
-                "%s has a fingerprint of an older release, which fits %s",
-                path,
-                "the number of labels; it holds no more"
-                if found.startswith(COUNTED)
-                else "these labels and this model",
-            )
+        """See `Fingerprint.check`."""
+        self.fingerprint.check(found, path)
 
     def state(self) -> TrainingState:
         """All that a checkpoint holds."""
@@ -568,45 +400,3 @@ class Trainer:
         ended = self.progress.finished.endswith("minutes")
         if ended and (minutes is None or 60 * minutes > self.progress.elapsed):
             self.progress.finished = ""
-
-    _started: float = time.monotonic()
-
-
-def frames_of_hessians(
-    frames: Sequence[LabelledFrame], hessians: Sequence[HessianLabel | HessianProducts]
-) -> dict[int, list[int]]:
-    """Which Hessians belong to the structure of which frame, by reading all of them.
-
-    Parameters
-    ----------
-    frames : sequence of LabelledFrame
-    hessians : sequence of HessianLabel or HessianProducts
-
-    Returns
-    -------
-    dict
-        As `hessians_at`.
-    """
-    return hessians_at(
-        [structure_digest(frame.atoms) for frame in frames] if len(hessians) else [],
-        [structure_digest(label.atoms) for label in hessians],
-    )
-
-
-def hessians_at(frames: Sequence[bytes], hessians: Sequence[bytes]) -> dict[int, list[int]]:
-    """Which Hessians belong to which frame.
-
-    Parameters
-    ----------
-    frames, hessians : sequences of bytes
-        Digests of their structures.
-
-    Returns
-    -------
-    dict
-        {frame: Hessians}, both by their places.
-    """
-    items: dict[bytes, list[int]] = {}
-    for place, digest in enumerate(hessians):
-        items.setdefault(digest, []).append(place)
-    return {frame: items[digest] for frame, digest in enumerate(frames) if digest in items}
