@@ -17,29 +17,28 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import (
-    ase_to_phonopy,
     build_supercell,
     check_dims,
     check_primitive,
     commensurate_qpoints,
-    difference_table,
     grid_indices,
     replace_masses,
 )
 from himlip_ase.phonons.born_charges import BornCharges, check_number
+from himlip_ase.phonons.interpolation import interpolated_matrices
+from himlip_ase.phonons.layouts import (
+    Order,
+    all_pairs,
+    compact_of_hessian,
+    compact_of_matrices,
+    hessian_of_compact,
+    matrices_of_compact,
+)
 from himlip_ase.phonons.phonopy_objects import to_phonopy
 from himlip_ase.units import signed_frequencies_cm
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
-
-Order = Literal["phonopy", "ase"]
-
-GAMMA = 1e-8
-"""Fractional; a q-point within this of zero is Γ."""
-
-NEAR_GAMMA = 2e-5
-"""Å⁻¹ without 2π; nearer to Γ (1e-5) phonopy puts the limit in the place of the non-analytical term."""
 
 
 def mass_reduced(matrices: np.ndarray, masses: np.ndarray) -> np.ndarray:
@@ -216,12 +215,7 @@ class DynamicalMatrices:
                     f"(largest element {scale:.3g}); "
                     "check the units, the phase convention and that all files belong to one run"
                 )
-        n = len(self.primitive)
-        d1, d2, d3 = self.dims
-        hermitian = (self.matrices + np.conj(self.matrices.swapaxes(1, 2))) / 2
-        grid = hermitian.reshape(d3, d2, d1, n, 3, n, 3)
-        real = np.fft.fftn(grid, axes=(0, 1, 2)).real / (d1 * d2 * d3)
-        compact = real.transpose(3, 5, 0, 1, 2, 4, 6).reshape(n, n * d1 * d2 * d3, 3, 3)
+        compact = compact_of_matrices(self.matrices, self.dims)
         return ForceConstants(self.primitive, self.dims, compact, self.born)
 
     def interpolated(self, dims: Sequence[int]) -> DynamicalMatrices:
@@ -343,46 +337,7 @@ class ForceConstants:
             See `from_full`.
         """
         dims = check_dims(dims)
-        n, count = len(primitive), int(np.prod(dims))
-        hessian = np.asarray(hessian, dtype=float)
-        if hessian.shape != (n * count, 3, n * count, 3):
-            raise InputError(
-                f"{n} atoms in a {dims} supercell need a Hessian ({n * count}, 3, {n * count}, 3); "
-                f"got {hessian.shape}"
-            )
-        if not np.isfinite(hessian).all():
-            raise InputError("the Hessian holds numbers that are not finite")
-        if order == "ase":
-            index = ase_to_phonopy(n, dims)
-            hessian = hessian[index][:, :, index]
-        elif order != "phonopy":
-            raise InputError(f"order must be 'phonopy' or 'ase'; got {order!r}")
-        scale = float(np.abs(hessian).max()) or 1.0
-        asymmetry = float(np.abs(hessian - hessian.transpose(2, 3, 0, 1)).max())
-        if asymmetry > tolerance * scale:
-            raise InputError(
-                f"the Hessian is asymmetric by {asymmetry:.3g} eV/Å² (largest element {scale:.3g}, allowed "
-                f"{tolerance * scale:.3g}); a Hessian is (atom, direction, atom, direction) and symmetric"
-            )
-        hessian = (hessian + hessian.transpose(2, 3, 0, 1)) / 2
-        table = difference_table(dims)
-        blocks = hessian.reshape(n, count, 3, n, count, 3)
-        compact = np.zeros((n, n, count, 3, 3))
-        for r in range(count):
-            compact[:, :, table[r]] += blocks[:, r].transpose(0, 2, 3, 1, 4) / count
-        deviation = max(
-            float(np.abs(blocks[:, r].transpose(0, 2, 3, 1, 4) - compact[:, :, table[r]]).max())
-            for r in range(count)
-        )
-        if deviation > tolerance * scale:
-            other = "phonopy" if order == "ase" else "ase"
-            raise InputError(
-                f"the Hessian does not repeat with the lattice: copies of one pair differ by "
-                f"{deviation:.3g} eV/Å² (allowed {tolerance * scale:.3g}). Are the atoms in the order "
-                f"{order!r} (else pass order={other!r}), "
-                "at their undistorted sites, and is this the right supercell?"
-            )
-        return cls(primitive, dims, compact.reshape(n, n * count, 3, 3))
+        return cls(primitive, dims, compact_of_hessian(hessian, len(primitive), dims, order, tolerance))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """`compact`, so that numpy takes force constants for an array: ``phonopy.force_constants = fc``."""
@@ -397,32 +352,15 @@ class ForceConstants:
 
     def full(self) -> np.ndarray:
         """Force constants of all pairs, (n_super, n_super, 3, 3) in eV/Å², phonopy's order."""
-        n, count = len(self.primitive), int(np.prod(self.dims))
-        blocks = self.compact.reshape(n, n, count, 3, 3)
-        full = np.empty((n, count, n, count, 3, 3))
-        table = difference_table(self.dims)
-        for r in range(count):
-            full[:, r] = blocks[:, :, table[r]]
-        return full.reshape(n * count, n * count, 3, 3)
+        return all_pairs(self.compact, self.dims)
 
     def hessian(self, order: Order = "phonopy") -> np.ndarray:
         """Hessian (N, 3, N, 3) in eV/Å², atoms ordered as `supercell` or, for "ase", ``primitive.repeat``."""
-        hessian = self.full().transpose(0, 2, 1, 3)
-        if order == "phonopy":
-            return hessian
-        if order != "ase":
-            raise InputError(f"order must be 'phonopy' or 'ase'; got {order!r}")
-        inverse = np.argsort(ase_to_phonopy(len(self.primitive), self.dims))
-        return hessian[inverse][:, :, inverse]
+        return hessian_of_compact(self.compact, self.dims, order)
 
     def dynamical_matrices(self) -> DynamicalMatrices:
         """Φ(q) on the commensurate grid (exact; the inverse is `DynamicalMatrices.force_constants`)."""
-        n = len(self.primitive)
-        d1, d2, d3 = self.dims
-        count = d1 * d2 * d3
-        grid = self.compact.reshape(n, n, d3, d2, d1, 3, 3)
-        phi = np.fft.ifftn(grid, axes=(2, 3, 4)) * count
-        matrices = phi.transpose(2, 3, 4, 0, 5, 1, 6).reshape(count, 3 * n, 3 * n)
+        matrices = matrices_of_compact(self.compact, self.dims)
         qpoints = commensurate_qpoints(self.dims)
         return DynamicalMatrices(self.primitive, self.dims, qpoints, matrices, self.born)
 
@@ -472,28 +410,7 @@ class ForceConstants:
         (nq, 3n, 3n) complex ndarray
             eV/Å², in the phase convention of `DynamicalMatrices`.
         """
-        qpoints = np.asarray(qpoints, dtype=float)
-        if qpoints.ndim != 2 or qpoints.shape[1] != 3 or not np.isfinite(qpoints).all():
-            raise InputError(f"q-points must be finite and of shape (nq, 3); got shape {qpoints.shape}")
-        reduced = self._interpolated(qpoints)
-        if self.born is not None:
-            along = qpoints.copy()  # close to Γ, where phonopy leaves the limit to its caller
-            at_gamma = is_gamma(qpoints)
-            along[at_gamma] = (
-                0.0 if directions is None else _checked_directions(directions, qpoints)[at_gamma]
-            )
-            lengths = np.linalg.norm(qpoints @ np.linalg.inv(self.primitive.cell.array).T, axis=1)
-            for index in np.flatnonzero((lengths < NEAR_GAMMA) & along.any(axis=1)):
-                reduced[index] = self._interpolated(qpoints[[index]], along[index])[0]
-        roots = np.sqrt(np.repeat(self.primitive.get_masses(), 3))
-        scaled = self.primitive.get_scaled_positions(wrap=False)
-        phase = np.repeat(np.exp(2j * np.pi * qpoints @ scaled.T), 3, axis=1)
-        return reduced * roots[:, None] * roots * phase[:, :, None] * np.conj(phase)[:, None, :]
-
-    def _interpolated(self, qpoints: np.ndarray, direction: np.ndarray | None = None) -> np.ndarray:
-        """phonopy's mass-reduced matrices, in its phase convention."""
-        found = self._phonopy.run_qpoints(qpoints, with_dynamical_matrices=True, nac_q_direction=direction)
-        return np.array(found.dynamical_matrices)
+        return interpolated_matrices(self._phonopy, self.primitive, qpoints, directions)
 
     def frequencies(self, qpoints: np.ndarray, directions: np.ndarray | None = None) -> np.ndarray:
         """Frequencies at any q-points.
@@ -557,18 +474,6 @@ class ForceConstants:
     def with_born(self, born: BornCharges | None) -> ForceConstants:
         """The same force constants with other Born charges, or without."""
         return replace(self, born=born)
-
-
-def _checked_directions(directions: np.ndarray, qpoints: np.ndarray) -> np.ndarray:
-    along = np.asarray(directions, dtype=float)
-    if along.shape != qpoints.shape or not np.isfinite(along).all():
-        raise InputError(f"directions must be finite and of shape {qpoints.shape}; got {along.shape}")
-    return along
-
-
-def is_gamma(qpoints: np.ndarray) -> np.ndarray:
-    """Which q-points (nq, 3), fractional, are Γ itself: (nq,) of bool."""
-    return np.abs(qpoints).max(axis=1) < GAMMA
 
 
 def acoustic(dynamical: DynamicalMatrices) -> np.ndarray:

@@ -20,7 +20,8 @@ from scipy.sparse import csr_matrix
 
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import check_dims
-from himlip_ase.phonons.force_constants import ForceConstants, is_gamma, mass_reduced
+from himlip_ase.phonons.force_constants import ForceConstants, mass_reduced
+from himlip_ase.phonons.interpolation import is_gamma
 from himlip_ase.sscha.curvature.spectral_function import SpectralFunction, spectrum
 from himlip_ase.sscha.curvature.third_order import third_order
 from himlip_ase.sscha.curvature.third_order_waves import ThirdOrderWaves
