@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from himlip_ase.dft.engine import RelaxResult
-    from himlip_ase.dft.espresso.k_check import KCheck
+    from himlip_ase.dft.espresso.k_check_record import KCheck
     from himlip_ase.dft.executors import JobExecutor
     from himlip_ase.dft.standing import Listener
 

@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.dft.espresso.engine import Espresso
-from himlip_ase.dft.espresso.k_check import RULE, KCheck, read_k_check
+from himlip_ase.dft.espresso.k_check_record import RULE, KCheck, read_k_check
 from himlip_ase.errors import InputError
 from himlip_ase.files import read_mapping, reading
 from himlip_ase.labels.frames import JUDGES

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.dft.espresso.engine import Espresso
-from himlip_ase.dft.espresso.k_check import FOLDER as K_CHECK
+from himlip_ase.dft.espresso.k_check_record import FOLDER as K_CHECK
 from himlip_ase.dft.set_aside import SetAside
 from himlip_ase.dft.single_points import run_jobs
 from himlip_ase.errors import InputError

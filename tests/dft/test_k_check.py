@@ -13,8 +13,9 @@ from ase.build import bulk
 
 from himlip_ase.dft.espresso.harmonic import harmonic
 from himlip_ase.dft.espresso.input_reading import read_pw_input
-from himlip_ase.dft.espresso.inputs import QESettings
-from himlip_ase.dft.espresso.k_check import KCheck, check_k, denser, read_k_check, single_q_input
+from himlip_ase.dft.espresso.inputs import QESettings, single_q_input
+from himlip_ase.dft.espresso.k_check import check_k
+from himlip_ase.dft.espresso.k_check_record import KCheck, denser, read_k_check
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.qe import read_dyn
 from tests.dft.conftest import DATA
@@ -75,7 +76,7 @@ def test_finished_runs_are_kept(aluminium, monkeypatch, tmp_path):
     def refuse(*arguments, **keywords):
         raise AssertionError("nothing was left to run")
 
-    monkeypatch.setattr("himlip_ase.dft.espresso.k_check.run_pw", refuse)
+    monkeypatch.setattr("himlip_ase.dft.espresso.k_check_run.run_pw", refuse)
     again = check_k(atoms, folder, TOY, qpoint=(0.5, 0, 0))
     read = read_k_check(folder)
     assert read is not None

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
-from himlip_ase.dft.espresso.k_check import KCheck, write_k_check
+from himlip_ase.dft.espresso.k_check_record import KCheck, write_k_check
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import write_dyn
 from himlip_ase.pipeline.labels import LabelFolder, quote_k_check

@@ -12,7 +12,8 @@ from ase import Atoms
 from himlip_ase.dft.engine import Abilities, FinishedRun, RelaxResult, Task
 from himlip_ase.dft.espresso.harmonic import harmonic
 from himlip_ase.dft.espresso.inputs import QESettings, relocated
-from himlip_ase.dft.espresso.k_check import TOLERANCE_CM, KCheck, check_k
+from himlip_ase.dft.espresso.k_check import check_k
+from himlip_ase.dft.espresso.k_check_record import TOLERANCE_CM, KCheck
 from himlip_ase.dft.espresso.publish import collect_harmonic, record_pseudopotentials
 from himlip_ase.dft.espresso.relax import relax
 from himlip_ase.dft.espresso.runner import Launcher

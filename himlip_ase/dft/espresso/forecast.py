@@ -23,7 +23,7 @@ from ase import Atoms
 from himlip_ase.dft.engine import Task
 from himlip_ase.dft.espresso.dry_run import DryRun, dry_run
 from himlip_ase.dft.espresso.inputs import QESettings
-from himlip_ase.dft.espresso.k_check import denser
+from himlip_ase.dft.espresso.k_check_record import denser
 from himlip_ase.dft.espresso.k_grids import k_grid_like
 from himlip_ase.dft.espresso.response import RESPONSE_STEPS, response_k_points, scf_steps
 from himlip_ase.dft.espresso.runner import Launcher

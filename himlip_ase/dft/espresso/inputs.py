@@ -265,14 +265,13 @@ def ph_input(
     -------
     str
     """
-    mantissa, exponent = f"{tr2_ph:.1e}".split("e")
     lines = [
         "&INPUTPH",
         f"   prefix           = '{PREFIX}'",
         f"   outdir           = '{SCRATCH}'",
         "   fildyn           = 'dyn'",
         "   fildvscf         = 'dvscf'",
-        f"   tr2_ph           = {mantissa}d{int(exponent)}",
+        f"   tr2_ph           = {_double(tr2_ph)}",
         "   ldisp            = .true.",
         "   nq1 = {}, nq2 = {}, nq3 = {}".format(*q_grid),
     ]
@@ -287,6 +286,47 @@ def ph_input(
     if start_q > 1:
         lines.append(f"   start_q          = {start_q}")
     return "\n".join([*lines, "/", ""])
+
+
+def single_q_input(
+    q: Sequence[float] | np.ndarray, atoms: Atoms, *, tr2_ph: float = 1e-14, alpha_mix: float | None = None
+) -> str:
+    """Text of a ph.x input for the dynamical matrix at one q-point.
+
+    Parameters
+    ----------
+    q : three floats
+        In units of the reciprocal vectors; written in 2π/alat, Cartesian, alat = |a₁| (ibrav = 0).
+    atoms : Atoms
+        The crystal as pw.x got it.
+    tr2_ph : float
+        Threshold of the self-consistency of the response.
+    alpha_mix : float, optional
+        Mixing of the first iterations; None leaves ph.x's 0.7.
+
+    Returns
+    -------
+    str
+    """
+    alat = float(np.linalg.norm(atoms.cell[0]))
+    cartesian = np.asarray(q) @ atoms.cell.reciprocal() * alat
+    lines = [
+        "&INPUTPH",
+        f"   prefix           = '{PREFIX}'",
+        f"   outdir           = '{SCRATCH}'",
+        "   fildyn           = 'dyn'",
+        f"   tr2_ph           = {_double(tr2_ph)}",
+        *([f"   alpha_mix(1)     = {alpha_mix:g}"] if alpha_mix is not None else []),
+        "/",
+        " ".join(f"{x + 0.0:.12f}" for x in cartesian),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _double(value: float) -> str:
+    """A number of double precision as Fortran reads it."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}d{int(exponent)}"
 
 
 def comparable(text: str) -> str:

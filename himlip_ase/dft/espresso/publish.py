@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from himlip_ase.dft.espresso.inputs import PREFIX, SCRATCH, essential_ph_input, relocated
-from himlip_ase.dft.espresso.k_check import published_files
+from himlip_ase.dft.espresso.k_check_record import published_files
 from himlip_ase.dft.espresso.ph_files import check_ph_folder
 from himlip_ase.dft.espresso.pseudopotentials import md5
 from himlip_ase.dft.espresso.runs import Run, finished_label, read_run
