@@ -12,8 +12,9 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import read_mapping
-from himlip_ase.pipeline.config import AUTO, RunConfig
+from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.labels import VALIDATION, LabelFolder, label_folder
+from himlip_ase.pipeline.run_sections import AUTO
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data
 
 if TYPE_CHECKING:

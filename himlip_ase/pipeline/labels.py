@@ -20,10 +20,11 @@ from himlip_ase.labels.frames import JUDGES
 from himlip_ase.lattice import crystal_mismatch
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
-from himlip_ase.pipeline.config import LabelsSection, RunConfig
+from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.make_labels import DOUBLE_WELL as DOUBLE_WELL
 from himlip_ase.pipeline.make_labels import VALIDATION as VALIDATION
 from himlip_ase.pipeline.make_labels import make_labels
+from himlip_ase.pipeline.run_sections import LabelsSection
 from himlip_ase.pipeline.runfolder import hash_inputs
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.structures import read_structure, read_structures

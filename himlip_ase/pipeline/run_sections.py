@@ -1,0 +1,211 @@
+"""Sections of the run file: labels, training, further SSCHA runs, Tc, the learning loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from himlip_ase.hint.training.settings import PolishSettings, TrainingSettings
+from himlip_ase.pipeline.section import Section
+from himlip_ase.potential.network import HiMLIPConfig
+from himlip_ase.registry import did_you_mean
+from himlip_ase.sscha.learn.settings import LearnSettings
+from himlip_ase.superconductivity.options import Mesh, TcOptions
+
+Grid = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+
+Mass = Annotated[float, Field(gt=0)]
+
+
+class RattleSet(Section):
+    """A set of rattled cells to be labelled, and learnt from."""
+
+    supercell: Grid = (1, 1, 1)
+    """Repetitions of the primitive cell."""
+    number: int = Field(default=30, ge=1)
+    """Of cells."""
+    amplitude_angstrom: float = Field(default=0.4, gt=0, le=1.5)
+    """Standard deviation of each displacement."""
+    mass_scaled: bool = False
+    """Scale the displacements by (lightest mass / mass)^¼."""
+    seed: int = 1
+    """Of the random numbers."""
+
+
+class QuantumSet(Section):
+    """Cells drawn from the zero-point distribution of the harmonic phonons (|ω| for imaginary modes)."""
+
+    supercell: Grid = (1, 1, 1)
+    """Repetitions of the primitive cell."""
+    number: int = Field(default=12, ge=1)
+    """Of cells."""
+    seed: int = 1
+    """Of the random numbers."""
+
+
+def _rattle_sets() -> dict[str, RattleSet | None]:
+    return {"rattle040": RattleSet()}
+
+
+def _quantum_sets() -> dict[str, QuantumSet | None]:
+    return {
+        "quantum111": QuantumSet(seed=10),
+        "quantum211": QuantumSet(supercell=(2, 1, 1), number=6, seed=11),
+        "quantum221": QuantumSet(supercell=(2, 2, 1), number=4, seed=12),
+    }
+
+
+class LabelsSection(Section):
+    """The DFT labels: a folder of finished ones, or what to make."""
+
+    folder: Path | None = None
+    """Finished labels (the layout of ``himlip label collect``). None: make them in the run folder."""
+    relax: bool = True
+    """Relax the crystal to ``pressure_gpa`` before anything else."""
+    rattle: dict[str, RattleSet | None] = Field(default_factory=_rattle_sets)
+    """Sets of rattled cells by name; null takes one of the defaults away."""
+    quantum: dict[str, QuantumSet | None] = Field(default_factory=_quantum_sets)
+    """Cells as the SSCHA will visit them: the larger ones show how displacements of different q interact;
+    null takes one of the defaults away."""
+    validation: int = Field(default=8, ge=0)
+    """Supercells of the q-grid, drawn from the harmonic distribution, labelled and never trained on."""
+    double_well: int = Field(default=9, ge=0)
+    """Single points along the softest mode at Γ."""
+    check_k: bool = True
+    """Where ph.x runs here: repeat one q-point on a denser k-mesh, for the k-error of every frequency."""
+    k_tolerance_cm: float = Field(default=10.0, gt=0)
+    """cm⁻¹; a k-mesh that moves a frequency of that q-point by more is not converged, and the harmonic Tc is
+    withheld."""
+
+    def off(self) -> list[str]:
+        """What is switched off, as it is typed."""
+        switches = {name: getattr(self, name) for name in ("relax", "validation", "double_well", "check_k")}
+        found = [f"labels.{name}: {value}" for name, value in switches.items() if not value]
+        for kind in ("rattle", "quantum"):
+            found += [
+                f"labels.{kind}.{name}: null" for name, own in getattr(self, kind).items() if own is None
+            ]
+        return found
+
+    @property
+    def rattle_sets(self) -> dict[str, RattleSet]:
+        """The sets of rattled cells that are made."""
+        return {name: chosen for name, chosen in self.rattle.items() if chosen is not None}
+
+    @property
+    def quantum_sets(self) -> dict[str, QuantumSet]:
+        """The sets of quantum cells that are made."""
+        return {name: chosen for name, chosen in self.quantum.items() if chosen is not None}
+
+
+AUTO = "auto"
+"""`FinetuneSection.base` as chosen by the package."""
+
+
+class FinetuneSection(Section):
+    """Training of the potential, or one already trained."""
+
+    model: Path | None = None
+    """A finished ``.safetensors``, or the name of a model of the package: no training is done."""
+    model_without_hessian: Path | None = None
+    """The same, trained without the Hessian term; shown beside it."""
+    compare: bool = True
+    """Train a second time without the Hessian term, to show what it brings."""
+    base: str | None = AUTO
+    """Name or path of the model to start from; auto: the package's own where it knows the elements and
+    ``network`` asks for no other shape; null: fresh weights from ``training.seed``."""
+    train_sets: list[str] | None = None
+    """Label sets to learn from; None: all but ``validation`` and ``doublewell``."""
+    set_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Weight of a set's frames in the loss, 1 where it is not named."""
+    hessian: bool = True
+    """Whether the harmonic Hessian is learnt from."""
+    training: TrainingSettings = Field(
+        default_factory=lambda: TrainingSettings(epochs=300, polish=PolishSettings(rounds=10))
+    )
+    """See `himlip_ase.hint.training.settings.TrainingSettings`."""
+    network: dict[str, int | float] = Field(default_factory=dict)
+    """Shape of fresh weights: keys of `himlip_ase.potential.network.HiMLIPConfig`, without ``elements``."""
+
+    def off(self) -> list[str]:
+        """What is switched off, as it is typed."""
+        switches: dict[str, Any] = {"hessian": self.hessian, "compare": self.compare}
+        switches["training.polish.rounds"] = self.training.polish.rounds
+        switches["training.loss.hessian"] = self.training.loss.hessian
+        return [f"finetune.{name}: {value}" for name, value in switches.items() if not value]
+
+    @model_validator(mode="after")
+    def _known_network(self) -> FinetuneSection:
+        allowed = [field.name for field in dataclasses.fields(HiMLIPConfig) if field.name != "elements"]
+        for key in self.network:
+            if key not in allowed:
+                raise ValueError(f"unknown key 'network.{key}'; {did_you_mean(key, allowed)}")
+        return self
+
+
+class AnharmonicSection(Section):
+    """Further SSCHA runs beside the main one (natural masses, grid ``q_grid``, settings ``sscha``)."""
+
+    isotopes: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")], dict[str, Mass]] = Field(
+        default_factory=dict
+    )
+    """Masses (amu) by element for each isotope, e.g. ``{D3S: {H: 2.014}}``; begun from the main run."""
+    grids: list[Grid] = Field(default_factory=list)
+    """Further supercells, e.g. ``[[4, 4, 4]]``; begun from the potential's own force constants on them."""
+    grid_share: float = Field(default=1.0, gt=0, le=1)
+    """Configurations on further supercells, as a share of those of ``sscha``; a sum over q (λ) has the same
+    error with 1/n of them on a supercell n times as large, that of one frequency grows as 1/√share."""
+    workers: int | None = Field(default=None, ge=1)
+    """Processes that evaluate the potential's forces; None: one for each core."""
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> AnharmonicSection:
+        taken = sorted(set(self.isotopes) & {"state", "figures"})
+        if taken:
+            raise ValueError(f"an isotope cannot be called {taken[0]}; call it D3S, for example")
+        return self
+
+
+class Published(Section):
+    """A published or measured value."""
+
+    what: str
+    value: str
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TcSection(TcOptions):
+    """From G(q) and phonons to Tc: `TcOptions`, with the gap unless told otherwise, and where files lie.
+
+    Parameters
+    ----------
+    electron_phonon : str or None
+        Folder of the labels whose G(q) is used, e.g. ``harmonic444``; None: that of the finest q-grid.
+    electronic_dos : Path or None
+        N(ε) (output of dos.x, or two columns): Migdal–Eliashberg with it, too.
+    published : tuple of Published
+        Values of others, shown beside those of the run.
+    """
+
+    gap: bool = True
+    meshes: tuple[Mesh, ...] = ((8, 8, 8),)
+    electron_phonon: str | None = None
+    electronic_dos: Path | None = None
+    published: tuple[Published, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnSection(LearnSettings):
+    """The loop in which the potential learns from the SSCHA: `LearnSettings`, and whether it runs.
+
+    Parameters
+    ----------
+    enabled : bool or None
+        None: where the labels are made in the run, so that a DFT engine is at hand.
+    """
+
+    enabled: bool | None = None
