@@ -41,6 +41,8 @@ def _keys_at(root: type, location: tuple[Any, ...]) -> list[str]:
     for part in location:
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]
+        elif get_origin(kind) in (list, tuple):
+            kind = get_args(kind)[0]
         else:
             kind = _fields(kind).get(str(part))
         if isinstance(kind, UnionType):

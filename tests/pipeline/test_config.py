@@ -25,6 +25,7 @@ from himlip_ase.pipeline.config import build_config, load_config, parse_assignme
         ("strcture: a.cif", "did you mean 'structure'"),
         ("structure: a.cif\nlabels: {rattle: {soft: {numbr: 3}}}", "did you mean 'number'"),
         ("structure: a.cif\nzzz: 1", "allowed: name, structure"),
+        ("structure: a.cif\ntc: {published: [{wht: Tc}]}", "'tc.published.0.wht'; did you mean 'what'"),
     ],
 )
 def test_fault_35_unknown_keys_are_refused_with_the_nearest_one(text: str, hint: str) -> None:
