@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -174,9 +174,11 @@ def parse_config(
         raise InputError(
             f"{name} holds a {type(data).__name__}; write `key: value` lines, e.g. structure: crystal.cif"
         )
+    _find_models(data)
     _place_paths(data, Path(folder))
     for dotted, value in (overrides or {}).items():
         _override(data, dotted, value)
+    _find_models(data)
     return build_config(data, name)
 
 
@@ -214,23 +216,30 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     return result
 
 
+def _find_models(data: dict[str, Any]) -> None:
+    """Put the path of its weights in the place of the name of a model of the package."""
+    for section, last in _given(data, _MODELS):
+        from himlip_ase.potential.checkpoint import bundled_models, find_model
+
+        if section[last] in bundled_models():
+            section[last] = str(find_model(section[last]))
+
+
 def _place_paths(data: dict[str, Any], folder: Path) -> None:
-    for keys in _PATHS:
+    """Let relative paths start at `folder`."""
+    for section, last in _given(data, _PATHS):
+        path = Path(section[last]).expanduser()
+        section[last] = str(path if path.is_absolute() else (folder / path).resolve())
+
+
+def _given(data: dict[str, Any], places: Iterable[tuple[str, ...]]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Sections and keys, of those at `places`, that hold a text."""
+    for *parents, last in places:
         section: Any = data
-        for key in keys[:-1]:
+        for key in parents:
             section = section.get(key) if isinstance(section, dict) else None
-        if isinstance(section, dict) and isinstance(section.get(keys[-1]), str):
-            text = section[keys[-1]]
-            path = _bundled(text) if keys in _MODELS and Path(text).name == text else None
-            path = path or Path(text).expanduser()
-            section[keys[-1]] = str(path if path.is_absolute() else (folder / path).resolve())
-
-
-def _bundled(name: str) -> Path | None:
-    """Weights of the package of that name; None where it has none."""
-    from himlip_ase.potential.checkpoint import bundled_models, find_model
-
-    return find_model(name) if name in bundled_models() else None
+        if isinstance(section, dict) and isinstance(section.get(last), str):
+            yield section, last
 
 
 def _override(data: dict[str, Any], dotted: str, value: Any) -> None:

@@ -71,6 +71,12 @@ def test_flags_win_and_paths_start_at_the_file(tmp_path: Path) -> None:
     assert (config.pressure_gpa, config.sscha.n_configurations, config.q_grid) == (150.0, 40, (3, 3, 3))
 
 
+def test_a_model_of_the_package_is_named_in_the_file_or_by_a_flag() -> None:
+    named = parse_config("structure: a.cif\nfinetune: {model: himlip-h3s-2}").finetune.model
+    flagged = parse_config("structure: a.cif", overrides={"finetune.model": "himlip-h3s-2"}).finetune.model
+    assert named is not None and named.is_file() and flagged == named
+
+
 def test_resolved_configuration_reads_back_the_same() -> None:
     config = parse_config("structure: a.cif\nlabels: {rattle: {soft: {amplitude_angstrom: 0.1}}}", "/data")
     assert build_config(config.resolved()) == config
