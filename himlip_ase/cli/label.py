@@ -15,9 +15,9 @@ from himlip_ase.cli.label_start import Start, note_jobs, write_inputs
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from himlip_ase.dft.engine import RelaxResult
     from himlip_ase.dft.espresso.k_check_record import KCheck
     from himlip_ase.dft.executors import JobExecutor
+    from himlip_ase.dft.finished_runs import RelaxResult
     from himlip_ase.dft.standing import Listener
 
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]

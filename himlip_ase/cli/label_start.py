@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from himlip_ase.cli.dft_options import DFTOptions
-    from himlip_ase.dft.engine import Engine, Job, Task
+    from himlip_ase.dft.engine import Engine
     from himlip_ase.dft.executors import JobExecutor
+    from himlip_ase.dft.jobs import Job, Task
 
 T = TypeVar("T")
 

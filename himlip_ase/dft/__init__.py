@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from himlip_ase.dft.ase_calculator.engine import AseCalculator
-    from himlip_ase.dft.engine import Abilities, Engine, FinishedRun, Job, RelaxResult
+    from himlip_ase.dft.engine import Abilities, Engine
     from himlip_ase.dft.engines import ENGINES
     from himlip_ase.dft.espresso.engine import Espresso
     from himlip_ase.dft.espresso.inputs import QESettings
     from himlip_ase.dft.espresso.runner import Launcher
     from himlip_ase.dft.executors import EXECUTORS, Dask, Local, Slurm
+    from himlip_ase.dft.finished_runs import FinishedRun, RelaxResult
+    from himlip_ase.dft.jobs import Job
     from himlip_ase.dft.publish import collect
     from himlip_ase.dft.single_points import run_jobs
 
@@ -29,12 +31,12 @@ _HOMES = {
     "EXECUTORS": "executors",
     "Engine": "engine",
     "Espresso": "espresso.engine",
-    "FinishedRun": "engine",
-    "Job": "engine",
+    "FinishedRun": "finished_runs",
+    "Job": "jobs",
     "Launcher": "espresso.runner",
     "Local": "executors",
     "QESettings": "espresso.inputs",
-    "RelaxResult": "engine",
+    "RelaxResult": "finished_runs",
     "Slurm": "executors",
     "collect": "publish",
     "run_jobs": "single_points",

@@ -9,14 +9,15 @@ lies above it: the set of single points (`himlip_ase.dft.single_points`), the ex
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
 from ase import Atoms
 
 from himlip_ase.dft.executors import JobExecutor
+from himlip_ase.dft.finished_runs import FinishedRun, RelaxResult
+from himlip_ase.dft.jobs import Job, Task
 from himlip_ase.dft.setting_names import RUN_FILE, SettingNames
 from himlip_ase.dft.standing import Listener
 
@@ -38,160 +39,6 @@ class Abilities:
     electron_phonon: bool
     k_points: bool
     programs: bool
-
-
-class Result(Protocol):
-    """Results of one single point."""
-
-    @property
-    def energy(self) -> float:
-        """eV per cell; of a metal the free energy E − TS, to which the forces belong."""
-
-    @property
-    def forces(self) -> np.ndarray | None:
-        """(N, 3) eV/Å, constraints not applied."""
-
-    @property
-    def stress(self) -> np.ndarray | None:
-        """(6,) eV/Å³, ASE's Voigt order, positive in tension."""
-
-    @property
-    def core_seconds(self) -> float:
-        """CPU seconds."""
-
-
-class Job(Protocol):
-    """One single point: a folder and what is to be calculated there. It can be sent to another process."""
-
-    @property
-    def folder(self) -> Path:
-        """Where its files are."""
-
-    def started(self) -> bool:
-        """Whether the folder has been asked for this before.
-
-        Raises
-        ------
-        InputError
-            It has been asked for something else.
-        """
-
-    def finished(self) -> Result | None:
-        """Results that are there already and can be trusted."""
-
-    def run(self) -> Result:
-        """Calculate, unless it is finished.
-
-        Raises
-        ------
-        CalculationError
-            It failed; the message tells why.
-        """
-
-
-@dataclass(frozen=True)
-class Task:
-    """Jobs of one kind that a run will need, and what they are likely to cost.
-
-    Attributes
-    ----------
-    name : str
-    jobs : int
-    atoms : int
-        In a cell.
-    k_points : int, optional
-        Irreducible k-points of one job; None where the engine does not say.
-    q_points : int, optional
-        Irreducible q-points of a response calculation.
-    core_hours : float, optional
-        Of all jobs together; None where nothing is known. See the engine for how far it can be trusted.
-    memory_mb, disk_mb : float, optional
-        Memory of one process; scratch files of one job.
-    """
-
-    name: str
-    jobs: int
-    atoms: int
-    k_points: int | None = None
-    q_points: int | None = None
-    core_hours: float | None = None
-    memory_mb: float | None = None
-    disk_mb: float | None = None
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """A finished single point, as it is published.
-
-    Attributes
-    ----------
-    name : str
-        Name of its folder.
-    folder : Path
-    atoms : Atoms
-        Structure with its masses.
-    energy, forces, stress
-        As `Result`.
-    core_seconds : float
-    code : str
-        Program and version: "pw.x 6.7MaX".
-    settings : mapping
-        What has to agree between the labels of one set.
-    info : mapping
-        Entries of `Atoms.info` of the label.
-    record : mapping
-        Row of the set's provenance.
-    notes : mapping
-        What its runner noted: retries, origin.
-    source : object
-        The engine's own record of the run.
-    """
-
-    name: str
-    folder: Path
-    atoms: Atoms
-    energy: float
-    forces: np.ndarray | None
-    stress: np.ndarray | None
-    core_seconds: float
-    code: str
-    settings: Mapping[str, Any]
-    info: Mapping[str, Any] = field(default_factory=dict)
-    record: Mapping[str, Any] = field(default_factory=dict)
-    notes: Mapping[str, Any] = field(default_factory=dict)
-    source: Any = None
-
-
-@dataclass(frozen=True)
-class RelaxResult:
-    """A relaxed crystal.
-
-    Attributes
-    ----------
-    atoms : Atoms
-    pressure_gpa : float
-        Static pressure of a separate run on `atoms`, positive in compression.
-    stress_spread_gpa : float
-        Largest deviation of a stress component from −pressure times the unit matrix.
-    max_force : float
-        Largest force on an atom, eV/Å.
-    energy : float
-        eV per cell.
-    runs : int
-        Runs of the engine, reused ones included.
-    core_seconds : float
-    crystal : Path
-        The file crystal.extxyz.
-    """
-
-    atoms: Atoms
-    pressure_gpa: float
-    stress_spread_gpa: float
-    max_force: float
-    energy: float
-    runs: int
-    core_seconds: float
-    crystal: Path
 
 
 class Engine(Protocol):

@@ -23,7 +23,7 @@ from typing import Any
 from ase import Atoms
 from ase.io import read, write
 
-from himlip_ase.dft.engine import FinishedRun
+from himlip_ase.dft.finished_runs import FinishedRun
 from himlip_ase.dft.single_points import TAGS
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, read_mapping, write_json

@@ -6,8 +6,9 @@ import logging
 import os
 from pathlib import Path
 
-from himlip_ase.dft.engine import Engine, FinishedRun
+from himlip_ase.dft.engine import Engine
 from himlip_ase.dft.engines import ENGINES
+from himlip_ase.dft.finished_runs import FinishedRun
 from himlip_ase.dft.label_folder import check_one_accuracy, warn_of_other_accuracy, write_set
 from himlip_ase.errors import CalculationError, InputError
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from himlip_ase.dft.engine import Job
+from himlip_ase.dft.jobs import Job
 from himlip_ase.dft.other_request import OtherRequest
 
 logger = logging.getLogger(__name__)

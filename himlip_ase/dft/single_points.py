@@ -9,8 +9,8 @@ from concurrent.futures import CancelledError, Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from himlip_ase.dft.engine import Job, Result
 from himlip_ase.dft.executors import Local
+from himlip_ase.dft.jobs import Job, Result
 from himlip_ase.dft.programs import terminate_children
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import FolderLock

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from himlip_ase.dft.engine import Task
+from himlip_ase.dft.jobs import Task
 from himlip_ase.dft.standing import Listener
 from himlip_ase.files import read_mapping, write_json
 from himlip_ase.pipeline.preflight import Plan

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ase import Atoms
 
-from himlip_ase.dft.engine import Job
 from himlip_ase.dft.espresso.engine import Espresso
 from himlip_ase.dft.espresso.inputs_only import ListedJob, bring_back, write_job_folder
 from himlip_ase.dft.executors import here
+from himlip_ase.dft.jobs import Job
 from himlip_ase.dft.programs import NotRun, noting
 from himlip_ase.dft.set_aside import SetAside
 from himlip_ase.errors import InputError

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ase import Atoms
 
-from himlip_ase.dft.engine import Task
 from himlip_ase.dft.espresso.engine import Espresso
+from himlip_ase.dft.jobs import Task
 from himlip_ase.errors import InputError
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.structures import read_structure

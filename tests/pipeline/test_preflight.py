@@ -12,9 +12,9 @@ from ase.io import write
 from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
-from himlip_ase.dft.engine import Task
 from himlip_ase.dft.espresso.preflight import recommended_cutoff
 from himlip_ase.dft.espresso.response import irreducible_count, response_k_points
+from himlip_ase.dft.jobs import Task
 from himlip_ase.errors import InputError
 from himlip_ase.pipeline.config import load_config
 from himlip_ase.pipeline.estimate import RunningEstimate, plan_left

@@ -18,8 +18,10 @@ from himlip_ase.dft.ase_calculator.harmonic import (
 )
 from himlip_ase.dft.ase_calculator.job import REQUEST, AseJob, CalculatorSpec, published_request, read_run
 from himlip_ase.dft.ase_calculator.relax import relax
-from himlip_ase.dft.engine import Abilities, FinishedRun, RelaxResult, Task
+from himlip_ase.dft.engine import Abilities
 from himlip_ase.dft.executors import JobExecutor
+from himlip_ase.dft.finished_runs import FinishedRun, RelaxResult
+from himlip_ase.dft.jobs import Task
 from himlip_ase.dft.setting_names import RUN_FILE, SettingNames
 from himlip_ase.dft.standing import Listener
 from himlip_ase.errors import CalculationError, InputError

@@ -18,7 +18,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculatorError, PropertyNotImplementedError, SCFError
 
-from himlip_ase.dft.engine import FinishedRun
+from himlip_ase.dft.finished_runs import FinishedRun
 from himlip_ase.dft.other_request import OtherRequest
 from himlip_ase.dft.programs import RunLock
 from himlip_ase.dft.single_points import tags_of
@@ -112,7 +112,7 @@ class CalculatorSpec:
 
 @dataclass(frozen=True)
 class AseResult:
-    """Results of one single point; see `himlip_ase.dft.engine.Result`."""
+    """Results of one single point; see `himlip_ase.dft.jobs.Result`."""
 
     energy: float
     forces: np.ndarray
@@ -156,7 +156,7 @@ class AseJob:
         }
 
     def started(self) -> bool:
-        """See `himlip_ase.dft.engine.Job.started`."""
+        """See `himlip_ase.dft.jobs.Job.started`."""
         path = self.folder / REQUEST
         if not path.is_file():
             return False
@@ -169,13 +169,13 @@ class AseJob:
         return True
 
     def finished(self) -> AseResult | None:
-        """See `himlip_ase.dft.engine.Job.finished`."""
+        """See `himlip_ase.dft.jobs.Job.finished`."""
         if not self.started() or not (self.folder / RESULT).is_file():
             return None
         return read_result(self.folder, len(self.atoms))
 
     def run(self) -> AseResult:
-        """See `himlip_ase.dft.engine.Job.run`."""
+        """See `himlip_ase.dft.jobs.Job.run`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with RunLock(self.folder):
             done = self.finished()

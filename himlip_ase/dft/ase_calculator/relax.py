@@ -10,8 +10,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from himlip_ase.dft.ase_calculator.job import REQUEST, AseJob, CalculatorSpec, read_run
-from himlip_ase.dft.engine import RelaxResult
 from himlip_ase.dft.executors import JobExecutor
+from himlip_ase.dft.finished_runs import RelaxResult
 from himlip_ase.dft.label_folder import write_crystal
 from himlip_ase.errors import InputError, NotConvergedError
 from himlip_ase.files import FolderLock
@@ -54,7 +54,7 @@ class StepCalculator(Calculator):
         properties: Any = ("energy",),
         system_changes: Any = all_changes,
     ) -> None:
-        """See `himlip_ase.dft.engine.Job.run`; one step of the relaxation."""
+        """See `himlip_ase.dft.jobs.Job.run`; one step of the relaxation."""
         super().calculate(atoms, properties, system_changes)
         if self.steps >= self.max_runs:
             raise NotConvergedError(

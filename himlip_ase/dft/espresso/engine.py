@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from ase import Atoms
 
-from himlip_ase.dft.engine import Abilities, FinishedRun, RelaxResult, Task
+from himlip_ase.dft.engine import Abilities
 from himlip_ase.dft.espresso.harmonic import harmonic
 from himlip_ase.dft.espresso.inputs import QESettings, relocated
 from himlip_ase.dft.espresso.k_check import check_k
@@ -20,6 +20,8 @@ from himlip_ase.dft.espresso.runner import Launcher
 from himlip_ase.dft.espresso.runs import finished_labels, read_run
 from himlip_ase.dft.espresso.single_points import SinglePoint, single_points
 from himlip_ase.dft.executors import JobExecutor
+from himlip_ase.dft.finished_runs import FinishedRun, RelaxResult
+from himlip_ase.dft.jobs import Task
 from himlip_ase.dft.setting_names import RUN_FILE, SettingNames
 from himlip_ase.dft.standing import Listener
 from himlip_ase.errors import InputError

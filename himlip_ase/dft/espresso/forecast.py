@@ -20,13 +20,13 @@ from collections.abc import Mapping, Sequence
 
 from ase import Atoms
 
-from himlip_ase.dft.engine import Task
 from himlip_ase.dft.espresso.dry_run import DryRun, dry_run
 from himlip_ase.dft.espresso.inputs import QESettings
 from himlip_ase.dft.espresso.k_check_record import denser
 from himlip_ase.dft.espresso.k_grids import k_grid_like
 from himlip_ase.dft.espresso.response import RESPONSE_STEPS, response_k_points, scf_steps
 from himlip_ase.dft.espresso.runner import Launcher
+from himlip_ase.dft.jobs import Task
 
 FFT_SECONDS = 3.0e-9
 PRODUCT_SECONDS = 18e-9

@@ -11,12 +11,12 @@ import numpy as np
 import spglib
 from ase import Atoms
 
-from himlip_ase.dft.engine import RelaxResult
 from himlip_ase.dft.espresso.inputs import QESettings, check_crystal, pw_input
 from himlip_ase.dft.espresso.progress import core_seconds, pw_watch
 from himlip_ase.dft.espresso.runner import Launcher, requested_input, run_pw
 from himlip_ase.dft.espresso.runs import finished_label, read_run
 from himlip_ase.dft.executors import JobExecutor
+from himlip_ase.dft.finished_runs import RelaxResult
 from himlip_ase.dft.label_folder import write_crystal
 from himlip_ase.dft.standing import Listener
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError

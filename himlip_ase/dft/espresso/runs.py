@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from himlip_ase.dft.engine import FinishedRun
 from himlip_ase.dft.espresso.input_reading import PwInput, read_pw_input
+from himlip_ase.dft.finished_runs import FinishedRun
 from himlip_ase.errors import InputError
 from himlip_ase.files import read_mapping
 from himlip_ase.labels.pw_output import PwOutput, check_same_crystal, read_pw_output

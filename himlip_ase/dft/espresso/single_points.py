@@ -42,15 +42,15 @@ class SinglePoint:
     launcher: Launcher = field(default_factory=Launcher)
 
     def started(self) -> bool:
-        """See `himlip_ase.dft.engine.Job.started`."""
+        """See `himlip_ase.dft.jobs.Job.started`."""
         return check_input_unchanged(self.folder, self.text)
 
     def finished(self) -> PwOutput | None:
-        """See `himlip_ase.dft.engine.Job.finished`."""
+        """See `himlip_ase.dft.jobs.Job.finished`."""
         return finished_run(self.folder, self.text)
 
     def run(self) -> PwOutput:
-        """See `himlip_ase.dft.engine.Job.run`."""
+        """See `himlip_ase.dft.jobs.Job.run`."""
         return run_pw(self.folder, self.text, self.launcher, notes=self.notes)
 
 
