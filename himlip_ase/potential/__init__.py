@@ -24,7 +24,9 @@ if TYPE_CHECKING:
         hessians,
     )
     from himlip_ase.potential.graph import Graph, build_graph
+    from himlip_ase.potential.harmonic_remainder import ReferenceLattice
     from himlip_ase.potential.interface import Potential
+    from himlip_ase.potential.lattice_potential import LatticePotential
     from himlip_ase.potential.mace import MACEPotential
     from himlip_ase.potential.neighbours import VerletList
     from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
@@ -35,8 +37,10 @@ _HOMES = {
     "Graph": "graph",
     "HiMLIP": "network",
     "HiMLIPConfig": "network",
+    "LatticePotential": "lattice_potential",
     "MACEPotential": "mace",
     "Potential": "interface",
+    "ReferenceLattice": "harmonic_remainder",
     "VerletList": "neighbours",
     "build_graph": "graph",
     "bundled_models": "checkpoint",
@@ -55,8 +59,10 @@ __all__ = [
     "Graph",
     "HiMLIP",
     "HiMLIPConfig",
+    "LatticePotential",
     "MACEPotential",
     "Potential",
+    "ReferenceLattice",
     "VerletList",
     "build_graph",
     "bundled_models",

@@ -16,7 +16,9 @@ from safetensors.torch import save as serialise
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, sha256_file, write_json
+from himlip_ase.potential.harmonic_remainder import ReferenceLattice
 from himlip_ase.potential.interface import Potential
+from himlip_ase.potential.lattice_potential import LatticePotential
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 
 SUFFIX = ".safetensors"
@@ -225,8 +227,21 @@ def _mace(values: dict[str, Any], path: Path) -> Potential:
     return MACEPotential(MACEConfig(**values | {"elements": tuple(values["elements"])}))
 
 
+def _on_lattice(values: dict[str, Any], path: Path) -> Potential:
+    try:
+        network, lattice = values["network"], ReferenceLattice.from_values(values["lattice"])
+        build, config = _ARCHITECTURES[network["format"]], dict(network["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} does not say its network and its lattice ({error}); it is of another version of "
+            "himlip-ase, or damaged: get it again"
+        ) from error
+    return LatticePotential(build(config, path), lattice)
+
+
 _ARCHITECTURES: dict[str, Callable[[dict[str, Any], Path], Potential]] = {
     HiMLIP.format: _himlip,
     "himlip-mace-1": _mace,
+    LatticePotential.format: _on_lattice,
 }
 """By the `Potential.format` in the header of a file: what builds its network."""

@@ -20,6 +20,7 @@ from himlip_ase.potential.dense_hessian import dense_hessian, dense_hessian_byte
 from himlip_ase.potential.fused import fused_forces, fused_learning
 from himlip_ase.potential.graph import Graph, build_graph
 from himlip_ase.potential.interface import Potential
+from himlip_ase.potential.lattice_potential import LatticePotential
 from himlip_ase.potential.memory import budget_bytes, is_out_of_memory
 from himlip_ase.potential.network import HiMLIP
 from himlip_ase.potential.products import hessian_products
@@ -74,6 +75,8 @@ def energy_forces_stress(
     Derivatives
         eV, eV/Å, eV/Å³.
     """
+    if isinstance(model, LatticePotential) and not create_graph:
+        return _with_remainder(model, graph, energy_forces_stress(model.network, graph, stress))
     fused = None if create_graph else fused_forces(model)
     if fused is not None:
         energies, forces, virials = fused(graph)
@@ -93,6 +96,17 @@ def energy_forces_stress(
     if not create_graph:
         energies = energies.detach()
     return Derivatives(energies, -gradients[0], stresses)
+
+
+def _with_remainder(model: LatticePotential, graph: Graph, plain: Derivatives) -> Derivatives:
+    """The derivatives of a network with those of its harmonic remainder, which are closed forms."""
+    energies, forces, virials = model.remainder.energy_forces_virials(graph)
+    stresses = plain.stresses
+    if stresses is not None:
+        stresses = stresses + virials.to(stresses) / graph.volumes[:, None, None]
+    return Derivatives(
+        plain.energies + energies.to(plain.energies), plain.forces + forces.to(plain.forces), stresses
+    )
 
 
 def trainable_derivatives(model: Potential, graph: Graph, stress: bool = True) -> Derivatives:
@@ -223,6 +237,12 @@ def hessians(
         build_graph(atoms, model.elements, model.cutoff, device=device, dtype=dtype) for atoms in images
     ]
     wanted = indices if indices is not None else [range(len(atoms)) for atoms in images]
+    if isinstance(model, LatticePotential):
+        plain = hessians(model.network, images, wanted, memory_gb, device, dtype)
+        return [
+            rows + model.remainder.products(graph, _unit_vectors(graph.positions, own)).reshape(rows.shape)
+            for rows, graph, own in zip(plain, graphs, wanted, strict=True)
+        ]
     found: dict[int, Tensor] = {}
     for index, (graph, rows) in enumerate(zip(graphs, wanted, strict=True)):
         if _pays_dense(model, graph, len(rows), memory_gb):

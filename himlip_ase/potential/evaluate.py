@@ -109,13 +109,12 @@ def _try_batch(
             dtype=reference.dtype,
             find=find,
         )
-    except InputError as error:
-        raise _named(error, frames, chunk, model) from error
-    try:
         result = energy_forces_stress(model, graph, stress=stress)
         energies = result.energies.double().cpu().numpy()
         forces = result.forces.double().cpu().numpy()
         tensors = None if result.stresses is None else result.stresses.double().cpu().numpy()
+    except InputError as error:
+        raise _named(error, frames, chunk, model) from error
     except (RuntimeError, MemoryError) as error:
         if len(chunk) == 1 or not is_out_of_memory(error):
             raise
@@ -135,6 +134,7 @@ def _named(error: InputError, frames: list[Atoms], chunk: list[int], model: Pote
     for index in chunk:
         try:
             build_graph(frames[index], model.elements, model.cutoff)
+            model.check(frames[index])
         except InputError as single:
             return InputError(f"structure {index} ({frames[index].get_chemical_formula()}): {single}")
     return error

@@ -23,6 +23,8 @@ from himlip_ase.potential.neighbours import (
 )
 from himlip_ase.potential.operators import pair_difference
 
+_NO_CELL = np.full((3, 3), np.nan)
+
 
 @dataclass
 class Graph:
@@ -48,6 +50,9 @@ class Graph:
         Number of structures B.
     volumes : Tensor (B,)
         Cell volume in Å³; NaN where the structure is not periodic in three directions.
+    cells : Tensor (B, 3, 3), optional
+        Cell vectors in Å, in double precision always; NaN where the structure is not periodic in three
+        directions. For potentials that are tied to a lattice; networks need them not.
     """
 
     positions: torch.Tensor
@@ -59,6 +64,7 @@ class Graph:
     reverse: torch.Tensor
     n_frames: int
     volumes: torch.Tensor
+    cells: torch.Tensor | None = None
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Graph:
         """The same graph on another device or in another floating-point type.
@@ -76,6 +82,7 @@ class Graph:
         return Graph(
             move(self.positions), move(self.species), move(self.frame), move(self.neighbours),
             move(self.offsets), move(self.mask), move(self.reverse), self.n_frames, move(self.volumes),
+            None if self.cells is None else self.cells.to(device=device),
         )  # fmt: skip
 
     def atoms_per_frame(self) -> torch.Tensor:
@@ -113,6 +120,7 @@ def concatenate(graphs: Sequence[Graph]) -> Graph:
     padded = [widened(graph, width) for graph in graphs]
     atoms = np.cumsum([0, *(len(graph.positions) for graph in graphs)]).tolist()
     frames = np.cumsum([0, *(graph.n_frames for graph in graphs)]).tolist()
+    cells = [graph.cells for graph in padded if graph.cells is not None]
     return Graph(
         torch.cat([graph.positions for graph in padded]),
         torch.cat([graph.species for graph in padded]),
@@ -123,6 +131,7 @@ def concatenate(graphs: Sequence[Graph]) -> Graph:
         torch.cat([graph.reverse + width * start for graph, start in zip(padded, atoms, strict=False)]),
         frames[-1],
         torch.cat([graph.volumes for graph in padded]),
+        torch.cat(cells) if len(cells) == len(padded) else None,
     )
 
 
@@ -209,6 +218,7 @@ def build_graph(
         torch.from_numpy(table.reverse),
         len(frames),
         torch.from_numpy(volumes).to(dtype),
+        torch.from_numpy(np.array([atoms.cell.array if atoms.pbc.all() else _NO_CELL for atoms in frames])),
     )
     return graph if device is None or torch.device(device).type == "cpu" else graph.to(device=device)
 

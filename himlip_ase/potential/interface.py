@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from ase import Atoms
 from torch import Tensor, nn
 
 from himlip_ase.potential.graph import Graph
@@ -52,6 +53,19 @@ class Potential(nn.Module):
     def cutoff(self) -> float:
         """Å within which an atom's neighbours are listed."""
         raise NotImplementedError
+
+    def check(self, atoms: Atoms) -> None:
+        """Refuse a structure of known elements that this model cannot take; networks take all.
+
+        Parameters
+        ----------
+        atoms : Atoms
+
+        Raises
+        ------
+        InputError
+            What the structure is, and what to use instead.
+        """
 
     def forward(self, graph: Graph, strain: Tensor | None = None) -> Tensor:
         """Energy of each structure.

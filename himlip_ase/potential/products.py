@@ -19,6 +19,7 @@ from torch import Tensor
 from himlip_ase.potential.fused import fused_forces
 from himlip_ase.potential.graph import Graph, concatenate
 from himlip_ase.potential.interface import Potential
+from himlip_ase.potential.lattice_potential import LatticePotential
 from himlip_ase.potential.memory import SavedBytes, budget_bytes, is_out_of_memory
 
 RECORD_ATOMS = 64
@@ -69,6 +70,10 @@ def hessian_products(
     list of Tensor (K, N, 3)
         eV/Å² times the unit of the vectors.
     """
+    if isinstance(model, LatticePotential):
+        plain = hessian_products(model.network, graphs, vectors, memory_gb)
+        own = [model.remainder.products(*pair) for pair in zip(graphs, vectors, strict=True)]
+        return [one + other for one, other in zip(plain, own, strict=True)]
     results = [torch.empty_like(part) for part in vectors]
     # compiled passes take several vectors in one sweep; what is recorded takes a vector for each structure
     copied = fused_forces(model) is None
