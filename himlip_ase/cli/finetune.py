@@ -31,9 +31,12 @@ from himlip_ase.cli.training_options import (
 )
 
 if TYPE_CHECKING:
-    from himlip_ase.labels.frames import LabelledFrame
+    from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 
 CLOSED_FORM = ("alone", "before", "after")
+REMAINDER = ("alone", "after")
+REMAINDER_FRAMES = 1000
+"""Labelled cells, chosen at random of more, on which the effect of a remainder is measured."""
 
 
 def register(app: typer.Typer) -> None:
@@ -106,11 +109,21 @@ def finetune(
             "Hessians (eV/Å²), which weigh the labels; default: from the evidence and cross-validation."
         ),
     ] = None,
+    remainder: Annotated[
+        str | None,
+        typer.Option(
+            "--remainder",
+            help="Add what the densest --hessian of a crystal holds beyond the potential, for supercells of "
+            "its lattice only: after training, or alone, to --base as it is.",
+        ),
+    ] = None,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     plots: Annotated[bool, typer.Option(help="Write parity and loss figures.")] = True,
 ) -> None:
     """Train a potential on energies, forces, stresses and Hessians."""
+    from dataclasses import replace
+
     from himlip_ase.errors import InputError
     from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
     from himlip_ase.hint.last_layer.closed_form_run import finetune_closed_form
@@ -129,6 +142,15 @@ def finetune(
         fetch_base(base)
     if closed_form not in (None, *CLOSED_FORM):
         raise InputError(f"--closed-form is {closed_form!r}; choose {', '.join(CLOSED_FORM)}")
+    if remainder not in (None, *REMAINDER):
+        raise InputError(f"--remainder is {remainder!r}; choose {', '.join(REMAINDER)}")
+    if remainder is not None and not hessian:
+        raise InputError("--remainder needs the Hessian of a crystal, e.g. --hessian harmonic/dyn")
+    if remainder == "alone" and (base is None or closed_form is not None):
+        raise InputError(
+            "--remainder alone is added to a --base as it is, without training; give --base MODEL, or type "
+            "--remainder after"
+        )
     flags = given(
         epochs, minutes, batch_size=batch_size, learning_rate=learning_rate, probes=probes, probe=probe,
         patience=patience, seed=seed, device=device, optimizer=optimizer,
@@ -140,13 +162,20 @@ def finetune(
     frames: Sequence[LabelledFrame] = open_labels(labels, names(sets), keys) if labels else []
     if sets is None:
         frames = without_judges(frames)
-    hessians = [] if no_hessian else [read_hessian(path) for path in hessian or []]
+    given_hessians = [read_hessian(path) for path in hessian or []]
+    hessians = [] if no_hessian else given_hessians
     judged = open_labels(validation, keys=keys) if validation else None
     judging = [read_hessian(path) for path in validation_hessian or []]
     start: Any = base if elements is None else _restricted(base, elements)
     replayed = open_labels(replay, keys=keys) if replay else ()
     if elements is not None:
         _check_kept(elements, {"--labels": frames, "--replay": replayed, "--validation": judged or ()})
+    cells: list[LabelledFrame] = []
+    if remainder is not None:
+        cells = [*frames, *(replace(frame, set=f"validation {frame.set}") for frame in judged or ())]
+    if remainder == "alone":
+        _add_remainder(start, given_hessians, cells, out, base, overwrite)
+        return
     if closed_form in ("alone", "before"):
         alone = finetune_closed_form(
             frames, hessians, start, ridge, settings, out if closed_form == "alone" else None, judged,
@@ -175,16 +204,45 @@ def finetune(
         )  # fmt: skip
         _tell(after.report["summary"])
         typer.echo(f"with its closed-form head: {out / 'closed_form' / 'model.safetensors'}")
+        start = after.model
+    if remainder == "after":
+        from himlip_ase.hint.training.remainder import FOLDER
+
+        place = out / "closed_form" if closed_form == "after" else out
+        _add_remainder(start, given_hessians, cells, out / FOLDER, str(place / "model.safetensors"), True)
+
+
+def _add_remainder(
+    model: Any,
+    hessians: Sequence[HessianLabel],
+    frames: Sequence[LabelledFrame],
+    folder: Path,
+    source: str | None,
+    overwrite: bool,
+) -> None:
+    """Write a model with a harmonic remainder, and say what it does; its network came from `source`."""
+    from himlip_ase.hint.training.remainder import add_remainder, save_remainder
+    from himlip_ase.labels.views import sampled
+    from himlip_ase.potential.checkpoint import MACE_PREFIX, load_model, read_card
+
+    loaded = load_model(model) if isinstance(model, str) else model
+    card = {} if source is None or source.startswith(MACE_PREFIX) else read_card(source)
+    found = add_remainder(loaded, hessians, sampled(frames, REMAINDER_FRAMES))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = save_remainder(found, folder / "model.safetensors", card, overwrite)
+    _tell(found.describe())
+    typer.echo(f"with its remainder: {path}")
 
 
 def _restricted(base: str | None, elements: str) -> Any:
     """The base with these elements only."""
     from himlip_ase.errors import InputError
     from himlip_ase.potential.checkpoint import load_model
+    from himlip_ase.potential.lattice_potential import network_of
     from himlip_ase.potential.network import HiMLIP
     from himlip_ase.potential.widening import restricted_to
 
-    model = load_model(base) if base is not None else None
+    model = network_of(load_model(base)) if base is not None else None
     if not isinstance(model, HiMLIP):
         raise InputError("--elements restricts a Hi-MLIP base; give one, e.g. --base himlip-hydride-1")
     return restricted_to(model, elements.split(","))

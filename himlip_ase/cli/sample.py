@@ -110,10 +110,11 @@ def _read(paths: Sequence[Path]) -> list[Atoms]:
 def _network(name: str | None, images: Sequence[Atoms]) -> Any:
     from himlip_ase.potential.checkpoint import load_model
     from himlip_ase.potential.graph import build_graph
+    from himlip_ase.potential.lattice_potential import network_of
     from himlip_ase.potential.network import HiMLIP, HiMLIPConfig, element_union
 
     if name is not None:
-        return load_model(name)
+        return network_of(load_model(name))
     model = HiMLIP(HiMLIPConfig(element_union([a.get_chemical_symbols() for a in images])))
     some = images[:: max(1, len(images) // 64)]
     model.standardise(build_graph(some, model.elements, model.cutoff))

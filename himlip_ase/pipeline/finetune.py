@@ -18,6 +18,7 @@ from himlip_ase.pipeline.run_sections import AUTO
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data
 
 if TYPE_CHECKING:
+    from himlip_ase.labels.frames import HessianLabel
     from himlip_ase.potential.interface import Potential
 
 logger = logging.getLogger(__name__)
@@ -87,8 +88,22 @@ def chosen_base(context: Context) -> tuple[str | None, str]:
 
 def _inputs(context: Context) -> list[Any]:
     section = context.config.finetune
+    if section.remainder and context.learns:
+        raise InputError(
+            "finetune.remainder: a remainder does not fit a network that the learning loop refits; leave one "
+            "of them out: --set finetune.remainder=false or --set learn.enabled=false"
+        )
+    own = {"hessians": section.hessians, "remainder": section.remainder}
+    told = {
+        key: value
+        for key, value in own.items()
+        if value != type(section).model_fields[key].get_default(call_default_factory=True)
+    }
     if section.model is None:
         plain = context.config.resolved()["finetune"]
+        for key in own:  # younger than runs that are finished and stay so
+            if key not in told:
+                del plain[key]
         if plain["training"]["statistics_every"] is None:  # younger than runs that are finished and stay so
             del plain["training"]["statistics_every"]
         return [plain | {"base": chosen_base(context)[0]}]
@@ -97,7 +112,8 @@ def _inputs(context: Context) -> list[Any]:
             raise InputError(
                 f"finetune: the model {path} does not exist; leave it out to train one (--retrain)"
             )
-    return [section.model, section.model_without_hessian, section.train_sets]
+    kept: list[Any] = [section.model, section.model_without_hessian, section.train_sets]
+    return [*kept, told] if told else kept
 
 
 def _run(context: Context, folder: Path) -> Outcome:
@@ -116,6 +132,8 @@ def _run(context: Context, folder: Path) -> Outcome:
         logger.info("training begins with %s: %s", begin, why)
         _train(config, labels, folder, base)
         outcome.notes.append(f"The potential was trained in this run, beginning with {begin} ({why}).")
+    if config.finetune.remainder:
+        _add_remainder(config, labels, folder, outcome)
     _judge(context, labels, folder, outcome)
     return outcome
 
@@ -133,11 +151,77 @@ def copy_model(source: Path, target: Path) -> None:
             shutil.copyfile(source.with_suffix(suffix), target.with_suffix(suffix))
 
 
+def chosen_hessians(config: RunConfig, labels: LabelFolder) -> dict[str, HessianLabel]:
+    """The harmonic matrices that the potential learns, by the name of their folder.
+
+    Parameters
+    ----------
+    config : RunConfig
+    labels : LabelFolder
+
+    Returns
+    -------
+    dict of str to HessianLabel
+
+    Raises
+    ------
+    InputError
+        A folder that the labels do not have; the message lists those that there are.
+    """
+    from himlip_ase.labels.readers import read_hessian
+
+    found = {}
+    for name in config.finetune.hessians:
+        if name not in labels.harmonic_runs():
+            raise InputError(
+                f"finetune.hessians: no matrices in {labels.path / name}; there are: "
+                f"{', '.join(labels.harmonic_runs()) or 'none'}"
+            )
+        found[name] = read_hessian(labels.path / name)
+    return found
+
+
+def _add_remainder(config: RunConfig, labels: LabelFolder, folder: Path, outcome: Outcome) -> None:
+    """Put a model with a harmonic remainder in the place of the network, which stays beside it."""
+    from himlip_ase.hint.training.remainder import NETWORK, add_remainder, save_remainder
+    from himlip_ase.potential.checkpoint import load_model, read_card, save_model
+    from himlip_ase.potential.lattice_potential import network_of
+
+    model, card = network_of(load_model(folder / MODEL)), read_card(folder / MODEL)
+    if "remainder" in card:
+        del card["remainder"]
+    save_model(model, folder / NETWORK, card, overwrite=True)
+    card = read_card(folder / NETWORK)
+    sets = [name for name in labels.sets() if name.startswith(VALIDATION)]
+    chosen = config.finetune.train_sets
+    learnt = chosen if chosen is not None else labels.training_sets()
+    frames = labels.frames([*learnt, *sets])
+    found = add_remainder(model, list(chosen_hessians(config, labels).values()), frames)
+    save_remainder(found, folder / MODEL, card, overwrite=True)
+    for line in found.describe():
+        logger.info("%s", line)
+    main = found.grids[0]
+    dims = "×".join(map(str, main.dims))
+    how = f"the network alone against {main.name}, {dims}; the remainder makes it {main.rmse:.2g} by "
+    how += "construction"
+    outcome.add("harmonic_rmse.without_remainder", main.without, "cm⁻¹", how)
+    for cells in found.cells:
+        how = (
+            f"forces of the remainder on {cells.frames} cells of the set {cells.name}; they move their force "
+        )
+        how += f"error from {1e3 * cells.without:.1f} to {1e3 * cells.rmse:.1f} meV/Å"
+        outcome.add(f"{cells.name}.remainder_force_rms", 1e3 * cells.size, "meV/Å", how)
+    outcome.notes.append(
+        f"The potential has a harmonic remainder: its harmonic matrices on {dims} are those of {main.name} "
+        f"by construction (its network alone misses them by {main.without:.1f} cm⁻¹ rms), and it holds for "
+        "supercells of this crystal only."
+    )
+
+
 def _train(config: RunConfig, labels: LabelFolder, folder: Path, base: str | None) -> None:
     """Train with the Hessian and, for comparison, without; each continues from its own checkpoint."""
     from himlip_ase.hint.training.display import training_bar
     from himlip_ase.hint.training.finetune import finetune
-    from himlip_ase.labels.readers import read_hessian
     from himlip_ase.potential.network import HiMLIPConfig, element_union
 
     section = config.finetune
@@ -158,12 +242,16 @@ def _train(config: RunConfig, labels: LabelFolder, folder: Path, base: str | Non
         replace(f, weight=f.weight * section.set_weights.get(f.set, 1.0)) for f in labels.frames(chosen)
     ]
     made_here = config.labels.folder is None
-    hessian = replace(read_hessian(labels.path / "harmonic"), unit_known=made_here)
+    learnt = (
+        [replace(label, unit_known=made_here) for label in chosen_hessians(config, labels).values()]
+        if section.hessian
+        else []
+    )
     network = None
     if base is None:
         elements = element_union([labels.crystal.get_chemical_symbols()])
         network = HiMLIPConfig(elements, **section.network)  # type: ignore[arg-type]
-    runs = [(MODEL, [hessian] if section.hessian else [], section.training)]
+    runs = [(MODEL, learnt, section.training)]
     if section.compare and section.hessian:
         without = replace(section.training, loss=replace(section.training.loss, hessian=0.0))
         runs.append((MODEL_WITHOUT, [], without))
@@ -187,11 +275,10 @@ def _train(config: RunConfig, labels: LabelFolder, folder: Path, base: str | Non
 
 def _judge(context: Context, labels: LabelFolder, folder: Path, outcome: Outcome) -> None:
     from himlip_ase.hint.evaluation.evaluate import evaluate_labels
-    from himlip_ase.labels.readers import read_hessian
 
     sets = labels.sets()
     frames = labels.frames(sets)
-    hessian = read_hessian(labels.path / "harmonic")
+    hessians = chosen_hessians(context.config, labels)
     summary: dict[str, Any] = {}
     pairs: dict[str, np.ndarray] = {}
     for key, without in (("with_hessian", False), ("without_hessian", True)):
@@ -199,7 +286,12 @@ def _judge(context: Context, labels: LabelFolder, folder: Path, outcome: Outcome
         if model is None:
             continue
         words = "trained without the Hessian" if without else "trained with the Hessian"
-        errors = evaluate_labels(model, frames, [hessian])
+        errors = evaluate_labels(model, frames, list(hessians.values()))
+        for name, item in zip(hessians, errors.hessians.values(), strict=True):
+            if name != "harmonic" and item.frequencies is not None:
+                dims = "×".join(map(str, hessians[name].force_constants.dims))
+                how = f"{words} against {name}, all modes of the {dims} grid, in ascending order"
+                outcome.add(f"{name}.harmonic_rmse.{key}", item.frequencies.rmse, "cm⁻¹", how)
         summary[key] = errors.to_dict()
         for name, item in errors.sets.items():
             for quantity, (wanted, got) in item.pairs.items():

@@ -79,6 +79,10 @@ def _harmonic(limits: GateLimits, context: Context) -> Check:
     figure = None if record is None else record.figures.get("harmonic_rmse.with_hessian")
     value = None if figure is None else figure.value
     why = "potential against the engine's own dynamical matrices, rms over all modes of the grid"
+    trained = context.folder.read_record("finetune")
+    alone = None if trained is None else trained.figures.get("harmonic_rmse.without_remainder")
+    if alone is not None:
+        value, why = alone.value, f"{why}; of its network, without the remainder that makes them alike"
     if value is None:
         why = "harmonic phonons of the potential were not compared with the engine's"
     advice = "train longer with the Hessian and its refinement: finetune: {hessian: true, training: "

@@ -20,7 +20,7 @@ import numpy as np
 from himlip_ase.errors import CalculationError
 from himlip_ase.files import read_mapping
 from himlip_ase.phonons.force_constants import DynamicalMatrices
-from himlip_ase.pipeline.finetune import MODEL, copy_model
+from himlip_ase.pipeline.finetune import MODEL, chosen_hessians, copy_model
 from himlip_ase.pipeline.labels import label_folder
 from himlip_ase.pipeline.runfolder import hash_inputs
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, set_aside
@@ -35,7 +35,6 @@ AGREEMENT = "agreement.npz"
 
 
 def _run(context: Context, folder: Path) -> Outcome:
-    from himlip_ase.labels.readers import read_hessian
     from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.learn.curve import write_learning_curve
     from himlip_ase.sscha.learn.loop import learn
@@ -58,7 +57,7 @@ def _run(context: Context, folder: Path) -> Outcome:
     with potential_forces(model, workers) as forces:
         resume = (start / "state" / "run.json").exists()
         run_sscha(labels.harmonic, forces, short, start, resume, progress=True, watch=watch)
-    hessians = [read_hessian(labels.path / "harmonic")] if config.finetune.hessian else []
+    hessians = list(chosen_hessians(config, labels).values()) if config.finetune.hessian else []
     engine = config.dft
     with config.executor.opened(config.workers, engine.abilities.programs) as executor:
         result = learn(
@@ -102,8 +101,8 @@ def _begin_anew_if_changed(context: Context, folder: Path, model: Path) -> None:
     section = dataclasses.asdict(learn_settings(context))
     del section["rounds"]
     sets = [label_folder(context).path / f"{name}.extxyz" for name in chosen_sets(context)]
-    harmonic = label_folder(context).path / "harmonic" / "dyn0"
-    key = hash_inputs(section, context.config.resolved()["sscha"], model, sets, harmonic)
+    first, *others = (label_folder(context).path / name / "dyn0" for name in context.config.finetune.hessians)
+    key = hash_inputs(section, context.config.resolved()["sscha"], model, sets, first, *others)
     mark = folder / "inputs.sha256"
     if mark.exists() and mark.read_text(encoding="utf-8").strip() != key:
         for place in (folder / "start", folder / LOOP):

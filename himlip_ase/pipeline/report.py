@@ -134,6 +134,12 @@ def _headline(
         ["lowest mode of the free-energy Hessian on the grid", cell("hessian_lowest")],
         ["harmonic frequencies, RMSE against DFT", cell("harmonic_rmse.with_hessian")],
         ["harmonic frequencies, largest error", cell("harmonic_largest_error.with_hessian")],
+        *(
+            [f"the same on {name.split('.')[0]}", cell(name)]
+            for name in quoted
+            if name.endswith(".harmonic_rmse.with_hessian")
+        ),
+        ["the same of the network, without its remainder", cell("harmonic_rmse.without_remainder")],
         ["free energy above the static lattice", cell("free_energy")],
     ]
     rows = [row for row in rows if row[1]]

@@ -123,6 +123,13 @@ class FinetuneSection(Section):
     """Weight of a set's frames in the loss, 1 where it is not named."""
     hessian: bool = True
     """Whether the harmonic Hessian is learnt from."""
+    hessians: list[str] = Field(default_factory=lambda: ["harmonic"], min_length=1)
+    """Folders of the labels with matrices on a q-grid, e.g. ``[harmonic, harmonic444]``: the potential learns
+    from all of them and is judged on each."""
+    remainder: bool = False
+    """Add to the potential what the densest of ``hessians`` holds beyond it: a harmonic energy of
+    displacements from the sites of the crystal, so that harmonic phonons are DFT's on that grid. Not together
+    with ``learn``."""
     training: TrainingSettings = Field(
         default_factory=lambda: TrainingSettings(epochs=300, polish=PolishSettings(rounds=10))
     )

@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from ase import Atoms
 from torch import Tensor, nn
 
-from himlip_ase.potential.graph import Graph, build_graph
+from himlip_ase.potential.graph import Graph
 from himlip_ase.potential.harmonic_remainder import HarmonicRemainder, ReferenceLattice
 from himlip_ase.potential.interface import Potential
 
@@ -126,20 +125,18 @@ class LatticePotential(Potential):
         """
         return self.network(graph, strain) + self.remainder(graph, strain)
 
-    @torch.no_grad()
-    def remainder_forces(self, atoms: Atoms) -> np.ndarray:
-        """What the remainder adds to the forces of one structure, (N, 3) in eV/Å.
+    def with_network(self, network: Potential) -> LatticePotential:
+        """The same remainder with another network.
 
         Parameters
         ----------
-        atoms : Atoms
+        network : Potential
 
         Returns
         -------
-        ndarray (N, 3)
+        LatticePotential
         """
-        graph = build_graph(atoms, self.elements, self.cutoff)
-        return self.remainder.energy_forces_virials(graph)[1].cpu().numpy()
+        return LatticePotential(network, self.config.lattice, self.remainder.compact.cpu().numpy())
 
 
 def network_of(model: Potential) -> Potential:

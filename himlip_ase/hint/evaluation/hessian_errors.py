@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -20,6 +21,9 @@ from himlip_ase.labels.frames import HessianLabel
 from himlip_ase.potential.derivatives import hessian
 from himlip_ase.potential.interface import Potential
 from himlip_ase.units import signed_frequencies_cm
+
+if TYPE_CHECKING:
+    from himlip_ase.phonons.force_constants import ForceConstants
 
 KEPT_ELEMENTS = 2000
 """Elements of one Hessian that are kept for a parity plot."""
@@ -114,14 +118,11 @@ def hessian_errors(model: Potential, label: HessianLabel) -> HessianErrors:
     -------
     HessianErrors
     """
-    device = next(model.parameters()).device
-    n = len(label.atoms)
     constants = label.force_constants
     if constants is None:
+        device = next(model.parameters()).device
         return compare_hessians(hessian(model, label.atoms, device=device).detach().cpu().numpy(), label)
-    stride = n // len(constants.primitive)
-    rows = hessian(model, label.atoms, indices=range(0, n, stride), device=device).detach().cpu().numpy()
-    own = type(constants)(constants.primitive, constants.dims, rows.transpose(0, 2, 1, 3))
+    own = force_constants_like(model, constants)
     result = compare_hessians(own.hessian(), label)
     theirs = constants.dynamical_matrices()
     wanted = np.asarray(theirs.frequencies())
@@ -133,6 +134,25 @@ def hessian_errors(model: Potential, label: HessianLabel) -> HessianErrors:
     result.phonopy = phonopy_errors(own, constants)
     result.pairs = (wanted.ravel(), got.ravel())
     return result
+
+
+def force_constants_like(model: Potential, constants: ForceConstants) -> ForceConstants:
+    """The potential's force constants of the crystal and supercell of given ones.
+
+    Parameters
+    ----------
+    model : Potential
+    constants : ForceConstants
+
+    Returns
+    -------
+    ForceConstants
+        eV/Å².
+    """
+    atoms, device = constants.supercell, next(model.parameters()).device
+    first = range(0, len(atoms), len(atoms) // len(constants.primitive))
+    rows = hessian(model, atoms, indices=first, device=device).detach().cpu().numpy()
+    return type(constants)(constants.primitive, constants.dims, rows.transpose(0, 2, 1, 3))
 
 
 def compare_hessians(predicted: np.ndarray, label: HessianLabel) -> HessianErrors:

@@ -24,7 +24,7 @@ from himlip_ase.lattice import check_dims, check_primitive
 from himlip_ase.phonons.force_constants import mass_reduced
 from himlip_ase.potential.derivatives import hessian
 from himlip_ase.potential.graph import build_graph
-from himlip_ase.potential.network import HiMLIP
+from himlip_ase.potential.interface import Potential
 from himlip_ase.units import signed_frequencies_cm
 
 
@@ -56,7 +56,7 @@ class PhononUncertainty:
 
 
 def phonon_uncertainty(
-    posterior: Posterior, model: HiMLIP, primitive: Atoms, dims: Sequence[int], noise: bool = True
+    posterior: Posterior, model: Potential, primitive: Atoms, dims: Sequence[int], noise: bool = True
 ) -> PhononUncertainty:
     """Phonons of a crystal on a grid, and their standard deviations.
 
@@ -113,7 +113,7 @@ def frequency_deviations(eigenvalues: np.ndarray, deviations: np.ndarray) -> np.
 
 
 def _at(
-    posterior: Posterior, model: HiMLIP, primitive: Atoms, q: np.ndarray, cell: Atoms, shifts: np.ndarray,
+    posterior: Posterior, model: Potential, primitive: Atoms, q: np.ndarray, cell: Atoms, shifts: np.ndarray,
     noise: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Eigenvalues, their standard deviations and eigenvectors at one q."""

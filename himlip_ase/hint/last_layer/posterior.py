@@ -24,6 +24,8 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, reading
 from himlip_ase.hint.last_layer.features import HeadFeatures, HeadKind
 from himlip_ase.potential.graph import Graph, build_graph
+from himlip_ase.potential.interface import Potential
+from himlip_ase.potential.lattice_potential import LatticePotential, network_of
 from himlip_ase.potential.network import HiMLIP
 
 FORMAT = "himlip-posterior-1"
@@ -118,7 +120,7 @@ class Posterior:
         variance = (rows @ self.root).square().sum(-1) + noise**2
         return self.factors.get(quantity, 1.0) * variance.sqrt()
 
-    def features(self, model: HiMLIP) -> HeadFeatures:
+    def features(self, model: Potential) -> HeadFeatures:
         """The features of a model that this posterior belongs to.
 
         Raises
@@ -126,7 +128,10 @@ class Posterior:
         InputError
             The model is not one that this posterior can belong to.
         """
-        found = HeadFeatures(model, self.kind, self.hidden)
+        network = network_of(model)
+        if not isinstance(network, HiMLIP):
+            raise InputError("uncertainties are those of a closed-form head, which only Hi-MLIPs have")
+        found = HeadFeatures(network, self.kind, self.hidden)
         if found.size != len(self.root):
             raise InputError(
                 f"the uncertainty has {len(self.root)} coefficients, this model's {self.kind} head "
@@ -134,12 +139,13 @@ class Posterior:
             )
         return found
 
-    def uncertainty(self, model: HiMLIP, atoms: Atoms, noise: bool = True) -> Uncertainty:
+    def uncertainty(self, model: Potential, atoms: Atoms, noise: bool = True) -> Uncertainty:
         """Standard deviations of energy, forces and stress of one structure.
 
         Parameters
         ----------
-        model : HiMLIP
+        model : Potential
+            A Hi-MLIP, or one with a harmonic remainder, which has no uncertainty.
             The one that was fitted.
         atoms : Atoms
         noise : bool
@@ -161,12 +167,14 @@ class Posterior:
             self.deviations(stress, "stress", own.stress if own else 0.0).cpu().numpy() if periodic else None,
         )
 
-    def hessian_uncertainty(self, model: HiMLIP, atoms: Atoms, rows: list[int] | None = None) -> np.ndarray:
+    def hessian_uncertainty(
+        self, model: Potential, atoms: Atoms, rows: list[int] | None = None
+    ) -> np.ndarray:
         """Standard deviations of the elements of the Hessian, (n, 3, N, 3), eV/Å².
 
         Parameters
         ----------
-        model : HiMLIP
+        model : Potential
         atoms : Atoms
         rows : list of int, optional
             Atoms whose rows are wanted; all by default.
@@ -182,12 +190,12 @@ class Posterior:
         parts = [self.deviations(features.hessian(graph, [i]), "hessian", noise).cpu() for i in chosen]
         return torch.cat(parts).numpy()
 
-    def product_uncertainty(self, model: HiMLIP, atoms: Atoms, vectors: np.ndarray) -> np.ndarray:
+    def product_uncertainty(self, model: Potential, atoms: Atoms, vectors: np.ndarray) -> np.ndarray:
         """Standard deviations of products of the Hessian with vectors.
 
         Parameters
         ----------
-        model : HiMLIP
+        model : Potential
         atoms : Atoms
         vectors : ndarray (K, N, 3)
             Å or any unit.
@@ -209,13 +217,13 @@ class Posterior:
         return torch.stack(parts).cpu().numpy()
 
     def form_uncertainty(
-        self, model: HiMLIP, atoms: Atoms, first: np.ndarray, second: np.ndarray
+        self, model: Potential, atoms: Atoms, first: np.ndarray, second: np.ndarray
     ) -> np.ndarray:
         """Standard deviations of vᵀHw for pairs of directions, single elements of the Hessian among them.
 
         Parameters
         ----------
-        model : HiMLIP
+        model : Potential
         atoms : Atoms
         first, second : ndarray (K, N, 3)
             v and w.
@@ -235,7 +243,7 @@ class Posterior:
         variance = (rows @ self.root).square().sum(-1) + noise**2
         return (self.factors.get("hessian", 1.0) * variance.sqrt()).cpu().numpy()
 
-    def energy_coordinates(self, model: HiMLIP, atoms: Atoms) -> np.ndarray:
+    def energy_coordinates(self, model: Potential, atoms: Atoms) -> np.ndarray:
         """The energy of a structure as a vector whose products with others are covariances.
 
         Quantities that are linear in the head's coefficients, row·θ, have the covariance row·Σ·row'ᵀ =
@@ -244,7 +252,7 @@ class Posterior:
 
         Parameters
         ----------
-        model : HiMLIP
+        model : Potential
         atoms : Atoms
 
         Returns
@@ -255,7 +263,7 @@ class Posterior:
         rows = self.features(model).summed(_graph(model, atoms))[0]
         return self.factors.get("energy", 1.0) * (rows @ self.root).cpu().numpy()
 
-    def eigenvalue_coordinates(self, model: HiMLIP, atoms: Atoms, modes: np.ndarray) -> np.ndarray:
+    def eigenvalue_coordinates(self, model: Potential, atoms: Atoms, modes: np.ndarray) -> np.ndarray:
         """Eigenvalues of the dynamical matrix, to first order, as vectors; see `energy_coordinates`.
 
         Parameters
@@ -273,30 +281,34 @@ class Posterior:
         rows = features.second_derivatives(graph, stack, stack)
         return self.factors.get("hessian", 1.0) * (rows @ self.root).cpu().numpy()
 
-    def sample(self, model: HiMLIP, count: int, seed: int = 0) -> list[HiMLIP]:
+    def sample(self, model: Potential, count: int, seed: int = 0) -> list[Potential]:
         """Models whose heads are drawn from the posterior: a committee around `model`, which is its mean.
 
         Parameters
         ----------
-        model : HiMLIP
+        model : Potential
             The one that was fitted.
         count, seed : int
 
         Returns
         -------
-        list of HiMLIP
+        list of Potential
+            Each with the remainder of `model` where it has one.
         """
         features = self.features(model)
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randn(count, len(self.root), generator=generator, dtype=torch.float64).to(self.root)
-        return [features.apply(self.root @ row) for row in drawn]
+        networks = [features.apply(self.root @ row) for row in drawn]
+        if isinstance(model, LatticePotential):
+            return [model.with_network(network) for network in networks]
+        return list(networks)
 
-    def eigenvalue_uncertainty(self, model: HiMLIP, atoms: Atoms, modes: np.ndarray) -> np.ndarray:
+    def eigenvalue_uncertainty(self, model: Potential, atoms: Atoms, modes: np.ndarray) -> np.ndarray:
         """Standard deviations of eigenvalues of the dynamical matrix, to first order.
 
         Parameters
         ----------
-        model : HiMLIP
+        model : Potential
         atoms : Atoms
             The (super)cell of the modes.
         modes : ndarray (K, N, 3)
@@ -367,6 +379,6 @@ def _digest(root: Tensor) -> str:
     return hashlib.sha256(root.numpy().tobytes()).hexdigest()
 
 
-def _graph(model: HiMLIP, atoms: Atoms) -> Graph:
+def _graph(model: Potential, atoms: Atoms) -> Graph:
     device = next(model.parameters()).device
     return build_graph(atoms, model.elements, model.cutoff, device=device)

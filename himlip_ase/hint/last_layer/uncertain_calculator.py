@@ -15,6 +15,8 @@ from himlip_ase.errors import InputError
 from himlip_ase.hint.last_layer.closed_form_run import POSTERIOR
 from himlip_ase.hint.last_layer.posterior import Posterior, Uncertainty
 from himlip_ase.potential.checkpoint import find_model
+from himlip_ase.potential.interface import Potential
+from himlip_ase.potential.lattice_potential import network_of
 from himlip_ase.potential.network import HiMLIP
 
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ class UncertainCalculator(HiMLIPCalculator):
 
     Parameters
     ----------
-    model : str, path-like or HiMLIP
-        As `HiMLIPCalculator`.
+    model : str, path-like or Potential
+        As `HiMLIPCalculator`: a Hi-MLIP, or one with a harmonic remainder, which has no uncertainty.
     posterior : Posterior or path-like, optional
         By default ``posterior.safetensors`` beside the model.
     **options
@@ -41,19 +43,17 @@ class UncertainCalculator(HiMLIPCalculator):
     >>> calc.uncertainty(atoms).forces  # doctest: +SKIP
     """
 
-    model: HiMLIP
-
     def __init__(
         self,
-        model: str | os.PathLike | HiMLIP,
+        model: str | os.PathLike | Potential,
         posterior: Posterior | str | os.PathLike | None = None,
         **options: Any,
     ) -> None:
         super().__init__(model, **options)
-        if not isinstance(self.model, HiMLIP):
+        if not isinstance(network_of(self.model), HiMLIP):
             raise InputError("uncertainties are those of a closed-form head, which only Hi-MLIPs have")
         if posterior is None:
-            if isinstance(model, HiMLIP):
+            if isinstance(model, Potential):
                 raise InputError(
                     "a model in memory needs its posterior: UncertainCalculator(model, posterior)"
                 )

@@ -15,6 +15,7 @@ from himlip_ase.hint.training.input_statistics import InputStatistics, typical_f
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.potential.interface import Potential
+from himlip_ase.potential.lattice_potential import network_of
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig, element_union
 
 logger = logging.getLogger(__name__)
@@ -142,10 +143,33 @@ def _model(
 
         model = load_model(base)
         origin = ", ".join([Path(base).name, *filter(None, [model.provenance.get("origin")])])
-    model = model.to(device="cpu", dtype=torch.float64)
+    model = without_remainder(model, origin).to(device="cpu", dtype=torch.float64)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model, origin, fresh
+
+
+def without_remainder(model: Potential, name: str) -> Potential:
+    """The network of a model, which alone can learn; says so where a harmonic remainder is left out.
+
+    Parameters
+    ----------
+    model : Potential
+    name : str
+        For the message.
+
+    Returns
+    -------
+    Potential
+    """
+    network = network_of(model)
+    if network is not model:
+        logger.warning(
+            "%s: its harmonic remainder is left out, which does not fit a network that learns further; "
+            "`--remainder after` (finetune.remainder: true in a run) makes another",
+            name,
+        )
+    return network
 
 
 @torch.no_grad()

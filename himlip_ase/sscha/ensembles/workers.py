@@ -118,11 +118,12 @@ def potential_forces(
         `workers` is not positive, or there is no such model.
     """
     from himlip_ase.potential.checkpoint import load_model
+    from himlip_ase.potential.lattice_potential import network_of
     from himlip_ase.potential.network import HiMLIP
 
     check_workers(workers)
     loaded: Any = load_model(str(model))
-    both = isinstance(loaded, HiMLIP)
+    both = isinstance(network_of(loaded), HiMLIP)
     portions = _Portioned if both else _Portions
     place = str(Path(model).resolve()) if Path(model).is_file() else str(model)
     if executor is not None and not isinstance(executor, Local):

@@ -402,13 +402,22 @@ def load_base(model: Path | str, frames: Sequence[LabelledFrame], hessians: Sequ
         It has no linear head.
     """
     from himlip_ase.errors import InputError
+    from himlip_ase.hint.training.remainder import NETWORK
     from himlip_ase.hint.training.settings import TrainingSettings
     from himlip_ase.hint.training.start import start_model
     from himlip_ase.potential.checkpoint import load_model
+    from himlip_ase.potential.lattice_potential import LatticePotential
     from himlip_ase.potential.network import HiMLIP
     from himlip_ase.potential.widening import restricted_to
 
     known = load_model(model)
+    if isinstance(known, LatticePotential):
+        raise InputError(
+            f"{model} has a harmonic remainder, which does not fit a network that the loop refits; give the "
+            f"network alone ({NETWORK} or model.safetensors, where `himlip finetune` or a run left it), "
+            "and make a remainder for what the loop has learnt: `himlip finetune --base MODEL --hessian "
+            "HESSIAN --remainder alone`"
+        )
     if not isinstance(known, HiMLIP):
         raise InputError(f"{model} is no Hi-MLIP network: the loop fits its head in closed form")
     there = {symbol for labels in (frames, hessians) for label in labels for symbol in label.atoms.symbols}
