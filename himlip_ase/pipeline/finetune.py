@@ -287,11 +287,11 @@ def _judge(context: Context, labels: LabelFolder, folder: Path, outcome: Outcome
             continue
         words = "trained without the Hessian" if without else "trained with the Hessian"
         errors = evaluate_labels(model, frames, list(hessians.values()))
-        for name, item in zip(hessians, errors.hessians.values(), strict=True):
-            if name != "harmonic" and item.frequencies is not None:
+        for name, harmonic in zip(hessians, errors.hessians.values(), strict=True):
+            if name != "harmonic" and harmonic.frequencies is not None:
                 dims = "×".join(map(str, hessians[name].force_constants.dims))
                 how = f"{words} against {name}, all modes of the {dims} grid, in ascending order"
-                outcome.add(f"{name}.harmonic_rmse.{key}", item.frequencies.rmse, "cm⁻¹", how)
+                outcome.add(f"{name}.harmonic_rmse.{key}", harmonic.frequencies.rmse, "cm⁻¹", how)
         summary[key] = errors.to_dict()
         for name, item in errors.sets.items():
             for quantity, (wanted, got) in item.pairs.items():

@@ -73,7 +73,8 @@ class Launcher:
                 raise InputError(f"{name} is {getattr(self, name)}; give 1 or more")
         if self.pools > 1 and not self.prefix:
             raise InputError(
-                f"pools is {self.pools}, of one process; start at least as many, e.g. prefix 'mpirun -n {self.pools}'"
+                f"pools is {self.pools}, of one process; start at least as many, e.g. prefix "
+                f"'mpirun -n {self.pools}'"
             )
 
     def command(self, executable: str, input_name: str) -> list[str]:
