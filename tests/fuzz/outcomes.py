@@ -14,8 +14,9 @@ import numpy as np
 
 from himlip_ase.errors import CalculationError, InputError
 
+from .comparison import same
 from .damage import DAMAGES
-from .inputs import Kind, Named, current, same
+from .kind import Kind, Named, current
 
 REFUSED, SAME, CHANGED, TRACEBACK = "refused", "same value", "changed silently", "traceback"
 TOLD = "changed and told"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from .inputs import KINDS, Kind
+from .inputs import KINDS
+from .kind import Kind
 from .outcomes import CHANGED, TRACEBACK, trials
 
 TRIALS = 2
