@@ -93,6 +93,8 @@ def test_resumed_polish_is_the_unbroken_one_to_the_bit(frames, label, tmp_path: 
     for a, b in zip(cut.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(a, b)
     assert len(cut.progress.history) == len(whole.progress.history) == 4
+    steps = [[row["step"] for row in result.progress.history] for result in (cut, whole)]
+    assert steps[0] == steps[1]
 
 
 def test_polish_of_other_settings_is_refused(frames, label, tmp_path: Path) -> None:

@@ -226,4 +226,6 @@ def _load(path: Path, trainer: Trainer) -> int:
             parameter.copy_(tensors[key].to(trainer.device))
     trainer.progress.history += json.loads(header["history"])
     trainer.progress.elapsed = json.loads(header["elapsed"])
-    return int(header["round"])
+    done = int(header["round"])
+    trainer.progress.step += done * trainer.settings.polish.iterations
+    return done
