@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,20 @@ def test_linewidths_in_mev() -> None:
     omega = coupling.frequencies_cm / 109737.31568
     gamma = np.pi * coupling.dos_per_spin_per_ry * coupling.lambdas * omega**2 * RY_EV * 1e3
     assert coupling.gammas_mev[coupling.summed] == pytest.approx(gamma[coupling.summed], rel=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("q2r.x") is None, reason="q2r.x is not installed")
+def test_sscha_phonons_reach_epw_through_q2r(tmp_path: Path) -> None:
+    from himlip_ase.phonons.q2r import read_q2r
+    from himlip_ase.phonons.qe import write_dyn
+    from tests.superconductivity.material import toy
+
+    phonons, _ = toy((2, 2, 2))
+    write_dyn(phonons, tmp_path / "hessian.dyn")
+    page = (Path(__file__).parents[2] / "docs" / "superconductivity.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith("q2r.x <<<")]
+    recipe = line.split('"')[1].replace("state/sscha/", "").replace("zasr='simple'", "zasr='no'") + "\n"
+    done = subprocess.run(["q2r.x"], input=recipe, text=True, capture_output=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-500:]
+    again = read_q2r(tmp_path / "ifc.q2r").dynamical_matrices()
+    assert again.frequencies() == pytest.approx(phonons.frequencies(), abs=1e-2)
