@@ -36,7 +36,7 @@ def _q2r(folder: Path) -> None:
 
 
 def _xml_dyn(folder: Path) -> None:
-    from tests.phonons.test_qe import as_xml, with_frequencies
+    from tests.phonons.qe_writers import as_xml, with_frequencies
 
     copied_labels("harmonic/dyn*")(folder)
     for number in (1, 2, 3):
@@ -48,7 +48,7 @@ def _xml_dyn(folder: Path) -> None:
 def _xml_fc(folder: Path) -> None:
     from ase.build import bulk
 
-    from tests.phonons.test_qe import xml_fc
+    from tests.phonons.qe_writers import xml_fc
 
     values = _symmetric_constants().transpose(2, 3, 4, 0, 1)[None, None]
     (folder / "q2r.fc.xml").write_text(xml_fc(bulk("Al", "sc", a=2.65), 2.65, values))

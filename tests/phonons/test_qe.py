@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import logging
 import re
 import shutil
 import subprocess
@@ -14,15 +13,10 @@ import numpy as np
 import pytest
 
 from himlip_ase.errors import InputError
-from himlip_ase.phonons.born_charges import BornCharges
-from himlip_ase.phonons.broken_relations import site_asymmetry, tell_broken_relations
-from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.q2r import read_q2r
 from himlip_ase.phonons.qe import read_dyn, stars, write_dyn
 from himlip_ase.phonons.qe_lattice import SUPPORTED, ibrav_cell
-from himlip_ase.phonons.qe_text import DynFile, read_dyn_file
-from himlip_ase.phonons.qe_xml import read_xml_dyn_file
-from himlip_ase.units import AMU_RY, BOHR_ANGSTROM, RY_PER_BOHR2_EV_PER_ANGSTROM2
+from himlip_ase.units import AMU_RY
 
 from .springs import triclinic, zincblende
 from .test_force_constants import build
@@ -242,210 +236,6 @@ def test_ibrav_lattices_have_the_right_volume(ibrav):
         ibrav_cell(ibrav, [-1.0, 1.2, 1.7, c4, c5, c6])
 
 
-XML = """<?xml version="1.0" encoding="UTF-8"?>
-<Root>
-  <GEOMETRY_INFO>
-    <NUMBER_OF_TYPES>{types}</NUMBER_OF_TYPES> <NUMBER_OF_ATOMS>{atoms}</NUMBER_OF_ATOMS>
-    <CELL_DIMENSIONS>{alat} 0 0 0 0 0</CELL_DIMENSIONS> <AT>{cell}</AT>
-    {names} {sites} <NUMBER_OF_Q>{count}</NUMBER_OF_Q>
-  </GEOMETRY_INFO>
-  <DIELECTRIC_PROPERTIES epsil="true" zstar="true" raman="true">
-    <EPSILON>{epsilon}</EPSILON> <ZSTAR>{charges}</ZSTAR>
-    <RAMAN_TENSOR_A2><RAMAN_S_ALPHA.1.1>3.2-309 2.7+229 NaN</RAMAN_S_ALPHA.1.1></RAMAN_TENSOR_A2>
-  </DIELECTRIC_PROPERTIES>
-  {blocks}
-</Root>
-"""
-
-
-def as_xml(file: DynFile) -> str:
-    """The XML that ph.x writes instead of a text file: Fortran's order, masses in amu."""
-    atoms, alat = file.header.atoms, file.header.alat
-    n, unit = len(atoms), RY_PER_BOHR2_EV_PER_ANGSTROM2
-    born = file.born or BornCharges(np.zeros((n, 3, 3)), np.eye(3))
-
-    def numbers(values):
-        return " ".join(f"{x:.15E}" for x in np.ravel(values))
-
-    def block(matrix, a, b):
-        part = matrix.reshape(n, 3, n, 3)[a, :, b].T
-        return (
-            f"<PHI.{a + 1}.{b + 1}>{numbers(np.stack([part.real, part.imag], axis=-1))}</PHI.{a + 1}.{b + 1}>"
-        )
-
-    return XML.format(
-        types=n, atoms=n, alat=alat / BOHR_ANGSTROM, cell=numbers(atoms.cell.array / alat),
-        count=len(file.qpoints),
-        names="".join(
-            f"<TYPE_NAME.{i}>{s}</TYPE_NAME.{i}><MASS.{i}>{m}</MASS.{i}>"
-            for i, (s, m) in enumerate(zip(atoms.symbols, atoms.get_masses(), strict=True), 1)
-        ),
-        sites="".join(
-            f'<ATOM.{i} SPECIES="{s}" INDEX="{i}" TAU="{numbers(r / alat)}"/>'
-            for i, (s, r) in enumerate(zip(atoms.symbols, atoms.positions, strict=True), 1)
-        ),
-        epsilon=numbers(born.dielectric.T),
-        charges="".join(f"<Z_AT_.{i}>{numbers(z.T)}</Z_AT_.{i}>" for i, z in enumerate(born.charges, 1)),
-        blocks="".join(
-            f"<DYNAMICAL_MAT_.{i}><Q_POINT>{numbers(q)}</Q_POINT>"
-            + "".join(block(m / unit, a, b) for a in range(n) for b in range(n))
-            + f"</DYNAMICAL_MAT_.{i}>"
-            for i, (q, m) in enumerate(zip(file.qpoints, file.matrices, strict=True), 1)
-        ),
-    )  # fmt: skip
-
-
-def with_frequencies(text: str, file: DynFile) -> str:
-    """An XML dyn file with the frequencies of its matrices, THz and cm⁻¹."""
-    first = DynamicalMatrices(file.header.atoms, (1, 1, 1), np.zeros((1, 3)), file.matrices[:1])
-    omega = "".join(
-        f"<OMEGA.{i}>{w / 33.35641:.12E} {w:.12E}</OMEGA.{i}>"
-        for i, w in enumerate(first.frequencies()[0], 1)
-    )
-    return text.replace("</Root>", f"<FREQUENCIES_THZ_CMM1>{omega}</FREQUENCIES_THZ_CMM1></Root>")
-
-
-def test_case_Q1_xml_dyn_files_are_the_text_ones(tmp_path):
-    from .polar import polar
-
-    dm = polar(triclinic, (2, 1, 1)).with_masses([2.0141, 6.9, 16.0]).dynamical_matrices()
-    paths = write_dyn(dm, tmp_path / "dyn")
-    for path in paths[1:]:
-        file = read_dyn_file(path)
-        file = file if file.born is not None else replace(file, born=dm.born)
-        (tmp_path / f"{path.name}.xml").write_text(as_xml(file))
-        path.unlink()
-    for name in ("dyn", "dyn0", "dyn.xml"):
-        back = read_dyn(tmp_path / name)
-        assert np.abs(back.matrices - dm.matrices).max() < 1e-9
-        assert back.primitive.get_masses() == pytest.approx([2.0141, 6.9, 16.0])
-        assert np.abs(back.primitive.positions - dm.primitive.positions).max() < 1e-9
-        assert np.abs(back.born.charges - dm.born.charges).max() < 1e-9
-        assert np.abs(back.born.dielectric - dm.born.dielectric).max() < 1e-9
-    text = (tmp_path / "dyn1.xml").read_text()
-    for damaged, message in (
-        (text[: len(text) // 2], "no complete XML file"),
-        (text.replace("<PHI.2.1>", "<PHI.9.9>").replace("</PHI.2.1>", "</PHI.9.9>"), r"PHI\.2\.1"),
-        (text.replace("<PHI.1.1>", "<PHI.1.1> NaN "), "18 finite numbers"),
-    ):
-        (tmp_path / "dyn1.xml").write_text(damaged)
-        with pytest.raises(InputError, match=message):
-            read_dyn(tmp_path / "dyn")
-
-
-def test_xml_dyn_files_must_have_their_frequencies(tmp_path):
-    dm = build(triclinic, (1, 1, 1))[1].dynamical_matrices()
-    file = read_dyn_file(write_dyn(dm, tmp_path / "dyn")[1])
-    text = with_frequencies(as_xml(file), file)
-    (tmp_path / "dyn1.xml").write_text(text)
-    assert read_xml_dyn_file(tmp_path / "dyn1.xml").matrices == pytest.approx(file.matrices, abs=1e-9)
-    (tmp_path / "dyn1.xml").write_text(re.sub(r"\S+(</OMEGA\.9>)", r"1.234E+03\1", text))
-    with pytest.raises(InputError, match=r"1234\.00 is printed below"):
-        read_xml_dyn_file(tmp_path / "dyn1.xml")
-
-
-def test_xml_of_version_7_2_may_lack_the_end_of_its_root(tmp_path):
-    """At Γ of a grid of an insulator; a file that is cut anywhere else stays refused."""
-    dm = build(triclinic, (1, 1, 1))[1].dynamical_matrices()
-    file = read_dyn_file(write_dyn(dm, tmp_path / "dyn")[1])
-    text = with_frequencies(as_xml(file), file).replace("</Root>", "").rstrip() + "\n"
-    (tmp_path / "dyn1.xml").write_text(text)
-    assert read_xml_dyn_file(tmp_path / "dyn1.xml").matrices == pytest.approx(file.matrices, abs=1e-9)
-    (tmp_path / "dyn1.xml").write_text(text.replace("</FREQUENCIES_THZ_CMM1>", ""))
-    with pytest.raises(InputError, match="no complete XML file"):
-        read_xml_dyn_file(tmp_path / "dyn1.xml")
-
-
-def test_a_digit_that_a_few_others_contradict_is_told(tmp_path, caplog):
-    """Of dyn files by Hermiticity, of force constants by the exchange of two atoms."""
-    constants = build(triclinic, (2, 2, 2))[1]
-    dm = constants.dynamical_matrices()
-    file = read_dyn_file(write_dyn(dm, tmp_path / "dyn")[1])
-    text = with_frequencies(as_xml(file), file)
-    (tmp_path / "dyn1.xml").write_text(text)
-    with caplog.at_level(logging.WARNING, "himlip_ase"):
-        read_xml_dyn_file(tmp_path / "dyn1.xml")
-        tell_broken_relations(constants, "whole")
-        assert not caplog.text
-        inside = re.search(r"<PHI\.1\.2>\s*(\S+)", text)
-        changed = f"{float(inside[1]) + 1e-6:.15E}"
-        (tmp_path / "dyn1.xml").write_text(text[: inside.start(1)] + changed + text[inside.end(1) :])
-        read_xml_dyn_file(tmp_path / "dyn1.xml")
-        assert "dyn1.xml: a few elements are not those of Hermitian matrices" in caplog.text
-        wrong = constants.compact.copy()
-        wrong[0, 5, 1, 2] += 1e-3
-        tell_broken_relations(replace(constants, compact=wrong), "damaged.fc")
-    assert "damaged.fc: a few force constants break the symmetry" in caplog.text
-
-
-def test_an_on_site_block_that_the_others_contradict_is_told(tmp_path):
-    """Of a zincblende crystal, without a sum rule; silent where all blocks have a symmetry of their own."""
-    constants = build(zincblende, (2, 2, 2))[1]
-    moved = constants.compact.copy()
-    moved[[0, 1], [0, 8]] += 0.3 * np.eye(3)  # breaks the sum rule everywhere, and no symmetry
-    assert site_asymmetry(replace(constants, compact=moved)) == 0
-    moved[1, 8, 2, 2] += 1e-3
-    assert site_asymmetry(replace(constants, compact=moved)) == pytest.approx(1e-3, rel=1e-6)
-    axis = np.diag([1.0, 1.0, 1.01])
-    assert site_asymmetry(replace(constants, compact=axis @ constants.compact @ axis)) == 0
-
-
-def test_xml_force_constants_are_the_text_ones(tmp_path):
-    """Of one grid whose three numbers differ, filled so that no two entries are equal."""
-    dims, rng = (3, 2, 1), np.random.default_rng(3)
-    atoms = triclinic().atoms
-    n, alat = len(atoms), 5.0
-    values = rng.normal(size=(n, n, *dims, 3, 3))
-    (tmp_path / "x.fc").write_text(text_fc(atoms, alat, values))
-    (tmp_path / "x.fc.xml").write_text(xml_fc(atoms, alat, values))
-    text, xml = read_q2r(tmp_path / "x.fc"), read_q2r(tmp_path / "x.fc.xml")
-    assert xml.dims == dims and np.abs(xml.compact - text.compact).max() < 1e-9
-    assert xml.primitive.get_masses() == pytest.approx(text.primitive.get_masses())
-    (tmp_path / "x.fc.xml").write_text(xml_fc(atoms, alat, values).replace("1.2.3.1.1", "1.2.9.1.1"))
-    with pytest.raises(InputError, match=r"s_s1_m1_m2_m3\.1\.2\.3\.1\.1/IFC"):
-        read_q2r(tmp_path / "x.fc.xml")
-
-
-def text_fc(atoms, alat, values) -> str:
-    """The file of q2r.x: ibrav = 0, lengths in alat (Å), masses in Rydberg units."""
-    n, *dims = values.shape[1:5]
-    lines = [f"{n} {n} 0 {alat / BOHR_ANGSTROM} 0 0 0 0 0"]
-    lines += [" ".join(map(str, row / alat)) for row in atoms.cell.array]
-    lines += [f"{i} '{a.symbol} ' {a.mass * AMU_RY}" for i, a in enumerate(atoms, 1)]
-    lines += [f"{i} {i} {' '.join(map(str, a.position / alat))}" for i, a in enumerate(atoms, 1)]
-    lines += ["F", " ".join(map(str, dims))]
-    for i, j, a, b in np.ndindex(3, 3, n, n):
-        lines.append(f"{i + 1} {j + 1} {a + 1} {b + 1}")
-        for m3, m2, m1 in np.ndindex(*dims[::-1]):
-            lines.append(f"{m1 + 1} {m2 + 1} {m3 + 1} {values[a, b, m1, m2, m3, i, j]:.16E}")
-    return "\n".join(lines) + "\n"
-
-
-def xml_fc(atoms, alat, values) -> str:
-    """The same in XML: columns of each 3×3 one after the other, masses in amu."""
-    n, *dims = values.shape[1:5]
-    blocks = ""
-    for a, b, *cell in np.ndindex(n, n, *dims):
-        name = "s_s1_m1_m2_m3." + ".".join(str(k + 1) for k in (a, b, *cell))
-        numbers = " ".join(f"{x:.15E}" for x in values[(a, b, *cell)].T.ravel())
-        blocks += f"<{name}><IFC>{numbers}</IFC></{name}>"
-    mesh = " ".join(map(str, dims))
-    head = XML.format(
-        types=n, atoms=n, alat=alat / BOHR_ANGSTROM, count=1, epsilon="", charges="",
-        cell=" ".join(map(str, (atoms.cell.array / alat).ravel())),
-        names="".join(f"<TYPE_NAME.{i}>{a.symbol}</TYPE_NAME.{i}><MASS.{i}>{a.mass}</MASS.{i}>"
-                      for i, a in enumerate(atoms, 1)),
-        sites="".join(f'<ATOM.{i} INDEX="{i}" TAU="{" ".join(map(str, a.position / alat))}"/>'
-                      for i, a in enumerate(atoms, 1)),
-        blocks=f"<INTERATOMIC_FORCE_CONSTANTS><MESH_NQ1_NQ2_NQ3>{mesh}</MESH_NQ1_NQ2_NQ3>{blocks}"
-        "</INTERATOMIC_FORCE_CONSTANTS>",
-    )  # fmt: skip
-    return re.sub(r"(?s)<DIELECTRIC_PROPERTIES.*</DIELECTRIC_PROPERTIES>", "", head)
-
-
-REFERENCE = EXAMPLES / "GRID_example" / "reference_3"
-
-
 def test_deuterium_is_hydrogen_in_dyn_files(tmp_path):
     """ph.x writes the label of the species, pw.x takes ``D``."""
     dm = build(triclinic, (1, 1, 1))[1].dynamical_matrices().with_masses([2.0141, 6.9, 16.0])
@@ -453,20 +243,6 @@ def test_deuterium_is_hydrogen_in_dyn_files(tmp_path):
     path.write_text(re.sub(r"'H *'", "'D  '", path.read_text()))
     back = read_dyn(tmp_path / "dyn").primitive
     assert back.symbols[0] == "H" and back.get_masses()[0] == pytest.approx(2.0141, abs=1e-4)
-
-
-@pytest.mark.skipif(not REFERENCE.is_dir(), reason="needs Debian's quantum-espresso-data")
-def test_xml_of_ph_and_q2r_of_version_6_0_agree(tmp_path):
-    """AlAs on a 4×4×4 grid, with Born charges: q2r.x made of the dyn files what is made of them here."""
-    for path in REFERENCE.glob("alas.*xml.gz"):
-        (tmp_path / path.name.removesuffix(".gz")).write_bytes(gzip.decompress(path.read_bytes()))
-    (tmp_path / "alas.dyn0.xml").write_text("4 4 4\n8\n")
-    own = read_dyn(tmp_path / "alas.dyn.xml").force_constants()
-    found = read_q2r(tmp_path / "alas.444.fc.xml")
-    assert found.dims == own.dims == (4, 4, 4) and np.abs(own.compact).max() > 10
-    assert np.abs(found.compact - own.compact).max() < 1e-12
-    neutral = own.born.charges - own.born.charges.mean(axis=0)  # zasr of q2r.x
-    assert np.abs(found.born.charges - neutral).max() < 1e-12
 
 
 def test_isotopes_of_one_element_have_labels_of_their_own(tmp_path):
