@@ -116,7 +116,7 @@ def phonons(
 ) -> None:
     """Harmonic phonons: bands.png, bands.pdf, their data and phonopy_params.yaml in --out."""
     from himlip_ase.errors import InputError
-    from himlip_ase.phonons.plots import write_phonons
+    from himlip_ase.phonons.output_files import write_phonons
 
     if (structure is None) == (not dyn):
         raise InputError("give either a STRUCTURE (with --model and --dims) or --dyn PREFIX, one of the two")

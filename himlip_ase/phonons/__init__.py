@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants, acoustic
     from himlip_ase.phonons.harmonic import harmonic_force_constants
     from himlip_ase.phonons.irreps import GammaMode, GammaModes, gamma_modes, write_gamma_modes
+    from himlip_ase.phonons.output_files import write_bands_and_dos, write_phonons
     from himlip_ase.phonons.phono3py_io import to_phono3py, write_fc2, write_for_phono3py
     from himlip_ase.phonons.phonopy_files import read_displaced_supercells, read_force_constants
     from himlip_ase.phonons.phonopy_io import from_phonopy, write_phonopy_params
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
         bands_and_dos_figure,
         plot_bands,
         plot_dos,
-        write_bands_and_dos,
-        write_phonons,
     )
     from himlip_ase.phonons.q2r import read_q2r
     from himlip_ase.phonons.qe import read_dyn, write_dyn
@@ -79,14 +78,14 @@ _HOMES = {
     "third_order_force_constants": "third_order",
     "to_cellconstructor": "cellconstructor",
     "to_phono3py": "phono3py_io",
-    "write_bands_and_dos": "plots",
+    "write_bands_and_dos": "output_files",
     "write_dyn": "qe",
     "write_expansion": "thermal_expansion",
     "write_fc2": "phono3py_io",
     "write_following": "follow",
     "write_for_phono3py": "phono3py_io",
     "write_gamma_modes": "irreps",
-    "write_phonons": "plots",
+    "write_phonons": "output_files",
     "write_phonopy_params": "phonopy_io",
 }
 __all__ = [

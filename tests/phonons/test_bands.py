@@ -10,14 +10,13 @@ from himlip_ase.errors import InputError
 from himlip_ase.figure_style import look
 from himlip_ase.phonons import DynamicalMatrices
 from himlip_ase.phonons.bands import band_path, band_structure, dos
+from himlip_ase.phonons.output_files import write_bands_and_dos, write_phonons
 from himlip_ase.phonons.plots import (
     limit_frequencies,
     plot_bands,
     plot_dos,
     plot_grid_points,
     shared_limits,
-    write_bands_and_dos,
-    write_phonons,
 )
 
 from .springs import triclinic, zincblende
