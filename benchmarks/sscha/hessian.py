@@ -38,7 +38,8 @@ from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.sscha.array_files import pack, unpack
 from himlip_ase.sscha.convergence.residual import Residual
 from himlip_ase.sscha.curvature.hessian import estimate_hessian
-from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.ensembles.workers import potential_forces
 from himlip_ase.sscha.run.initial import positive_definite_start

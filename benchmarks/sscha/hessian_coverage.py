@@ -22,7 +22,7 @@ import numpy as np
 from himlip_ase.files import atomic_write, write_json
 from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.curvature.hessian import HessianEstimate, estimate_hessian, free_energy_hessian
-from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
+from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation.engine import MinimisationProblem
 from himlip_ase.sscha.minimisation.engines import engine

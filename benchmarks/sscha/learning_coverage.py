@@ -22,7 +22,8 @@ from ase import Atoms
 from himlip_ase.evaluation import Evaluation
 from himlip_ase.sscha.convergence.residual import frequency_changes
 from himlip_ase.sscha.ensembles.draws import stream
-from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.learn.agreement import agreement, honest_differences
 from himlip_ase.sscha.learn.draws import Draw, LabelledDraw

@@ -30,7 +30,8 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 
 from himlip_ase.phonons.force_constants import DynamicalMatrices, ForceConstants
-from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation.engine import Minimisation, MinimisationProblem
 from himlip_ase.sscha.minimisation.engines import engine

@@ -15,7 +15,7 @@ from himlip_ase.cli.calculators import CalculatorOption, chosen_calculator
 from himlip_ase.registry import Registry
 
 if TYPE_CHECKING:
-    from himlip_ase.sscha.ensembles.ensemble import Evaluate
+    from himlip_ase.sscha.ensembles.evaluation import Evaluate
 
 
 @dataclass(frozen=True)

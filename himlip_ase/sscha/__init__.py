@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from himlip_ase.sscha.curvature.hessian import HessianEstimate, estimate_hessian, free_energy_hessian
     from himlip_ase.sscha.curvature.interpolated_spectrum import interpolated_spectral_function
     from himlip_ase.sscha.curvature.spectral_function import SpectralFunction, spectral_function
-    from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
+    from himlip_ase.sscha.ensembles.ensemble import Ensemble
     from himlip_ase.sscha.ensembles.evaluation import from_calculator, from_executor
+    from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
     from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution, draw_configurations
     from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.exchange.export import export_run
@@ -66,7 +67,7 @@ _HOMES = {
     "compare_grids": "results.grid_comparison",
     "continue_run": "run.continuation",
     "draw_configurations": "ensembles.sampling",
-    "draw_ensemble": "ensembles.ensemble",
+    "draw_ensemble": "ensembles.partial_ensemble",
     "engine": "minimisation.engines",
     "estimate_hessian": "curvature.hessian",
     "export_run": "exchange.export",

@@ -17,7 +17,7 @@ from ase import Atoms
 from himlip_ase.errors import InputError
 from himlip_ase.evaluation import matrix_from_voigt
 from himlip_ase.phonons.force_constants import DynamicalMatrices
-from himlip_ase.sscha.ensembles.ensemble import Evaluate, checked
+from himlip_ase.sscha.ensembles.evaluation import Evaluate, checked
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 LARGEST_STRAIN = 0.02

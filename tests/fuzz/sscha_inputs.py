@@ -36,7 +36,7 @@ def _distribution(named: Named = current) -> Any:
 def _ensemble() -> Any:
     crystal, distribution = _distribution()
     stream = current("sscha.ensembles.draws.stream")
-    return current("sscha.ensembles.ensemble.draw_ensemble")(distribution, 8, stream(0, 1), crystal)
+    return current("sscha.ensembles.partial_ensemble.draw_ensemble")(distribution, 8, stream(0, 1), crystal)
 
 
 def _python_sscha(text: bool) -> Callable[[Path], None]:

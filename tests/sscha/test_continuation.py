@@ -9,7 +9,7 @@ import pytest
 
 from himlip_ase.errors import InputError
 from himlip_ase.sscha import SschaSettings, run_sscha
-from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
+from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.continuation import continue_run, temperature_series
 from himlip_ase.sscha.run.initial import positive_definite_start

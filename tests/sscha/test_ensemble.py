@@ -11,13 +11,13 @@ from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.sscha.array_files import load_arrays, save_arrays
 from himlip_ase.sscha.ensembles.distances import shortest_by_pair, shortest_distance
 from himlip_ase.sscha.ensembles.draws import stream
-from himlip_ase.sscha.ensembles.ensemble import (
+from himlip_ase.sscha.ensembles.evaluation import Unfinished, from_calculator, from_executor, single_point
+from himlip_ase.sscha.ensembles.partial_ensemble import (
     PartialEnsemble,
     begin_ensemble,
     draw_ensemble,
     evaluate_missing,
 )
-from himlip_ase.sscha.ensembles.evaluation import Unfinished, from_calculator, from_executor, single_point
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.initial import positive_definite_start
 

@@ -10,7 +10,7 @@ import pytest
 from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.curvature.hessian import estimate_hessian
 from himlip_ase.sscha.curvature.third_order import hessian_with_bubble, third_order
-from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
+from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.symmetry import SpaceGroup

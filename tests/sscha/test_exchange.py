@@ -11,7 +11,8 @@ import pytest
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.ensembles.draws import stream
-from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.exchange.extxyz import read_extxyz, write_extxyz
 from himlip_ase.sscha.exchange.phonopy import read_phonopy_dataset, write_phonopy_dataset

@@ -11,7 +11,7 @@ from himlip_ase.sscha.curvature.fourth_order import FourthOrder, project
 from himlip_ase.sscha.curvature.little_group import GridSymmetry, grid_modes, multiplets
 from himlip_ase.sscha.curvature.normal_coordinates import Arms, ensemble_coordinates
 from himlip_ase.sscha.curvature.pair_space import PairSpace
-from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
+from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.symmetry import SpaceGroup
 

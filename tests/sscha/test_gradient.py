@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from himlip_ase.phonons.force_constants import DynamicalMatrices
-from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.half_grid import HalfGrid
+from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.reweighting import weighted_mean
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.ensembles.trial_gaussian import TrialGaussian

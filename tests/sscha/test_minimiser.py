@@ -11,7 +11,7 @@ from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.choices import MINIMISERS
 from himlip_ase.sscha.convergence.residual import residual
-from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
+from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation.engine import MinimisationProblem
 from himlip_ase.sscha.minimisation.engines import engine

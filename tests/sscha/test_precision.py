@@ -13,7 +13,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.evaluation import Evaluation
 from himlip_ase.sscha import SschaSettings, load_result, run_sscha
 from himlip_ase.sscha.ensembles import precision
-from himlip_ase.sscha.ensembles.ensemble import begin_ensemble
+from himlip_ase.sscha.ensembles.partial_ensemble import begin_ensemble
 from himlip_ase.sscha.ensembles.precision import COMPARED, SHARE, choose_precision
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.ensembles.workers import potential_forces

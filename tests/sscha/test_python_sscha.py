@@ -12,7 +12,7 @@ from himlip_ase.phonons.cellconstructor import from_cellconstructor, to_cellcons
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.curvature.third_order import hessian_with_bubble, third_order
-from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
+from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation import python_sscha
 from himlip_ase.sscha.minimisation.engine import MinimisationProblem

@@ -11,7 +11,9 @@ from ase import Atoms
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.convergence.residual import residual
-from himlip_ase.sscha.ensembles.ensemble import checked, draw_ensemble, shortest_distance
+from himlip_ase.sscha.ensembles.distances import shortest_distance
+from himlip_ase.sscha.ensembles.evaluation import checked
+from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.initial import FLOOR_CM, positive_definite_start
 

@@ -18,7 +18,7 @@ from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.sscha.convergence.residual import residual
 from himlip_ase.sscha.ensembles.draws import stream
-from himlip_ase.sscha.ensembles.ensemble import draw_ensemble
+from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.symmetry import SpaceGroup

@@ -14,7 +14,8 @@ from himlip_ase.errors import InputError
 from himlip_ase.sscha import SschaSettings, run_sscha
 from himlip_ase.sscha.array_files import load_arrays, save_arrays
 from himlip_ase.sscha.ensembles.draws import stream
-from himlip_ase.sscha.ensembles.ensemble import Ensemble, draw_ensemble
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution, draw_configurations
 from himlip_ase.sscha.results.summary import describe_watch
 from himlip_ase.sscha.run.initial import positive_definite_start

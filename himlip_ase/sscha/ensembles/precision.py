@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from himlip_ase.evaluation import Evaluation
-from himlip_ase.sscha.ensembles.ensemble import PartialEnsemble, evaluate_rows, images_of
 from himlip_ase.sscha.ensembles.evaluation import Evaluate, checked
 from himlip_ase.sscha.ensembles.half_grid import HalfGrid
+from himlip_ase.sscha.ensembles.partial_ensemble import PartialEnsemble, evaluate_rows, images_of
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 
 logger = logging.getLogger(__name__)

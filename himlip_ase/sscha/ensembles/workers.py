@@ -15,7 +15,7 @@ from ase import Atoms
 
 from himlip_ase.dft.executors import ExecutorChoice, Local, check_workers, processes
 from himlip_ase.evaluation import Evaluation
-from himlip_ase.sscha.ensembles.ensemble import Evaluate
+from himlip_ase.sscha.ensembles.evaluation import Evaluate
 
 if TYPE_CHECKING:
     from himlip_ase.potential.interface import Potential

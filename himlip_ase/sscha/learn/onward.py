@@ -7,8 +7,8 @@ import hashlib
 import logging
 
 from himlip_ase.files import sha256_file
-from himlip_ase.sscha.ensembles.ensemble import Ensemble, Evaluate
-from himlip_ase.sscha.ensembles.evaluation import checked
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
+from himlip_ase.sscha.ensembles.evaluation import Evaluate, checked
 from himlip_ase.sscha.learn.rounds import MODEL, Round
 from himlip_ase.sscha.learn.settings import LearnSettings
 from himlip_ase.sscha.results.result import SschaResult, load_result

@@ -20,8 +20,9 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import FolderLock, atomic_write, reading, write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.array_files import load_arrays, load_json, pack, restoring, save_arrays
-from himlip_ase.sscha.ensembles.ensemble import Ensemble, PartialEnsemble
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.ensemble_files import load_ensemble, save_ensemble
+from himlip_ase.sscha.ensembles.partial_ensemble import PartialEnsemble
 from himlip_ase.sscha.settings import SschaSettings
 
 SCHEMA = 1

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import sha256_file
-from himlip_ase.sscha.ensembles.ensemble import Evaluate
+from himlip_ase.sscha.ensembles.evaluation import Evaluate
 from himlip_ase.sscha.results.result import SschaResult, load_result
 from himlip_ase.sscha.run.checkpoints import State
 from himlip_ase.sscha.run.evaluated_ensembles import SourceRun

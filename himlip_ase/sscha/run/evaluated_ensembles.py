@@ -10,8 +10,9 @@ import numpy as np
 from himlip_ase.errors import InputError
 from himlip_ase.sscha.choices import PRECISIONS
 from himlip_ase.sscha.ensembles.draws import stream
-from himlip_ase.sscha.ensembles.ensemble import Ensemble, begin_ensemble, evaluate_missing
+from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.evaluation import Evaluate, checked
+from himlip_ase.sscha.ensembles.partial_ensemble import begin_ensemble, evaluate_missing
 from himlip_ase.sscha.ensembles.precision import choose_precision
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.minimisation.engine import Engine

@@ -21,7 +21,7 @@ from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.thermal_expansion import ThermalExpansion
 from himlip_ase.sscha.cell import excess_stress
-from himlip_ase.sscha.ensembles.ensemble import Evaluate
+from himlip_ase.sscha.ensembles.evaluation import Evaluate
 from himlip_ase.sscha.results.result import SschaResult
 from himlip_ase.sscha.run.checkpoints import State
 from himlip_ase.sscha.run.continuation import temperature_series

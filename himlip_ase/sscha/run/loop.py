@@ -10,7 +10,7 @@ from pathlib import Path
 from himlip_ase.files import FolderLock
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import write_dyn
-from himlip_ase.sscha.ensembles.ensemble import Evaluate
+from himlip_ase.sscha.ensembles.evaluation import Evaluate
 from himlip_ase.sscha.minimisation.engines import engine
 from himlip_ase.sscha.results.result import SschaResult, load_result
 from himlip_ase.sscha.run.checkpoints import State
