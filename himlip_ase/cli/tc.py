@@ -231,7 +231,7 @@ def has_printed_modes(folder: Path) -> bool:
 
 
 def _of_printed_modes(folder: Path, options: TcOptions, dos: Path | None) -> tuple[TcAnalysis, str]:
-    from himlip_ase.superconductivity.analysis import analyse_broadenings, analyse_curve
+    from himlip_ase.superconductivity.curve_analysis import analyse_broadenings, analyse_curve
     from himlip_ase.superconductivity.printed_modes import read_printed_modes
     from himlip_ase.superconductivity.tables import format_widths
 
@@ -246,7 +246,7 @@ def _of_printed_modes(folder: Path, options: TcOptions, dos: Path | None) -> tup
 def _of_curve(
     path: Path, unit: str | None, column: int | None, options: TcOptions, dos: Path | None
 ) -> tuple[TcAnalysis, str]:
-    from himlip_ase.superconductivity.analysis import analyse_broadenings, analyse_curve
+    from himlip_ase.superconductivity.curve_analysis import analyse_broadenings, analyse_curve
     from himlip_ase.superconductivity.curve_files import read_alpha2f_table
     from himlip_ase.superconductivity.tables import format_widths
 

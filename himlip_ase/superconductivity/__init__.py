@@ -1,6 +1,6 @@
 """Superconductivity: electron-phonon matrices of ph.x with any phonons → α²F, λ, Tc."""
 
-from himlip_ase.superconductivity.analysis import analyse, analyse_broadenings, analyse_curve
+from himlip_ase.superconductivity.analysis import analyse
 from himlip_ase.superconductivity.bootstrap import (
     BootstrapTc,
     bootstrap_tc,
@@ -14,6 +14,7 @@ from himlip_ase.superconductivity.coupling import (
     interpolated_coupling,
     mode_coupling,
 )
+from himlip_ase.superconductivity.curve_analysis import analyse_broadenings, analyse_curve
 from himlip_ase.superconductivity.curve_files import Alpha2FTable, read_alpha2f, read_alpha2f_table
 from himlip_ase.superconductivity.electron_bands import ElectronBands, read_a2fsave
 from himlip_ase.superconductivity.electronic_dos import ElectronicDos, read_electronic_dos

@@ -9,24 +9,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.errors import InputError
 from himlip_ase.superconductivity.bootstrap import add_noise, bootstrap_tc, resampled_phonons
 from himlip_ase.superconductivity.cell_strain import CellStrain, bring_to_cell
 from himlip_ase.superconductivity.coupling import ModeCoupling, interpolated_coupling, mode_coupling
 from himlip_ase.superconductivity.electron_bands import ElectronBands
 from himlip_ase.superconductivity.electronic_dos import ElectronicDos
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
-from himlip_ase.superconductivity.formulas import mu_star_at_cutoff
-from himlip_ase.superconductivity.full_bandwidth import eliashberg_tc_full_bandwidth
-from himlip_ase.superconductivity.gap import GapCurve, gap_curve
 from himlip_ase.superconductivity.onto_elph_grid import carry_deviations, swap_onto_grid
 from himlip_ase.superconductivity.options import TcOptions
-from himlip_ase.superconductivity.plateau import SigmaPlateau, plateau_of, sigma_plateau
+from himlip_ase.superconductivity.plateau import SigmaPlateau, sigma_plateau
 from himlip_ase.superconductivity.q_mesh import QMeshRow, at_grid, q_mesh_convergence
 from himlip_ase.superconductivity.spectrum import Spectrum
-from himlip_ase.superconductivity.tc import add_spread, critical_temperature, tc_table
+from himlip_ase.superconductivity.tc import add_spread
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
-from himlip_ase.superconductivity.tc_entries import NoTc, Tc, TcTable
+from himlip_ase.superconductivity.tc_entries import TcTable
+from himlip_ase.superconductivity.tc_of_spectrum import (
+    add_sigma,
+    alone,
+    full_bandwidth_of,
+    gap_of,
+    plateau_caveats,
+    table_of,
+)
 from himlip_ase.superconductivity.zone import integrate_zone
 from himlip_ase.units import RY_EV
 
@@ -113,7 +118,7 @@ def analyse(
     coupling, spectrum = _spectrum(elph, phonons, sigma_ry, options)
     caveats = _caveats(strain, deviation, plateau) + _dos_caveat(as_printed, sigma_ry, options)
     spectrum = replace(spectrum, caveats=spectrum.caveats + caveats)
-    table = _table(spectrum, options)
+    table = table_of(spectrum, options)
     leading = plateau if sigma_of is None else sigma_of.plateau
     if leading is not None:
         table = _add_sigma(table, elph, phonons, leading, options)
@@ -160,8 +165,8 @@ def analyse(
         coupling.atom_spectra(),
         rows,
         noise,
-        {} if dos is None else _full_bandwidth(spectrum, _dos_of(dos, as_printed, sigma_ry), options),
-        _gap(spectrum, options) if options.gap else None,
+        {} if dos is None else full_bandwidth_of(spectrum, _dos_of(dos, as_printed, sigma_ry), options),
+        gap_of(spectrum, options) if options.gap else None,
         strain,
     )
 
@@ -170,9 +175,7 @@ def _caveats(strain: CellStrain | None, deviation: float, plateau: SigmaPlateau 
     caveats = [] if strain is None else [strain.caveat]
     if np.isnan(deviation):
         caveats.append("no elph.inp_lambda files: that G and phonons are of one crystal could not be checked")
-    if plateau is not None and not plateau.found:
-        caveats.append("no plateau of λ in σ: the k-grids are too coarse or σ not small enough")
-    return tuple(caveats)
+    return (*caveats, *plateau_caveats(plateau))
 
 
 def _dos_caveat(elph: ElphMatrices, sigma_ry: float, options: TcOptions) -> tuple[str, ...]:
@@ -242,7 +245,7 @@ def _coupling(
 
 
 def _bare(coupling: ModeCoupling) -> Spectrum:
-    return _alone(coupling.spectrum())
+    return alone(coupling.spectrum())
 
 
 def _add_sigma(
@@ -255,10 +258,8 @@ def _add_sigma(
     """Half the spread over the broadenings of a plateau, or of the flattest window."""
     low, high = leading.window
     window = elph.sigma_ry[(elph.sigma_ry > low - 1e-9) & (elph.sigma_ry < high + 1e-9)]
-    others = [_table(_bare(_coupling(elph, phonons, float(value), options)), options) for value in window]
-    kind = "σ-plateau" if leading.found else "flattest σ window, no plateau:"
-    name = f"{kind} {low:g}–{high:g} Ry (half the spread)"
-    return add_spread(table, others, "sigma", name, among_others=options.integration != "sum")
+    others = [table_of(_bare(_coupling(elph, phonons, float(value), options)), options) for value in window]
+    return add_sigma(table, others, leading, among_others=options.integration != "sum")
 
 
 def _add_q_grid(
@@ -273,156 +274,6 @@ def _add_q_grid(
     here = at_grid(phonons, nearest) if options.mesh is None else phonons
     other = _coupling(nearest, here, fine.sigma_ry, options)
     tolerant = replace(options, accept=(*options.accept, "coarse"))
-    tables = [_table(_bare(c), tolerant) for c in (other, fine)]
+    tables = [table_of(_bare(c), tolerant) for c in (other, fine)]
     name = f"q-grid of G: {'×'.join(map(str, nearest.dims))} instead (half the change)"
     return add_spread(table, tables, "q-grid", name, among_others=True)
-
-
-def _table(spectrum: Spectrum, options: TcOptions) -> TcTable:
-    return tc_table(spectrum, options.mu_star, options.methods, options.accept, options.mu_star_at)
-
-
-def _full_bandwidth(spectrum: Spectrum, dos: ElectronicDos, options: TcOptions) -> dict[float, float | str]:
-    found: dict[float, float | str] = {}
-    for mu in options.mu_star:
-        entry = _eliashberg(spectrum, mu, options)
-        if isinstance(entry, Tc):
-            try:
-                here = mu_star_at_cutoff(mu, options.mu_star_at, 1.0)
-                count = f"{len(found) + 1} of {len(options.mu_star)}"
-                logger.info("Migdal–Eliashberg with N(ε), μ* = %g (%s)", mu, count)
-                found[mu] = eliashberg_tc_full_bandwidth(spectrum, dos, here)
-            except (CalculationError, InputError) as error:
-                found[mu] = str(error)
-        else:
-            found[mu] = entry.reason
-    return found
-
-
-def _eliashberg(spectrum: Spectrum, mu_star: float, options: TcOptions) -> Tc | NoTc:
-    return critical_temperature(
-        spectrum, mu_star, "eliashberg", options.accept, mu_star_at=options.mu_star_at
-    )
-
-
-def _gap(spectrum: Spectrum, options: TcOptions) -> GapCurve | None:
-    mu = options.mu_star[0]
-    if isinstance(_eliashberg(spectrum, mu, options), NoTc):
-        return None
-    return gap_curve(spectrum, mu_star_at_cutoff(mu, options.mu_star_at, 1.0))
-
-
-def analyse_curve(
-    label: str,
-    spectrum: Spectrum,
-    options: TcOptions | None = None,
-    *,
-    dos: ElectronicDos | None = None,
-) -> TcAnalysis:
-    """Every Tc of a tabulated α²F (`read_alpha2f`).
-
-    Parameters
-    ----------
-    label : str
-    spectrum : Spectrum
-    options : TcOptions, optional
-        Those of the sums over q and σ do not apply.
-    dos : ElectronicDos, optional
-        Migdal–Eliashberg with this N(ε), too.
-
-    Returns
-    -------
-    TcAnalysis
-
-    Raises
-    ------
-    InputError
-        ``options.fermi_dos`` is given: a curve does not say which N(E_F) it has.
-    """
-    options = options or TcOptions()
-    if options.fermi_dos is not None:
-        raise InputError(
-            "fermi_dos (--fermi-dos) rescales the electron-phonon matrices of ph.x (--dyn, --elph), which "
-            "carry their own N(E_F); α²F curves and printed λ are not rescaled: leave it out"
-        )
-    return TcAnalysis(
-        label,
-        spectrum,
-        _table(spectrum, options),
-        full_bandwidth={} if dos is None else _full_bandwidth(spectrum, dos, options),
-        gap=_gap(spectrum, options) if options.gap else None,
-    )
-
-
-def analyse_broadenings(
-    label: str,
-    sigma_ry: Sequence[float],
-    spectra: Sequence[Spectrum],
-    options: TcOptions | None = None,
-    *,
-    dos: ElectronicDos | None = None,
-) -> TcAnalysis:
-    """Every Tc of spectra of several broadenings of the double delta, with the plateau of λ over them.
-
-    Parameters
-    ----------
-    label : str
-    sigma_ry : sequence of float
-        Ry, ascending.
-    spectra : sequence of Spectrum
-        One for each.
-    options : TcOptions, optional
-        ``sigma_ry`` chooses one; None takes the middle of the plateau, else the middle of the list, else, of
-        fewer than three, the first.
-    dos : ElectronicDos, optional
-        Migdal–Eliashberg with this N(ε), too.
-
-    Returns
-    -------
-    TcAnalysis
-        Half the spread over the plateau, or over the flattest window, is an uncertainty.
-
-    Raises
-    ------
-    InputError
-        ``options.sigma_ry`` is none of them.
-    """
-    options = options or TcOptions()
-    sigmas, plateau = np.asarray(sigma_ry, dtype=float), None
-    if len(sigmas) >= 3:
-        plateau = plateau_of(
-            sigmas,
-            spectra,
-            options.mu_star[0],
-            accept=options.accept,
-            mu_star_at=options.mu_star_at,
-        )
-    place, source = _of_broadenings(sigmas, options.sigma_ry, plateau)
-    caveats = (*spectra[place].caveats, f"σ = {sigmas[place]:g} Ry", *_caveats(None, 0.0, plateau))
-    found = analyse_curve(label, replace(spectra[place], caveats=caveats), options, dos=dos)
-    table = found.table
-    if plateau is not None:
-        low, high = plateau.window
-        inside = [s for x, s in zip(sigmas, spectra, strict=True) if low - 1e-9 < x < high + 1e-9]
-        kind = "σ-plateau" if plateau.found else "flattest σ window, no plateau:"
-        name = f"{kind} {low:g}–{high:g} Ry (half the spread)"
-        table = add_spread(table, [_table(_alone(s), options) for s in inside], "sigma", name)
-    return replace(found, table=table, sigma_ry=float(sigmas[place]), plateau=plateau, sigma_source=source)
-
-
-def _of_broadenings(sigmas: np.ndarray, given: float | None, plateau: SigmaPlateau | None) -> tuple[int, str]:
-    if given is not None:
-        place = int(np.abs(sigmas - given).argmin())
-        if abs(sigmas[place] - given) > 1e-6:
-            listed = ", ".join(f"{s:g}" for s in sigmas)
-            raise InputError(f"no α²F for σ = {given:g} Ry; the file has {listed} Ry")
-        return place, "given"
-    if plateau is None:
-        return 0, "the first of fewer than three"
-    if plateau.found:
-        return int(np.abs(sigmas - plateau.sigma_chosen_ry).argmin()), "middle of the σ-plateau"
-    return len(sigmas) // 2, "middle of the list: no σ-plateau, a default and not a converged choice"
-
-
-def _alone(spectrum: Spectrum) -> Spectrum:
-    return replace(spectrum, alternative=None)

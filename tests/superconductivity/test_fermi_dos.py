@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from himlip_ase.errors import InputError
-from himlip_ase.superconductivity.analysis import analyse, analyse_curve
+from himlip_ase.superconductivity.analysis import analyse
 from himlip_ase.superconductivity.coupling import mode_coupling
+from himlip_ase.superconductivity.curve_analysis import analyse_curve
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.options import TcOptions
 from himlip_ase.superconductivity.tc_entries import Tc
