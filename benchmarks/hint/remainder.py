@@ -64,7 +64,7 @@ def table(cases: list[dict[str, Any]]) -> str:
         "",
         "`python -m benchmarks.hint.remainder`. Forces are root mean squares in meV/Å, frequencies in cm⁻¹",
         "over all modes of a grid; with the remainder they are DFT's on its own grid by construction.",
-        "**Never learnt** sets are bold. `harmonic444` of H3S is of another k-mesh than the cells and not converged.",
+        "**Never learnt** sets are bold. `harmonic444` of H3S is of another k-mesh and not converged.",
         "",
     ]
     for case in cases:

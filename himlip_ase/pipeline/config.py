@@ -74,6 +74,16 @@ class RunConfig(Section):
             raise ValueError("give `structure: crystal.cif`, or `labels: {folder: ...}` with finished labels")
         return self
 
+    @model_validator(mode="after")
+    def _learns_or_has_remainder(self) -> RunConfig:
+        learns = self.labels.folder is None if self.learn.enabled is None else self.learn.enabled
+        if self.finetune.remainder and learns:
+            raise ValueError(
+                "`finetune.remainder` does not fit a network that the learning loop refits; leave one of "
+                "them out: `learn: {enabled: false}` or `finetune: {remainder: false}`"
+            )
+        return self
+
     @property
     def qe_settings(self) -> QESettings:
         """``qe`` with the folder of pseudopotentials filled in."""

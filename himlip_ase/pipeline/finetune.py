@@ -88,11 +88,6 @@ def chosen_base(context: Context) -> tuple[str | None, str]:
 
 def _inputs(context: Context) -> list[Any]:
     section = context.config.finetune
-    if section.remainder and context.learns:
-        raise InputError(
-            "finetune.remainder: a remainder does not fit a network that the learning loop refits; leave one "
-            "of them out: --set finetune.remainder=false or --set learn.enabled=false"
-        )
     own = {"hessians": section.hessians, "remainder": section.remainder}
     told = {
         key: value

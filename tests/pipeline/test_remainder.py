@@ -28,7 +28,7 @@ SMALL = """
 """
 
 
-def context(folder: Path, finetune: str, rest: str = "") -> Context:
+def context(folder: Path, finetune: str) -> Context:
     labels = folder / "labels"
     labels.mkdir()
     PRIMITIVE.write(labels / "crystal.extxyz")
@@ -44,7 +44,7 @@ def context(folder: Path, finetune: str, rest: str = "") -> Context:
             images.append(image)
         ase.io.write(labels / f"{name}.extxyz", images)
     save_model(untrained(), folder / "known.safetensors", {"licence": "CC0"})
-    config = parse_config(f"labels: {{folder: labels}}\nfinetune: {finetune}\n{rest}", folder)
+    config = parse_config(f"labels: {{folder: labels}}\nfinetune: {finetune}\n", folder)
     return Context(config, RunFolder(folder / "run"))
 
 
@@ -87,18 +87,14 @@ def test_a_finished_model_gets_a_remainder_that_the_card_and_the_report_name(
 
 
 def test_what_is_not_there_or_does_not_go_together_is_said(tmp_path: Path) -> None:
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    found = context(tmp_path / "one", "{model: known.safetensors, hessians: [harmonic444]}")
+    found = context(tmp_path, "{model: known.safetensors, hessians: [harmonic444]}")
     place = found.of("finetune")
     place.mkdir(parents=True)
     with pytest.raises(InputError, match="harmonic, harmonic333"):
         STAGE.run(found, place)
-    looping = context(
-        tmp_path / "two", "{model: known.safetensors, remainder: true}", "learn: {enabled: true}"
-    )
-    with pytest.raises(InputError, match=r"learn.enabled=false"):
-        STAGE.inputs(looping)
+    for rest in ("labels: {folder: labels}\nlearn: {enabled: true}", "structure: crystal.cif"):
+        with pytest.raises(InputError, match=r"learn: {enabled: false}"):
+            parse_config(f"finetune: {{remainder: true}}\n{rest}", tmp_path)
 
 
 def test_runs_of_earlier_versions_are_not_done_again(tmp_path: Path) -> None:

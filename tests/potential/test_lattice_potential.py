@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import numpy as np
@@ -226,3 +227,29 @@ def test_constants_that_would_push_a_crystal_along_are_refused() -> None:
         LatticePotential(small_model(), lattice, constants.compact + 0.01)
     with pytest.raises(InputError, match="shape"):
         LatticePotential(small_model(), lattice, constants.compact[:, :4])
+
+
+def test_a_mace_gets_one_too(tmp_path) -> None:
+    pytest.importorskip("mace", reason="no mace-torch here")
+    from tests.potential.mace_zoo import mace_potential
+
+    constants = random_constants((2, 1, 1))
+    network = copy.deepcopy(mace_potential())
+    both = LatticePotential(network, ReferenceLattice.of(h3s(), constants.dims), constants.compact)
+    path = save_model(both, tmp_path / "tied.safetensors")
+    atoms = rattled(h3s(), 0.05)
+    hessian = HiMLIPCalculator(path).get_hessian(atoms) - HiMLIPCalculator(network).get_hessian(atoms)
+    folded = constants.compact.reshape(4, 4, 2, 3, 3).sum(axis=2).transpose(0, 2, 1, 3)
+    assert hessian == pytest.approx(folded, abs=1e-8)
+
+
+def test_torch_sim_takes_it() -> None:
+    torch_sim = pytest.importorskip("torch_sim", reason="no torch-sim here")
+    from himlip_ase.torch_sim import HiMLIPTorchSimModel
+
+    images = [rattled(build_supercell(h3s(), dims), 0.1) for dims in (DIMS, (1, 2, 2))]
+    state = torch_sim.io.atoms_to_state(images, torch.device("cpu"), torch.float64)
+    found = HiMLIPTorchSimModel(tied(), device="cpu")(state)
+    wanted = evaluate(tied(), images)
+    assert found["energy"].numpy() == pytest.approx(wanted.energies, abs=1e-9)
+    assert found["forces"].numpy() == pytest.approx(np.concatenate(wanted.forces), abs=1e-9)
