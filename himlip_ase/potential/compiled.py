@@ -41,6 +41,11 @@ class CompiledProduct:
     def __init__(self, model: HiMLIP, graph: Graph) -> None:
         from torch.fx.experimental.proxy_tensor import make_fx
 
+        if not isinstance(model, HiMLIP):
+            raise InputError(
+                f"products of a {type(model).__name__} are not compiled, those of a Hi-MLIP are: give its "
+                "network, or call hessian_products"
+            )
         self._model = copy.deepcopy(model).requires_grad_(False)
         self._graph = graph
         example = (*self._tensors(graph), torch.zeros_like(graph.positions))
