@@ -231,12 +231,14 @@ def _on_lattice(values: dict[str, Any], path: Path) -> Potential:
     try:
         network, lattice = values["network"], ReferenceLattice.from_values(values["lattice"])
         build, config = _ARCHITECTURES[network["format"]], dict(network["config"])
+        return LatticePotential(build(config, path), lattice)
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} does not say its network and its lattice ({error}); it is of another version of "
             "himlip-ase, or damaged: get it again"
         ) from error
-    return LatticePotential(build(config, path), lattice)
 
 
 _ARCHITECTURES: dict[str, Callable[[dict[str, Any], Path], Potential]] = {
