@@ -25,6 +25,17 @@ def _small_model(folder: Path) -> None:
     current("potential.checkpoint.save_model")(model, folder / "small.safetensors", {"licence": "MIT"})
 
 
+def _model_on_a_lattice(folder: Path) -> None:
+    from ase.build import bulk
+
+    network = current("potential.network.HiMLIP")(
+        current("potential.network.HiMLIPConfig")(elements=("H",), channels=4, layers=1)
+    )
+    lattice = current("potential.harmonic_remainder.ReferenceLattice").of(bulk("H", "fcc", a=3.0), (2, 1, 1))
+    model = current("potential.lattice_potential.LatticePotential")(network, lattice)
+    current("potential.checkpoint.save_model")(model, folder / "small.safetensors", {"licence": "MIT"})
+
+
 def _training_yaml(folder: Path) -> None:
     (folder / "base.yaml").write_text(
         "training:\n  epochs: 200\n  learning_rate: 0.01\n  optimizer: soap\n"
@@ -70,6 +81,13 @@ def _quiet() -> Iterator[None]:
 
 KINDS = (
     Kind("model", _small_model, ("*",), lambda n, d: _weights(n, d / "small.safetensors"), sealed=True),
+    Kind(
+        "model with a remainder",
+        _model_on_a_lattice,
+        ("*",),
+        lambda n, d: _weights(n, d / "small.safetensors"),
+        sealed=True,
+    ),
     Kind(
         "training YAML",
         _training_yaml,
