@@ -115,14 +115,14 @@ def harmonic(
     keep_scratch: Annotated[bool, typer.Option("--keep-scratch", help="Keep out/ after success.")] = False,
     keep_cell: KeepCellOption = False,
     check_k: Annotated[
-        bool, typer.Option("--check-k", help="Then repeat one q-point on a denser k-mesh: errors of all.")
+        bool, typer.Option("--check-k", help="Then a soft q-point and Γ on a denser k-mesh: errors of all.")
     ] = False,
     check_k_mesh: Annotated[
         Grid | None, typer.Option("--check-k-mesh", help="That mesh; default: half as dense again as --k.")
     ] = None,
     check_k_q: Annotated[
         tuple[float, float, float] | None,
-        typer.Option("--check-k-q", help="That q-point, in reciprocal vectors; default: a soft one off --q."),
+        typer.Option("--check-k-q", help="That q-point, in reciprocal vectors; default: a soft one off --q, and Γ."),
     ] = None,
     calculator: CalculatorOption = None,
     inputs_only: InputsOnlyOption = False,

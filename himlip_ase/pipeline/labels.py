@@ -207,7 +207,7 @@ def quote_k_check(outcome: Outcome, labels: LabelFolder) -> None:
         how = "no k-check among the labels; `himlip label harmonic --check-k --resume` makes one"
         outcome.add("k_check.shift", None, "1/cm", how)
         return
-    errors = check.change.errors(labels.harmonic)
+    errors = check.errors(labels.harmonic)
     outcome.add("k_check.shift", round(check.shifts()[0], 1), "1/cm", check.verdict())
     outcome.add("k_error.median", round(float(np.median(errors)), 1), "1/cm", f"harmonic frequencies, {RULE}")
     outcome.add("k_error.largest", round(float(errors.max()), 1), "1/cm", f"harmonic frequencies, {RULE}")

@@ -173,7 +173,7 @@ def _pictures(
     place = context.folder.figures
     phonons, sscha = context.of("phonons"), context.of("sscha")
     check, harmonic = labels.k_check(), labels.harmonic
-    errors = None if check is None else check.change.errors(harmonic)
+    errors = None if check is None else check.errors(harmonic)
     left: dict[str, Any] = {"DFT harmonic": (harmonic, errors, figures.HARMONIC)}
     right: dict[str, Any] = {}
     if (phonons / f"{HIMLIP_DYN}0").is_file():

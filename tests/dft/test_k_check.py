@@ -62,7 +62,7 @@ def test_a_coarse_mesh_is_found_out(aluminium, caplog, tmp_path):
     # what the check promises of another point, it keeps: the zone boundary on the denser mesh
     shutil.copytree(folder, tmp_path / "again", ignore=shutil.ignore_patterns("k_check"))
     boundary = check_k(atoms, tmp_path / "again", TOY, qpoint=own.qpoints[1])
-    dense, coarse = boundary.change.frequencies()[1], boundary.change.frequencies()[0]
+    coarse, dense = boundary.changes()[0].frequencies()
     assert (np.abs(dense - coarse) <= errors[1] + 0.5).all()
 
 
@@ -89,7 +89,7 @@ def checked(*frequencies: float) -> KCheck:
     atoms = bulk("Al", a=3.95)
     meshes = tuple((k, k, k) for k in range(4, 4 + len(frequencies)))
     squares = [f * abs(f) / 521.4708983725064**2 * atoms.get_masses()[0] for f in frequencies]
-    return KCheck(atoms, np.array([0.5, 0, 0]), meshes, np.array([s * np.eye(3) for s in squares]))
+    return KCheck(atoms, np.array([[0.5, 0, 0]]), meshes, np.array([[s * np.eye(3) for s in squares]]))
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,33 @@ def test_which_mesh_would_do(frequencies, enough, says):
     check = checked(*frequencies)
     assert check.enough() == enough and says in check.verdict()
     assert check.converged == (enough == (4, 4, 4))
+
+
+def test_gamma_is_heard_where_it_is_the_worse_point():
+    """A mode at Γ that splits states at the Fermi level moves by more than any off the grid."""
+    quiet, loud = checked(300.0, 301.0), checked(-450.0, 920.0)
+    qpoints = np.concatenate([quiet.qpoints, np.zeros((1, 3))])
+    both = KCheck(quiet.primitive, qpoints, quiet.meshes, np.concatenate([quiet.matrices, loud.matrices]))
+    assert quiet.converged and not both.converged and both.shifts() == pytest.approx([1370.0], abs=0.01)
+    assert "at q = (0, 0, 0) moves by 1370 cm⁻¹" in both.verdict()
+
+
+@needs_espresso
+def test_gamma_is_tested_beside_the_soft_point(aluminium, tmp_path):
+    """Its matrix on the mesh of the labels is there already; the record of one point (schema 1) is read too."""
+    atoms, done = aluminium
+    folder = tmp_path / "harmonic"
+    shutil.copytree(done, folder, ignore=shutil.ignore_patterns("k_check"))
+    check = check_k(atoms, folder, TOY)
+    assert np.abs(check.qpoints[1]).max() == 0 and len(check.qpoints) == 2
+    place = folder / "k_check"
+    assert (place / "dyn_gamma_5x5x5").is_file() and not (place / "dyn_gamma_3x3x3").exists()
+    record = json.loads((place / "k_check.json").read_text())
+    first = record.pop("points")[0]
+    (place / "k_check.json").write_text(json.dumps({**record, **first, "schema": 1}))
+    old = read_k_check(folder)
+    assert old is not None and len(old.qpoints) == 1
+    assert old.matrices[0] == pytest.approx(check.matrices[0], abs=1e-8)
 
 
 def test_one_q_point_is_asked_for_in_the_units_of_ph():

@@ -33,7 +33,7 @@ def checked(folder: Path, factor: float) -> LabelFolder:
     q = own.qpoints[1]
     meshes = ((12, 12, 12), (18, 18, 18))
     matrices = np.array([m.matrices[m.index(q)] for m in (own, denser)])
-    write_k_check(KCheck(own.primitive, q, meshes, matrices), own, folder / "harmonic")
+    write_k_check(KCheck(own.primitive, q[None], meshes, matrices[None]), own, folder / "harmonic")
     return labels
 
 

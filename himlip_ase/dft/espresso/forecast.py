@@ -87,7 +87,7 @@ def forecast(
 
 
 def forecast_k_check(atoms: Atoms, q_grid: Sequence[int], settings: QESettings, launcher: Launcher) -> Task:
-    """The k-check of `himlip_ase.dft.espresso.k_check`: one q-point off the grid on two k-meshes.
+    """The k-check of `himlip_ase.dft.espresso.k_check`: one q-point off the grid on two k-meshes, Γ on one.
 
     Parameters
     ----------
@@ -106,9 +106,10 @@ def forecast_k_check(atoms: Atoms, q_grid: Sequence[int], settings: QESettings, 
     finer = [int(q) + 1 for q in q_grid]
     meshes = (settings.k_grid, denser(settings.k_grid))
     counts = [max(response_k_points(atoms, mesh, finer)) for mesh in meshes]
-    hours = 3 * len(atoms) * RESPONSE_STEPS * sum(counts) * step_seconds(run) / 3600
+    at_gamma = min(response_k_points(atoms, meshes[-1], (1, 1, 1)))
+    hours = 3 * len(atoms) * RESPONSE_STEPS * (sum(counts) + at_gamma) * step_seconds(run) / 3600
     disk = 3 * counts[-1] * _wave_function_mb(run)
-    return Task("k-check", len(meshes), len(atoms), counts[-1], 1, hours, 3 * run.ram_mb, disk)
+    return Task("k-check", len(meshes) + 1, len(atoms), counts[-1], 1, hours, 3 * run.ram_mb, disk)
 
 
 def step_seconds(run: DryRun) -> float:

@@ -1,9 +1,10 @@
-"""What a k-check found: Φ(q) at one q-point on several k-meshes, the verdict, and its files.
+"""What a k-check found: Φ(q) at the tested q-points on several k-meshes, the verdict, and its files.
 
 They lie beside the dyn files of a harmonic run, or of published labels::
 
     k_check/k_check.json        frequencies on each mesh, the k-error of each frequency of the run, verdict
-    k_check/dyn_12x12x12 …      Φ(q) at the tested q-point on each mesh, as ph.x wrote it
+    k_check/dyn_12x12x12 …      Φ(q) at the first tested q-point on each mesh, as ph.x wrote it
+    k_check/dyn_gamma_18x18x18 … the same at Γ
 """
 
 from __future__ import annotations
@@ -31,25 +32,25 @@ Grid = tuple[int, int, int]
 
 FOLDER = "k_check"
 TOLERANCE_CM = 10.0
-"""cm⁻¹; a mesh does if no frequency at the tested q-point moves by more on the densest one."""
+"""cm⁻¹; a mesh does if no frequency at the tested q-points moves by more on the densest one."""
 RULE = (
-    "ω² ± (Σ_a (e_a† B_a e_a)^½)², B_a the diagonal block of |ΔD| for atom a at the tested q-point, the "
-    "worst over the space group: the mesh is taken to move the same motions of the same atoms no more "
-    "than there"
+    "ω² ± (Σ_a (e_a† B_a e_a)^½)², B_a the diagonal block of |ΔD| for atom a at a tested q-point, the "
+    "worst over the space group and the tested points: the mesh is taken to move the same motions of the "
+    "same atoms no more than there"
 )
 
 
 @dataclass(frozen=True, eq=False)
 class KCheck:
-    """One q-point on several k-meshes, the mesh of the labels first, the densest last.
+    """A few q-points on several k-meshes, the mesh of the labels first, the densest last.
 
     Attributes
     ----------
     primitive : Atoms
-    qpoint : (3,) ndarray
+    qpoints : (nq, 3) ndarray
         In units of the reciprocal vectors.
     meshes : tuple of grids
-    matrices : (meshes, 3n, 3n) complex ndarray
+    matrices : (nq, meshes, 3n, 3n) complex ndarray
         Φ(q), eV/Å².
     tolerance_cm : float
     core_seconds : float
@@ -57,23 +58,40 @@ class KCheck:
     """
 
     primitive: Atoms
-    qpoint: np.ndarray
+    qpoints: np.ndarray
     meshes: tuple[Grid, ...]
     matrices: np.ndarray
     tolerance_cm: float = TOLERANCE_CM
     core_seconds: float = 0.0
 
-    @property
-    def change(self) -> KMeshChange:
-        """From the mesh of the labels to the densest."""
-        return KMeshChange(self.primitive, self.qpoint, self.matrices[0], self.matrices[-1])
+    def changes(self, mesh: int = 0) -> list[KMeshChange]:
+        """From a mesh, by its number, to the densest: one for each q-point."""
+        return [
+            KMeshChange(self.primitive, q, own[mesh], own[-1])
+            for q, own in zip(self.qpoints, self.matrices, strict=True)
+        ]
 
     def shifts(self) -> list[float]:
         """Largest change of a frequency from each mesh but the last to the densest, cm⁻¹."""
         return [
-            KMeshChange(self.primitive, self.qpoint, matrix, self.matrices[-1]).largest_shift()
-            for matrix in self.matrices[:-1]
+            max(change.largest_shift() for change in self.changes(mesh))
+            for mesh in range(len(self.meshes) - 1)
         ]
+
+    def errors(self, matrices: DynamicalMatrices) -> np.ndarray:
+        """The k-error of every frequency of other matrices, by the q-point that says most of it.
+
+        Parameters
+        ----------
+        matrices : DynamicalMatrices
+            As `KMeshChange.errors` takes them.
+
+        Returns
+        -------
+        (nq, 3n) ndarray
+            cm⁻¹.
+        """
+        return np.max([change.errors(matrices) for change in self.changes()], axis=0)
 
     def enough(self) -> Grid | None:
         """The first mesh from which on no frequency moves by more than the tolerance; None: none tried."""
@@ -92,7 +110,9 @@ class KCheck:
     def verdict(self) -> str:
         """What the check found and which mesh would do, in a sentence or two."""
         labels, densest, shift = times(self.meshes[0]), times(self.meshes[-1]), self.shifts()[0]
-        where = f"at q = ({', '.join(f'{x:.4g}' for x in self.qpoint)})"
+        moved = [change.largest_shift() for change in self.changes()]
+        worst = self.qpoints[int(np.argmax(moved))]
+        where = f"at q = ({', '.join(f'{x:.4g}' for x in worst)})"
         found = f"from {labels} to {densest} k a frequency {where} moves by {shift:.0f} cm⁻¹"
         enough = self.enough()
         if self.converged:
@@ -136,15 +156,24 @@ def write_k_check(check: KCheck, matrices: DynamicalMatrices, folder: str | os.P
     Path
         The file.
     """
-    errors = check.change.errors(matrices)
+    errors = check.errors(matrices)
     frequencies = matrices.frequencies()
     data = {
-        "schema": 1,
-        "qpoint": np.round(check.qpoint, 10).tolist(),
+        "schema": 2,
         "tolerance_cm": check.tolerance_cm,
-        "meshes": [
-            {"k_grid": list(mesh), "dyn": dyn_name(mesh), "frequencies_cm": row.round(3).tolist()}
-            for mesh, row in zip(check.meshes, _frequencies(check), strict=True)
+        "points": [
+            {
+                "qpoint": np.round(q, 10).tolist(),
+                "meshes": [
+                    {
+                        "k_grid": list(mesh),
+                        "dyn": dyn_name(mesh, number),
+                        "frequencies_cm": row.round(3).tolist(),
+                    }
+                    for mesh, row in zip(check.meshes, _frequencies(check.primitive, q, own), strict=True)
+                ],
+            }
+            for number, (q, own) in enumerate(zip(check.qpoints, check.matrices, strict=True))
         ],
         "largest_shift_cm": [round(x, 3) for x in check.shifts()],
         "converged": check.converged,
@@ -191,19 +220,28 @@ def read_k_check(folder: str | os.PathLike) -> KCheck | None:
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         own = read_dyn(Path(folder) / "dyn0")
-        q = np.array(data["qpoint"], dtype=float)
-        meshes: list[Grid] = [tuple(entry["k_grid"]) for entry in data["meshes"]]
-        on_grid = int(grid_indices(q, own.dims)[0])
+        points = data["points"] if "points" in data else [data]  # schema 1 had one
+        meshes: list[Grid] = [tuple(entry["k_grid"]) for entry in points[0]["meshes"]]
+        qpoints = np.array([point["qpoint"] for point in points], dtype=float)
         found = [
-            own.matrices[on_grid] if number == 0 and on_grid >= 0 else read_matrix(place / entry["dyn"], q)
-            for number, entry in enumerate(data["meshes"])
+            _read_point(place, point["meshes"], q, own) for point, q in zip(points, qpoints, strict=True)
         ]
         tolerance, spent = float(data["tolerance_cm"]), float(data["core_seconds"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} is not a complete k-check ({error}); make it again with --check-k"
         ) from error
-    return KCheck(own.primitive, q, tuple(meshes), np.array(found), tolerance, spent)
+    return KCheck(own.primitive, qpoints, tuple(meshes), np.array(found), tolerance, spent)
+
+
+def _read_point(
+    place: Path, entries: Sequence[dict[str, Any]], q: np.ndarray, own: DynamicalMatrices
+) -> list[np.ndarray]:
+    on_grid = int(grid_indices(q, own.dims)[0])
+    return [
+        own.matrices[on_grid] if number == 0 and on_grid >= 0 else read_matrix(place / entry["dyn"], q)
+        for number, entry in enumerate(entries)
+    ]
 
 
 def published_files(folder: str | os.PathLike) -> list[Path]:
@@ -256,9 +294,14 @@ def mesh_name(mesh: Sequence[int]) -> str:
     return "x".join(map(str, mesh))
 
 
-def dyn_name(mesh: Sequence[int]) -> str:
-    """File of Φ(q) on a mesh, inside `FOLDER`."""
-    return f"dyn_{mesh_name(mesh)}"
+def run_name(mesh: Sequence[int], point: int = 0) -> str:
+    """Folder of the run on a mesh at the tested q-point of this number (0: the telling one, 1: Γ)."""
+    return f"gamma_{mesh_name(mesh)}" if point else mesh_name(mesh)
+
+
+def dyn_name(mesh: Sequence[int], point: int = 0) -> str:
+    """File of Φ(q) of that run, inside `FOLDER`."""
+    return f"dyn_{run_name(mesh, point)}"
 
 
 def times(mesh: Sequence[int]) -> str:
@@ -266,8 +309,5 @@ def times(mesh: Sequence[int]) -> str:
     return "×".join(map(str, mesh))
 
 
-def _frequencies(check: KCheck) -> list[np.ndarray]:
-    return [
-        KMeshChange(check.primitive, check.qpoint, matrix, matrix).frequencies()[0]
-        for matrix in check.matrices
-    ]
+def _frequencies(primitive: Atoms, q: np.ndarray, matrices: np.ndarray) -> list[np.ndarray]:
+    return [KMeshChange(primitive, q, matrix, matrix).frequencies()[0] for matrix in matrices]

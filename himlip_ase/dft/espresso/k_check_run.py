@@ -12,7 +12,7 @@ from ase import Atoms
 
 from himlip_ase.dft.espresso.harmonic import PH_RETRIES
 from himlip_ase.dft.espresso.inputs import SCRATCH, QESettings, essential_ph_input, pw_input, single_q_input
-from himlip_ase.dft.espresso.k_check_record import dyn_name, mesh_name, read_matrix, times
+from himlip_ase.dft.espresso.k_check_record import dyn_name, read_matrix, run_name, times
 from himlip_ase.dft.espresso.ph_files import check_dyn, check_ph_output, ph_core_seconds
 from himlip_ase.dft.espresso.runner import Launcher, check_input_unchanged, note_pw, run_pw
 from himlip_ase.dft.other_request import OtherRequest
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def matrix_at(
-    atoms: Atoms, q: np.ndarray, settings: QESettings, place: Path, launcher: Launcher
+    atoms: Atoms, q: np.ndarray, settings: QESettings, place: Path, launcher: Launcher, point: int = 0
 ) -> tuple[np.ndarray, float]:
     """Φ(q) of one mesh and its CPU seconds; a finished run is read.
 
@@ -40,6 +40,8 @@ def matrix_at(
     place : Path
         Folder of the check; the run goes into a subfolder.
     launcher : Launcher
+    point : int
+        Number of the q-point in the check, which names its files.
 
     Returns
     -------
@@ -56,7 +58,7 @@ def matrix_at(
     NotConvergedError, CalculationError
         The run failed.
     """
-    folder, kept = place / mesh_name(settings.k_grid), place / dyn_name(settings.k_grid)
+    folder, kept = place / run_name(settings.k_grid, point), place / dyn_name(settings.k_grid, point)
     folder.mkdir(exist_ok=True)
     text = single_q_input(q, atoms)
     old = folder / "ph.in"
@@ -73,7 +75,9 @@ def matrix_at(
         note(folder, launcher.command(launcher.ph, "ph.in"), "ph.out")
         raise NotRun(f"{folder}: noted, not run")
     if not _is_finished(folder, kept, atoms):
-        logger.info("k-check: %s k, scf and ph.x at one q-point", times(settings.k_grid))
+        logger.info(
+            "k-check: %s k, scf and ph.x at %s", times(settings.k_grid), "Γ" if point else "one q-point"
+        )
         shutil.rmtree(folder / SCRATCH, ignore_errors=True)
         run_pw(folder, scf_text, launcher, stem="scf", delete_scratch=False, reuse=False)
         _run_ph(folder, q, atoms, launcher)
