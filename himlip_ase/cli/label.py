@@ -122,7 +122,7 @@ def harmonic(
     ] = None,
     check_k_q: Annotated[
         tuple[float, float, float] | None,
-        typer.Option("--check-k-q", help="That q-point, in reciprocal vectors; default: a soft one off --q, and Γ."),
+        typer.Option("--check-k-q", help="That q-point, in reciprocal vectors; default: a soft one and Γ."),
     ] = None,
     calculator: CalculatorOption = None,
     inputs_only: InputsOnlyOption = False,

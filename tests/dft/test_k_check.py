@@ -120,7 +120,7 @@ def test_gamma_is_heard_where_it_is_the_worse_point():
 
 @needs_espresso
 def test_gamma_is_tested_beside_the_soft_point(aluminium, tmp_path):
-    """Its matrix on the mesh of the labels is there already; the record of one point (schema 1) is read too."""
+    """On the mesh of the labels it is there already; the record of one point (schema 1) is read too."""
     atoms, done = aluminium
     folder = tmp_path / "harmonic"
     shutil.copytree(done, folder, ignore=shutil.ignore_patterns("k_check"))
