@@ -75,7 +75,7 @@ class LabelsSection(Section):
     double_well: int = Field(default=9, ge=0)
     """Single points along the softest mode at Γ."""
     check_k: bool = True
-    """Where ph.x runs here: a soft q-point and Γ once more on a denser k-mesh, for the k-error of all modes."""
+    """A soft q-point and Γ once more on a denser mesh (ph.x only), for the k-error of all modes."""
     k_tolerance_cm: float = Field(default=10.0, gt=0)
     """cm⁻¹; a k-mesh that moves a frequency of that q-point by more is not converged, and the harmonic Tc is
     withheld."""
