@@ -26,6 +26,9 @@ from himlip_ase.potential.lattice_translations import minimum_images
 SUM_RULE = 1e-8
 """Relative violation of sum rule and permutation symmetry that is rounding."""
 
+CHUNK_BYTES = 64 * 1024**2
+"""Of displacements that are gathered at once for products."""
+
 
 @dataclass(frozen=True)
 class ReferenceLattice:
@@ -289,4 +292,11 @@ class HarmonicRemainder(nn.Module):
             eV/Å² times the unit of `vectors`.
         """
         batch = self._on_sites(graph, graph.positions)
-        return self._by_atom(self._times(vectors.double(), batch), batch, len(graph.positions)).to(vectors)
+        bytes_of_one = 24 * batch.others.numel() * len(self.lattice.symbols)
+        parts = (
+            vectors.double().split(max(1, CHUNK_BYTES // bytes_of_one))
+            if len(vectors)
+            else [vectors.double()]
+        )
+        found = [self._by_atom(self._times(part, batch), batch, len(graph.positions)) for part in parts]
+        return torch.cat(found).to(vectors)

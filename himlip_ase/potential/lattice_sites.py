@@ -93,6 +93,24 @@ class LatticeSites:
             found[z] = 0.5 * (1 - LARGEST_STRAIN) * float(lengths[lengths > 1e-8].min())
         return found
 
+    @cached_property
+    def _rarest(self) -> int:
+        """Element of the fewest sites."""
+        return min(self._of_element, key=lambda z: len(self._of_element[z]))
+
+    @cached_property
+    def _pseudo_translations(self) -> list[np.ndarray]:
+        """Fractional shifts that nearly map the lattice onto itself, as in a crystal with a small distortion.
+
+        Displacements alone do not tell such a shift from the distortion: both origins must be compared.
+        """
+        primitive = self.primitive
+        frame = _Frame(self, primitive.numbers, primitive.cell.array, np.eye(3, dtype=np.int64))
+        first, *others = self._of_element[self._rarest]
+        shifts = [self.scaled[other] - self.scaled[first] for other in others]
+        moved = [frame.settled(primitive.positions + t @ primitive.cell.array, np.zeros(3)) for t in shifts]
+        return [t for t, found in zip(shifts, moved, strict=True) if found is not None and found[0] <= SURE]
+
     def supercell_vectors(self, cell: np.ndarray, n_atoms: int) -> np.ndarray:
         """A cell's vectors in units of the primitive ones, which may be strained alike.
 
@@ -219,7 +237,8 @@ class _Frame:
         -------
         Placement
         """
-        if self.last is not None:
+        others = self.sites._pseudo_translations
+        if self.last is not None and not others:
             # what the search from the origin would find at once, so that results do not depend on the past
             base, atoms = self.last
             apart = positions - base
@@ -227,13 +246,18 @@ class _Frame:
             if all((self._lengths(one) < self.reach).all() for one in (apart, moved)):
                 if self._size(moved) <= SURE:
                     return self._placed(positions, base, atoms)
-        best = self._settled(positions, np.zeros(3))
+        best = self.settled(positions, np.zeros(3))
         if best is None or best[0] > SURE:
-            tried = [self._settled(positions, shift) for shift in self._shifts(positions)]
+            tried = [self.settled(positions, shift) for shift in self._shifts(positions)]
             found = [one for one in (best, *tried) if one is not None]
             best = min(found, key=lambda one: one[0], default=None)
         if best is None:
             raise InputError(self._why(positions))
+        origin = (positions - best[1]).mean(axis=0)
+        for translation in others:
+            other = self.settled(positions, origin + translation @ self.lattice)
+            if other is not None and other[0] < best[0] - 1e-9:
+                best = other
         self.last = best[1:]
         return self._placed(positions, *best[1:])
 
@@ -249,10 +273,26 @@ class _Frame:
         """Root mean square of displacements, in units of half the distance of like sites."""
         return float(np.sqrt(((self._lengths(apart) / self.reach) ** 2).mean()))
 
-    def _settled(
+    def settled(
         self, positions: np.ndarray, shift: np.ndarray
     ) -> tuple[float, np.ndarray, np.ndarray] | None:
-        """`_size` of the displacements, sites (N, 3) and their atoms; None where atoms share a site."""
+        """The atoms on their sites from a first guess of the origin on.
+
+        Parameters
+        ----------
+        positions : ndarray (N, 3)
+        shift : ndarray (3,)
+            Å.
+
+        Returns
+        -------
+        size : float
+            Root mean square displacement, in units of half the distance of like sites.
+        base : ndarray (N, 3)
+            Sites, of the lattice at the origin.
+        atoms : ndarray (cells, n) of int
+            None instead of all where atoms share a site.
+        """
         for _ in range(5):
             site, translation, apart = self._nearest(positions, shift)
             mean = apart.mean(axis=0)
@@ -296,8 +336,7 @@ class _Frame:
 
     def _shifts(self, positions: np.ndarray) -> list[np.ndarray]:
         """Origins that put one atom of the rarest element on each site of it."""
-        sites = self.sites
-        z = min(sites._of_element, key=lambda z: len(sites._of_element[z]))
+        sites, z = self.sites, self.sites._rarest
         own = np.flatnonzero(self.numbers == z)
         tried = own[:: max(1, len(own) // TRIED_ATOMS)][:TRIED_ATOMS]
         return [

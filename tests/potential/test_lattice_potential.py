@@ -146,6 +146,37 @@ def test_any_cell_order_image_and_origin_of_a_crystal_is_the_same(times: np.ndar
     assert lengths[1] == pytest.approx(np.repeat(lengths[0], len(other) // len(small)), abs=1e-9)
 
 
+def test_a_shift_is_told_from_a_small_distortion_that_it_resembles() -> None:
+    """H dimerised by 0.1 Å in a row of S: a shift by half of the cell nearly gives the same sites."""
+    primitive = Atoms(
+        "S2H2",
+        cell=[6.0, 2.5, 2.5],
+        pbc=True,
+        positions=[[0, 0, 0], [3, 0, 0], [1.55, 1, 0.3], [4.45, 1, 0.3]],
+    )
+    lattice = ReferenceLattice.of(primitive, (1, 1, 1))
+    springs = np.kron(np.eye(4) - 1 / 4, np.eye(3)).reshape(4, 3, 4, 3).transpose(0, 2, 1, 3)
+    model = LatticePotential(small_model(), lattice, springs)
+    for amplitude in (0.0, 0.02):
+        atoms = rattled(primitive.repeat((2, 2, 1)), amplitude)
+        wanted = evaluate(model, atoms).energies[0]
+        if amplitude == 0:
+            assert wanted == pytest.approx(evaluate(small_model(), atoms).energies[0], abs=1e-10)
+        atoms.positions += [3.0, 0, 0]
+        assert evaluate(model, atoms).energies[0] == pytest.approx(wanted, abs=1e-10)
+
+
+def test_many_products_at_once_are_those_one_by_one(monkeypatch) -> None:
+    from himlip_ase.potential import harmonic_remainder
+
+    graph = build_graph(rattled(build_supercell(h3s(), (2, 2, 2)), 0.1), tied().elements, tied().cutoff)
+    vectors = torch.from_numpy(np.random.default_rng(3).normal(size=(7, 32, 3)))
+    whole = tied().remainder.products(graph, vectors)
+    monkeypatch.setattr(harmonic_remainder, "CHUNK_BYTES", 200_000)
+    assert tied().remainder.products(graph, vectors).numpy() == pytest.approx(whole.numpy(), abs=1e-14)
+    assert tied().remainder.products(graph, vectors[:0]).shape == (0, 32, 3)
+
+
 def test_atoms_on_their_sites_feel_nothing_of_it() -> None:
     atoms = strained(build_supercell(h3s(), (1, 2, 3)), np.full((3, 3), 0.01))
     atoms.positions += [0.3, 5.0, -0.2]
