@@ -14,17 +14,19 @@ from himlip_ase.sscha.ensembles.draws import stream
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.exchange.extxyz import read_extxyz, write_extxyz
-from himlip_ase.sscha.exchange.phonopy import read_phonopy_dataset, write_phonopy_dataset
-from himlip_ase.sscha.exchange.python_sscha import (
+from himlip_ase.sscha.exchange.cellconstructor import (
     BOHR_PER_ANGSTROM,
-    ENSEMBLE_BOHR_ANGSTROM,
-    ENSEMBLE_RY_EV,
     MASS_UNIT_AMU,
     MATRIX_RY_EV,
     read_cellconstructor,
-    read_python_sscha,
     write_cellconstructor,
+)
+from himlip_ase.sscha.exchange.extxyz import read_extxyz, write_extxyz
+from himlip_ase.sscha.exchange.phonopy import read_phonopy_dataset, write_phonopy_dataset
+from himlip_ase.sscha.exchange.python_sscha import (
+    ENSEMBLE_BOHR_ANGSTROM,
+    ENSEMBLE_RY_EV,
+    read_python_sscha,
     write_python_sscha,
 )
 from himlip_ase.sscha.run.initial import positive_definite_start

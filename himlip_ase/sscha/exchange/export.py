@@ -9,9 +9,10 @@ from himlip_ase.errors import InputError
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.phonopy_io import write_phonopy_params
 from himlip_ase.phonons.qe import write_dyn
+from himlip_ase.sscha.exchange.cellconstructor import write_cellconstructor
 from himlip_ase.sscha.exchange.extxyz import write_extxyz
 from himlip_ase.sscha.exchange.phonopy import write_phonopy_dataset
-from himlip_ase.sscha.exchange.python_sscha import write_cellconstructor, write_python_sscha
+from himlip_ase.sscha.exchange.python_sscha import write_python_sscha
 from himlip_ase.sscha.trust.verify_files import load_final_ensemble
 
 FORMATS = ("python-sscha", "python-sscha-text", "extxyz", "phonopy", "qe", "cellconstructor")
