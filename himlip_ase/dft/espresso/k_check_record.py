@@ -295,12 +295,33 @@ def mesh_name(mesh: Sequence[int]) -> str:
 
 
 def run_name(mesh: Sequence[int], point: int = 0) -> str:
-    """Folder of the run on a mesh at the tested q-point of this number (0: the telling one, 1: Γ)."""
+    """Folder of the run at a tested q-point on a mesh.
+
+    Parameters
+    ----------
+    mesh : three ints
+    point : int
+        Number of the q-point: 0 the telling one, 1 Γ.
+
+    Returns
+    -------
+    str
+    """
     return f"gamma_{mesh_name(mesh)}" if point else mesh_name(mesh)
 
 
 def dyn_name(mesh: Sequence[int], point: int = 0) -> str:
-    """File of Φ(q) of that run, inside `FOLDER`."""
+    """File of Φ(q) of a run, inside `FOLDER`.
+
+    Parameters
+    ----------
+    mesh, point
+        As `run_name`.
+
+    Returns
+    -------
+    str
+    """
     return f"dyn_{run_name(mesh, point)}"
 
 
