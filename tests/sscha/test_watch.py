@@ -20,6 +20,7 @@ from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution, draw_confi
 from himlip_ase.sscha.results.summary import describe_watch
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.watch.environments import environments
+from himlip_ase.sscha.watch.independent_frames import independent_groups
 from himlip_ase.sscha.watch.trusted_region import TrustedRegion
 from himlip_ase.sscha.watch.watch import Watch, WatchRecord, read_watch, record_watch
 
@@ -57,6 +58,21 @@ def test_an_ensemble_like_the_labels_is_trusted(distribution, region, ensemble):
     assert record.farthest.max() < 2
     assert record.shortest.min() == pytest.approx(ensemble.shortest_distance)
     assert not record.too_close.any() and np.isnan(record.spread).all()
+
+
+def test_labels_in_opposite_pairs_are_no_narrower_a_region(distribution, ensemble):
+    """±u have much the same surroundings: counted as two, 6 to 12 % of what is drawn alike lay outside."""
+    moved = distribution.displacements(40, np.random.SeedSequence(5), pairs=True).reshape(40, -1, 3)
+    labels = [distribution.supercell.copy() for _ in moved]
+    for atoms, own in zip(labels, moved, strict=True):
+        atoms.positions += own
+        atoms.wrap()
+    centre = distribution.supercell
+    assert independent_groups([centre, *labels]).tolist() == [0, *np.repeat(np.arange(1, 41, 2), 2)]
+    record = Watch(TrustedRegion.from_labels(labels))(ensemble)
+    assert record.outside.mean() < 0.03  # 1 % by construction
+    with pytest.raises(InputError, match="opposites count as one"):
+        TrustedRegion.from_labels(labels[:2])
 
 
 @pytest.mark.parametrize("factor", [1.5, 2.5])

@@ -13,6 +13,7 @@ from ase import Atoms
 from himlip_ase.errors import InputError
 from himlip_ase.sscha.ensembles.distances import Pair
 from himlip_ase.sscha.watch.environments import environments
+from himlip_ase.sscha.watch.independent_frames import independent_groups
 
 if TYPE_CHECKING:
     import os
@@ -34,7 +35,8 @@ class TrustedRegion:
         Environments of each element, see :func:`~himlip_ase.sscha.watch.environments.environments`.
     scales : dict of str to float
         For each element, the `quantile` (Å rms) of the distances from an environment to the nearest one of
-        another labelled frame: the unit in which a new environment's distance is quoted.
+        another labelled frame, opposites counting as one frame: the unit in which a new environment's
+        distance is quoted.
     shortest : dict of (str, str) to float
         Shortest distance (Å) between atoms of two elements in the labels.
     quantile : float
@@ -107,7 +109,7 @@ class TrustedRegion:
         Raises
         ------
         InputError
-            Fewer than two frames hold some element.
+            Fewer than two frames, opposites counting as one, hold some element.
         """
         if not 0.5 <= quantile <= 1:
             raise InputError(f"quantile is {quantile}; give a number between 0.5 and 1")
@@ -119,14 +121,17 @@ class TrustedRegion:
         frames = list(labels)
         source = source or f"{len(frames)} labelled structures"
         elements = sorted({symbol for frame in frames for symbol in frame.get_chemical_symbols()})
-        found = environments(frames, elements)
+        found, groups = environments(frames, elements), independent_groups(frames)
         points, scales = {}, {}
         for symbol in elements:
             members = [np.array(frame.get_chemical_symbols()) == symbol for frame in frames]
             parts = [row[member] for row, member in zip(found, members, strict=True)]
-            owners = np.repeat(np.arange(len(frames)), [len(part) for part in parts])
+            owners = np.repeat(groups, [len(part) for part in parts])
             if len(set(owners.tolist())) < 2:
-                raise InputError(f"{source}: only one structure holds {symbol}; two or more are needed")
+                raise InputError(
+                    f"{source}: only one structure holds {symbol} (opposites count as one); two or more are "
+                    "needed"
+                )
             points[symbol] = np.concatenate(parts)
             scales[symbol] = float(np.quantile(_to_other_frames(points[symbol], owners), quantile))
             if not scales[symbol] > 0:

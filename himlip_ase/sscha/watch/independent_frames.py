@@ -1,0 +1,78 @@
+"""Which labelled structures say something of their own: opposites and repetitions count as one.
+
+An SSCHA draws configurations in opposite pairs, +u and −u. Their surroundings are much alike, so that the
+distance from one to the other tells nothing of how far a fresh draw lies from both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import find_mic
+
+ALIKE = 0.9
+"""Absolute correlation of the displacements of two frames from which on they count as one."""
+SAME_CELL = 0.02
+"""Relative difference of cells whose displacements are compared."""
+
+
+def independent_groups(frames: Sequence[Atoms]) -> np.ndarray:
+    """Number of the group of each frame: opposite or repeated displacements share one.
+
+    Displacements are taken from the mean of all frames with the same atoms in nearly the same cell, which is
+    the centre of the draw where they come in pairs.
+
+    Parameters
+    ----------
+    frames : sequence of Atoms
+
+    Returns
+    -------
+    ndarray (n,) of int
+        Each group is called by its first frame.
+    """
+    groups = np.arange(len(frames))
+    for members in _comparable(frames):
+        if len(members) < 2:
+            continue
+        first = frames[members[0]]
+        moved = np.array([_from(first, frames[index]) for index in members])
+        moved -= moved.mean(axis=0)
+        sizes = np.linalg.norm(moved, axis=1)
+        known = sizes > 1e-6 * np.sqrt(moved.shape[1])
+        unit = moved[known] / sizes[known, None]
+        alike = np.abs(unit @ unit.T) > ALIKE
+        for row, index in enumerate(np.asarray(members)[known]):
+            groups[index] = np.asarray(members)[known][int(np.argmax(alike[row]))]
+    return groups
+
+
+def _comparable(frames: Sequence[Atoms]) -> list[list[int]]:
+    """Frames with the same atoms in the same order in nearly the same periodic cell."""
+    found: list[list[int]] = []
+    for index, frame in enumerate(frames):
+        for members in found:
+            other = frames[members[0]]
+            if (
+                np.array_equal(frame.numbers, other.numbers)
+                and frame.pbc.all()
+                and other.pbc.all()
+                and np.abs(frame.cell.array - other.cell.array).max()
+                < SAME_CELL * np.abs(other.cell.array).max()
+            ):
+                members.append(index)
+                break
+        else:
+            found.append([index])
+    return found
+
+
+def _from(first: Atoms, frame: Atoms) -> np.ndarray:
+    """Displacements from one frame to another without the rigid shift, flat; Å in the cell of the first."""
+    apart = (
+        frame.get_scaled_positions(wrap=False) - first.get_scaled_positions(wrap=False)
+    ) @ first.cell.array
+    moved = find_mic(apart, first.cell, pbc=True)[0]
+    return np.asarray((moved - moved.mean(axis=0)).ravel())
