@@ -125,7 +125,9 @@ def test_a_killed_process_of_a_pool_is_told_and_resumed(tmp_path):
         killer.join()
     with Local().opened(2, programs=False) as executor:
         run_jobs(jobs, executor=executor, resume=True)
-    assert set(lines(log, "end")[0].values()) == {1} and len(lines(log, "end")[0]) == 6
+    ended = sorted(lines(log, "end")[0].values())
+    # a broken pool ends its other process too, which may be between the end of a calculation and its file
+    assert len(ended) == 6 and ended[:5] == [1] * 5 and ended[5] <= 2
 
 
 @needs_dask
