@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from himlip_ase.dft.engine import Engine, Task
+    from himlip_ase.dft.engine import Engine
     from himlip_ase.dft.espresso.inputs import QESettings
     from himlip_ase.dft.espresso.runner import Launcher
     from himlip_ase.dft.executors import ExecutorChoice, JobExecutor
+    from himlip_ase.dft.jobs import Task
 
 Grid = tuple[int, int, int]
 ACCURACY, RUNNING = "Accuracy", "Running"

@@ -75,6 +75,21 @@ def test_labels_in_opposite_pairs_are_no_narrower_a_region(distribution, ensembl
         TrustedRegion.from_labels(labels[:2])
 
 
+def test_small_cells_with_few_directions_are_not_taken_for_opposites():
+    """Of thirty rattled cells of two atoms many pairs point alike by chance; a true opposite is found."""
+    rng = np.random.default_rng(0)
+    frames = [cscl() for _ in range(30)]
+    for atoms in frames:
+        atoms.positions += rng.normal(0, 0.1, (2, 3))
+    assert len(set(independent_groups(frames).tolist())) > 28
+    pairs = [cscl() for _ in range(20)]
+    for number in range(0, 20, 2):
+        moved = rng.normal(0, 0.1, (2, 3))
+        pairs[number].positions += moved
+        pairs[number + 1].positions -= moved
+    assert independent_groups(pairs).tolist() == np.repeat(np.arange(0, 20, 2), 2).tolist()
+
+
 @pytest.mark.parametrize("factor", [1.5, 2.5])
 def test_a_wider_one_is_not_and_the_worst_is_named(distribution, region, ensemble, factor):
     """Only one configuration in ten is widened: those are the ones to look at."""

@@ -13,7 +13,9 @@ from ase import Atoms
 from ase.geometry import find_mic
 
 ALIKE = 0.9
-"""Absolute correlation of the displacements of two frames from which on they count as one."""
+"""Least absolute correlation of the displacements of two frames that count as one."""
+BY_CHANCE = 1e-4
+"""Largest probability that two frames with independent displacements are taken for one."""
 SAME_CELL = 0.02
 """Relative difference of cells whose displacements are compared."""
 
@@ -43,10 +45,19 @@ def independent_groups(frames: Sequence[Atoms]) -> np.ndarray:
         sizes = np.linalg.norm(moved, axis=1)
         known = sizes > 1e-6 * np.sqrt(moved.shape[1])
         unit = moved[known] / sizes[known, None]
-        alike = np.abs(unit @ unit.T) > ALIKE
+        alike = np.abs(unit @ unit.T) > _least_correlation(moved.shape[1] - 3)
         for row, index in enumerate(np.asarray(members)[known]):
             groups[index] = np.asarray(members)[known][int(np.argmax(alike[row]))]
     return groups
+
+
+def _least_correlation(freedoms: int) -> float:
+    """Correlation from which on frames are alike: cos² of random directions is Beta(½, (d − 1)/2)."""
+    from scipy.stats import beta
+
+    if freedoms < 2:
+        return 1.0
+    return max(ALIKE, float(np.sqrt(beta.isf(BY_CHANCE, 0.5, (freedoms - 1) / 2))))
 
 
 def _comparable(frames: Sequence[Atoms]) -> list[list[int]]:
