@@ -40,6 +40,13 @@ def tc(
         Path | None,
         typer.Option(help="Prefix of the dyn files that ph.x wrote beside elph_dir, for comparison."),
     ] = None,
+    carrier_dyn: Annotated[
+        Path | None,
+        typer.Option(
+            help="Harmonic matrices of the potential on the grid of G(q), which carry --dyn onto it instead "
+            "of --harmonic-dyn.",
+        ),
+    ] = None,
     alpha2f: Annotated[
         Path | None, typer.Option(help=f"An α²F file instead of --dyn and --elph: {_formats_help()}.")
     ] = None,
@@ -169,10 +176,10 @@ def tc(
     elif elph is not None and has_printed_modes(elph):
         if dyn is not None:
             list_a2fq2r(elph)  # says what is there instead, and what to type
-        if mass or isotopes or harmonic_dyn is not None or coarser_elph:
+        if mass or isotopes or harmonic_dyn is not None or carrier_dyn is not None or coarser_elph:
             raise InputError(
                 f"{elph} holds λ_qν of ph.x's own phonons without matrices: --mass, --isotopes, "
-                f"--harmonic-dyn and "
+                "--harmonic-dyn, --carrier-dyn and "
                 "--coarser-elph need a2Fq2r files (electron_phonon='interpolated')"
             )
         found, widths = _of_printed_modes(elph, options, dos)
@@ -180,7 +187,9 @@ def tc(
     else:
         if dyn is None or elph is None:
             raise InputError("give --dyn PREFIX and --elph FOLDER, or --alpha2f FILE")
-        files = _Files(dyn, elph, harmonic_dyn, coarser_elph or [], parse_masses(mass or []), dos)
+        files = _Files(
+            dyn, elph, harmonic_dyn, carrier_dyn, coarser_elph or [], parse_masses(mass or []), dos
+        )
         analyses, effects = _of_files(files, options, isotopes)
     typer.echo(format_table(analyses) + widths + format_isotopes(effects), nl=False)
     if json_file is not None:
@@ -203,11 +212,12 @@ def _methods_help() -> str:
 
 @dataclass(frozen=True)
 class _Files:
-    """What is joined: phonons, G(q), the phonons of its run, coarser G(q), masses, N(ε)."""
+    """What is joined: phonons, G(q), its run's and the carrier's phonons, coarser G(q), masses, N(ε)."""
 
     dyn: Path
     elph: Path
     harmonic_dyn: Path | None
+    carrier_dyn: Path | None
     coarser: list[Path]
     masses: dict[str, float]
     dos: Path | None
@@ -285,7 +295,9 @@ def _of_files(
     from himlip_ase.superconductivity.isotope import isotope_effects
 
     phonons = read_dyn(files.dyn)
-    harmonic = None if files.harmonic_dyn is None else read_dyn(files.harmonic_dyn)
+    harmonic, carrier = (
+        None if path is None else read_dyn(path) for path in (files.harmonic_dyn, files.carrier_dyn)
+    )
     matrices = read_elph(files.elph, (harmonic or phonons).primitive)
     common: dict[str, Any] = {
         "masses": files.masses,
@@ -293,10 +305,10 @@ def _of_files(
         "dos": _read_dos(files.dos),
     }
     label = "phonons" if harmonic is None else "anharmonic"
-    analyses = [analyse(label, matrices, phonons, harmonic, options, **common)]
+    analyses = [analyse(label, matrices, phonons, harmonic, options, carrier=carrier, **common)]
     effects: list[IsotopeEffect | NoTc] = []
     if isotopes:
-        effects = isotope_effects(matrices, phonons, harmonic, analyses[0], options)
+        effects = isotope_effects(matrices, phonons, carrier or harmonic, analyses[0], options)
     if harmonic is not None:  # at the broadening chosen for the phonons, so that the two can be compared
         same = replace(options, sigma_ry=None)
         analyses.insert(

@@ -77,7 +77,7 @@ class GateLimits:
     q_grid_percent : Limit
         Part of the q-grid in the error of λ, of λ.
     roads_percent : Limit
-        Between λ through D_harm + difference and λ of the SSCHA on the grid of G(q), of their mean.
+        Between λ through D_harm + difference and λ of the SSCHA on a finer grid, of their mean.
     """
 
     k_error_cm: Limit = Limit(10.0, 50.0)

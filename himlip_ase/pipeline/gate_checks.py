@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from himlip_ase.files import read_mapping
+from himlip_ase.pipeline.carriers import WORDS
 from himlip_ase.pipeline.finetune import ERRORS
 from himlip_ase.pipeline.gate import Check, Gate, GateLimits, judge
 from himlip_ase.pipeline.labels import VALIDATION, LabelFolder
 from himlip_ase.pipeline.learn import last_test
+from himlip_ase.pipeline.roads import Roads
 from himlip_ase.pipeline.sscha import grid_folders, grid_name, isotope_folders
 from himlip_ase.pipeline.stages import Context
 from himlip_ase.sscha.watch.watch import Watch, WatchRecord, read_watch
@@ -26,7 +28,7 @@ def run_gate(
     run: str,
     found: TcAnalysis | None,
     grid: tuple[int, int, int],
-    roads: Mapping[str, tuple[float, float]],
+    both: Roads | None,
 ) -> Gate:
     """Every check of a run.
 
@@ -40,8 +42,7 @@ def run_gate(
         Of the leading phonons; None where none could be analysed.
     grid : three ints
         Of G(q).
-    roads : mapping
-        Of `himlip_ase.pipeline.roads.gaps`.
+    both : Roads or None
 
     Returns
     -------
@@ -56,7 +57,7 @@ def run_gate(
             _force_error(limits, context),
             _plateau(limits, found),
             _q_grid(limits, found),
-            _roads(context, grid, roads),
+            _roads(context, grid, both),
         )
     )
 
@@ -220,19 +221,21 @@ def _q_grid(limits: GateLimits, found: TcAnalysis | None) -> Check:
     return judge(limits, "q_grid_percent", value, "%", why, advice)
 
 
-def _roads(context: Context, grid: tuple[int, int, int], roads: Mapping[str, tuple[float, float]]) -> Check:
-    shown = "×".join(map(str, grid))
-    value, why = None, f"SSCHA on {shown}, the grid of G(q), was not run: λ rests on D_harm + difference"
+def _roads(context: Context, grid: tuple[int, int, int], both: Roads | None) -> Check:
+    carrier = context.config.tc.carrier
+    shown, through = "×".join(map(str, grid)), WORDS[carrier]
+    value, why = None, f"SSCHA on {shown}, the grid of G(q), was not run: λ rests on {through}"
+    advice = f"anharmonic: {{grids: [[{', '.join(map(str, grid))}]]}}"
     if tuple(context.config.q_grid) == grid:
         value, why = 0.0, f"SSCHA and G(q) are on the same grid, {shown}: nothing is interpolated"
-    elif roads:
-        shares = {kind: 200 * abs(on - near) / (on + near) for kind, (near, on) in roads.items()}
+    elif both is not None:
+        shares = {kind: 200 * abs(on - near) / (on + near) for kind, (near, on) in both.lambdas.items()}
         kind = max(shares, key=lambda name: shares[name])
-        value, (near, on) = shares[kind], roads[kind]
-        why = f"λ = {near:.2f} through D_harm + difference, {on:.2f} by the SSCHA on {shown} ({kind})"
-    advice = f"anharmonic: {{grids: [[{', '.join(map(str, grid))}]]}}"
-    if value is not None:
-        advice = (
-            "converge the k-mesh of the harmonic labels, and let the potential learn the larger supercell"
-        )
+        value, (near, on) = shares[kind], both.lambdas[kind]
+        why = f"λ = {near:.2f} through {through}, {on:.2f} by {both.words[1]} ({kind})"
+        advice = "let the potential learn the larger supercell"
+        if carrier == "dft":
+            advice = (
+                f"converge the k-mesh of the harmonic labels, or take tc: {{carrier: potential}}; {advice}"
+            )
     return judge(context.config.gate, "roads_percent", value, "%", why, advice)

@@ -1,14 +1,16 @@
 """Two roads to anharmonic phonons on the grid of G(q), and the gap between them.
 
 The SSCHA of a smaller supercell reaches that grid through D_harm + interpolation of (D_anh − D_harm), and
-carries every error of the harmonic matrices with it; an SSCHA on the grid itself needs none of them. Where a
-run has both, half the gap is part of the error of λ and of each Tc.
+carries every error of the harmonic matrices with it; an SSCHA on the grid itself needs none of them, one on a
+grid between the two needs them less. Where a run has both, half the gap is part of the error of λ and of
+each Tc.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from himlip_ase.pipeline.carriers import WORDS
 from himlip_ase.pipeline.tc_cases import CaseResult, Phonons, TcResults
 from himlip_ase.superconductivity.tc import add_spread
 
@@ -17,52 +19,81 @@ SAME = {"auxiliary_corrected": "auxiliary", "hessian_corrected": "hessian"}
 """Phonons that take the gap of others."""
 
 
-def gaps(results: TcResults, grid: Grid) -> dict[str, tuple[float, float]]:
-    """λ on both roads, {kind: (through the difference, on the grid)}.
+@dataclass(frozen=True)
+class Roads:
+    """λ of the main SSCHA and of the SSCHA on a finer grid, both on the grid of G(q).
+
+    Attributes
+    ----------
+    grid : tuple of 3 int
+        Of the finer SSCHA.
+    carrier : str
+        ``tc.carrier``: whose harmonic matrices carry what is not on the grid of G(q).
+    lambdas : dict of str to tuple of 2 float
+        For each kind of phonons: of the main SSCHA, of the finer one.
+    """
+
+    grid: Grid
+    carrier: str
+    lambdas: dict[str, tuple[float, float]]
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """How the report calls the two."""
+        return WORDS[self.carrier], f"the SSCHA on {'×'.join(map(str, self.grid))}"
+
+
+def roads(results: TcResults, carrier: str = "dft") -> Roads | None:
+    """Both roads where both were gone; None where the SSCHA was run on one grid only.
 
     Parameters
     ----------
     results : TcResults
-    grid : three ints
-        Of G(q).
+    carrier : {"dft", "potential"}
 
     Returns
     -------
-    dict
+    Roads or None
     """
+    grids = {p.grid for p, case in results.cases.items() if p.grid is not None and _usable(case) is not None}
+    if not grids:
+        return None
+    finest = max(grids, key=lambda grid: grid[0] * grid[1] * grid[2])
     found = {}
     for kind in ("hessian", "auxiliary"):
-        near, on = (_usable(results.cases.get(Phonons(kind, grid=g))) for g in (None, grid))
+        near, on = (_usable(results.cases.get(Phonons(kind, grid=g))) for g in (None, finest))
         if near is not None and on is not None:
             assert near.analysis is not None and on.analysis is not None
             found[kind] = near.analysis.table.lambda_total, on.analysis.table.lambda_total
-    return found
+    return Roads(finest, carrier, found) if found else None
 
 
-def with_gap(results: TcResults, grid: Grid) -> TcResults:
+def with_gap(results: TcResults, both: Roads | None) -> TcResults:
     """The results with half the gap between the roads as a source of uncertainty, where both were gone.
 
     Parameters
     ----------
     results : TcResults
-    grid : three ints
-        Of G(q).
+    both : Roads or None
 
     Returns
     -------
     TcResults
     """
+    if both is None:
+        return results
     cases = dict(results.cases)
-    words = f"D_harm + difference, or the SSCHA on {'×'.join(map(str, grid))} itself (half the gap)"
+    near, finer = both.words
     for phonons, case in results.cases.items():
-        if phonons.isotope or phonons.grid not in (None, grid) or _usable(case) is None:
+        if phonons.isotope or phonons.grid not in (None, both.grid) or _usable(case) is None:
             continue
         kind = SAME.get(phonons.kind, phonons.kind)
-        pair = [_usable(results.cases.get(Phonons(kind, grid=g))) for g in (None, grid)]
+        pair = [_usable(results.cases.get(Phonons(kind, grid=g))) for g in (None, both.grid)]
         if any(one is None for one in pair):
             continue
         tables = [one.analysis.table for one in pair if one is not None and one.analysis is not None]
         assert case.analysis is not None
+        words = f"{near}, or {finer} itself (half the gap)"
         table = add_spread(case.analysis.table, tables, "road", words, among_others=True)
         cases[phonons] = replace(case, analysis=replace(case.analysis, table=table))
     return TcResults(cases)

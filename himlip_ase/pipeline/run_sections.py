@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -194,6 +194,9 @@ class TcSection(TcOptions):
         Folder of the labels whose G(q) is used, e.g. ``harmonic444``; None: that of the finest q-grid.
     electronic_dos : Path or None
         N(ε) (output of dos.x, or two columns): Migdal–Eliashberg with it, too.
+    carrier : {"dft", "potential"}
+        Whose harmonic matrices carry the SSCHA's phonons onto the grid of G(q), where it is another. Those of
+        the potential, where ph.x is not converged in k there.
     published : tuple of Published
         Values of others, shown beside those of the run.
     """
@@ -202,6 +205,7 @@ class TcSection(TcOptions):
     meshes: tuple[Mesh, ...] = ((8, 8, 8),)
     electron_phonon: str | None = None
     electronic_dos: Path | None = None
+    carrier: Literal["dft", "potential"] = "dft"
     published: tuple[Published, ...] = ()
 
 

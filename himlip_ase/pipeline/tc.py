@@ -13,11 +13,12 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.force_constants import DynamicalMatrices
+from himlip_ase.pipeline.carriers import Carriers
 from himlip_ase.pipeline.gate import GateLimits
 from himlip_ase.pipeline.gate_checks import run_gate
 from himlip_ase.pipeline.labels import LabelFolder, label_folder
 from himlip_ase.pipeline.learn import corrected
-from himlip_ase.pipeline.roads import gaps, with_gap
+from himlip_ase.pipeline.roads import roads, with_gap
 from himlip_ase.pipeline.sscha import grid_folders, isotope_folders
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.pipeline.tc_cases import NAMES, CaseResult, Phonons, TcResults
@@ -59,6 +60,11 @@ class Case:
     deviations: np.ndarray | None = None
     refusal: str = ""
 
+    @property
+    def anharmonic(self) -> bool:
+        """Whether they come from an SSCHA."""
+        return self.phonons.kind != "harmonic"
+
 
 def _run(context: Context, folder: Path) -> Outcome:
     labels, config = label_folder(context), context.config.tc
@@ -78,6 +84,7 @@ def _run(context: Context, folder: Path) -> Outcome:
     if unconverged:
         outcome.notes.append(f"Every Tc rests on labels of which {unconverged}.")
     cases = list(_cases(context, harmonic, unconverged))
+    carriers = Carriers.of_run(context, elph.dims)
     for case in _shown(cases):
         leads = leading is None or case.phonons.kind == kind
         try:
@@ -91,6 +98,7 @@ def _run(context: Context, folder: Path) -> Outcome:
                 coarser=coarser,
                 deviations=case.deviations,
                 dos=bands if leads else None,  # costly, and wanted for the phonons of interest
+                carrier=carriers.carrying(case.matrices) if carriers and case.anharmonic else None,
             )
         except InputError as error:
             reason = f"{case.phonons.label}: no Tc: {error}"
@@ -111,14 +119,14 @@ def _run(context: Context, folder: Path) -> Outcome:
         outcome.add("sigma", leading.sigma_ry, "Ry", f"double-delta broadening: {text}")
     if context.config.gate.off():
         logger.info("switched off: %s", ", ".join(context.config.gate.off()))
-    both = gaps(results, elph.dims)
+    both = roads(results, config.carrier)
     gate = outcome.gate = run_gate(context, labels, name, leading, elph.dims, both)
-    results = with_gap(results, elph.dims).refused(gate.refusal)
-    for kind, (near, on) in both.items():
-        grid = "×".join(map(str, elph.dims))
-        how = f"λ of the SSCHA on {grid} ({on:.3f}) minus λ through D_harm + difference ({near:.3f})"
-        how += f", {NAMES[kind]}"
-        outcome.add(f"roads_gap.{kind}", on - near, "", how)
+    results = with_gap(results, both).refused(gate.refusal)
+    if both is not None:
+        through, finer = both.words
+        for kind, (near, on) in both.lambdas.items():
+            how = f"λ of {finer} ({on:.3f}) minus λ through {through} ({near:.3f}), {NAMES[kind]}"
+            outcome.add(f"roads_gap.{kind}", on - near, "", how)
     quote(outcome, results, gate.mark)
     results.write(folder)
     return outcome
@@ -138,7 +146,7 @@ def _shown(cases: list[Case]) -> Iterator[Case]:
 def electron_phonon(
     labels: LabelFolder, name: str | None
 ) -> tuple[str, DynamicalMatrices, ElphMatrices, list[ElphMatrices]]:
-    """The ph.x run whose G(q) is used, its phonons, and the G(q) of runs on coarser grids that it contains.
+    """The ph.x run whose G(q) is used, its phonons, and the G(q) of runs on coarser grids.
 
     Parameters
     ----------
@@ -164,7 +172,7 @@ def electron_phonon(
         for run, (_, other) in runs.items()
         if run != chosen
         and other.dims != elph.dims
-        and all(fine % coarse == 0 for fine, coarse in zip(elph.dims, other.dims, strict=True))
+        and all(fine >= coarse for fine, coarse in zip(elph.dims, other.dims, strict=True))
         and all(np.abs(elph.sigma_ry - s).min() < 1e-6 for s in other.sigma_ry)
         and len(other.sigma_ry) == len(elph.sigma_ry)
     ]
@@ -342,7 +350,10 @@ def _finite(value: float) -> float | None:
 def _inputs(context: Context) -> list[Any]:
     dos = context.config.tc.electronic_dos
     resolved, gate = context.config.resolved(), context.config.gate
-    chosen = [] if gate == GateLimits() else [resolved["gate"]]  # younger than runs that are finished
+    # what is younger than runs that are finished enters where it is not as it was before
+    chosen = [] if gate == GateLimits() else [resolved["gate"]]
+    if context.config.tc.carrier == "dft":
+        resolved["tc"].pop("carrier")
     return [resolved["tc"], *chosen, *([dos] if dos is not None else [])]
 
 

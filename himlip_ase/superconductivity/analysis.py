@@ -16,10 +16,10 @@ from himlip_ase.superconductivity.coupling import ModeCoupling, interpolated_cou
 from himlip_ase.superconductivity.electron_bands import ElectronBands
 from himlip_ase.superconductivity.electronic_dos import ElectronicDos
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
-from himlip_ase.superconductivity.onto_elph_grid import carry_deviations, swap_onto_grid
+from himlip_ase.superconductivity.onto_elph_grid import at_grid, carry_deviations, swap_onto_grid
 from himlip_ase.superconductivity.options import TcOptions
 from himlip_ase.superconductivity.plateau import SigmaPlateau, sigma_plateau
-from himlip_ase.superconductivity.q_mesh import QMeshRow, at_grid, q_mesh_convergence
+from himlip_ase.superconductivity.q_mesh import QMeshRow, q_mesh_convergence
 from himlip_ase.superconductivity.spectrum import Spectrum
 from himlip_ase.superconductivity.tc import add_spread
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
@@ -54,6 +54,7 @@ def analyse(
     coarser: Sequence[ElphMatrices] = (),
     deviations: np.ndarray | None = None,
     dos: ElectronicDos | ElectronBands | None = None,
+    carrier: DynamicalMatrices | None = None,
 ) -> TcAnalysis:
     """α²F, λ, ω_log, ω₂ and every Tc of G(q) with some phonons.
 
@@ -62,8 +63,8 @@ def analyse(
     label : str
     elph : ElphMatrices
     phonons : DynamicalMatrices
-        Harmonic, auxiliary, free-energy Hessian …; on the grid of `elph` or, with `harmonic`, on one that
-        divides it or that it divides. Their cell may be strained against that of `elph` by at most
+        Harmonic, auxiliary, free-energy Hessian …; on the grid of `elph` or, with `harmonic` or `carrier`, on
+        another. Their cell may be strained against that of `elph` by at most
         ``options.max_strain``: both are joined by fractional coordinates.
     harmonic : DynamicalMatrices, optional
         The dyn files of the ph.x run that wrote G: they prove that G and phonons are of one crystal, and
@@ -82,6 +83,9 @@ def analyse(
         What each block of the SSCHA ensemble would change in `phonons`, on their grid (eV/Å²).
     dos : ElectronicDos or ElectronBands, optional
         Migdal–Eliashberg with this N(ε), too; of bands it is made with the σ and the Fermi level of G(q).
+    carrier : DynamicalMatrices, optional
+        Harmonic matrices on the grid of `elph` that carry the phonons onto it instead of `harmonic`: those of
+        the potential that made the phonons, where DFT's are not converged. In the cell of the phonons.
 
     Returns
     -------
@@ -97,7 +101,10 @@ def analyse(
     deviation = _check_run(elph, phonons, harmonic)
     if deviations is not None:
         deviations = carry_deviations(deviations, phonons, elph.dims)
-    if harmonic is not None:
+    if carrier is not None:
+        carrier, _ = bring_to_cell(carrier, elph.primitive, options.max_strain)
+        phonons = swap_onto_grid(phonons, carrier)
+    elif harmonic is not None:
         phonons = swap_onto_grid(phonons, harmonic)
     if masses:
         phonons = phonons.with_masses(dict(masses))
@@ -271,7 +278,7 @@ def _add_q_grid(
 ) -> TcTable:
     """Half the change from the next coarser grid of G(q), in the same kind of sum."""
     nearest = max(coarser, key=lambda item: int(np.prod(item.dims)))
-    here = at_grid(phonons, nearest) if options.mesh is None else phonons
+    here = at_grid(phonons, nearest.dims) if options.mesh is None else phonons
     other = _coupling(nearest, here, fine.sigma_ry, options)
     tolerant = replace(options, accept=(*options.accept, "coarse"))
     tables = [table_of(_bare(c), tolerant) for c in (other, fine)]

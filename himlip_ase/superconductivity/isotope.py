@@ -140,8 +140,10 @@ def isotope_effects(
 
     Parameters
     ----------
-    elph, phonons, harmonic, options
+    elph, phonons, options
         Those that `analysis` was made of, as in `analyse`.
+    harmonic : DynamicalMatrices or None
+        What carried the phonons onto the grid of G(q): `harmonic` or `carrier` of `analyse`.
     analysis : TcAnalysis
 
     Returns
@@ -150,6 +152,7 @@ def isotope_effects(
     """
     phonons, _ = bring_to_cell(phonons, elph.primitive, options.max_strain)
     if harmonic is not None:
+        harmonic, _ = bring_to_cell(harmonic, elph.primitive, options.max_strain)
         phonons = swap_onto_grid(phonons, harmonic)
     elph = elph.rescaled(options.fermi_dos_per_spin_per_ry)
     here, table = phonons.with_masses(analysis.masses_amu), analysis.table

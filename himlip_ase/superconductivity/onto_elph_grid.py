@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from himlip_ase.errors import InputError
 from himlip_ase.lattice import check_dims, commensurate_qpoints
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.superconductivity.cell_strain import check_same_crystal
@@ -15,17 +14,18 @@ from himlip_ase.superconductivity.cell_strain import check_same_crystal
 def swap_onto_grid(anharmonic: DynamicalMatrices, harmonic: DynamicalMatrices) -> DynamicalMatrices:
     """Anharmonic phonons on the grid of harmonic ones: D_harm + interpolation of D_anh − D_harm.
 
-    The difference is short-ranged, so that it may be interpolated from the SSCHA grid onto the finer
-    electron-phonon q-grid where the harmonic matrices are known exactly. On the q-points that both grids have
-    the result is the anharmonic matrix itself. Anharmonic matrices on a finer grid than wanted are
-    taken at the points of that grid.
+    The difference is short-ranged, so that it may be interpolated from the SSCHA grid onto the grid of the
+    electron-phonon matrices, where the harmonic matrices are known. On the q-points that both grids have the
+    result is the anharmonic matrix itself. Anharmonic matrices on a finer grid than wanted are taken at
+    the points of that grid.
 
     Parameters
     ----------
     anharmonic : DynamicalMatrices
         On the SSCHA grid; its masses are kept.
     harmonic : DynamicalMatrices
-        On the grid wanted.
+        On the grid wanted, of DFT or of a potential. Where the SSCHA has q-points that are not on it, these
+        matrices are Fourier-interpolated there, which is as good as their range is short.
 
     Returns
     -------
@@ -34,27 +34,52 @@ def swap_onto_grid(anharmonic: DynamicalMatrices, harmonic: DynamicalMatrices) -
     Raises
     ------
     InputError
-        Different crystals, or grids of which none is a multiple of the other.
+        Different crystals.
     """
     check_same_crystal(anharmonic.primitive, harmonic.primitive, "anharmonic phonons", "harmonic phonons")
     if anharmonic.dims == harmonic.dims:
         return anharmonic
-    pairs = list(zip(harmonic.dims, anharmonic.dims, strict=True))
-    if all(coarse % fine == 0 for fine, coarse in pairs):
-        picked = np.array([anharmonic.matrices[anharmonic.index(q)] for q in harmonic.qpoints])
-        return DynamicalMatrices(anharmonic.primitive, harmonic.dims, harmonic.qpoints, picked)
-    if any(fine % coarse for fine, coarse in pairs):
-        raise InputError(
-            f"the harmonic grid {harmonic.dims} is no multiple of the anharmonic grid {anharmonic.dims}: "
-            "run the SSCHA on a supercell whose dimensions divide the el-ph q-grid"
-        )
-    coarse_harmonic = np.array([harmonic.matrices[harmonic.index(q)] for q in anharmonic.qpoints])
-    difference = DynamicalMatrices(
-        anharmonic.primitive, anharmonic.dims, anharmonic.qpoints, anharmonic.matrices - coarse_harmonic
-    ).interpolated(harmonic.dims)
+    if nests(harmonic.dims, anharmonic.dims):
+        return at_grid(anharmonic, harmonic.dims)
+    there = at_grid(harmonic, anharmonic.dims)
+    difference = anharmonic.with_matrices(anharmonic.matrices - there.matrices).interpolated(harmonic.dims)
     return DynamicalMatrices(
         anharmonic.primitive, harmonic.dims, harmonic.qpoints, harmonic.matrices + difference.matrices
     )
+
+
+def nests(dims: Sequence[int], finer: Sequence[int]) -> bool:
+    """Whether all q-points of a grid are points of another.
+
+    Parameters
+    ----------
+    dims, finer : sequence of 3 int
+
+    Returns
+    -------
+    bool
+    """
+    return all(fine % coarse == 0 for coarse, fine in zip(dims, finer, strict=True))
+
+
+def at_grid(phonons: DynamicalMatrices, dims: Sequence[int]) -> DynamicalMatrices:
+    """Phonons at the q-points of another grid: those of their own grid as they are, others interpolated.
+
+    Parameters
+    ----------
+    phonons : DynamicalMatrices
+    dims : sequence of 3 int
+
+    Returns
+    -------
+    DynamicalMatrices
+    """
+    wanted = check_dims(dims)
+    if not nests(wanted, phonons.dims):
+        return phonons.interpolated(wanted)
+    qpoints = commensurate_qpoints(wanted)
+    picked = np.array([phonons.matrices[phonons.index(q)] for q in qpoints])
+    return DynamicalMatrices(phonons.primitive, wanted, qpoints, picked)
 
 
 def carry_deviations(deviations: np.ndarray, phonons: DynamicalMatrices, dims: Sequence[int]) -> np.ndarray:

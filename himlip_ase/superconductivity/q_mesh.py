@@ -13,7 +13,7 @@ from himlip_ase.superconductivity import codec
 from himlip_ase.superconductivity.codec import Record
 from himlip_ase.superconductivity.coupling import GammaWeight, interpolated_coupling, mode_coupling
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
-from himlip_ase.superconductivity.onto_elph_grid import swap_onto_grid
+from himlip_ase.superconductivity.onto_elph_grid import at_grid
 from himlip_ase.superconductivity.tc import critical_temperature
 from himlip_ase.superconductivity.tc_entries import Tc
 
@@ -90,7 +90,8 @@ def q_mesh_convergence(
     elphs : sequence of ElphMatrices
         Of one crystal, on different grids; all with the broadening `sigma_ry`.
     phonons : DynamicalMatrices
-        On the finest of these grids (a multiple of the others): the coarser sums take their q-points from it.
+        On the finest of these grids: the coarser sums take their q-points from it, interpolated where a grid
+        is no part of it.
     meshes : sequence of three int
         Denser meshes; those coarser than the grid of a G are skipped for it.
     mu_star, method, accept, mu_star_at
@@ -105,13 +106,18 @@ def q_mesh_convergence(
     Raises
     ------
     InputError
-        Grids that do not nest, another crystal, a broadening that one run has not.
+        Phonons on a coarser grid than G, another crystal, a broadening that one run has not.
     """
     if not elphs:
         raise InputError("q_mesh_convergence wants at least one set of el-ph matrices")
     rows = []
     for elph in sorted(elphs, key=lambda item: int(np.prod(item.dims))):
-        here = at_grid(phonons, elph)
+        if any(coarse > fine for coarse, fine in zip(elph.dims, phonons.dims, strict=True)):
+            raise InputError(
+                f"the grid of the phonons {phonons.dims} is coarser than the el-ph grid {elph.dims}; bring "
+                "them onto it first: swap_onto_grid(anharmonic, harmonic)"
+            )
+        here = at_grid(phonons, elph.dims)
         couplings = [mode_coupling(elph, here, sigma_ry, gamma_weight)]
         for mesh in meshes:
             if all(m >= d for m, d in zip(mesh, elph.dims, strict=True)) and tuple(mesh) != tuple(elph.dims):
@@ -132,26 +138,3 @@ def q_mesh_convergence(
                 )
             )
     return tuple(rows)
-
-
-def at_grid(phonons: DynamicalMatrices, elph: ElphMatrices) -> DynamicalMatrices:
-    """The phonons at the q-points of a coarser grid.
-
-    Parameters
-    ----------
-    phonons : DynamicalMatrices
-        On a multiple of the grid of `elph`.
-    elph : ElphMatrices
-
-    Returns
-    -------
-    DynamicalMatrices
-    """
-    from himlip_ase.phonons.force_constants import DynamicalMatrices
-
-    if any(fine % coarse for fine, coarse in zip(phonons.dims, elph.dims, strict=True)):
-        raise InputError(
-            f"the grid of the phonons {phonons.dims} is no multiple of the el-ph grid {elph.dims}"
-        )
-    nothing = np.zeros((len(elph.qpoints), *phonons.matrices.shape[1:]))
-    return swap_onto_grid(phonons, DynamicalMatrices(phonons.primitive, elph.dims, elph.qpoints, nothing))

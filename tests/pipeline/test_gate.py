@@ -158,7 +158,7 @@ def test_verdict_and_limit(value: float | None, verdict: str, limit: float) -> N
 def test_half_the_gap_between_the_roads_is_part_of_the_error(tmp_path: Path) -> None:
     """G(q) on the finer grid of two: matrices through the difference, and an SSCHA on that grid itself."""
     from himlip_ase.pipeline.known import on_further_grids, tc_notice
-    from himlip_ase.pipeline.roads import gaps, with_gap
+    from himlip_ase.pipeline.roads import roads, with_gap
     from himlip_ase.pipeline.tc_cases import CaseResult
     from himlip_ase.superconductivity.analysis import analyse
     from himlip_ase.superconductivity.options import TcOptions
@@ -170,12 +170,15 @@ def test_half_the_gap_between_the_roads_is_part_of_the_error(tmp_path: Path) -> 
     near, on = (analyse("x", elph, d, options=options) for d in (phonons, stiffer))
     cases = {Phonons("auxiliary"): CaseResult(near), Phonons("auxiliary", grid=(2, 2, 2)): CaseResult(on)}
     results = TcResults(cases)
-    assert gaps(results, (2, 2, 2)) == {"auxiliary": (near.table.lambda_total, on.table.lambda_total)}
-    found = with_gap(results, (2, 2, 2)).cases[Phonons("auxiliary")].analysis
+    both = roads(results)
+    assert both is not None and both.grid == (2, 2, 2)
+    assert both.lambdas == {"auxiliary": (near.table.lambda_total, on.table.lambda_total)}
+    found = with_gap(results, both).cases[Phonons("auxiliary")].analysis
     assert found is not None
     (part,) = [part for part in found.table.lambda_parts if part.kind == "road"]
     assert part.size == pytest.approx(abs(near.table.lambda_total - on.table.lambda_total) / 2)
-    assert with_gap(results, (4, 4, 4)).cases == cases
+    assert roads(TcResults({Phonons("auxiliary"): CaseResult(near)})) is None
+    assert with_gap(results, None).cases == cases
     said = tc_notice({}, results, None)
     assert "By the SSCHA on" not in said.text  # nothing is quoted where the checks were not made
     beside = on_further_grids(results, Phonons("auxiliary"))

@@ -127,11 +127,22 @@ def test_swap_carries_a_short_ranged_difference_exactly() -> None:
     assert np.abs(swap_onto_grid(coarse, fine).matrices - fine.matrices - onsite).max() < 1e-10
 
 
-def test_swap_refuses_grids_that_do_not_nest() -> None:
-    fine, _ = toy((4, 4, 2))
-    odd, _ = toy((3, 1, 1))
-    with pytest.raises(InputError, match="no multiple"):
-        swap_onto_grid(odd, fine)
+def test_grids_that_do_not_nest_are_joined_through_short_range() -> None:
+    """Force constants that reach no farther than half of the smaller box are the same on every grid."""
+    primitive = toy((2, 2, 2))[0].primitive
+
+    def everywhere(dims: tuple[int, int, int], factor: float) -> DynamicalMatrices:
+        springs = np.kron(np.diag([1.0, 2.0]), np.eye(3)) * factor
+        qpoints = commensurate_qpoints(dims)
+        phases = np.cos(2 * np.pi * qpoints).sum(axis=1)  # nearest cells
+        matrices = springs * (4 - 0.3 * phases)[:, None, None]
+        return DynamicalMatrices(primitive, dims, qpoints, matrices.astype(complex))
+
+    for sscha in ((4, 4, 4), (3, 3, 3)):
+        for wanted in ((6, 6, 6), (5, 5, 5)):
+            swapped = swap_onto_grid(everywhere(sscha, 1.7), everywhere(wanted, 1.0))
+            assert swapped.dims == wanted
+            assert np.abs(swapped.matrices - everywhere(wanted, 1.7).matrices).max() < 1e-9
 
 
 def test_interpolation_returns_the_grid_itself() -> None:

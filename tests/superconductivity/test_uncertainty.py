@@ -137,7 +137,7 @@ def test_q_grid_of_g_enters_the_uncertainty() -> None:
     assert result.q_mesh[2].lambda_total == pytest.approx(result.table.lambda_total)
     text = format_table([result])
     assert "G on 2×2×2, interpolated onto 8×8×8" in text and "together" in text
-    with pytest.raises(InputError, match="no multiple"):
+    with pytest.raises(InputError, match="coarser than"):
         q_mesh_convergence([elph], coarse_part(phonons, (2, 2, 2)))
 
 

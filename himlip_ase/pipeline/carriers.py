@@ -1,0 +1,87 @@
+"""Harmonic matrices of the run's potential, which carry anharmonic phonons onto the grid of G(q)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from himlip_ase.phonons.force_constants import DynamicalMatrices
+from himlip_ase.pipeline.finetune import load_trained
+from himlip_ase.pipeline.stages import Context
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from himlip_ase.potential.interface import Potential
+
+WORDS = {"dft": "D_harm of DFT + difference", "potential": "D_harm of the potential + difference"}
+"""How an SSCHA of a smaller supercell reaches the grid of G(q), by ``tc.carrier``."""
+
+
+@dataclass
+class Carriers:
+    """Harmonic matrices of one potential on one grid, made once for each crystal.
+
+    Attributes
+    ----------
+    model : Potential
+    dims : tuple of 3 int
+        Of G(q).
+    """
+
+    model: Potential
+    dims: tuple[int, int, int]
+    _made: list[DynamicalMatrices] = field(default_factory=list)
+
+    @classmethod
+    def of_run(cls, context: Context, dims: tuple[int, int, int]) -> Carriers | None:
+        """Those of the run's model where ``tc.carrier`` asks for them; None where DFT's carry.
+
+        Parameters
+        ----------
+        context : Context
+        dims : tuple of 3 int
+
+        Returns
+        -------
+        Carriers or None
+        """
+        if context.config.tc.carrier == "dft":
+            return None
+        model = load_trained(context)
+        return None if model is None else cls(model, dims)
+
+    def carrying(self, phonons: DynamicalMatrices) -> DynamicalMatrices | None:
+        """The harmonic matrices that carry `phonons`, in their cell; None where they are on the grid.
+
+        Parameters
+        ----------
+        phonons : DynamicalMatrices
+
+        Returns
+        -------
+        DynamicalMatrices or None
+        """
+        if phonons.dims == self.dims:
+            return None
+        for made in self._made:
+            if _same_cell(made.primitive, phonons.primitive):
+                return made
+        self._made.append(self._make(phonons.primitive))
+        return self._made[-1]
+
+    def _make(self, primitive: Atoms) -> DynamicalMatrices:
+        from himlip_ase.calculator import HiMLIPCalculator
+        from himlip_ase.phonons.harmonic import harmonic_force_constants
+
+        constants = harmonic_force_constants(primitive, HiMLIPCalculator(self.model), self.dims)
+        return constants.dynamical_matrices()
+
+
+def _same_cell(first: Atoms, second: Atoms) -> bool:
+    return bool(
+        np.abs(first.cell.array - second.cell.array).max() < 1e-9
+        and np.abs(first.positions - second.positions).max() < 1e-9
+    )
