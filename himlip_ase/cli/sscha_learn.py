@@ -52,6 +52,13 @@ def learn(
     ] = 1.0,
     pressure_tolerance: Annotated[float, typer.Option("--pressure-tolerance", help="GPa.")] = 1.0,
     head: Annotated[str, typer.Option("--head", help="Of the closed-form fit: readout or wide.")] = "readout",
+    hessian_weight: Annotated[
+        str,
+        typer.Option(
+            "--hessian-weight",
+            help="chosen: the configurations decide how much the matrices weigh; full: phonons stay theirs.",
+        ),
+    ] = "chosen",
     weight: Annotated[float, typer.Option("--weight", help="Of the configurations in the fit.")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", help="Of the choice.")] = 0,
     answers: Annotated[
@@ -91,6 +98,7 @@ def learn(
         "free_energy_tolerance_mev": free_energy_tolerance,
         "pressure_tolerance_gpa": pressure_tolerance,
         "head": head,
+        "hessian_weight": hessian_weight,
         "weight": weight,
         "seed": seed,
     }

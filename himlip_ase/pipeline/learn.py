@@ -100,6 +100,8 @@ def _begin_anew_if_changed(context: Context, folder: Path, model: Path) -> None:
     """Put aside what was begun with another potential, other labels or settings; more rounds go on."""
     section = dataclasses.asdict(learn_settings(context))
     del section["rounds"]
+    if section["hessian_weight"] == "chosen":  # younger than loops that are finished
+        del section["hessian_weight"]
     sets = [label_folder(context).path / f"{name}.extxyz" for name in chosen_sets(context)]
     first, *others = (label_folder(context).path / name / "dyn0" for name in context.config.finetune.hessians)
     key = hash_inputs(section, context.config.resolved()["sscha"], model, sets, first, *others)

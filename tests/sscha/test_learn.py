@@ -295,6 +295,27 @@ def test_labels_that_contradict_the_ensemble_weigh_little(start: Path, frames: l
     assert error([], [soft]) < 1.1 * without
 
 
+def test_matrices_keep_their_weight_where_they_shall(start: Path) -> None:
+    """Matrices that contradict the cells: at full weight the phonons stay theirs, by choice they do not."""
+    from himlip_ase.potential.checkpoint import load_model
+
+    model = load_model(str(start / "model" / "model.safetensors"))
+    crystal = bulk("Cu", a=3.6)
+    constants = harmonic_force_constants(crystal, EMT(), DIMS)
+    wanted = replace(constants, compact=0.5 * constants.compact)
+    sums = SummedLabels(model, [], [HessianLabel.from_force_constants(wanted)])
+    for atoms in rattle(crystal.repeat(DIMS), 12, 0.15, 2):
+        sums.add([labelled(atoms, "drawn")])
+
+    def missed(settings: LearnSettings) -> float:
+        fitted = sums.fit(settings.folds, weigh_hessians=settings.weighs_hessians).model
+        found = harmonic_force_constants(crystal, HiMLIPCalculator(fitted), DIMS)
+        return float(np.abs(found.compact - wanted.compact).max())
+
+    chosen, full = (missed(replace(LOOP, hessian_weight=weight)) for weight in ("chosen", "full"))
+    assert full < 0.5 * chosen
+
+
 def test_a_prior_at_zero_is_that_of_a_network_without_its_head(
     start: Path, frames: list[LabelledFrame]
 ) -> None:

@@ -122,7 +122,7 @@ def learn(
         for number in range(1, settings.rounds + 1):
             this = Round(number, round_folder(out, number), source, start)
             if settings.choice == "posterior" and known is None:
-                known = sums.fit(settings.folds)
+                known = sums.fit(settings.folds, weigh_hessians=settings.weighs_hessians)
             drawn = rounds.draw(this, settings, known)
             _say_cost(this, drawn.images(), reference)
             labelled.append(rounds.label(this, drawn, reference))
@@ -194,11 +194,12 @@ def _begin(
         raise InputError(f"{out} holds a learning loop already; pass --resume, or choose another --out")
     before = read_mapping(path)
     may_change = ("rounds",)
+    as_before = {field.name: field.default for field in dataclasses.fields(LearnSettings)}
     for name in ("source", "model", "labels"):
         if before.get(name) != record[name]:
             raise InputError(f"{out} was begun with another {name}; choose another --out")
     for name, value in chosen.items():
-        if name not in may_change and before["settings"].get(name) != value:
+        if name not in may_change and before["settings"].get(name, as_before[name]) != value:
             raise InputError(
                 f"{out} was begun with {name} = {before['settings'].get(name)!r}, now {value!r}; give the "
                 "same or choose another --out"

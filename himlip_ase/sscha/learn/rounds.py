@@ -250,7 +250,7 @@ def refit(this: Round, sums: SummedLabels, labelled: LabelledDraw, settings: Lea
 
     for group in labelled.frames(this.name, settings.weight):
         sums.add(group)
-    found = sums.fit(settings.folds)
+    found = sums.fit(settings.folds, weigh_hessians=settings.weighs_hessians)
     path = this.folder / MODEL
     if not path.exists():
         card = {"how": f"closed form, round {this.number} of the learning loop", "noise": vars(found.noise)}

@@ -66,6 +66,9 @@ class LearnSettings:
         The same for the pressure.
     head : str
         Of the closed-form fit: readout or wide.
+    hessian_weight : {"chosen", "full"}
+        Whether the harmonic matrices may lose weight in the fit where the configurations are foretold better
+        without them, or keep it, so that the harmonic phonons stay those of the matrices.
     weight : float
         Of the labelled configurations in the fit, beside the labels learnt before.
     folds : int
@@ -82,6 +85,7 @@ class LearnSettings:
     free_energy_tolerance_mev: float = 1.0
     pressure_tolerance_gpa: float = 1.0
     head: Literal["readout", "wide"] = "readout"
+    hessian_weight: Literal["chosen", "full"] = "chosen"
     weight: float = 1.0
     folds: int = 10
     seed: int = 0
@@ -100,6 +104,7 @@ class LearnSettings:
             ("folds", self.folds >= 2, "at least 2"),
             ("seed", self.seed >= 0, "0 or a positive integer"),
             ("head", self.head in ("readout", "wide"), "readout or wide"),
+            ("hessian_weight", self.hessian_weight in ("chosen", "full"), "chosen or full"),
             *(
                 (name, math.isfinite(getattr(self, name)) and getattr(self, name) > 0, "a positive number")
                 for name in (
@@ -118,6 +123,11 @@ class LearnSettings:
     def at_random(self) -> int:
         """Configurations of a round that are chosen at random."""
         return self.configurations if self.choice == "random" else self.configurations // 2
+
+    @property
+    def weighs_hessians(self) -> bool:
+        """Whether the configurations decide the weight of the matrices."""
+        return self.hessian_weight == "chosen"
 
     @property
     def closed_form(self) -> ClosedFormSettings:
