@@ -1,6 +1,6 @@
 """A wide head beside pypolymlp on the same cells of H3S: forces that neither has learnt, and what they cost.
 
-    pip install pypolymlp        # needs a C++ compiler; only this benchmark uses it
+    pip install pypolymlp        # needs a C++ compiler and Eigen3 (libeigen3-dev); for this benchmark only
     python -m benchmarks.sscha.polynomial_peer
 
 Both learn the older labels of H3S (`examples/h3s/labels_k12`, without the sets that judge) and a growing

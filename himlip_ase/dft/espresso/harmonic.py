@@ -21,6 +21,7 @@ from himlip_ase.dft.espresso.inputs import (
     pw_input,
 )
 from himlip_ase.dft.espresso.ph_files import PhFiles, check_a2fq2r, check_dyn, check_ph_folder, read_dyn0
+from himlip_ase.dft.espresso.ph_retries import run_ph
 from himlip_ase.dft.espresso.progress import HarmonicWatch
 from himlip_ase.dft.espresso.runner import (
     Launcher,
@@ -32,16 +33,12 @@ from himlip_ase.dft.espresso.runner import (
 )
 from himlip_ase.dft.executors import JobExecutor
 from himlip_ase.dft.other_request import OtherRequest
-from himlip_ase.dft.programs import NotRun, RunLock, are_noted, note, run_program
+from himlip_ase.dft.programs import NotRun, RunLock, are_noted, note
 from himlip_ase.dft.standing import Listener
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.files import atomic_write, write_json
-from himlip_ase.labels.espresso_ends import MpiError, OutOfTimeError
 
 logger = logging.getLogger(__name__)
-
-PH_RETRIES: tuple[dict[str, Any], ...] = ({}, {"alpha_mix": 0.3}, {"alpha_mix": 0.1})
-"""What the repetitions of a failed ph.x run change; each goes on from the first unfinished q-point."""
 
 
 def harmonic(
@@ -225,32 +222,14 @@ def _run_ph(
     atoms: Atoms,
     lock: RunLock,
 ) -> list[dict[str, Any]]:
-    """ph.x until every q-point is complete; returns the failures and what was changed after each."""
-    retries: list[dict[str, Any]] = []
-    changes: dict[str, Any] = {}
-    for attempt in range(launcher.retries + 1):
+    """ph.x from the first unfinished q-point, until every one is complete; see `run_ph`."""
+
+    def text(changes: Mapping[str, Any]) -> str:
         start = first_unfinished_q(folder, atoms, options)
-        text = ph_input(q_grid, start_q=start, **options, **changes)
-        with atomic_write(folder / "ph.in", overwrite=True) as stream:
-            stream.write(text)
-        _keep_old_output(folder)
-        shutil.rmtree(folder / SCRATCH / "_ph0", ignore_errors=True)
         logger.info("ph.x on %s q-points, from q-point %d", "×".join(map(str, q_grid)), start)
-        status = run_program(launcher.command(launcher.ph, "ph.in"), folder, "ph.out", launcher.threads, lock)
-        try:
-            check_ph_folder(folder, atoms)
-            if status:
-                raise CalculationError(f"{folder / 'ph.out'}: the program ended with exit status {status}")
-            break
-        except (OutOfTimeError, MpiError):
-            raise  # repeating it mends neither
-        except CalculationError as error:
-            if attempt == launcher.retries:
-                raise type(error)(f"{error} after {attempt + 1} attempts") from error
-            changes = PH_RETRIES[attempt]
-            retries.append({"failure": str(error).replace(f"{folder}{os.sep}", ""), "then_changed": changes})
-            logger.warning("%s; repeating it with %s", error, changes or "the same input")
-    return retries
+        return ph_input(q_grid, start_q=start, **options, **changes)
+
+    return run_ph(folder, launcher, text, lambda: check_ph_folder(folder, atoms), lock)
 
 
 def first_unfinished_q(folder: str | os.PathLike, atoms: Atoms, options: Mapping[str, Any]) -> int:
@@ -281,14 +260,6 @@ def first_unfinished_q(folder: str | os.PathLike, atoms: Atoms, options: Mapping
         except CalculationError:
             return index
     return count
-
-
-def _keep_old_output(folder: Path) -> None:
-    if (folder / "ph.out").is_file():
-        number = 1
-        while (folder / f"ph.part{number}.out").exists():
-            number += 1
-        os.replace(folder / "ph.out", folder / f"ph.part{number}.out")
 
 
 def _check_ph_input(folder: Path, text: str) -> None:

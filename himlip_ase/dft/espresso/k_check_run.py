@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from himlip_ase.dft.espresso.harmonic import PH_RETRIES
 from himlip_ase.dft.espresso.inputs import SCRATCH, QESettings, essential_ph_input, pw_input, single_q_input
 from himlip_ase.dft.espresso.k_check_record import dyn_name, read_matrix, run_name, times
 from himlip_ase.dft.espresso.ph_files import check_dyn, check_ph_output, ph_core_seconds
+from himlip_ase.dft.espresso.ph_retries import run_ph
 from himlip_ase.dft.espresso.runner import Launcher, check_input_unchanged, note_pw, run_pw
 from himlip_ase.dft.other_request import OtherRequest
-from himlip_ase.dft.programs import NotRun, are_noted, note, run_program
+from himlip_ase.dft.programs import NotRun, are_noted, note
 from himlip_ase.errors import CalculationError
 from himlip_ase.files import atomic_write
 from himlip_ase.labels.espresso_ends import check_finished
@@ -98,20 +97,8 @@ def _is_finished(folder: Path, kept: Path, atoms: Atoms) -> bool:
 
 
 def _run_ph(folder: Path, q: np.ndarray, atoms: Atoms, launcher: Launcher) -> None:
-    changes: dict[str, Any] = {}
-    for attempt in range(launcher.retries + 1):
-        with atomic_write(folder / "ph.in", overwrite=True) as stream:
-            stream.write(single_q_input(q, atoms, **changes))
-        shutil.rmtree(folder / SCRATCH / "_ph0", ignore_errors=True)
-        status = run_program(launcher.command(launcher.ph, "ph.in"), folder, "ph.out", launcher.threads)
-        try:
-            check_ph_output((folder / "ph.out").read_text(errors="replace"), str(folder / "ph.out"))
-            check_dyn(folder / "dyn", atoms)
-            if status:
-                raise CalculationError(f"{folder / 'ph.out'}: the program ended with exit status {status}")
-            return
-        except CalculationError as error:
-            if attempt == launcher.retries:
-                raise type(error)(f"{error} after {attempt + 1} attempts") from error
-            changes = PH_RETRIES[attempt]
-            logger.warning("%s; repeating it with %s", error, changes or "the same input")
+    def check() -> None:
+        check_ph_output((folder / "ph.out").read_text(errors="replace"), str(folder / "ph.out"))
+        check_dyn(folder / "dyn", atoms)
+
+    run_ph(folder, launcher, lambda changes: single_q_input(q, atoms, **changes), check)
