@@ -5,7 +5,8 @@
 #   PARTIAL_EL_PHON is not found. ph.x wrote those files itself, and calls the tag PARTIAL_ELPH in them. The same
 #   input without electron_phonon recovers. Even a run that was finished cannot be read back.
 # Why it matters: a q-point of a hydride on a dense k-mesh takes hours; what a time limit costs is the whole q-point,
-#   unless the phonons are made without electron-phonon (they recover) and the coupling in a second run.
+#   unless the phonons are made without electron-phonon and the coupling in a second run. They recover after a clean stop
+#   only (max_seconds); after a kill they end with other matrices: ph_recovered_after_a_kill_is_wrong.sh.
 # Needs pw.x and ph.x 6.x (Debian: quantum-espresso, quantum-espresso-data).
 set -eu
 for program in pw.x ph.x; do

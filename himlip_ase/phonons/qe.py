@@ -68,7 +68,7 @@ def read_dyn(path: str | os.PathLike) -> DynamicalMatrices:
                 break
             raise InputError(
                 f"{prefix}{number} does not exist"
-                + (f": dyn0 announces {count} files; complete ph.x (recover=.true.)" if count else "")
+                + (f": dyn0 announces {count} files; complete ph.x (start_q = {number})" if count else "")
             )
         is_xml = read_text(found).lstrip().startswith("<?xml")
         files.append(read_xml_dyn_file(found) if is_xml else read_dyn_file(found))

@@ -42,12 +42,12 @@ def read_text(path: Path) -> str:
         if path.suffix == ".gz":
             data = gzip.decompress(data)
         text = data.decode("utf-8")
-        check_text(text, path, "complete the run that writes it (recover=.true.), or copy it again")
+        check_text(text, path, "complete the run that writes it (ph.x: start_q), or copy it again")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     if not text.strip():
         raise InputError(
-            f"{path} is empty: the run that writes it has not finished; complete it (recover=.true.)"
+            f"{path} is empty: the run that writes it has not finished; complete it (ph.x: start_q)"
         )
     return text
 

@@ -253,7 +253,7 @@ def ph_input(
     start_q : int
         Irreducible q-point to start from, to continue an interrupted run. This, and not ph.x's own
         ``recover=.true.``, because version 6.7 then stops on its elph.*.xml files or, without them, writes
-        wrong electron-phonon matrices.
+        wrong dynamical and electron-phonon matrices (findings/ph_recovered_after_a_kill_is_wrong.sh).
     tr2_ph : float
         Threshold of the self-consistency of the response.
     alpha_mix : float, optional

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from himlip_ase.errors import CalculationError, NotConvergedError
 from himlip_ase.labels.espresso_ends import OutOfTimeError, check_started, program_error, seconds
 from himlip_ase.units import BOHR_ANGSTROM
 
+logger = logging.getLogger(__name__)
+_WITHIN_A_Q = re.compile(r"^\s*Representation +\d+ +\d+ modes? +-  ?Done", re.MULTILINE)
+"""What ph.x says of a representation that it takes from an earlier run."""
 _NOT_FINITE = re.compile(r"\b(?:nan|inf|infinity)\b", re.IGNORECASE)
 
 
@@ -97,6 +101,13 @@ def check_ph_folder(folder: str | os.PathLike, atoms: Atoms) -> PhFiles:
             raise CalculationError(f"{folder / name} does not exist: ph.x has not run there")
     text = (folder / "ph.out").read_text(errors="replace")
     check_ph_output(text, str(folder / "ph.out"))
+    if _WITHIN_A_Q.search(text):
+        logger.warning(
+            "%s went on within a q-point (recover = .true.): where ph.x had been killed, its matrices can be "
+            "wrong without a word (6.7); delete the dyn file of that q-point and go on with --resume, unless "
+            "max_seconds had stopped it",
+            folder / "ph.out",
+        )
     q_grid, n_irreducible = read_dyn0(folder / "dyn0")
     dyn = [folder / "dyn0"]
     for index in range(1, n_irreducible + 1):
