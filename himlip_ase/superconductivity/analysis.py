@@ -16,7 +16,7 @@ from himlip_ase.superconductivity.coupling import ModeCoupling, interpolated_cou
 from himlip_ase.superconductivity.electron_bands import ElectronBands
 from himlip_ase.superconductivity.electronic_dos import ElectronicDos
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
-from himlip_ase.superconductivity.onto_elph_grid import at_grid, carry_deviations, swap_onto_grid
+from himlip_ase.superconductivity.onto_elph_grid import at_grid, carry_deviations, nests, swap_onto_grid
 from himlip_ase.superconductivity.options import TcOptions
 from himlip_ase.superconductivity.plateau import SigmaPlateau, sigma_plateau
 from himlip_ase.superconductivity.q_mesh import QMeshRow, q_mesh_convergence
@@ -145,6 +145,7 @@ def analyse(
         )
     if coarser:
         table = _add_q_grid(table, coarser, phonons, coupling, options)
+        table = _add_shared_points(table, spectrum, elph, coarser, phonons, sigma_ry, options)
     noise = None
     if deviations is not None and not spectrum.problems:
         logger.info("%s: Tc of %d ensembles drawn from that of the SSCHA", label, options.samples)
@@ -284,3 +285,37 @@ def _add_q_grid(
     tables = [table_of(_bare(c), tolerant) for c in (other, fine)]
     name = f"q-grid of G: {'×'.join(map(str, nearest.dims))} instead (half the change)"
     return add_spread(table, tables, "q-grid", name, among_others=True)
+
+
+def _add_shared_points(
+    table: TcTable,
+    spectrum: Spectrum,
+    elph: ElphMatrices,
+    coarser: Sequence[ElphMatrices],
+    phonons: DynamicalMatrices,
+    sigma_ry: float,
+    options: TcOptions,
+) -> TcTable:
+    """What λ of the q-points that G has in common with a coarser run changes by when G is that run's.
+
+    Runs with the same electrons agree there; on another k-mesh or smearing they do not, and the denser one
+    says how far the other is off. Carried to all q-points as a factor of α²F.
+    """
+    shared = [run for run in coarser if nests(run.dims, elph.dims)]
+    if not shared:
+        return table
+    other = max(shared, key=lambda run: int(np.prod(run.dims)))
+    here = at_grid(phonons, other.dims)
+    own, theirs = (
+        mode_coupling(run, here, sigma_ry, options.gamma_weight).spectrum().lambda_total
+        for run in (elph.part(other.dims), other)
+    )
+    if not (own > 0 and theirs > 0):
+        return table
+    change = abs(theirs / own - 1)
+    tables = [
+        table_of(alone(replace(spectrum, lambdas=factor * spectrum.lambdas)), options)
+        for factor in (1 - change, 1 + change)
+    ]
+    words = f"G of the {'×'.join(map(str, other.dims))} run at the q-points of both (k-mesh, smearing)"
+    return add_spread(table, tables, "k-grid", words, among_others=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +98,26 @@ class ElphMatrices:
             dos_per_spin_per_ry=self.dos_per_spin_per_ry[one],
             fermi_energy_ev=self.fermi_energy_ev[one],
             printed=(),
+        )
+
+    def part(self, dims: Sequence[int]) -> ElphMatrices:
+        """The matrices at those of their q-points that form a coarser grid.
+
+        Parameters
+        ----------
+        dims : sequence of 3 int
+            Each divides that of the grid.
+
+        Returns
+        -------
+        ElphMatrices
+            Without what ph.x printed.
+        """
+        qpoints = commensurate_qpoints(dims)
+        places = grid_indices(qpoints, self.dims)
+        n1, n2, n3 = (int(n) for n in dims)
+        return replace(
+            self, dims=(n1, n2, n3), qpoints=qpoints, matrices=self.matrices[:, places], printed=()
         )
 
     def rescaled(self, fermi_dos: float | None) -> ElphMatrices:

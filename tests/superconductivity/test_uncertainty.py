@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.superconductivity.analysis import analyse
 from himlip_ase.superconductivity.bootstrap import bootstrap_tc, jackknife_deviations, resampled_phonons
 from himlip_ase.superconductivity.coupling import mode_coupling
-from himlip_ase.superconductivity.elph_matrices import ElphMatrices, read_elph
+from himlip_ase.superconductivity.elph_matrices import read_elph
 from himlip_ase.superconductivity.isotope import IsotopeEffect, isotope_effect
 from himlip_ase.superconductivity.methods import FORMULAS
 from himlip_ase.superconductivity.onto_elph_grid import carry_deviations, swap_onto_grid
@@ -26,22 +28,6 @@ def coarse_part(fine: DynamicalMatrices, dims: tuple[int, int, int]) -> Dynamica
     grid = commensurate_qpoints(dims)
     return DynamicalMatrices(
         fine.primitive, dims, grid, np.array([fine.matrices[fine.index(q)] for q in grid])
-    )
-
-
-def coarse_elph(fine: ElphMatrices, dims: tuple[int, int, int]) -> ElphMatrices:
-    places = [
-        int(np.abs((fine.qpoints - q + 0.5) % 1 - 0.5).max(axis=1).argmin())
-        for q in commensurate_qpoints(dims)
-    ]
-    return ElphMatrices(
-        fine.primitive,
-        dims,
-        commensurate_qpoints(dims),
-        fine.matrices[:, places],
-        fine.sigma_ry,
-        fine.dos_per_spin_per_ry,
-        fine.fermi_energy_ev,
     )
 
 
@@ -123,7 +109,7 @@ def test_unstable_samples_take_the_tc_away() -> None:
 @needs_al
 def test_q_grid_of_g_enters_the_uncertainty() -> None:
     elph, phonons = read_elph(AL, al_primitive()), al_phonons()
-    half = coarse_elph(elph, (2, 2, 2))
+    half = elph.part((2, 2, 2))
     result = analyse("Al", elph, phonons, None, TcOptions((0.1,), meshes=((8, 8, 8),)), coarser=[half])
     assert [(row.elph_dims, row.mesh) for row in result.q_mesh] == [
         ((2, 2, 2), (2, 2, 2)),
@@ -139,6 +125,23 @@ def test_q_grid_of_g_enters_the_uncertainty() -> None:
     assert "G on 2×2×2, interpolated onto 8×8×8" in text and "together" in text
     with pytest.raises(InputError, match="coarser than"):
         q_mesh_convergence([elph], coarse_part(phonons, (2, 2, 2)))
+
+
+@needs_al
+def test_runs_of_other_electrons_differ_at_the_points_they_share() -> None:
+    """G of a coarser run 10 % larger: λ of the finer may be off by 10 %, for each Tc what that makes."""
+    elph, phonons = read_elph(AL, al_primitive()), al_phonons()
+    options = TcOptions((0.1,), methods=("allen-dynes",), sigma_ry=0.03)
+    for factor in (1.0, 1.1):
+        half = elph.part((2, 2, 2))
+        half = replace(half, matrices=factor * half.matrices)
+        result = analyse("Al", elph, phonons, None, options, coarser=[half])
+        (size,) = [part.size for part in result.table.lambda_parts if part.kind == "k-grid"]
+        assert size == pytest.approx((factor - 1) * result.table.lambda_total, abs=1e-9)
+        (entry,) = result.table.results
+        assert isinstance(entry, Tc)
+        (kelvin,) = [part.size for part in entry.parts if part.kind == "k-grid"]
+        assert (kelvin > 0.2 * entry.kelvin) == (factor > 1)
 
 
 @needs_al
