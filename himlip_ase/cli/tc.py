@@ -167,9 +167,11 @@ def tc(
     effects: list[Any] = []
     widths = ""
     if alpha2f is not None:
-        if dyn is not None or elph is not None or mass or isotopes:
+        beside = (dyn, elph, harmonic_dyn, carrier_dyn)
+        if any(path is not None for path in beside) or mass or isotopes or coarser_elph:
             raise InputError(
-                "--alpha2f stands alone; --dyn, --elph, --mass and --isotopes belong to the other way to call"
+                "--alpha2f stands alone; --dyn, --elph, --harmonic-dyn, --carrier-dyn, --coarser-elph, "
+                "--mass and --isotopes belong to the other way to call"
             )
         found, widths = _of_curve(alpha2f, alpha2f_unit, alpha2f_column, options, dos)
         analyses = [found]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from himlip_ase.errors import CalculationError
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline.finetune import load_trained
 from himlip_ase.pipeline.stages import Context
@@ -26,12 +27,13 @@ class Carriers:
 
     Attributes
     ----------
-    model : Potential
+    model : Potential or None
+        None: of a run without a model, whose phonons must be on the grid already.
     dims : tuple of 3 int
         Of G(q).
     """
 
-    model: Potential
+    model: Potential | None
     dims: tuple[int, int, int]
     _made: list[DynamicalMatrices] = field(default_factory=list)
 
@@ -50,8 +52,7 @@ class Carriers:
         """
         if context.config.tc.carrier == "dft":
             return None
-        model = load_trained(context)
-        return None if model is None else cls(model, dims)
+        return cls(load_trained(context), dims)
 
     def carrying(self, phonons: DynamicalMatrices) -> DynamicalMatrices | None:
         """The harmonic matrices that carry `phonons`, in their cell; None where they are on the grid.
@@ -63,6 +64,11 @@ class Carriers:
         Returns
         -------
         DynamicalMatrices or None
+
+        Raises
+        ------
+        CalculationError
+            They are on another grid, and the run has no model.
         """
         if phonons.dims == self.dims:
             return None
@@ -76,6 +82,8 @@ class Carriers:
         from himlip_ase.calculator import HiMLIPCalculator
         from himlip_ase.phonons.harmonic import harmonic_force_constants
 
+        if self.model is None:
+            raise CalculationError("there is no trained model; run the finetune stage: --from finetune")
         constants = harmonic_force_constants(primitive, HiMLIPCalculator(self.model), self.dims)
         return constants.dynamical_matrices()
 

@@ -211,7 +211,10 @@ def corrected(folder: Path) -> tuple[DynamicalMatrices, np.ndarray] | None:
 
 def _inputs(context: Context) -> list[Any]:
     resolved = context.config.resolved()
-    section = {name: value for name, value in resolved["learn"].items() if name not in ("enabled", "rounds")}
+    apart = ["enabled", "rounds"]
+    if resolved["learn"]["hessian_weight"] == "chosen":  # younger than runs that are finished
+        apart.append("hessian_weight")
+    section = {name: value for name, value in resolved["learn"].items() if name not in apart}
     return [section, resolved["learn"]["rounds"], resolved["sscha"]]
 
 

@@ -43,12 +43,16 @@ class Roads:
         return WORDS[self.carrier], f"the SSCHA on {'×'.join(map(str, self.grid))}"
 
 
-def roads(results: TcResults, carrier: str = "dft") -> Roads | None:
-    """Both roads where both were gone; None where the SSCHA was run on one grid only.
+def roads(results: TcResults, main: Grid, wanted: Grid, carrier: str = "dft") -> Roads | None:
+    """Both roads where both were gone; None where nothing is carried, or on no finer grid was an SSCHA.
 
     Parameters
     ----------
     results : TcResults
+    main : three ints
+        Grid of the main SSCHA.
+    wanted : three ints
+        Of G(q); an SSCHA on it stands before one on a grid that is finer still.
     carrier : {"dft", "potential"}
 
     Returns
@@ -56,9 +60,10 @@ def roads(results: TcResults, carrier: str = "dft") -> Roads | None:
     Roads or None
     """
     grids = {p.grid for p, case in results.cases.items() if p.grid is not None and _usable(case) is not None}
-    if not grids:
+    finer = [grid for grid in grids if _points(grid) > _points(main)]
+    if main == wanted or not finer:
         return None
-    finest = max(grids, key=lambda grid: grid[0] * grid[1] * grid[2])
+    finest = wanted if wanted in finer else max(finer, key=_points)
     found = {}
     for kind in ("hessian", "auxiliary"):
         near, on = (_usable(results.cases.get(Phonons(kind, grid=g))) for g in (None, finest))
@@ -97,6 +102,10 @@ def with_gap(results: TcResults, both: Roads | None) -> TcResults:
         table = add_spread(case.analysis.table, tables, "road", words, among_others=True)
         cases[phonons] = replace(case, analysis=replace(case.analysis, table=table))
     return TcResults(cases)
+
+
+def _points(grid: Grid) -> int:
+    return grid[0] * grid[1] * grid[2]
 
 
 def _usable(case: CaseResult | None) -> CaseResult | None:

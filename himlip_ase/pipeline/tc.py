@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.lattice import crystal_mismatch
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline.carriers import Carriers
 from himlip_ase.pipeline.gate import GateLimits
@@ -26,7 +27,11 @@ from himlip_ase.progress import ProgressBar
 from himlip_ase.sscha.results.sampling_noise import deviations_of
 from himlip_ase.sscha.trust.corrections import joined_deviations
 from himlip_ase.superconductivity.analysis import analyse
-from himlip_ase.superconductivity.cell_strain import NOT_RECALCULATED
+from himlip_ase.superconductivity.cell_strain import (
+    NOT_RECALCULATED,
+    SAME_CELL_ANGSTROM,
+    SAME_SITE_ANGSTROM,
+)
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 from himlip_ase.superconductivity.tc_entries import NoTc, mu_star_text
 
@@ -119,7 +124,7 @@ def _run(context: Context, folder: Path) -> Outcome:
         outcome.add("sigma", leading.sigma_ry, "Ry", f"double-delta broadening: {text}")
     if context.config.gate.off():
         logger.info("switched off: %s", ", ".join(context.config.gate.off()))
-    both = roads(results, config.carrier)
+    both = roads(results, context.config.q_grid, elph.dims, config.carrier)
     gate = outcome.gate = run_gate(context, labels, name, leading, elph.dims, both)
     results = with_gap(results, both).refused(gate.refusal)
     if both is not None:
@@ -175,8 +180,16 @@ def electron_phonon(
         and all(fine >= coarse for fine, coarse in zip(elph.dims, other.dims, strict=True))
         and all(np.abs(elph.sigma_ry - s).min() < 1e-6 for s in other.sigma_ry)
         and len(other.sigma_ry) == len(elph.sigma_ry)
+        and _same_crystal(run, other, elph)
     ]
     return chosen, harmonic, elph, coarser
+
+
+def _same_crystal(run: str, other: ElphMatrices, elph: ElphMatrices) -> bool:
+    reason = crystal_mismatch(other.primitive, elph.primitive, SAME_CELL_ANGSTROM, SAME_SITE_ANGSTROM)
+    if reason is not None:
+        logger.warning("G(q) of labels %s does not bound the error of the q-grid: %s", run, reason)
+    return reason is None
 
 
 def electrons(labels: LabelFolder, run: str, path: Path | None) -> ElectronicDos | ElectronBands | None:

@@ -20,6 +20,7 @@ from himlip_ase.superconductivity.q_mesh import QMeshRow
 from himlip_ase.superconductivity.tables import budget_rows
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 from himlip_ase.superconductivity.tc_entries import NoTc, Tc, TcTable, mu_star_text
+from himlip_ase.superconductivity.uncertainty import size_of
 from himlip_ase.units import EV_KELVIN
 
 Quoted = Mapping[str, Figure]
@@ -285,6 +286,13 @@ def _mesh_row(row: QMeshRow) -> list[str]:
     return [grid, how, number(row.lambda_total), number(row.omega_log_k), tc]
 
 
+def _k_mesh(found: TcAnalysis) -> str:
+    """What is left of the k-mesh that no error bar holds."""
+    if size_of(found.table.lambda_parts, "k-grid") > 0:
+        return "the k-mesh of G(q) beyond the densest of its runs and beyond the q-points that they share"
+    return "the k-mesh of G(q), of the double delta beyond its σ-plateau"
+
+
 def limits(found: TcAnalysis, quoted: Quoted) -> str:
     """What the error bars do not hold, and what limits a comparison with measurements.
 
@@ -311,7 +319,7 @@ def limits(found: TcAnalysis, quoted: Quoted) -> str:
             f"a crystal of {static} GPa static pressure, which zero-point motion raises to {quantum} GPa"
         )
     text = (
-        "These error bars do not hold: the k-grid of the double delta beyond its σ-plateau; the Coulomb "
+        f"These error bars do not hold: {_k_mesh(found)}; the Coulomb "
         "interaction, which enters as a number μ* alone; the average over the Fermi surface (isotropic "
         f"equations); {pressure}; G(q) of the undisplaced crystal (linear coupling); and the functional. "
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.superconductivity.bootstrap import add_noise, bootstrap_tc, resampled_phonons
-from himlip_ase.superconductivity.cell_strain import CellStrain, bring_to_cell
+from himlip_ase.superconductivity.cell_strain import CellStrain, bring_to_cell, check_same_crystal
 from himlip_ase.superconductivity.coupling import ModeCoupling, interpolated_coupling, mode_coupling
 from himlip_ase.superconductivity.electron_bands import ElectronBands
 from himlip_ase.superconductivity.electronic_dos import ElectronicDos
@@ -97,12 +97,17 @@ def analyse(
         Files of different crystals or runs; a strain beyond the limit; unknown σ, mass or option.
     """
     options = options or TcOptions()
+    if carrier is not None:
+        _check_carrier(carrier, phonons, elph)
+        carrier, _ = bring_to_cell(carrier, elph.primitive, options.max_strain)
     phonons, strain = bring_to_cell(phonons, elph.primitive, options.max_strain)
-    deviation = _check_run(elph, phonons, harmonic)
+    deviation = (
+        float("nan") if carrier is not None and harmonic is None else _check_run(elph, phonons, harmonic)
+    )
+    far = _interpolated_carrier(phonons, harmonic if carrier is None else None, elph)
     if deviations is not None:
         deviations = carry_deviations(deviations, phonons, elph.dims)
     if carrier is not None:
-        carrier, _ = bring_to_cell(carrier, elph.primitive, options.max_strain)
         phonons = swap_onto_grid(phonons, carrier)
     elif harmonic is not None:
         phonons = swap_onto_grid(phonons, harmonic)
@@ -123,7 +128,7 @@ def analyse(
         )
     sigma_ry, source = _choose_sigma(elph, options.sigma_ry, sigma_of, plateau)
     coupling, spectrum = _spectrum(elph, phonons, sigma_ry, options)
-    caveats = _caveats(strain, deviation, plateau) + _dos_caveat(as_printed, sigma_ry, options)
+    caveats = far + _caveats(strain, deviation, plateau) + _dos_caveat(as_printed, sigma_ry, options)
     spectrum = replace(spectrum, caveats=spectrum.caveats + caveats)
     table = table_of(spectrum, options)
     leading = plateau if sigma_of is None else sigma_of.plateau
@@ -176,6 +181,29 @@ def analyse(
         {} if dos is None else full_bandwidth_of(spectrum, _dos_of(dos, as_printed, sigma_ry), options),
         gap_of(spectrum, options) if options.gap else None,
         strain,
+    )
+
+
+def _check_carrier(carrier: DynamicalMatrices, phonons: DynamicalMatrices, elph: ElphMatrices) -> None:
+    """Refuse a carrier of another cell than the phonons', or on another grid than that of G."""
+    check_same_crystal(phonons.primitive, carrier.primitive, "phonons", "harmonic matrices that carry them")
+    if carrier.dims != elph.dims:
+        shown = ["×".join(map(str, dims)) for dims in (carrier.dims, elph.dims)]
+        raise InputError(
+            f"the matrices that carry the phonons (carrier=, --carrier-dyn) are on {shown[0]} q, G is on "
+            f"{shown[1]}; make them there: himlip phonons … --dims {' '.join(map(str, elph.dims))}"
+        )
+
+
+def _interpolated_carrier(
+    phonons: DynamicalMatrices, harmonic: DynamicalMatrices | None, elph: ElphMatrices
+) -> tuple[str, ...]:
+    if harmonic is None or nests(phonons.dims, elph.dims) or nests(elph.dims, phonons.dims):
+        return ()
+    shown = ["×".join(map(str, dims)) for dims in (phonons.dims, elph.dims)]
+    return (
+        f"the grid of the phonons, {shown[0]}, is no part of that of G, {shown[1]}: D_harm was "
+        "Fourier-interpolated between them",
     )
 
 
@@ -278,7 +306,10 @@ def _add_q_grid(
     options: TcOptions,
 ) -> TcTable:
     """Half the change from the next coarser grid of G(q), in the same kind of sum."""
-    nearest = max(coarser, key=lambda item: int(np.prod(item.dims)))
+    on_others = [run for run in coarser if run.dims != fine.dims]
+    if not on_others:
+        return table
+    nearest = max(on_others, key=lambda item: int(np.prod(item.dims)))
     here = at_grid(phonons, nearest.dims) if options.mesh is None else phonons
     other = _coupling(nearest, here, fine.sigma_ry, options)
     tolerant = replace(options, accept=(*options.accept, "coarse"))
@@ -296,23 +327,24 @@ def _add_shared_points(
     sigma_ry: float,
     options: TcOptions,
 ) -> TcTable:
-    """What λ of the q-points that G has in common with a coarser run changes by when G is that run's.
+    """What λ of the q-points that G has in common with another run changes by when G is that run's.
 
     Runs with the same electrons agree there; on another k-mesh or smearing they do not, and the denser one
-    says how far the other is off. Carried to all q-points as a factor of α²F.
+    says how far the other is off. Carried to all q-points as a factor of α²F; of several runs the one that
+    differs most.
     """
-    shared = [run for run in coarser if nests(run.dims, elph.dims)]
-    if not shared:
+    changes: list[tuple[float, ElphMatrices]] = []
+    for run in (run for run in coarser if nests(run.dims, elph.dims)):
+        here = at_grid(phonons, run.dims)
+        own, theirs = (
+            mode_coupling(matrices, here, sigma_ry, options.gamma_weight).spectrum().lambda_total
+            for matrices in (elph.part(run.dims), run)
+        )
+        if own > 0 and theirs > 0:
+            changes.append((abs(theirs / own - 1), run))
+    if not changes:
         return table
-    other = max(shared, key=lambda run: int(np.prod(run.dims)))
-    here = at_grid(phonons, other.dims)
-    own, theirs = (
-        mode_coupling(run, here, sigma_ry, options.gamma_weight).spectrum().lambda_total
-        for run in (elph.part(other.dims), other)
-    )
-    if not (own > 0 and theirs > 0):
-        return table
-    change = abs(theirs / own - 1)
+    change, other = max(changes, key=lambda item: item[0])
     tables = [
         table_of(alone(replace(spectrum, lambdas=factor * spectrum.lambdas)), options)
         for factor in (1 - change, 1 + change)

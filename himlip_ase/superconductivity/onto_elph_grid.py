@@ -42,7 +42,8 @@ def swap_onto_grid(anharmonic: DynamicalMatrices, harmonic: DynamicalMatrices) -
     if nests(harmonic.dims, anharmonic.dims):
         return at_grid(anharmonic, harmonic.dims)
     there = at_grid(harmonic, anharmonic.dims)
-    difference = anharmonic.with_matrices(anharmonic.matrices - there.matrices).interpolated(harmonic.dims)
+    change = anharmonic.with_born(None).with_matrices(anharmonic.matrices - there.matrices)
+    difference = change.interpolated(harmonic.dims)
     return DynamicalMatrices(
         anharmonic.primitive, harmonic.dims, harmonic.qpoints, harmonic.matrices + difference.matrices
     )

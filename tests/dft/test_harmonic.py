@@ -84,12 +84,13 @@ def test_ph_output_is_not_trusted(finished, crystal):
         check_ph_output(good.replace("JOB DONE", "Maximum CPU time exceeded\n JOB DONE"))
 
 
-def test_a_run_that_went_on_within_a_q_point_is_told(finished, crystal, caplog):
+@pytest.mark.parametrize("label", ["", "A'", "B_1  D_1  S_1"])
+def test_a_run_that_went_on_within_a_q_point_is_told(finished, crystal, caplog, label):
     """ph.x 6.7 recovered after a kill ends with other matrices and JOB DONE."""
     check_ph_folder(finished, crystal)
     assert not caplog.records
     output = finished / "ph.out"
-    mark = "\n     Representation     1      1 modes -  Done\n"
+    mark = f"\n     Representation     1      1 modes -{label}  Done\n"
     mark += "\n     Representation     2      2 modes -  To be done"
     output.write_text(output.read_text().replace("JOB DONE", f"{mark}\n JOB DONE"))
     check_ph_folder(finished, crystal)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from himlip_ase.calculator import HiMLIPCalculator
+from himlip_ase.errors import InputError
 from himlip_ase.lattice import commensurate_qpoints
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.harmonic import harmonic_force_constants
@@ -52,3 +53,18 @@ def test_the_carrier_replaces_the_harmonic_matrices_of_dft(monkeypatch: pytest.M
     found = analyse("x", elph, sscha, wrong, options, carrier=exact).table.lambda_total
     assert found == pytest.approx(mode_coupling(elph, stiff, 0.03).spectrum().lambda_total, rel=1e-6)
     assert abs(through_dft / found - 1) > 0.02
+
+
+def test_a_carrier_of_another_cell_or_grid_is_refused() -> None:
+    exact, small = _potential((2, 2, 2)), _potential((1, 1, 1))
+    g = np.tile(1e-3 * np.eye(12, dtype=complex), (1, 8, 1, 1))
+    elph = ElphMatrices(
+        exact.primitive, (2, 2, 2), exact.qpoints, g, np.array([0.03]), np.array([3.0]), np.array([1.0])
+    )
+    options = TcOptions((0.1,), methods=("allen-dynes",), accept=("imaginary",))
+    with pytest.raises(InputError, match="2 2 2"):
+        analyse("x", elph, small, None, options, carrier=small)
+    with pytest.raises(InputError, match="different crystals"):
+        analyse("x", elph, _potential((1, 1, 1), 1.005), None, options, carrier=exact)
+    found = analyse("x", elph, small, None, options, carrier=exact)  # no dyn files of ph.x needed
+    assert any("could not be checked" in caveat for caveat in found.table.caveats)

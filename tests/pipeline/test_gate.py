@@ -170,14 +170,18 @@ def test_half_the_gap_between_the_roads_is_part_of_the_error(tmp_path: Path) -> 
     near, on = (analyse("x", elph, d, options=options) for d in (phonons, stiffer))
     cases = {Phonons("auxiliary"): CaseResult(near), Phonons("auxiliary", grid=(2, 2, 2)): CaseResult(on)}
     results = TcResults(cases)
-    both = roads(results)
+    both = roads(results, (1, 1, 1), (2, 2, 2))
     assert both is not None and both.grid == (2, 2, 2)
     assert both.lambdas == {"auxiliary": (near.table.lambda_total, on.table.lambda_total)}
     found = with_gap(results, both).cases[Phonons("auxiliary")].analysis
     assert found is not None
     (part,) = [part for part in found.table.lambda_parts if part.kind == "road"]
     assert part.size == pytest.approx(abs(near.table.lambda_total - on.table.lambda_total) / 2)
-    assert roads(TcResults({Phonons("auxiliary"): CaseResult(near)})) is None
+    assert roads(TcResults({Phonons("auxiliary"): CaseResult(near)}), (1, 1, 1), (2, 2, 2)) is None
+    assert roads(results, (4, 4, 4), (4, 4, 4)) is None  # nothing is carried
+    assert roads(results, (4, 4, 4), (6, 6, 6)) is None  # the other SSCHA is on a coarser grid
+    still_finer = TcResults(cases | {Phonons("auxiliary", grid=(3, 3, 3)): CaseResult(near)})
+    assert roads(still_finer, (1, 1, 1), (2, 2, 2)) == both  # that of G(q) itself before one that is carried
     assert with_gap(results, None).cases == cases
     said = tc_notice({}, results, None)
     assert "By the SSCHA on" not in said.text  # nothing is quoted where the checks were not made

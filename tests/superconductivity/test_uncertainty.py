@@ -142,6 +142,11 @@ def test_runs_of_other_electrons_differ_at_the_points_they_share() -> None:
         assert isinstance(entry, Tc)
         (kelvin,) = [part.size for part in entry.parts if part.kind == "k-grid"]
         assert (kelvin > 0.2 * entry.kelvin) == (factor > 1)
+    other = elph.part((2, 2, 2))
+    runs = [replace(other, matrices=1.1 * other.matrices), elph.part((4, 2, 2))]
+    result = analyse("Al", elph, phonons, None, options, coarser=runs)
+    (size,) = [part.size for part in result.table.lambda_parts if part.kind == "k-grid"]
+    assert size == pytest.approx(0.1 * result.table.lambda_total)  # the run that differs, not the largest
 
 
 @needs_al

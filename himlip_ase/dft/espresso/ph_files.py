@@ -16,7 +16,7 @@ from himlip_ase.labels.espresso_ends import OutOfTimeError, check_started, progr
 from himlip_ase.units import BOHR_ANGSTROM
 
 logger = logging.getLogger(__name__)
-_WITHIN_A_Q = re.compile(r"^\s*Representation +\d+ +\d+ modes? +-  ?Done", re.MULTILINE)
+_WITHIN_A_Q = re.compile(r"^\s*Representation +\d+ +\d+ modes? +-.*\bDone *$", re.MULTILINE)
 """What ph.x says of a representation that it takes from an earlier run."""
 _NOT_FINITE = re.compile(r"\b(?:nan|inf|infinity)\b", re.IGNORECASE)
 

@@ -199,10 +199,11 @@ def _begin(
         if before.get(name) != record[name]:
             raise InputError(f"{out} was begun with another {name}; choose another --out")
     for name, value in chosen.items():
-        if name not in may_change and before["settings"].get(name, as_before[name]) != value:
+        begun = before["settings"].get(name, as_before[name])
+        if name not in may_change and begun != value:
             raise InputError(
-                f"{out} was begun with {name} = {before['settings'].get(name)!r}, now {value!r}; give the "
-                "same or choose another --out"
+                f"{out} was begun with {name} = {begun!r}, now {value!r}; give the same or choose another "
+                "--out"
             )
     write_json(path, record, overwrite=True)
 
