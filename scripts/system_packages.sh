@@ -11,6 +11,8 @@ need() { missing+=("$1"); }
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 linkable() { echo 'int main(void){return 0;}' | gcc -x c - -l"$1" -o "$scratch/a.out" 2>/dev/null; }
+# openmpi-bin, which comes with Quantum ESPRESSO, has the command mpicc and neither headers nor libraries
+mpi_links() { printf '#include <mpi.h>\nint main(void){return 0;}\n' | mpicc -x c - -o "$scratch/a.out" 2>/dev/null; }
 
 case $group in
   sscha)
@@ -18,7 +20,7 @@ case $group in
     command -v g++ >/dev/null || need g++
     command -v gfortran >/dev/null || need gfortran
     command -v pkg-config >/dev/null || need pkg-config
-    command -v mpicc >/dev/null || need libopenmpi-dev
+    mpi_links || need libopenmpi-dev
     linkable lapack || linkable openblas || need liblapack-dev  # brings BLAS along
     "$python" -c 'import sysconfig, pathlib, sys
 sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists())' || need python3-dev
