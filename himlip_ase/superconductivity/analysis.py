@@ -104,7 +104,7 @@ def analyse(
     deviation = (
         float("nan") if carrier is not None and harmonic is None else _check_run(elph, phonons, harmonic)
     )
-    far = _interpolated_carrier(phonons, harmonic if carrier is None else None, elph)
+    carried = _carried(phonons, harmonic, carrier, elph)
     if deviations is not None:
         deviations = carry_deviations(deviations, phonons, elph.dims)
     if carrier is not None:
@@ -128,7 +128,7 @@ def analyse(
         )
     sigma_ry, source = _choose_sigma(elph, options.sigma_ry, sigma_of, plateau)
     coupling, spectrum = _spectrum(elph, phonons, sigma_ry, options)
-    caveats = far + _caveats(strain, deviation, plateau) + _dos_caveat(as_printed, sigma_ry, options)
+    caveats = carried + _caveats(strain, deviation, plateau) + _dos_caveat(as_printed, sigma_ry, options)
     spectrum = replace(spectrum, caveats=spectrum.caveats + caveats)
     table = table_of(spectrum, options)
     leading = plateau if sigma_of is None else sigma_of.plateau
@@ -195,12 +195,20 @@ def _check_carrier(carrier: DynamicalMatrices, phonons: DynamicalMatrices, elph:
         )
 
 
-def _interpolated_carrier(
-    phonons: DynamicalMatrices, harmonic: DynamicalMatrices | None, elph: ElphMatrices
+def _carried(
+    phonons: DynamicalMatrices,
+    harmonic: DynamicalMatrices | None,
+    carrier: DynamicalMatrices | None,
+    elph: ElphMatrices,
 ) -> tuple[str, ...]:
-    if harmonic is None or nests(phonons.dims, elph.dims) or nests(elph.dims, phonons.dims):
+    """What a reader must know of the way of the phonons onto the grid of G."""
+    if phonons.dims == elph.dims:
         return ()
     shown = ["×".join(map(str, dims)) for dims in (phonons.dims, elph.dims)]
+    if carrier is not None:
+        return (f"phonons of {shown[0]} carried onto {shown[1]} by harmonic matrices other than ph.x's",)
+    if harmonic is None or nests(phonons.dims, elph.dims) or nests(elph.dims, phonons.dims):
+        return ()
     return (
         f"the grid of the phonons, {shown[0]}, is no part of that of G, {shown[1]}: D_harm was "
         "Fourier-interpolated between them",
