@@ -1,9 +1,12 @@
-"""Harmonic phonons of H3S on q-points that the potential never learnt from, against ph.x.
+r"""Harmonic phonons of H3S on q-points that the potential never learnt from, against ph.x.
 
     python -m benchmarks.off_grid_phonons [--model himlip-h3s-1] [--out benchmarks/results/off_grid_phonons]
+    python -m benchmarks.off_grid_phonons --model himlip-h3s-2 --labels examples/h3s/labels \
+        --fine harmonic333 --coarse harmonic harmonic444 --out benchmarks/results/off_grid_phonons_333
 
 The potential learnt the 2×2×2 Hessian; ph.x on 4×4×4 (labels/harmonic444) has 56 further q-points. Beside it
-the Fourier interpolation of the 2×2×2 matrices of DFT, which knows as much. Two frozen phonons of pw.x at
+the Fourier interpolation of the 2×2×2 matrices of DFT, which knows as much; other matrices by `--fine` and
+`--coarse`, of which the first are those that were learnt. Two frozen phonons of pw.x at
 q = (0, 0, ¼), 0.01 Å along eigenvectors of ph.x (examples/h3s/frozen_phonons), judge ph.x itself.
 Writes .json and .md.
 """
@@ -11,6 +14,7 @@ Writes .json and .md.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,48 +59,62 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="himlip-h3s-1")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/off_grid_phonons"))
+    parser.add_argument("--labels", type=Path, default=LABELS)
+    parser.add_argument("--fine", default="harmonic444", help="judges")
+    parser.add_argument("--coarse", nargs="+", default=["harmonic"], help="interpolated; the first: learnt")
     arguments = parser.parse_args()
 
-    fine = read_dyn(LABELS / "harmonic444" / "dyn").force_constants().symmetrized()
-    coarse = read_dyn(LABELS / "harmonic" / "dyn").force_constants().symmetrized()
+    fine, *coarse = (
+        read_dyn(arguments.labels / name / "dyn").force_constants().symmetrized()
+        for name in (arguments.fine, *arguments.coarse)
+    )
     calculator = HiMLIPCalculator(arguments.model)
-    crystal = read(LABELS / "crystal.extxyz")
+    crystal = read(arguments.labels / "crystal.extxyz")
     assert not isinstance(crystal, list)
     learnt, _ = exact_force_constants(crystal, fine.dims, calculator.hessian_vector_product)
 
     qpoints = fine.dynamical_matrices().qpoints
-    doubled = qpoints * np.array(coarse.dims)
-    common = np.all(np.abs(doubled - np.rint(doubled)) < 1e-6, axis=1)
+    multiplied = qpoints * np.array(coarse[0].dims)
+    common = np.all(np.abs(multiplied - np.rint(multiplied)) < 1e-6, axis=1)
+    grids = ["×".join(map(str, constants.dims)) for constants in (fine, *coarse)]
     reference = fine.frequencies(qpoints)
     others = {
         f"potential {arguments.model}": learnt.frequencies(qpoints),
-        "DFT 2×2×2, Fourier-interpolated": coarse.frequencies(qpoints),
+        **{
+            f"DFT {grid}, Fourier-interpolated": constants.frequencies(qpoints)
+            for grid, constants in zip(grids[1:], coarse, strict=True)
+        },
     }
     rows, table = [], {}
     for name, frequencies in others.items():
         errors = frequencies - reference
-        for where, chosen in (("2×2×2", common), ("the others of 4×4×4", ~common)):
+        for where, chosen in ((grids[1], common), (f"the others of {grids[0]}", ~common)):
             rms, largest = np.sqrt(np.mean(errors[chosen] ** 2)), np.abs(errors[chosen]).max()
             rows.append(f"| {name} | {where} | {chosen.sum()} | {rms:.1f} | {largest:.0f} |")
             table[f"{name}, {where}"] = {"n_q": int(chosen.sum()), "rms_cm": rms, "largest_cm": largest}
-    frozen = frozen_phonons(fine, calculator)
-    table["frozen phonons at (0, 0, ¼), cm: pw.x, ph.x, potential"] = frozen  # type: ignore[assignment]
-    text = "\n".join(
-        [
-            "# Harmonic phonons of H3S off the grid that was learnt",
-            "",
-            f"`python -m benchmarks.off_grid_phonons --model {arguments.model}`:",
-            "against ph.x on 4×4×4 q, all modes in ascending order, imaginary ones negative.",
-            "",
-            "| | q-points | number | RMSE (cm⁻¹) | largest (cm⁻¹) |",
-            "|---|---|---|---|---|",
-            *rows,
+    judged = []
+    if arguments.labels == LABELS and fine.dims == (4, 4, 4):
+        frozen = frozen_phonons(fine, calculator)
+        table["frozen phonons at (0, 0, ¼), cm: pw.x, ph.x, potential"] = frozen  # type: ignore[assignment]
+        judged = [
             "",
             "Frozen at q = (0, 0, ¼) along two eigenvectors of ph.x (cm⁻¹):",
             "",
             "| pw.x, 0.01 Å | ph.x | potential |",
             "|---|---|---|",
             *(f"| {a:.0f} | {b:.0f} | {c:.0f} |" for a, b, c in frozen),
+        ]
+    text = "\n".join(
+        [
+            "# Harmonic phonons of H3S off the grid that was learnt",
+            "",
+            f"`python -m benchmarks.off_grid_phonons {' '.join(sys.argv[1:])}`:",
+            f"against ph.x on {grids[0]} q, all modes in ascending order, imaginary ones negative.",
+            "",
+            "| | q-points | number | RMSE (cm⁻¹) | largest (cm⁻¹) |",
+            "|---|---|---|---|---|",
+            *rows,
+            *judged,
             "",
         ]
     )

@@ -57,7 +57,7 @@ def main() -> None:
     sums = SummedLabels(base, coarse, [hessian], ClosedFormSettings(head="wide"))
     for pair in range(0, len(cells), 2):
         sums.add(cells[pair : pair + 2])
-    model = sums.fit(weigh_hessians=False).model
+    model = sums.fit(weigh_hessians=given.weigh_hessian).model
     parts = {
         "never learnt": evaluate_labels(model, list(read_labels(LABELS / "validation.extxyz"))),
         "learnt matrices": evaluate_labels(model, [], [hessian]),

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from himlip_ase.errors import CalculationError
+from himlip_ase.lattice import crystal_mismatch
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline.finetune import load_trained
 from himlip_ase.pipeline.stages import Context
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
 WORDS = {"dft": "D_harm of DFT + difference", "potential": "D_harm of the potential + difference"}
 """How an SSCHA of a smaller supercell reaches the grid of G(q), by ``tc.carrier``."""
+_ROUNDING = 1e-9
+"""Å; cells that differ by less are one."""
 
 
 @dataclass
@@ -73,7 +74,7 @@ class Carriers:
         if phonons.dims == self.dims:
             return None
         for made in self._made:
-            if _same_cell(made.primitive, phonons.primitive):
+            if crystal_mismatch(made.primitive, phonons.primitive, _ROUNDING, _ROUNDING) is None:
                 return made
         self._made.append(self._make(phonons.primitive))
         return self._made[-1]
@@ -86,10 +87,3 @@ class Carriers:
             raise CalculationError("there is no trained model; run the finetune stage: --from finetune")
         constants = harmonic_force_constants(primitive, HiMLIPCalculator(self.model), self.dims)
         return constants.dynamical_matrices()
-
-
-def _same_cell(first: Atoms, second: Atoms) -> bool:
-    return bool(
-        np.abs(first.cell.array - second.cell.array).max() < 1e-9
-        and np.abs(first.positions - second.positions).max() < 1e-9
-    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +99,7 @@ def _run(context: Context, folder: Path) -> Outcome:
 
 def _begin_anew_if_changed(context: Context, folder: Path, model: Path) -> None:
     """Put aside what was begun with another potential, other labels or settings; more rounds go on."""
-    section = dataclasses.asdict(learn_settings(context))
-    del section["rounds"]
-    if section["hessian_weight"] == "chosen":  # younger than loops that are finished
-        del section["hessian_weight"]
+    section = _in_keys(dataclasses.asdict(learn_settings(context)), apart=("rounds",))
     sets = [label_folder(context).path / f"{name}.extxyz" for name in chosen_sets(context)]
     first, *others = (label_folder(context).path / name / "dyn0" for name in context.config.finetune.hessians)
     key = hash_inputs(section, context.config.resolved()["sscha"], model, sets, first, *others)
@@ -111,6 +109,13 @@ def _begin_anew_if_changed(context: Context, folder: Path, model: Path) -> None:
             if place.is_dir():
                 set_aside(place)
     mark.write_text(key + "\n", encoding="utf-8")
+
+
+def _in_keys(section: Mapping[str, Any], apart: Sequence[str]) -> dict[str, Any]:
+    """What decides whether a finished loop is kept; what is younger than such loops, if it is no default."""
+    if section["hessian_weight"] == "chosen":
+        apart = (*apart, "hessian_weight")
+    return {name: value for name, value in section.items() if name not in apart}
 
 
 def learn_settings(context: Context) -> LearnSettings:
@@ -211,10 +216,7 @@ def corrected(folder: Path) -> tuple[DynamicalMatrices, np.ndarray] | None:
 
 def _inputs(context: Context) -> list[Any]:
     resolved = context.config.resolved()
-    apart = ["enabled", "rounds"]
-    if resolved["learn"]["hessian_weight"] == "chosen":  # younger than runs that are finished
-        apart.append("hessian_weight")
-    section = {name: value for name, value in resolved["learn"].items() if name not in apart}
+    section = _in_keys(resolved["learn"], apart=("enabled", "rounds"))
     return [section, resolved["learn"]["rounds"], resolved["sscha"]]
 
 

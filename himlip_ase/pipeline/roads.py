@@ -89,6 +89,7 @@ def with_gap(results: TcResults, both: Roads | None) -> TcResults:
         return results
     cases = dict(results.cases)
     near, finer = both.words
+    words = f"{near}, or {finer} itself (half the gap)"
     for phonons, case in results.cases.items():
         if phonons.isotope or phonons.grid not in (None, both.grid) or _usable(case) is None:
             continue
@@ -98,7 +99,6 @@ def with_gap(results: TcResults, both: Roads | None) -> TcResults:
             continue
         tables = [one.analysis.table for one in pair if one is not None and one.analysis is not None]
         assert case.analysis is not None
-        words = f"{near}, or {finer} itself (half the gap)"
         table = add_spread(case.analysis.table, tables, "road", words, among_others=True)
         cases[phonons] = replace(case, analysis=replace(case.analysis, table=table))
     return TcResults(cases)

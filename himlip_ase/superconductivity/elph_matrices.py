@@ -112,6 +112,11 @@ class ElphMatrices:
         -------
         ElphMatrices
             Without what ph.x printed.
+
+        Raises
+        ------
+        InputError
+            A point of that grid is none of this one.
         """
         qpoints = commensurate_qpoints(dims)
         places = grid_indices(qpoints, self.dims)
