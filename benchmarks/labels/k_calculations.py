@@ -1,6 +1,7 @@
 """The single calculations of the k-convergence study, by name; see `benchmarks.labels.k_convergence`.
 
-A calculation is named CRYSTAL-QUANTITY-SMEARING-kN, e.g. ``h3s-frozen_third-mp0.02-k18``. Quantities:
+A calculation is named CRYSTAL-QUANTITY-SMEARING-kN, e.g. ``h3s-frozen_third-mp0.02-k18``; with an s behind N
+the mesh is shifted by half a step, away from Γ. Quantities:
 
 - frequencies of ph.x at a q-point, all (``gamma``, ``third``, …) or of some irreducible representations,
   which have to be all of one type (``third_irr1to3``);
@@ -41,7 +42,7 @@ FROZEN = Path(__file__).parent / "frozen"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LABELS = EXAMPLES / "h3s" / "labels_k12"
 NAME = re.compile(
-    r"(?P<crystal>\w+)-(?P<quantity>\w+)-(?P<smearing>mp|mv|gauss|fd)(?P<width>[\d.]+)-k(?P<k>\d+)(-e(?P<cutoff>\d+))?"
+    r"(?P<crystal>\w+)-(?P<quantity>\w+)-(?P<smearing>mp|mv|gauss|fd)(?P<width>[\d.]+)-k(?P<k>\d+)(?P<shifted>s?)(-e(?P<cutoff>\d+))?"
 )
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class Calculation:
     width_ry: float
     k: int
     cutoff_ry: float = CUTOFF_RY
+    shifted: bool = False
 
     @classmethod
     def named(cls, name: str) -> Calculation:
@@ -100,6 +102,7 @@ class Calculation:
             float(match["width"]),
             int(match["k"]),
             float(match["cutoff"] or CUTOFF_RY),
+            bool(match["shifted"]),
         )
 
     @property
@@ -111,7 +114,7 @@ class Calculation:
     def electrons(self) -> str:
         """Smearing, mesh and, where it is not the usual one, cutoff."""
         cutoff = "" if self.cutoff_ry == CUTOFF_RY else f"-e{self.cutoff_ry:g}"
-        return f"{self.smearing}{self.width_ry:g}-k{self.k}{cutoff}"
+        return f"{self.smearing}{self.width_ry:g}-k{self.k}{'s' * self.shifted}{cutoff}"
 
     @property
     def settings(self) -> QESettings:
@@ -161,7 +164,7 @@ class Calculation:
         have_density = (folder / SCRATCH / f"{PREFIX}.save" / "charge-density.dat").is_file()
         scf = run_pw(
             folder,
-            pw_input(atoms, self.settings),
+            pw_input(atoms, self.settings, k_shift=self.shifted),
             launcher,
             delete_scratch=False,
             fresh_scratch=not have_density,

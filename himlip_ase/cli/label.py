@@ -112,6 +112,14 @@ def harmonic(
     electron_phonon: Annotated[
         bool, typer.Option("--electron-phonon/--no-electron-phonon", help="Electron-phonon matrices.")
     ] = True,
+    k_shift: Annotated[
+        bool,
+        typer.Option(
+            "--k-shift",
+            help="Shift --k by half a step, away from Γ: with --no-electron-phonon.",
+            rich_help_panel=ACCURACY,
+        ),
+    ] = False,
     keep_scratch: Annotated[bool, typer.Option("--keep-scratch", help="Keep out/ after success.")] = False,
     keep_cell: KeepCellOption = False,
     check_k: Annotated[
@@ -140,16 +148,18 @@ def harmonic(
         raise InputError("--check-k-mesh and --check-k-q say how to check; add --check-k")
 
     start = Start("this harmonic run")
-    own = {"electron_phonon": electron_phonon, "keep_scratch": keep_scratch}
+    own = {"electron_phonon": electron_phonon, "keep_scratch": keep_scratch, "k_shift": k_shift}
     engine = start.of(lambda: dft.chosen_engine(calculator, inputs_only, **own))
     if isinstance(engine, Espresso):
         espresso = engine
         chosen = start.of(lambda: Harmonic(k_dense, sigma, n_sigma))
         engine = None if chosen is None else replace(espresso, harmonic_run=chosen)
-    elif check_k and engine is not None:
-        start.faults.append(
-            f"--check-k is for the engine espresso; {engine.name} has no k-mesh of its own here"
-        )
+    elif engine is not None:
+        start.faults += [
+            f"{option} is for the engine espresso; {engine.name} has no k-mesh of its own here"
+            for option, given in (("--check-k", check_k), ("--k-shift", k_shift))
+            if given
+        ]
     atoms = start.of(lambda: _read_crystal(crystal, keep_cell))
     if min(q) < 1:
         start.faults.append(f"--q is {' '.join(map(str, q))}; give three positive integers")

@@ -164,6 +164,7 @@ def electron_phonon(
     name : str
         Of the run.
     phonons : DynamicalMatrices
+        Those of the set ``harmonic`` where it is on this grid: a run for G(q) may be of another k-mesh.
     elph : ElphMatrices
     coarser : list of ElphMatrices
     """
@@ -172,6 +173,8 @@ def electron_phonon(
         labels.coupled(name)  # says what there is
     chosen = name or max(runs, key=lambda run: int(np.prod(runs[run][1].dims)))
     harmonic, elph = runs[chosen]
+    if labels.harmonic.dims == harmonic.dims:
+        harmonic = labels.harmonic
     coarser = [
         other
         for run, (_, other) in runs.items()

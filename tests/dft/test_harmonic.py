@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
+from himlip_ase.dft.espresso.engine import Espresso
 from himlip_ase.dft.espresso.harmonic import first_unfinished_q, harmonic
 from himlip_ase.dft.espresso.input_reading import read_pw_input
 from himlip_ase.dft.espresso.inputs import QESettings, ph_input, pw_input
@@ -189,6 +190,13 @@ def test_interrupted_phonons_continue_at_their_q_point(tmp_path, fake_pw, pseudo
     assert fake_pw.calls == 2 and len(list(state.iterdir())) == 2, "a finished run is not repeated"
     with pytest.raises(InputError, match=r"another ph\.x calculation"):
         harmonic(*arguments, n_sigma=3, sigma_ry=0.01, resume=True)
+
+
+def test_a_shifted_mesh_is_for_matrices_alone(tmp_path, settings):
+    with pytest.raises(InputError, match="--no-electron-phonon"):
+        harmonic(bulk("Al", a=4.05), (2, 2, 2), settings, tmp_path / "x", k_shift=True)
+    with pytest.raises(InputError, match="--no-electron-phonon"):
+        Espresso(settings, k_shift=True)
 
 
 def test_grids_that_do_not_fit_are_refused(tmp_path, settings):

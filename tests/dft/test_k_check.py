@@ -155,3 +155,26 @@ def test_meshes_have_to_be_denser(tmp_path):
     with pytest.raises(InputError, match="three numbers"):
         check_k(atoms, tmp_path / "run", QESettings(k_grid=(4, 4, 4)), qpoint=(0.5, 0.0))
     assert read_k_check(tmp_path / "run") is None
+
+
+@needs_espresso
+def test_a_shifted_mesh_and_one_that_holds_gamma_have_one_limit(tmp_path):
+    atoms = bulk("Al", a=3.95)
+    found = {}
+    for mesh in (3, 7):
+        settings = TOY.with_k_grid((mesh,) * 3)
+        for shift in (False, True):
+            folder = tmp_path / f"{mesh}_{shift}"
+            harmonic(atoms, (2, 2, 2), settings, folder, electron_phonon=False, k_shift=shift)
+            assert ("k_offset" in read_pw_input(folder / "scf.in").settings) == shift
+            found[mesh, shift] = read_dyn(folder / "dyn0").frequencies()
+    apart = {mesh: np.abs(found[mesh, True] - found[mesh, False]).max() for mesh in (3, 7)}
+    assert apart[3] > 20 and apart[7] < apart[3] / 5
+    # the check of a shifted run takes a shifted mesh, too: at a point of the grid, the mesh that was run here
+    settings = TOY.with_k_grid((3, 3, 3))
+    check = check_k(
+        atoms, tmp_path / "3_True", settings, k_shift=True, meshes=[(7, 7, 7)], qpoint=(0.5, 0, 0)
+    )
+    point = np.flatnonzero((read_dyn(tmp_path / "7_True" / "dyn0").qpoints == (0.5, 0, 0)).all(axis=1))[0]
+    denser_mesh = check.changes()[0].frequencies()[1]
+    assert np.abs(denser_mesh - found[7, True][point]).max() < 0.1

@@ -139,6 +139,8 @@ def test_irreducible_points_are_those_of_the_point_group():
     assert response_k_points(aluminium, (4, 4, 4), (1, 1, 1)) == [8]
     assert irreducible_count((4, 4, 4), [np.eye(3, dtype=int)]) == 64
     assert irreducible_count((4, 4, 4), [np.eye(3, dtype=int), -np.eye(3, dtype=int)]) == 36
+    # shifted by half a step no point is its own opposite
+    assert irreducible_count((4, 4, 4), [np.eye(3, dtype=int), -np.eye(3, dtype=int)], shifted=True) == 32
 
 
 def test_irreducible_q_points_of_fcc():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.text import Text
 
 from himlip_ase import figure_style
 from himlip_ase.phonons.force_constants import DynamicalMatrices
+from himlip_ase.phonons.qe import read_dyn, write_dyn
 from himlip_ase.pipeline import figures, tc_report
 from himlip_ase.pipeline.config import load_config
 from himlip_ase.pipeline.document import Document, number
@@ -184,6 +186,16 @@ def test_finest_grid_is_taken_and_the_coarser_bounds_its_error() -> None:
     assert len(coarser) == len(labels.elph_runs()) - 1 and name in labels.elph_runs()
     with pytest.raises(ValueError, match="there are: harmonic"):
         electron_phonon(labels, "harmonic999")
+
+
+def test_a_run_for_the_coupling_alone_leaves_the_phonons_to_the_labels(tmp_path: Path) -> None:
+    given = CONFIG.parent / "labels" / "harmonic"
+    shutil.copytree(given, tmp_path / "harmonic222")
+    phonons = read_dyn(given / "dyn0")
+    write_dyn(phonons.with_matrices(1.1 * phonons.matrices), tmp_path / "harmonic" / "dyn")
+    name, harmonic, elph, _ = electron_phonon(LabelFolder(tmp_path), None)
+    assert name == "harmonic222" and elph.dims == harmonic.dims
+    assert harmonic.matrices == pytest.approx(1.1 * phonons.matrices, abs=1e-6)
 
 
 def test_independent_noise_has_the_errors_it_is_made_from() -> None:

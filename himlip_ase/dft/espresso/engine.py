@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ase import Atoms
 
 from himlip_ase.dft.engine import Abilities
-from himlip_ase.dft.espresso.harmonic import harmonic
+from himlip_ase.dft.espresso.harmonic import SHIFTED_COUPLING, harmonic
 from himlip_ase.dft.espresso.inputs import QESettings, relocated
 from himlip_ase.dft.espresso.k_check import check_k
 from himlip_ase.dft.espresso.k_check_record import TOLERANCE_CM, KCheck
@@ -69,6 +69,9 @@ class Espresso:
         Whether ph.x computes G(q); False leaves out the dense run, for insulators.
     keep_scratch : bool
         Keep the scratch folder of ph.x after success.
+    k_shift : bool
+        Shift the k-grid of ph.x by half a step, away from Γ: for dynamical matrices alone, which converge
+        faster where degenerate states at Γ lie near the Fermi level.
     """
 
     qe: QESettings = field(default_factory=QESettings)
@@ -76,10 +79,15 @@ class Espresso:
     harmonic_run: Harmonic = field(default_factory=Harmonic)
     electron_phonon: bool = True
     keep_scratch: bool = False
+    k_shift: bool = False
     name: ClassVar[str] = "espresso"
     summary: ClassVar[str] = "Quantum ESPRESSO, pw.x and ph.x"
     sections: ClassVar[dict[str, str]] = {"qe": "qe", "launcher": "launcher", "harmonic": "harmonic_run"}
     abilities: ClassVar[Abilities] = Abilities(electron_phonon=True, k_points=True, programs=True)
+
+    def __post_init__(self) -> None:
+        if self.k_shift and self.electron_phonon:
+            raise InputError(SHIFTED_COUPLING)
 
     def single_points(
         self,
@@ -155,6 +163,7 @@ class Espresso:
             k_grid_dense=options.dense_k_grid,
             sigma_ry=options.el_ph_sigma_ry,
             n_sigma=options.el_ph_nsigma,
+            k_shift=self.k_shift,
             electron_phonon=self.electron_phonon,
             resume=resume,
             keep_scratch=self.keep_scratch,
@@ -223,6 +232,7 @@ class Espresso:
             folder,
             self.qe,
             self.launcher,
+            k_shift=self.k_shift,
             meshes=meshes,
             qpoint=qpoint,
             tolerance_cm=tolerance_cm,

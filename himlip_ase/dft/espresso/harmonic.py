@@ -40,6 +40,12 @@ from himlip_ase.files import atomic_write, write_json
 
 logger = logging.getLogger(__name__)
 
+SHIFTED_COUPLING = (
+    "ph.x interpolates electron-phonon matrices from k-grids that hold Γ: with --k-shift (k_shift: true) "
+    "give --no-electron-phonon (electron_phonon: false), and run ph.x a second time, without the shift and "
+    "in another folder, for G(q)"
+)
+
 
 def harmonic(
     atoms: Atoms,
@@ -51,6 +57,7 @@ def harmonic(
     k_grid_dense: Sequence[int] | None = None,
     sigma_ry: float = 0.005,
     n_sigma: int = 10,
+    k_shift: bool = False,
     electron_phonon: bool = True,
     resume: bool = False,
     keep_scratch: bool = False,
@@ -74,6 +81,8 @@ def harmonic(
         Grid of the double-delta integration; default twice `settings.k_grid`.
     sigma_ry, n_sigma : float, int
         Broadenings are sigma_ry, 2 sigma_ry, …, Ry.
+    k_shift : bool
+        Shift the grid of the response by half a step; without electron-phonon matrices only.
     electron_phonon : bool
         False leaves out the dense run and G(q), for insulators.
     resume : bool
@@ -109,9 +118,11 @@ def harmonic(
         )
     if electron_phonon and settings.smearing is None:
         raise InputError("electron-phonon matrices need a metal: set smearing, or pass --no-electron-phonon")
+    if electron_phonon and k_shift:
+        raise InputError(SHIFTED_COUPLING)
     launcher.command(launcher.pw, "scf.in")
     launcher.command(launcher.ph, "ph.in")
-    texts = {"scf": pw_input(atoms, settings)}
+    texts = {"scf": pw_input(atoms, settings, k_shift=k_shift)}
     if electron_phonon:
         dense_settings = settings.with_k_grid(dense)
         texts = {"scf_dense": pw_input(atoms, dense_settings, overrides={"system": {"la2F": True}}), **texts}
@@ -125,7 +136,7 @@ def harmonic(
         return _run(*job)
     if listener is None:
         return executor.call(_run, *job)
-    watch = HarmonicWatch(folder, atoms, tuple(texts), settings.k_grid, q_grid, listener)
+    watch = HarmonicWatch(folder, atoms, tuple(texts), settings.k_grid, q_grid, listener, k_shift)
     files = executor.call(_run, *job, watch=watch)
     watch.close(files.core_seconds)
     return files

@@ -130,7 +130,8 @@ def pw_input(
     nosym : bool
         For disordered cells, whose accidental symmetries must not be looked for.
     k_shift : bool
-        Shift the grid by half a step in each direction; never for ph.x, whose grid has to hold k + q.
+        Shift the grid by half a step in each direction. Dynamical matrices may come from such a grid too
+        (ph.x makes the states at k + q itself), electron-phonon matrices that are interpolated may not.
     overrides : mapping, optional
         {namelist: {keyword: value}}, over `settings.extra`.
 

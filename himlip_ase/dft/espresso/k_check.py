@@ -42,6 +42,7 @@ def check_k(
     settings: QESettings,
     launcher: Launcher | None = None,
     *,
+    k_shift: bool = False,
     meshes: Sequence[Sequence[int]] = (),
     qpoint: Sequence[float] | None = None,
     tolerance_cm: float = TOLERANCE_CM,
@@ -64,6 +65,8 @@ def check_k(
     settings : QESettings
         Those of the run.
     launcher : Launcher, optional
+    k_shift : bool
+        Whether the run's k-mesh is shifted by half a step; the denser ones are then, too.
     meshes : sequence of three ints each
         Denser k-meshes, ascending; default: one, `denser` than that of the run.
     qpoint : three floats, optional
@@ -104,7 +107,8 @@ def check_k(
     core_seconds = 0.0
     with RunLock(place):
         for number, mesh in todo:
-            job = (atoms, qpoints[number], settings.with_k_grid(mesh), place.absolute(), launcher, number)
+            settings_there = settings.with_k_grid(mesh)
+            job = (atoms, qpoints[number], settings_there, place.absolute(), launcher, number, k_shift)
             try:
                 found[number, mesh], spent = executor.call(matrix_at, *job) if executor else matrix_at(*job)
             except NotRun:

@@ -25,7 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 def matrix_at(
-    atoms: Atoms, q: np.ndarray, settings: QESettings, place: Path, launcher: Launcher, point: int = 0
+    atoms: Atoms,
+    q: np.ndarray,
+    settings: QESettings,
+    place: Path,
+    launcher: Launcher,
+    point: int = 0,
+    k_shift: bool = False,
 ) -> tuple[np.ndarray, float]:
     """Φ(q) of one mesh and its CPU seconds; a finished run is read.
 
@@ -41,6 +47,8 @@ def matrix_at(
     launcher : Launcher
     point : int
         Number of the q-point in the check, which names its files.
+    k_shift : bool
+        Whether the mesh is shifted by half a step.
 
     Returns
     -------
@@ -63,7 +71,7 @@ def matrix_at(
     old = folder / "ph.in"
     if old.is_file() and essential_ph_input(old.read_text()).strip() != essential_ph_input(text).strip():
         raise OtherRequest(f"{old} is of another q-point; delete {folder}, or choose that q-point", folder)
-    scf_text = pw_input(atoms, settings)
+    scf_text = pw_input(atoms, settings, k_shift=k_shift)
     check_input_unchanged(folder, scf_text, "scf")
     if not kept.is_file() and (folder / "dyn").is_file() and _is_finished(folder, folder / "dyn", atoms):
         shutil.copyfile(folder / "dyn", kept)  # run elsewhere

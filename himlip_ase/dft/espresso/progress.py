@@ -128,6 +128,8 @@ class HarmonicWatch:
         Stems of the scf runs, in order.
     k_grid, q_grid : three ints
     listener : Listener
+    k_shift : bool
+        Whether the k-grid is shifted by half a step.
     """
 
     def __init__(
@@ -138,10 +140,11 @@ class HarmonicWatch:
         k_grid: Sequence[int],
         q_grid: Sequence[int],
         listener: Listener,
+        k_shift: bool = False,
     ) -> None:
         self.folder, self.scf, self.listener = folder, scf, listener
         self.n_modes, self._told = 3 * len(atoms), 0
-        self.k_points: Callable[[], list[int]] = _once(lambda: self._k_points(atoms, k_grid, q_grid))
+        self.k_points: Callable[[], list[int]] = _once(lambda: self._k_points(atoms, k_grid, q_grid, k_shift))
 
     def __call__(self) -> None:
         """Look."""
@@ -178,12 +181,14 @@ class HarmonicWatch:
         found = re.search(r"start_q\s*=\s*(\d+)", asked)
         return int(found.group(1)) if found else 1
 
-    def _k_points(self, atoms: Atoms, k_grid: Sequence[int], q_grid: Sequence[int]) -> list[int]:
+    def _k_points(
+        self, atoms: Atoms, k_grid: Sequence[int], q_grid: Sequence[int], k_shift: bool
+    ) -> list[int]:
         """In the order of ph.x, which dyn0 holds (Cartesian, 2π/alat)."""
         lines = (self.folder / "dyn0").read_text().split("\n")
         points = np.array([[float(x) for x in line.split()] for line in lines[2 : 2 + int(lines[1])]])
         alat = float(np.linalg.norm(atoms.cell[0]))
-        return response_k_points(atoms, k_grid, q_grid, points / alat @ atoms.cell.array.T)
+        return response_k_points(atoms, k_grid, q_grid, points / alat @ atoms.cell.array.T, k_shift)
 
 
 TASKS = {"scf_dense": "scf, dense k", "scf": "scf", "ph": "ph.x"}

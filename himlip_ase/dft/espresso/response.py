@@ -39,7 +39,11 @@ def scf_steps(n_atoms: int, conv_thr_ry: float = 1e-10) -> float:
 
 
 def response_k_points(
-    atoms: Atoms, k_grid: Sequence[int], q_grid: Sequence[int], qpoints: np.ndarray | None = None
+    atoms: Atoms,
+    k_grid: Sequence[int],
+    q_grid: Sequence[int],
+    qpoints: np.ndarray | None = None,
+    k_shift: bool = False,
 ) -> list[int]:
     """k-points that ph.x needs at each irreducible q: those of the little group of q, with time reversal.
 
@@ -51,6 +55,8 @@ def response_k_points(
         Γ-centred.
     qpoints : ndarray (n, 3), optional
         The irreducible q-points in units of the reciprocal vectors, in the order wanted.
+    k_shift : bool
+        Whether the k-grid is shifted by half a step.
 
     Returns
     -------
@@ -66,7 +72,7 @@ def response_k_points(
     counts = []
     for point in irreducible_qpoints(q_grid, reciprocal) if qpoints is None else qpoints:
         little = [r for r in reciprocal if _equivalent(r @ point, point)]
-        irreducible = irreducible_count(k_grid, little)
+        irreducible = irreducible_count(k_grid, little, k_shift)
         counts.append(irreducible if np.abs(point - np.rint(point)).max() < 1e-6 else 2 * irreducible)
     return counts
 
@@ -95,25 +101,27 @@ def irreducible_qpoints(grid: Sequence[int], rotations: Sequence[np.ndarray]) ->
     return chosen
 
 
-def irreducible_count(grid: Sequence[int], rotations: Sequence[np.ndarray]) -> int:
-    """Number of orbits of a Γ-centred grid under integer rotations of the reciprocal basis.
+def irreducible_count(grid: Sequence[int], rotations: Sequence[np.ndarray], shifted: bool = False) -> int:
+    """Number of orbits of a Γ-centred or shifted grid under integer rotations of the reciprocal basis.
 
     Parameters
     ----------
     grid : three ints
     rotations : sequence of (3, 3) ndarray of int
-        In the reciprocal basis.
+        In the reciprocal basis. One that leads off the grid identifies no points.
+    shifted : bool
+        By half a step in each direction.
 
     Returns
     -------
     int
     """
-    dims = np.asarray(grid)
+    dims, start = np.asarray(grid), 0.5 if shifted else 0.0
     triplets = grid_triplets(grid)
-    fractions = triplets / dims
+    fractions = (triplets + start) / dims
     smallest = np.arange(len(triplets))
     for rotation in rotations:
-        images = fractions @ rotation.T * dims
+        images = fractions @ rotation.T * dims - start
         rounded = np.rint(images).astype(int)
         on_grid = np.abs(images - rounded).max(axis=1) < 1e-6
         rounded %= dims
