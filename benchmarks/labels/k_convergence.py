@@ -44,6 +44,10 @@ h3s-third_irr1to3-mp0.02-k12-e40
 h3s-frozen_third-mp0.02-k12
 h3s-frozen_third-mp0.05-k12
 h3s-frozen_third_wide-mp0.02-k12
+h3s-third_irr1to3-mp0.05-k12
+h3s-third_irr1to3-mp0.05-k12s
+h3s-third_irr1to3-mp0.05-k18s
+h3s-third_irr1to3-mp0.02-k12s
 h3s-bands-mp0.02-k36
 h3s-gamma-mp0.02-k12
 h3s-well0-mp0.05-k12
@@ -65,7 +69,10 @@ SECONDS_AT_12 = {
 }
 """Core-seconds on 12×12×12 k, measured for H3S."""
 SMEARINGS = tuple((kind, width) for kind in ("mp", "mv", "gauss") for width in (0.02, 0.03, 0.05))
-ASKED = ("crystal", "quantity", "cell", "electrons", "q", "smearing", "width_ry", "k", "bands", "cutoff_ry")
+ASKED = (
+    "crystal", "quantity", "cell", "electrons", "q", "smearing", "width_ry", "k", "shifted", "bands",
+    "cutoff_ry",
+)  # fmt: skip
 """What tells one row of a table from another; all else is its result."""
 log = logging.getLogger(__name__)
 
@@ -104,6 +111,7 @@ def collect(scratch: Path) -> dict[str, Any]:
             "width_ry": calculation.width_ry,
             "k": calculation.k,
             "cutoff_ry": calculation.cutoff_ry,
+            **({"shifted": True} if calculation.shifted else {}),
             "core_seconds": round(result["core_seconds"], 1),
         }
         if "frequencies_cm" in result:

@@ -23,6 +23,11 @@ METHODS = {
 }
 
 
+def shift(row: dict[str, Any]) -> str:
+    """What stands behind the mesh of a row."""
+    return " shifted" if row.get("shifted") else ""
+
+
 def named(row: dict[str, Any]) -> str:
     """Smearing and width of a row."""
     return f"{SMEARING_NAMES[row['smearing']]} {row['width_ry']:g} Ry"
@@ -41,13 +46,15 @@ def write_table(tables: dict[str, Any], path: Path) -> None:
         "| method | smearing | cutoff (Ry) | k | frequencies (cm⁻¹) | core-s |",
         "|---|---|---|---|---|---|",
     ]
-    for row in sorted(tables["phonons"], key=lambda r: (r["quantity"], r["smearing"], r["width_ry"], r["k"])):
+    for row in sorted(
+        tables["phonons"], key=lambda r: (r["quantity"], r["smearing"], r["width_ry"], r["k"], shift(r))
+    ):
         if row["quantity"] == "gamma":
             continue
         shown = ", ".join(f"{f:.0f}" for f in row["frequencies_cm"])
         lines.append(
-            f"| {METHODS[row['quantity']]} | {named(row)} | {row['cutoff_ry']:g} | {row['k']}³ | {shown} "
-            f"| {row['core_seconds']:.0f} |"
+            f"| {METHODS[row['quantity']]} | {named(row)} | {row['cutoff_ry']:g} | {row['k']}³{shift(row)} "
+            f"| {shown} | {row['core_seconds']:.0f} |"
         )
     lines += [
         "",
@@ -209,7 +216,9 @@ def draw(tables: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12.5, 3.9), layout="constrained")
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(14.5, 4.0), width_ratios=(1.5, 1, 1), layout="constrained"
+    )
     rows = [row for row in tables["phonons"] if row["quantity"] in ("frozen_third", "third_irr1to3")]
     rows.sort(key=lambda row: (row["k"], row["quantity"], -row["cutoff_ry"], row["width_ry"]))
     for place, row in enumerate(rows):
@@ -226,7 +235,8 @@ def draw(tables: dict[str, Any], path: Path) -> None:
         range(len(rows)),
         [
             f"{'pw.x' if row['quantity'] == 'frozen_third' else 'ph.x'}\n{row['k']}³\n"
-            f"{row['smearing']} {row['width_ry']:g}\n{row['cutoff_ry']:g} Ry"
+            f"{'shifted' if row.get('shifted') else 'with Γ'}\n{row['smearing']} {row['width_ry']:g} Ry"
+            + ("" if row["cutoff_ry"] == 60 else f"\n{row['cutoff_ry']:g} Ry")
             for row in rows
         ],
         fontsize=7,

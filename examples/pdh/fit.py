@@ -18,6 +18,7 @@ from himlip_ase.hint.evaluation.error_tables import describe
 from himlip_ase.hint.evaluation.evaluate import evaluate_labels
 from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
 from himlip_ase.hint.last_layer.cross_fit import SummedLabels
+from himlip_ase.hint.last_layer.twin_weights import save_twins
 from himlip_ase.labels.frames import LabelledFrame
 from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.potential.checkpoint import save_model
@@ -57,7 +58,8 @@ def main() -> None:
     sums = SummedLabels(base, coarse, [hessian], ClosedFormSettings(head="wide"))
     for pair in range(0, len(cells), 2):
         sums.add(cells[pair : pair + 2])
-    model = sums.fit(weigh_hessians=given.weigh_hessian).model
+    fitted = sums.fit(weigh_hessians=given.weigh_hessian)
+    model = fitted.model
     parts = {
         "never learnt": evaluate_labels(model, list(read_labels(LABELS / "validation.extxyz"))),
         "learnt matrices": evaluate_labels(model, [], [hessian]),
@@ -82,6 +84,8 @@ def main() -> None:
             "summary": summary,
         }
         print(f"wrote {save_model(model, given.out, card)}")
+        if len(fitted.twins.without) > 3:
+            print(f"wrote {save_twins(fitted.twins.without, given.out)}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import read_mapping
+from himlip_ase.hint.last_layer.twin_weights import twins_beside
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.labels import VALIDATION, LabelFolder, label_folder
 from himlip_ase.pipeline.run_sections import AUTO
@@ -108,6 +109,8 @@ def _inputs(context: Context) -> list[Any]:
                 f"finetune: the model {path} does not exist; leave it out to train one (--retrain)"
             )
     kept: list[Any] = [section.model, section.model_without_hessian, section.train_sets]
+    if (twins := twins_beside(section.model)).is_file():
+        kept.append(twins)
     return [*kept, told] if told else kept
 
 
@@ -134,16 +137,19 @@ def _run(context: Context, folder: Path) -> Outcome:
 
 
 def copy_model(source: Path, target: Path) -> None:
-    """Copy weights and the JSON card beside them.
+    """Copy weights, the JSON card and the twins beside them.
 
     Parameters
     ----------
     source, target : Path
         Weights, ``.safetensors``.
     """
-    for suffix in (".safetensors", ".json"):
-        if source.with_suffix(suffix).is_file():
-            shutil.copyfile(source.with_suffix(suffix), target.with_suffix(suffix))
+    pairs = [(source.with_suffix(suffix), target.with_suffix(suffix)) for suffix in (".safetensors", ".json")]
+    pairs.append((twins_beside(source), twins_beside(target)))
+    for path, place in pairs:
+        place.unlink(missing_ok=True)
+        if path.is_file():
+            shutil.copyfile(path, place)
 
 
 def chosen_hessians(config: RunConfig, labels: LabelFolder) -> dict[str, HessianLabel]:

@@ -36,9 +36,11 @@ AGREEMENT = "agreement.npz"
 
 
 def _run(context: Context, folder: Path) -> Outcome:
+    from himlip_ase.hint.last_layer.cross_fit import Twins
+    from himlip_ase.hint.last_layer.twin_weights import save_twins
     from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.learn.curve import write_learning_curve
-    from himlip_ase.sscha.learn.loop import learn
+    from himlip_ase.sscha.learn.loop import TWINS, learn
     from himlip_ase.sscha.learn.references import EngineReference
     from himlip_ase.sscha.run.loop import run_sscha
     from himlip_ase.sscha.watch.watch_inputs import build_watch
@@ -75,6 +77,9 @@ def _run(context: Context, folder: Path) -> Outcome:
         )
     write_learning_curve(result.curve, context.folder.figures)
     copy_model(result.model, folder / MODEL)
+    twins = Twins.load(folder / LOOP / TWINS).without
+    if len(twins) > 3:
+        save_twins(twins, folder / MODEL, overwrite=True)
     outcome = Outcome()
     outcome.add("learn.agreed", result.agreed, "", result.verdict)
     if not result.agreed:

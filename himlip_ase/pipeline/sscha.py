@@ -32,6 +32,7 @@ from himlip_ase.pipeline.finetune import load_trained, trained_path
 from himlip_ase.pipeline.labels import label_folder
 from himlip_ase.pipeline.learn import correct_by_labels, learnt_labels
 from himlip_ase.pipeline.phonons import HIMLIP_DYN
+from himlip_ase.pipeline.potential_error import quote_potential_error
 from himlip_ase.pipeline.runfolder import hash_inputs
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.sscha.ensembles.evaluation import Evaluate
@@ -50,6 +51,7 @@ INPUTS = "inputs.sha256"
 
 
 def _run(context: Context, folder: Path) -> Outcome:
+    from himlip_ase.hint.last_layer.twin_weights import load_twins
     from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.run.continuation import continue_run
     from himlip_ase.sscha.run.loop import run_sscha
@@ -64,6 +66,7 @@ def _run(context: Context, folder: Path) -> Outcome:
     watch = build_watch([label_folder(context).path, *learnt_labels(context)])
     outcome = Outcome()
     differences: dict[str, GridDifference] = {}
+    twins = load_twins(model)
     with potential_forces(model, section.workers or _cores(), context.config.executor) as forces:
         if settings.pressure_gpa is not None and not (folder / "result.json").exists():
             _check_reach(context, start, forces, settings.pressure_gpa)
@@ -74,11 +77,13 @@ def _run(context: Context, folder: Path) -> Outcome:
         )
         _quote(outcome, main, "")
         _quote_watch(outcome, folder, "")
+        quote_potential_error(outcome, folder, "", twins)
         correct_by_labels(context, folder, outcome)
         for name, masses in section.isotopes.items():
             result = _isotope(folder, name, masses, key, forces, partial(continue_run, watch=watch))
             _quote(outcome, result, f".{name}")
             _quote_watch(outcome, folder / name, f".{name}")
+            quote_potential_error(outcome, folder / name, f".{name}", twins)
         for dims in section.grids:
             if dims == start.dims:
                 continue
@@ -86,6 +91,7 @@ def _run(context: Context, folder: Path) -> Outcome:
             suffix = f".{grid_name(dims)}"
             _quote(outcome, result, suffix)
             _quote_watch(outcome, folder / grid_name(dims), suffix)
+            quote_potential_error(outcome, folder / grid_name(dims), suffix, twins)
             differences[grid_name(dims)] = compare_grids(main, result)
             _quote_difference(outcome, differences[grid_name(dims)], suffix)
     if differences:

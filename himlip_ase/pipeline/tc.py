@@ -19,6 +19,7 @@ from himlip_ase.pipeline.gate import GateLimits
 from himlip_ase.pipeline.gate_checks import run_gate
 from himlip_ase.pipeline.labels import LabelFolder, label_folder
 from himlip_ase.pipeline.learn import corrected
+from himlip_ase.pipeline.potential_error import read_potential_error
 from himlip_ase.pipeline.roads import roads, with_gap
 from himlip_ase.pipeline.sscha import grid_folders, isotope_folders
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
@@ -58,12 +59,15 @@ class Case:
         What each block of the ensemble would change (see `resampled_phonons`).
     refusal : str
         Why no Tc is quoted, whatever it would be.
+    without : ndarray or None
+        What potentials that each left out a part of the labels would change.
     """
 
     phonons: Phonons
     matrices: DynamicalMatrices
     deviations: np.ndarray | None = None
     refusal: str = ""
+    without: np.ndarray | None = None
 
     @property
     def anharmonic(self) -> bool:
@@ -102,6 +106,7 @@ def _run(context: Context, folder: Path) -> Outcome:
                 sigma_of=leading,
                 coarser=coarser,
                 deviations=case.deviations,
+                without=case.without,
                 dos=bands if leads else None,  # costly, and wanted for the phonons of interest
                 carrier=carriers.carrying(case.matrices) if carriers and case.anharmonic else None,
             )
@@ -253,7 +258,8 @@ def _cases(context: Context, harmonic: DynamicalMatrices, unconverged: str) -> I
         for kind in kinds:
             matrices = result.auxiliary if kind == "auxiliary" else result.hessian
             assert matrices is not None
-            yield Case(Phonons(kind, isotope, grid), matrices, deviations_of(result, kind), refusal)
+            without = read_potential_error(place)
+            yield Case(Phonons(kind, isotope, grid), matrices, deviations_of(result, kind), refusal, without)
         if not isotope and grid is None:
             yield from _corrected_cases(place, result, refusal)
         if grid is None:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.superconductivity.bootstrap import add_noise, bootstrap_tc, resampled_phonons
+from himlip_ase.superconductivity.bootstrap import (
+    BootstrapTc,
+    add_noise,
+    bootstrap_tc,
+    resampled_phonons,
+    spread_as_jackknife,
+)
 from himlip_ase.superconductivity.cell_strain import CellStrain, bring_to_cell, check_same_crystal
 from himlip_ase.superconductivity.coupling import ModeCoupling, interpolated_coupling, mode_coupling
 from himlip_ase.superconductivity.electron_bands import ElectronBands
@@ -53,6 +59,7 @@ def analyse(
     sigma_of: TcAnalysis | None = None,
     coarser: Sequence[ElphMatrices] = (),
     deviations: np.ndarray | None = None,
+    without: np.ndarray | None = None,
     dos: ElectronicDos | ElectronBands | None = None,
     carrier: DynamicalMatrices | None = None,
 ) -> TcAnalysis:
@@ -81,6 +88,9 @@ def analyse(
         G on coarser grids: half the change that the finer grid brings is a source of uncertainty.
     deviations : ndarray, shape (blocks, nq, 3n, 3n), optional
         What each block of the SSCHA ensemble would change in `phonons`, on their grid (eV/Å²).
+    without : ndarray, shape (parts, nq, 3n, 3n), optional
+        What each of several potentials, that left out one of equal parts of the labels, would change in
+        `phonons`, on their grid (eV/Å²): their jackknife is a source of uncertainty.
     dos : ElectronicDos or ElectronBands, optional
         Migdal–Eliashberg with this N(ε), too; of bands it is made with the σ and the Fermi level of G(q).
     carrier : DynamicalMatrices, optional
@@ -107,6 +117,8 @@ def analyse(
     carried = _carried(phonons, harmonic, carrier, elph)
     if deviations is not None:
         deviations = carry_deviations(deviations, phonons, elph.dims)
+    if without is not None:
+        without = carry_deviations(without, phonons, elph.dims)
     if carrier is not None:
         phonons = swap_onto_grid(phonons, carrier)
     elif harmonic is not None:
@@ -155,16 +167,12 @@ def analyse(
     if deviations is not None and not spectrum.problems:
         logger.info("%s: Tc of %d ensembles drawn from that of the SSCHA", label, options.samples)
         drawn = resampled_phonons(phonons, deviations, options.samples, options.seed)
-        noise = bootstrap_tc(
-            elph,
-            drawn,
-            options.mu_star,
-            options.methods,
-            coupling.sigma_ry,
-            options.gamma_weight,
-            mu_star_at=options.mu_star_at,
-        )
+        noise = _tc_of_samples(elph, drawn, coupling, options)
         table = add_noise(table, noise, f"SSCHA ensemble (bootstrap over {len(deviations)} blocks)")
+    if without is not None and not spectrum.problems:
+        spread = _tc_of_samples(elph, spread_as_jackknife(phonons, without), coupling, options)
+        name = f"potential ({len(without)} that each left out a part of the labels, jackknife)"
+        table = add_noise(table, spread, name, "potential")
     symbols = coupling.primitive.get_chemical_symbols()
     return TcAnalysis(
         label,
@@ -181,6 +189,20 @@ def analyse(
         {} if dos is None else full_bandwidth_of(spectrum, _dos_of(dos, as_printed, sigma_ry), options),
         gap_of(spectrum, options) if options.gap else None,
         strain,
+    )
+
+
+def _tc_of_samples(
+    elph: ElphMatrices, samples: list[DynamicalMatrices], coupling: ModeCoupling, options: TcOptions
+) -> BootstrapTc:
+    return bootstrap_tc(
+        elph,
+        samples,
+        options.mu_star,
+        options.methods,
+        coupling.sigma_ry,
+        options.gamma_weight,
+        mu_star_at=options.mu_star_at,
     )
 
 

@@ -17,7 +17,7 @@ from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.methods import check_methods
 from himlip_ase.superconductivity.tc import DEFAULT_MU_STAR, add_part, critical_temperature
 from himlip_ase.superconductivity.tc_entries import NoTc, Tc, TcTable, entry_from_record
-from himlip_ase.superconductivity.uncertainty import Part
+from himlip_ase.superconductivity.uncertainty import Kind, Part
 
 
 def resampled_phonons(
@@ -67,6 +67,27 @@ def jackknife_deviations(deleted: np.ndarray) -> np.ndarray:
     """Deviations of single blocks from results (blocks, …) that leave one of them out each."""
     deleted = np.asarray(deleted)
     return -(len(deleted) - 1) * (deleted - deleted.mean(axis=0))
+
+
+def spread_as_jackknife(phonons: DynamicalMatrices, deleted: np.ndarray) -> list[DynamicalMatrices]:
+    """Phonons whose standard deviation is the jackknife's standard error of what leaves one part out each.
+
+    Parameters
+    ----------
+    phonons : DynamicalMatrices
+    deleted : ndarray, shape (parts, nq, 3n, 3n)
+        What leaving each of equal parts out changes in them, eV/Å².
+
+    Returns
+    -------
+    list of DynamicalMatrices
+        One for each part, about `phonons`; of few parts wider by Student's t, as in
+        `himlip_ase.sscha.trust.corrections.jackknife`.
+    """
+    m = len(deleted)
+    factor = (m - 1) / np.sqrt(m) * np.sqrt((m - 1) / (m - 3) if m > 3 else 1.0)
+    centred = factor * (deleted - deleted.mean(axis=0))
+    return [phonons.with_matrices(phonons.matrices + change) for change in centred]
 
 
 @dataclass(frozen=True)
@@ -192,7 +213,7 @@ def bootstrap_tc(
     )
 
 
-def add_noise(table: TcTable, noise: BootstrapTc, name: str) -> TcTable:
+def add_noise(table: TcTable, noise: BootstrapTc, name: str, kind: Kind = "ensemble") -> TcTable:
     """Add the spread over the samples as a source of uncertainty; what they have no Tc for loses its Tc.
 
     Parameters
@@ -202,6 +223,8 @@ def add_noise(table: TcTable, noise: BootstrapTc, name: str) -> TcTable:
         Of the same formulas and μ*.
     name : str
         How the source of uncertainty is called.
+    kind : str
+        As in `uncertainty.Part`.
 
     Returns
     -------
@@ -209,6 +232,6 @@ def add_noise(table: TcTable, noise: BootstrapTc, name: str) -> TcTable:
     """
     refused = {(r.method, r.mu_star): r for r in noise.results if isinstance(r, NoTc)}
     spread = {(r.method, r.mu_star): r.parts[0].size for r in noise.results if isinstance(r, Tc)}
-    table = add_part(table, "ensemble", name, noise.lambda_std, spread)
+    table = add_part(table, kind, name, noise.lambda_std, spread)
     kept = tuple(refused.get((e.method, e.mu_star), e) if isinstance(e, Tc) else e for e in table.results)
     return replace(table, results=kept)

@@ -10,7 +10,7 @@ import numpy as np
 
 from himlip_ase.superconductivity.codec import Record
 
-Kind = Literal["sum", "sigma", "q-grid", "k-grid", "ensemble", "samples", "road"]
+Kind = Literal["sum", "sigma", "q-grid", "k-grid", "ensemble", "potential", "samples", "road"]
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Part:
 
     Attributes
     ----------
-    kind : {"sum", "sigma", "q-grid", "k-grid", "ensemble", "samples", "road"}
+    kind : {"sum", "sigma", "q-grid", "k-grid", "ensemble", "potential", "samples", "road"}
         Another way to sum over q; the broadening; the q-grid of G; the electrons of G; the SSCHA ensemble;
-        samples of phonons; the way of the SSCHA's matrices onto the grid of G.
+        the potential that made it; samples of phonons; the way of the SSCHA's matrices onto the grid of G.
     source : str
         What was varied, in words.
     size : float

@@ -14,14 +14,17 @@ from himlip_ase.errors import InputError
 from himlip_ase.hint.last_layer.calibration import calibration, errors_and_deviations
 from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings, calibrate, fit_closed_form
 from himlip_ase.hint.last_layer.closed_form_run import POSTERIOR, finetune_closed_form
+from himlip_ase.hint.last_layer.cross_fit import SummedLabels
 from himlip_ase.hint.last_layer.cross_validation import choose_floor
 from himlip_ase.hint.last_layer.evidence import FLOOR, NormalEquations, maximise_evidence
 from himlip_ase.hint.last_layer.features import HeadFeatures
 from himlip_ase.hint.last_layer.posterior import Noise, Posterior
+from himlip_ase.hint.last_layer.twin_weights import load_twins, save_twins, twins_beside
 from himlip_ase.hint.last_layer.uncertain_calculator import UncertainCalculator
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.hint.training.start import start_model
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.potential.checkpoint import save_model
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian
 from himlip_ase.potential.graph import build_graph
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
@@ -249,3 +252,26 @@ def test_a_molecule_has_no_stress(frames) -> None:
 def test_unknown_head(network) -> None:
     with pytest.raises(InputError, match="readout, wide"):
         HeadFeatures(network, "deep")  # type: ignore[arg-type]
+
+
+def test_twins_come_back_from_their_file_and_only_with_their_model(network, frames, tmp_path) -> None:
+    sums = SummedLabels(network, [], (), ClosedFormSettings(head="wide", noise=Noise()))
+    for frame in frames[:5]:
+        sums.add([frame])
+    fitted = sums.fit(weigh_hessians=False)
+    path = save_model(fitted.model, tmp_path / "model.safetensors")
+    assert load_twins(path) == []
+    save_twins(fitted.twins.without, path)
+    graph = build_graph(frames[7].atoms, network.elements, network.cutoff)
+    found = [energy_forces_stress(twin, graph).forces for twin in load_twins(path)]
+    wanted = [energy_forces_stress(twin, graph).forces for twin in fitted.twins.without]
+    assert len(found) == 5
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+    assert not torch.allclose(wanted[0], wanted[1], atol=1e-4)
+    other = save_model(network, tmp_path / "other.safetensors")
+    twins_beside(path).rename(twins_beside(other))
+    with pytest.raises(InputError, match="no twins of"):
+        load_twins(other)
+    with pytest.raises(InputError, match="at least 4"):
+        save_twins(fitted.twins.without[:3], path)

@@ -22,7 +22,7 @@ from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.trust.corrections import _Averages, _of_difference, jackknife
+from himlip_ase.sscha.trust.corrections import _Averages, _of_difference, change_of, jackknife
 from himlip_ase.sscha.trust.verify import (
     choose,
     describe_verification,
@@ -93,6 +93,21 @@ def test_a_harmonic_difference_is_found_without_error(distribution, group, tempe
     occupation = 1 / np.expm1(energies / (8.617333262e-5 * temperature)) if temperature else 0
     half = ((energies / 2) * (1 + 2 * occupation)).sum() / 2 / 2
     assert c.free_energy_change == pytest.approx(0.1 * half, rel=1e-6)
+
+
+def test_a_difference_of_forces_asks_for_its_linear_part(distribution, group):
+    """Ten configurations give ΔΦ, odd and even anharmonic parts of the difference or not."""
+    base, extra = crystal(POTENTIAL), HarmonicCrystal(changed(distribution, 0))
+    ensemble = draw_ensemble(distribution, 10, stream(0, 1), base)
+    images = verification_images(ensemble, np.arange(10))[:-1]
+    moved = ensemble.displacements_from(distribution)
+    linear = 0.1 * extra(images).forces
+    found = change_of(distribution, group, moved, linear, np.ones(10))
+    np.testing.assert_allclose(found, 0.1 * distribution.dynamical.matrices, atol=1e-6)
+    # u → −u in pairs: what is even in the displacements does not count
+    even = np.repeat(np.sin(linear[::2]), 2, axis=0)
+    again = change_of(distribution, group, moved, linear + even, np.ones(10))
+    np.testing.assert_allclose(again, found, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

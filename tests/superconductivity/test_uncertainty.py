@@ -11,7 +11,12 @@ from himlip_ase.errors import InputError
 from himlip_ase.lattice import commensurate_qpoints
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.superconductivity.analysis import analyse
-from himlip_ase.superconductivity.bootstrap import bootstrap_tc, jackknife_deviations, resampled_phonons
+from himlip_ase.superconductivity.bootstrap import (
+    bootstrap_tc,
+    jackknife_deviations,
+    resampled_phonons,
+    spread_as_jackknife,
+)
 from himlip_ase.superconductivity.coupling import mode_coupling
 from himlip_ase.superconductivity.elph_matrices import read_elph
 from himlip_ase.superconductivity.isotope import IsotopeEffect, isotope_effect
@@ -182,6 +187,18 @@ def test_isotope_coefficients(method) -> None:
     assert effect.total == pytest.approx(0.5, abs=1e-4)  # λ does not know the masses
     assert sum(effect.elements.values()) == pytest.approx(effect.total, abs=2e-3)
     assert set(effect.elements) == {"Pd", "H"} and effect.elements["H"] > 0
+
+
+def test_phonons_that_leave_a_part_out_spread_as_their_jackknife_error() -> None:
+    """Of a mean over independent parts that error is the one that the parts themselves tell."""
+    d, _ = toy()
+    parts = blocks_of(d, 8, 0.02)
+    deleted = (parts.sum(axis=0) - parts) / 7
+    spread = np.array([one.matrices for one in spread_as_jackknife(d, deleted)])
+    own = parts.std(axis=0, ddof=1) / np.sqrt(8)
+    student = np.sqrt(7 / 5)  # eight parts tell their own error with Student's t
+    np.testing.assert_allclose(spread.std(axis=0, ddof=1), student * own, atol=1e-12)
+    np.testing.assert_allclose(spread.mean(axis=0), d.matrices, atol=1e-12)
 
 
 def test_a_thousand_samples_keep_their_search_warm() -> None:

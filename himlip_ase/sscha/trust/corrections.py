@@ -231,6 +231,41 @@ def _of_difference(
     )
 
 
+def change_of(
+    target: HarmonicDistribution,
+    group: Projection,
+    displacements: np.ndarray,
+    forces: np.ndarray,
+    weights: np.ndarray,
+) -> np.ndarray:
+    """δΦ(q) that a difference of forces asks for, by its linear part.
+
+    Parameters
+    ----------
+    target : HarmonicDistribution
+        The auxiliary.
+    group : Projection
+        Its space group.
+    displacements, forces : ndarray, shape (n, N, 3)
+        Å from the centroids of `target`; other forces minus those that made it, eV/Å.
+    weights : ndarray, shape (n,)
+        Importance weights of the configurations.
+
+    Returns
+    -------
+    ndarray, shape (nq, 3n, 3n)
+        eV/Å².
+
+    Raises
+    ------
+    CalculationError
+        Too few configurations to determine it.
+    """
+    averages = _Averages(target, group)
+    moved, pushed = averages.at_q(displacements), averages.at_q(forces)
+    return averages.linear_part(moved, pushed, weights / weights.sum())
+
+
 def correct(
     target: HarmonicDistribution,
     ensemble: Ensemble,
@@ -311,9 +346,7 @@ def correct(
         change=whole.matrices,
         frequencies_cm=frequencies(corrected),
         frequencies_sigma_cm=sigma,
-        deviations=joined_deviations(
-            ours - mean, np.sqrt(_student(len(theirs))) * (1 - len(theirs)) * theirs
-        ),
+        deviations=joined_deviations(ours - mean, np.sqrt(student(len(theirs))) * (1 - len(theirs)) * theirs),
     )
 
 
@@ -339,8 +372,17 @@ def joined_deviations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _student(m: int) -> float:
-    """What makes up for an error that is estimated from m units itself, see `jackknife`."""
+def student(m: int) -> float:
+    """What makes up, in a variance, for an error that is estimated from m units itself; see `jackknife`.
+
+    Parameters
+    ----------
+    m : int
+
+    Returns
+    -------
+    float
+    """
     return (m - 1) / (m - 3) if m > 3 else 1.0
 
 
@@ -351,4 +393,4 @@ def jackknife(deleted: np.ndarray) -> np.ndarray:
     deviation over quoted error then has unit variance, as with a known error (Student's t).
     """
     m = len(deleted)
-    return np.sqrt(_student(m) * (m - 1) * ((deleted - deleted.mean(axis=0)) ** 2).mean(axis=0))
+    return np.sqrt(student(m) * (m - 1) * ((deleted - deleted.mean(axis=0)) ** 2).mean(axis=0))

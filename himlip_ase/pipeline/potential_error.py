@@ -1,0 +1,71 @@
+"""The error that the potential brings into each SSCHA of a run, from its twins."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from himlip_ase.pipeline.stages import Outcome
+from himlip_ase.sscha.array_files import load_arrays, save_arrays
+
+if TYPE_CHECKING:
+    from himlip_ase.potential.interface import Potential
+
+logger = logging.getLogger(__name__)
+
+FILE = "potential_error.npz"
+CHANGES = "changes"
+
+
+def quote_potential_error(outcome: Outcome, folder: Path, suffix: str, twins: Sequence[Potential]) -> None:
+    """Write what the twins of the potential would change in a finished SSCHA, and quote its size.
+
+    Parameters
+    ----------
+    outcome : Outcome
+    folder : Path
+        Of the SSCHA; ``potential_error.npz`` is written into it, or removed where there are no twins.
+    suffix : str
+        Of the figures' names: "" for the main run.
+    twins : sequence of Potential
+        Each without one part of the labels; perhaps none.
+    """
+    from himlip_ase.sscha.trust.potential_error import CONFIGURATIONS, potential_error
+
+    path = folder / FILE
+    path.unlink(missing_ok=True)
+    if not twins:
+        return
+    logger.info("error of the potential%s: %d twins on %d configurations", suffix, len(twins), CONFIGURATIONS)
+    found = potential_error(folder, twins)
+    save_arrays(path, {CHANGES: found.changes.astype(np.complex64)})
+    sigma = found.frequencies_sigma()
+    how = (
+        f"standard error of the auxiliary frequencies from which cells were labelled: jackknife over "
+        f"{len(twins)} potentials that each left out a part of them, on {CONFIGURATIONS} configurations of "
+        "the final ensemble"
+    )
+    moving = sigma[sigma > 0]
+    if len(moving):
+        outcome.add(f"potential_error.rms{suffix}", float(np.sqrt(np.mean(moving**2))), "cm⁻¹", f"rms {how}")
+        outcome.add(f"potential_error.largest{suffix}", float(moving.max()), "cm⁻¹", f"largest {how}")
+
+
+def read_potential_error(folder: Path) -> np.ndarray | None:
+    """Changes (twins, nq, 3n, 3n) of Φ(q), eV/Å², that `quote_potential_error` wrote; None without any.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the SSCHA.
+
+    Returns
+    -------
+    ndarray or None
+    """
+    path = folder / FILE
+    return load_arrays(path)[CHANGES].astype(complex) if path.is_file() else None

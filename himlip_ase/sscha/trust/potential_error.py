@@ -1,0 +1,94 @@
+"""What a potential's own error does to the phonons of an SSCHA: the spread of its twins.
+
+Each twin learnt all labels but one of equal parts. On configurations of the final ensemble its forces differ
+from the potential's, and ask for another auxiliary (`corrections.change_of`). The delete-one-part jackknife
+of these changes is the error of Φ(q) that comes from which cells were labelled, and how many (Efron and
+Stein, Ann. Stat. 9, 586 (1981)). It does not hold what no head of this network can express, nor an error that
+is common to all labels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from himlip_ase.phonons.force_constants import DynamicalMatrices
+from himlip_ase.sscha.ensembles.evaluation import checked
+from himlip_ase.sscha.symmetry import SpaceGroup
+from himlip_ase.sscha.trust.corrections import change_of, jackknife
+from himlip_ase.sscha.trust.verify import choose, verification_images
+from himlip_ase.sscha.trust.verify_files import load_final_ensemble
+
+if TYPE_CHECKING:
+    from himlip_ase.potential.interface import Potential
+
+CONFIGURATIONS = 20
+"""Of the ensemble that the twins are asked about: the linear part of a difference needs no more."""
+
+
+@dataclass(frozen=True)
+class PotentialError:
+    """Changes that the twins of a potential ask for in the auxiliary of an SSCHA.
+
+    Attributes
+    ----------
+    auxiliary : DynamicalMatrices
+    changes : ndarray, shape (twins, nq, 3n, 3n)
+        Of Φ(q), eV/Å².
+    """
+
+    auxiliary: DynamicalMatrices
+    changes: np.ndarray
+
+    def frequencies_sigma(self) -> np.ndarray:
+        """Standard errors (nq, 3n) of the auxiliary frequencies, cm⁻¹; translations 0."""
+        rows = [self.auxiliary.matrices + change for change in self.changes]
+        sigma = jackknife(np.array([self.auxiliary.with_matrices(row).frequencies() for row in rows]))
+        sigma[0][np.argsort(np.abs(self.auxiliary.frequencies()[0]))[:3]] = 0
+        return sigma
+
+
+def potential_error(
+    folder: str | os.PathLike, twins: Sequence[Potential], n: int = CONFIGURATIONS, seed: int = 0
+) -> PotentialError:
+    """The spread of the twins of a potential on the final ensemble of a finished SSCHA.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of the run, which that potential made.
+    twins : sequence of Potential
+        Each without one of equal parts of the labels, see `himlip_ase.hint.last_layer.cross_fit`.
+    n : int
+        Configurations each is asked about; even.
+    seed : int
+        Of their choice.
+
+    Returns
+    -------
+    PotentialError
+
+    Raises
+    ------
+    InputError
+        The run is not finished, or its ensembles were deleted.
+    CalculationError
+        Too few configurations for the linear part.
+    """
+    from himlip_ase.potential.evaluate import evaluate
+
+    final = load_final_ensemble(folder)
+    chosen = choose(len(final.ensemble), min(n, len(final.ensemble)), seed)
+    images = verification_images(final.ensemble, chosen)[:-1]
+    moved = final.ensemble.displacements_from(final.target)[chosen]
+    weights, ours = final.ensemble.weights(final.target)[chosen], final.ensemble.forces[chosen]
+    group = SpaceGroup(final.result.auxiliary)
+    changes = []
+    for twin in twins:
+        theirs = checked(evaluate(twin, images), images).force_array
+        changes.append(change_of(final.target, group, moved, theirs - ours, weights))
+    return PotentialError(final.result.auxiliary, np.array(changes))
