@@ -44,6 +44,8 @@ def attributes(kind: type) -> dict[str, str]:
 def keys(kind: Any, default: Any, prefix: str = "", meaning: str = "") -> Iterator[tuple[str, str, str]]:
     """(key, default, meaning) of everything below a section."""
     if isinstance(kind, UnionType):
+        if default is None and _is_section(kind):  # a section that is left out unless it is given
+            yield prefix, _shown(None), meaning
         members = [member for member in get_args(kind) if member is not type(None)]
         kind = members[0] if len(members) == 1 else kind
     if get_origin(kind) is dict and _is_section(get_args(kind)[1]):

@@ -111,8 +111,10 @@ _PATHS = (
     ("labels", "folder"),
     ("finetune", "model"),
     ("finetune", "model_without_hessian"),
+    ("finetune", "closed_form", "replay"),
     ("tc", "electronic_dos"),
 )
+"""Keys that hold a path, or a list of them."""
 _MODELS = (("finetune", "model"), ("finetune", "model_without_hessian"))
 """Those that may also be the name of a model of the package."""
 
@@ -242,14 +244,17 @@ def _place_paths(data: dict[str, Any], folder: Path) -> None:
         section[last] = str(path if path.is_absolute() else (folder / path).resolve())
 
 
-def _given(data: dict[str, Any], places: Iterable[tuple[str, ...]]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Sections and keys, of those at `places`, that hold a text."""
+def _given(data: dict[str, Any], places: Iterable[tuple[str, ...]]) -> Iterator[tuple[Any, Any]]:
+    """Sections and keys, or lists and indices, of those at `places`, that hold a text."""
     for *parents, last in places:
         section: Any = data
         for key in parents:
             section = section.get(key) if isinstance(section, dict) else None
-        if isinstance(section, dict) and isinstance(section.get(last), str):
+        value = section.get(last) if isinstance(section, dict) else None
+        if isinstance(value, str):
             yield section, last
+        elif isinstance(value, list):
+            yield from ((value, place) for place, item in enumerate(value) if isinstance(item, str))
 
 
 def _override(data: dict[str, Any], dotted: str, value: Any) -> None:

@@ -1,9 +1,10 @@
-"""The ``finetune`` stage: a model that is there already, or one trained; judged on what it never saw."""
+"""The ``finetune`` stage: a model that is there, one trained, or one fitted; judged on what it never saw."""
 
 from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,23 @@ import numpy as np
 from himlip_ase.errors import InputError
 from himlip_ase.files import read_mapping
 from himlip_ase.hint.last_layer.twin_weights import twins_beside
+from himlip_ase.pipeline.base import base_of
+from himlip_ase.pipeline.chosen_labels import (
+    chosen_hessians,
+    chosen_sets,
+    judging_frames,
+    taught_frames,
+    taught_hessians,
+)
+from himlip_ase.pipeline.closed_form import closed_form_faults, fit_head, replayed_frames
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.labels import VALIDATION, LabelFolder, label_folder
-from himlip_ase.pipeline.run_sections import AUTO
+from himlip_ase.pipeline.preflight import refuse
+from himlip_ase.pipeline.run_sections import AUTO, FinetuneSection
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, save_data
 
 if TYPE_CHECKING:
-    from himlip_ase.labels.frames import HessianLabel
+    from himlip_ase.labels.frames import HessianLabel, LabelledFrame
     from himlip_ase.potential.interface import Potential
 
 logger = logging.getLogger(__name__)
@@ -69,22 +80,13 @@ def chosen_base(context: Context) -> tuple[str | None, str]:
     why : str
     """
     from himlip_ase.hint.training.start import FROM_SCRATCH
-    from himlip_ase.potential.checkpoint import default_model, read_card
 
     section = context.config.finetune
-    if section.base != AUTO:
-        return section.base, "as finetune.base says"
-    report = context.of("finetune") / Path(MODEL).stem / "report.json"
-    if report.is_file() and read_mapping(report).get("base") == FROM_SCRATCH:
-        return None, "this run began with fresh weights"
-    if section.network:
-        return None, "finetune.network asks for fresh weights of its own shape"
-    name = default_model()
-    known = set(read_card(name)["config"]["elements"])
-    missing = sorted(set(label_folder(context).crystal.get_chemical_symbols()) - known)
-    if missing:
-        return None, f"{name} does not know {', '.join(missing)}"
-    return name, f"{name} knows every element"
+    if section.base == AUTO and section.head_to_fit is None:
+        report = context.of("finetune") / Path(MODEL).stem / "report.json"
+        if report.is_file() and read_mapping(report).get("base") == FROM_SCRATCH:
+            return None, "this run began with fresh weights"
+    return base_of(section, label_folder(context).crystal.get_chemical_symbols())
 
 
 def _inputs(context: Context) -> list[Any]:
@@ -102,6 +104,12 @@ def _inputs(context: Context) -> list[Any]:
                 del plain[key]
         if plain["training"]["statistics_every"] is None:  # younger than runs that are finished and stay so
             del plain["training"]["statistics_every"]
+        if section.closed_form is None:  # younger than runs that are finished and stay so
+            del plain["closed_form"]
+        else:
+            symbols = label_folder(context).crystal.get_chemical_symbols()
+            refuse(closed_form_faults(section, symbols), "the fit of the head")
+            plain["closed_form"]["replay"] = section.closed_form.replay  # their content, wherever they lie
         return [plain | {"base": chosen_base(context)[0]}]
     for path in (section.model, section.model_without_hessian):
         if path is not None and not path.is_file():
@@ -128,8 +136,10 @@ def _run(context: Context, folder: Path) -> Outcome:
         base, why = chosen_base(context)
         begin = "fresh weights" if base is None else f"the model {Path(base).name}"
         logger.info("training begins with %s: %s", begin, why)
-        _train(config, labels, folder, base)
-        outcome.notes.append(f"The potential was trained in this run, beginning with {begin} ({why}).")
+        _learn(config, labels, folder, base)
+        fitted = config.finetune.head_to_fit is not None
+        what = "'s head was fitted in closed form" if fitted else " was trained"
+        outcome.notes.append(f"The potential{what} in this run, beginning with {begin} ({why}).")
     if config.finetune.remainder:
         _add_remainder(config, labels, folder, outcome)
     _judge(context, labels, folder, outcome)
@@ -152,36 +162,6 @@ def copy_model(source: Path, target: Path) -> None:
             shutil.copyfile(path, place)
 
 
-def chosen_hessians(config: RunConfig, labels: LabelFolder) -> dict[str, HessianLabel]:
-    """The harmonic matrices that the potential learns, by the name of their folder.
-
-    Parameters
-    ----------
-    config : RunConfig
-    labels : LabelFolder
-
-    Returns
-    -------
-    dict of str to HessianLabel
-
-    Raises
-    ------
-    InputError
-        A folder that the labels do not have; the message lists those that there are.
-    """
-    from himlip_ase.labels.readers import read_hessian
-
-    found = {}
-    for name in config.finetune.hessians:
-        if name not in labels.harmonic_runs():
-            raise InputError(
-                f"finetune.hessians: no matrices in {labels.path / name}; there are: "
-                f"{', '.join(labels.harmonic_runs()) or 'none'}"
-            )
-        found[name] = read_hessian(labels.path / name)
-    return found
-
-
 def _add_remainder(config: RunConfig, labels: LabelFolder, folder: Path, outcome: Outcome) -> None:
     """Put a model with a harmonic remainder in the place of the network, which stays beside it."""
     from himlip_ase.hint.training.remainder import NETWORK, add_remainder, save_remainder
@@ -194,9 +174,7 @@ def _add_remainder(config: RunConfig, labels: LabelFolder, folder: Path, outcome
     save_model(model, folder / NETWORK, card, overwrite=True)
     card = read_card(folder / NETWORK)
     sets = [name for name in labels.sets() if name.startswith(VALIDATION)]
-    chosen = config.finetune.train_sets
-    learnt = chosen if chosen is not None else labels.training_sets()
-    frames = labels.frames([*learnt, *sets])
+    frames = labels.frames([*chosen_sets(config, labels), *sets])
     found = add_remainder(model, list(chosen_hessians(config, labels).values()), frames)
     save_remainder(found, folder / MODEL, card, overwrite=True)
     for line in found.describe():
@@ -219,59 +197,65 @@ def _add_remainder(config: RunConfig, labels: LabelFolder, folder: Path, outcome
     )
 
 
-def _train(config: RunConfig, labels: LabelFolder, folder: Path, base: str | None) -> None:
-    """Train with the Hessian and, for comparison, without; each continues from its own checkpoint."""
+def _learn(config: RunConfig, labels: LabelFolder, folder: Path, base: str | None) -> None:
+    """Learn with the Hessian and, for comparison, without."""
+    from himlip_ase.hint.last_layer.closed_form_run import POSTERIOR
+
+    section, names = config.finetune, ", ".join(chosen_sets(config, labels))
+    symbols = labels.crystal.get_chemical_symbols()
+    if section.off():
+        logger.info("switched off: %s", ", ".join(section.off()))
+    frames, learnt = taught_frames(config, labels), taught_hessians(config, labels)
+    head = section.head_to_fit
+    if head is not None:
+        replay = replayed_frames(head.replay, symbols, judging_frames(config, labels))
+    runs = {MODEL: learnt}
+    if section.compare and section.hessian:
+        runs[MODEL_WITHOUT] = []
+    for name, hessians in runs.items():
+        place = folder / Path(name).stem
+        logger.info("training on %s%s", names, " and the harmonic Hessian" if hessians else "")
+        if head is not None:
+            assert base is not None  # else `_inputs` refused
+            fit_head(head, section.training, symbols, frames, hessians, replay, base, place)
+        else:
+            _train(section, symbols, frames, hessians, base, place, name == MODEL_WITHOUT)
+        copy_model(place / MODEL, folder / name)
+    if head is not None:
+        shutil.copyfile(folder / Path(MODEL).stem / POSTERIOR, folder / POSTERIOR)
+
+
+def _train(
+    section: FinetuneSection,
+    symbols: Sequence[str],
+    frames: Sequence[LabelledFrame],
+    hessians: Sequence[HessianLabel],
+    base: str | None,
+    place: Path,
+    without_hessian: bool,
+) -> None:
+    """Train by gradients in a folder of its own, from the checkpoint there if there is one."""
     from himlip_ase.hint.training.display import training_bar
     from himlip_ase.hint.training.finetune import finetune
     from himlip_ase.potential.network import HiMLIPConfig, element_union
 
-    section = config.finetune
-    if section.off():
-        logger.info("switched off: %s", ", ".join(section.off()))
-    chosen = section.train_sets if section.train_sets is not None else labels.training_sets()
-    for name in chosen:
-        if name.startswith(VALIDATION):
-            raise InputError(
-                f"finetune.train_sets: '{name}' is for judging the model and cannot be learnt from"
-            )
-    unknown = sorted(set(section.set_weights) - set(chosen))
-    if unknown:
-        raise InputError(
-            f"finetune.set_weights: no set {', '.join(unknown)} to train on; there are {', '.join(chosen)}"
-        )
-    frames = [
-        replace(f, weight=f.weight * section.set_weights.get(f.set, 1.0)) for f in labels.frames(chosen)
-    ]
-    made_here = config.labels.folder is None
-    learnt = (
-        [replace(label, unit_known=made_here) for label in chosen_hessians(config, labels).values()]
-        if section.hessian
-        else []
-    )
-    network = None
+    settings, network = section.training, None
+    if without_hessian:
+        settings = replace(settings, loss=replace(settings.loss, hessian=0.0))
     if base is None:
-        elements = element_union([labels.crystal.get_chemical_symbols()])
-        network = HiMLIPConfig(elements, **section.network)  # type: ignore[arg-type]
-    runs = [(MODEL, learnt, section.training)]
-    if section.compare and section.hessian:
-        without = replace(section.training, loss=replace(section.training.loss, hessian=0.0))
-        runs.append((MODEL_WITHOUT, [], without))
-    for name, hessians, settings in runs:
-        place = folder / Path(name).stem
-        logger.info("training on %s%s", ", ".join(chosen), " and the harmonic Hessian" if hessians else "")
-        started = (place / "state").is_dir()
-        with training_bar(settings) as on_epoch:
-            finetune(
-                frames,
-                hessians,
-                base=base,
-                settings=settings,
-                folder=place,
-                network=network,
-                resume=started,
-                on_epoch=on_epoch,
-            )
-        copy_model(place / "model.safetensors", folder / name)
+        network = HiMLIPConfig(element_union([symbols]), **section.network)  # type: ignore[arg-type]
+    started = (place / "state").is_dir()
+    with training_bar(settings) as on_epoch:
+        finetune(
+            frames,
+            hessians,
+            base=base,
+            settings=settings,
+            folder=place,
+            network=network,
+            resume=started,
+            on_epoch=on_epoch,
+        )
 
 
 def _judge(context: Context, labels: LabelFolder, folder: Path, outcome: Outcome) -> None:

@@ -88,6 +88,9 @@ def _harmonic(limits: GateLimits, context: Context) -> Check:
         why = "harmonic phonons of the potential were not compared with the engine's"
     advice = "train longer with the Hessian and its refinement: finetune: {hessian: true, training: "
     advice += "{polish: {rounds: 10}}}"
+    if context.config.finetune.head_to_fit is not None:
+        advice = "weigh the Hessian more, by the last width of finetune: {closed_form: {noise: [0.01, 0.1, "
+        advice += "0.01, 0.02]}}, or train by gradients: leave closed_form out"
     return judge(limits, "harmonic_rmse_cm", value, "cm⁻¹", why, advice)
 
 

@@ -21,7 +21,8 @@ import numpy as np
 from himlip_ase.errors import CalculationError
 from himlip_ase.files import read_mapping
 from himlip_ase.phonons.force_constants import DynamicalMatrices
-from himlip_ase.pipeline.finetune import MODEL, chosen_hessians, copy_model
+from himlip_ase.pipeline.chosen_labels import chosen_hessians, chosen_sets
+from himlip_ase.pipeline.finetune import MODEL, copy_model
 from himlip_ase.pipeline.labels import label_folder
 from himlip_ase.pipeline.runfolder import hash_inputs
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, set_aside
@@ -53,7 +54,7 @@ def _run(context: Context, folder: Path) -> Outcome:
     short = dataclasses.replace(
         chosen, n_hessian_configurations=chosen.n_configurations, hessian_order="third", pressure_gpa=None
     )
-    frames = labels.frames(chosen_sets(context))
+    frames = labels.frames(chosen_sets(config, labels))
     _begin_anew_if_changed(context, folder, model)
     start, watch = folder / "start", build_watch([labels.path])
     workers = config.anharmonic.workers or 1
@@ -105,8 +106,9 @@ def _run(context: Context, folder: Path) -> Outcome:
 def _begin_anew_if_changed(context: Context, folder: Path, model: Path) -> None:
     """Put aside what was begun with another potential, other labels or settings; more rounds go on."""
     section = _in_keys(dataclasses.asdict(learn_settings(context)), apart=("rounds",))
-    sets = [label_folder(context).path / f"{name}.extxyz" for name in chosen_sets(context)]
-    first, *others = (label_folder(context).path / name / "dyn0" for name in context.config.finetune.hessians)
+    labels = label_folder(context)
+    sets = [labels.path / f"{name}.extxyz" for name in chosen_sets(context.config, labels)]
+    first, *others = (labels.path / name / "dyn0" for name in context.config.finetune.hessians)
     key = hash_inputs(section, context.config.resolved()["sscha"], model, sets, first, *others)
     mark = folder / "inputs.sha256"
     if mark.exists() and mark.read_text(encoding="utf-8").strip() != key:
@@ -129,12 +131,6 @@ def learn_settings(context: Context) -> LearnSettings:
     return LearnSettings(
         **{field.name: getattr(section, field.name) for field in dataclasses.fields(LearnSettings)}
     )
-
-
-def chosen_sets(context: Context) -> list[str]:
-    """Label sets that the potential learnt."""
-    sets = context.config.finetune.train_sets
-    return list(sets) if sets is not None else label_folder(context).training_sets()
 
 
 def learnt_labels(context: Context) -> list[Path]:

@@ -13,6 +13,7 @@ from ase import Atoms
 from himlip_ase.dft.espresso.engine import Espresso
 from himlip_ase.dft.jobs import Task
 from himlip_ase.errors import InputError
+from himlip_ase.pipeline.closed_form import closed_form_faults
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.structures import read_structure
 from himlip_ase.symmetry.standard_cell import StandardCell, standard_cell
@@ -154,11 +155,16 @@ def preflight(
     if config.labels.folder is not None:
         if not config.labels.folder.is_dir():
             raise InputError(f"labels.folder: {config.labels.folder} does not exist")
+        crystal = config.labels.folder / "crystal.extxyz"
+        if config.finetune.head_to_fit is not None and crystal.is_file():
+            symbols = read_structure(crystal).get_chemical_symbols()
+            refuse(closed_form_faults(config.finetune, symbols), "this run")
         return None
     assert config.structure is not None
     cell = standard_cell(read_structure(config.structure))
     engine = config.dft
     faults = engine.faults(cell.atoms, config.q_grid, programs_here=programs_here)
+    faults += closed_form_faults(config.finetune, cell.atoms.get_chemical_symbols())
     plan = None
     if programs_here and starts:
         faults += config.executor.faults()

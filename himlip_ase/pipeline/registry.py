@@ -46,7 +46,8 @@ STAGES: Registry[StageEntry] = Registry(
     ),
     StageEntry(
         "finetune",
-        "trains the potential on them, and once more without the Hessian for comparison",
+        "trains the potential on them, or fits its head in closed form, and once more without the Hessian "
+        "for comparison",
         partial(_stage, "finetune"),
     ),
     StageEntry(

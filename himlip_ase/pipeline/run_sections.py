@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from himlip_ase.hint.training.settings import PolishSettings, TrainingSettings
 from himlip_ase.pipeline.section import Section
@@ -18,6 +18,7 @@ from himlip_ase.superconductivity.options import Mesh, TcOptions
 Grid = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
 Mass = Annotated[float, Field(gt=0)]
+Width = Annotated[float, Field(gt=0)]
 
 
 class RattleSet(Section):
@@ -105,6 +106,31 @@ AUTO = "auto"
 """`FinetuneSection.base` as chosen by the package."""
 
 
+class ClosedFormSection(Section):
+    """A linear head of the base, fitted in closed form instead of training by gradients."""
+
+    head: Literal["readout", "wide"] = "wide"
+    """``readout`` replaces the readouts, ``wide`` fits every layer's invariants and activations as well."""
+    prior: Literal["model", "zero"] = "model"
+    """Fitted around the present head of the base, or around none."""
+    noise: tuple[Width, Width, Width, Width] | None = None
+    """Widths that weigh the labels: of energies (eV/atom), forces (eV/Å), stresses (eV/Å³), rows of Hessians
+    (eV/Å²); None: from the evidence and cross-validation."""
+    replay: list[Path] = Field(default_factory=list)
+    """Files or folders of labels of the base's own training, of which those with no other element than the
+    crystal's take part, without their energies."""
+
+    @field_validator("noise", mode="before")
+    @classmethod
+    def _four_widths(cls, value: Any) -> Any:
+        if value is not None and not (isinstance(value, list | tuple) and len(value) == 4):
+            raise ValueError(
+                "give four widths, of energies (eV/atom), forces (eV/Å), stresses (eV/Å³) and rows of "
+                "Hessians (eV/Å²), e.g. [0.01, 0.1, 0.01, 0.02]"
+            )
+        return value
+
+
 class FinetuneSection(Section):
     """Training of the potential, or one already trained."""
 
@@ -134,14 +160,23 @@ class FinetuneSection(Section):
         default_factory=lambda: TrainingSettings(epochs=300, polish=PolishSettings(rounds=10))
     )
     """See `himlip_ase.hint.training.settings.TrainingSettings`."""
+    closed_form: ClosedFormSection | None = None
+    """Fit the head of ``base``, of the crystal's elements alone, in closed form; null: training by gradients.
+    Of ``training`` only what is held out counts then, which calibrates the uncertainty."""
     network: dict[str, int | float] = Field(default_factory=dict)
     """Shape of fresh weights: keys of `himlip_ase.potential.network.HiMLIPConfig`, without ``elements``."""
+
+    @property
+    def head_to_fit(self) -> ClosedFormSection | None:
+        """``closed_form`` where it is used: a finished model wins over it, as over a training."""
+        return self.closed_form if self.model is None else None
 
     def off(self) -> list[str]:
         """What is switched off, as it is typed."""
         switches: dict[str, Any] = {"hessian": self.hessian, "compare": self.compare}
-        switches["training.polish.rounds"] = self.training.polish.rounds
-        switches["training.loss.hessian"] = self.training.loss.hessian
+        if self.closed_form is None:
+            switches["training.polish.rounds"] = self.training.polish.rounds
+            switches["training.loss.hessian"] = self.training.loss.hessian
         return [f"finetune.{name}: {value}" for name, value in switches.items() if not value]
 
     @model_validator(mode="after")
