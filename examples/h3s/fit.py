@@ -23,7 +23,7 @@ from himlip_ase.hint.evaluation.error_tables import describe
 from himlip_ase.hint.evaluation.evaluate import evaluate_labels
 from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
 from himlip_ase.hint.last_layer.cross_fit import SummedLabels
-from himlip_ase.hint.last_layer.twin_weights import save_twins
+from himlip_ase.hint.last_layer.twin_weights import FEWEST, save_twins
 from himlip_ase.labels.frames import HessianLabel
 from himlip_ase.labels.readers import open_labels, read_hessian, read_labels, without_judges
 from himlip_ase.potential.checkpoint import save_model
@@ -83,7 +83,7 @@ def main() -> None:
         counts = {"cells of 32 atoms": len(cells), "other cells": len(older), "Hessians": len(hessians)}
         path = save_model(model, arguments.out, card_of(model, arguments.out.stem, hessians, counts))
         print(f"wrote {path}")
-        if len(fitted.twins.without) > 3:
+        if len(fitted.twins.without) >= FEWEST:
             print(f"wrote {save_twins(fitted.twins.without, path)}")
 
 

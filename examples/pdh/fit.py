@@ -18,7 +18,7 @@ from himlip_ase.hint.evaluation.error_tables import describe
 from himlip_ase.hint.evaluation.evaluate import evaluate_labels
 from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
 from himlip_ase.hint.last_layer.cross_fit import SummedLabels
-from himlip_ase.hint.last_layer.twin_weights import save_twins
+from himlip_ase.hint.last_layer.twin_weights import FEWEST, save_twins
 from himlip_ase.labels.frames import LabelledFrame
 from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.potential.checkpoint import save_model
@@ -84,7 +84,7 @@ def main() -> None:
             "summary": summary,
         }
         print(f"wrote {save_model(model, given.out, card)}")
-        if len(fitted.twins.without) > 3:
+        if len(fitted.twins.without) >= FEWEST:
             print(f"wrote {save_twins(fitted.twins.without, given.out)}")
 
 

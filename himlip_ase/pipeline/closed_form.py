@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,15 @@ from himlip_ase.pipeline.base import base_of
 from himlip_ase.pipeline.run_sections import ClosedFormSection, FinetuneSection
 
 if TYPE_CHECKING:
-    from himlip_ase.hint.training.settings import TrainingSettings
     from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 
 logger = logging.getLogger(__name__)
 
 REPLAY = "finetune.closed_form.replay"
+MOST_PARTS = 10
+"""Parts of the frames that are left out in turn; each is as much memory as the head squared."""
+FEWEST_PARTS = 5
+"""Pairs from which on frames are left out in pairs, and not one by one."""
 OTHERWISE = "or leave finetune.closed_form out to train by gradients"
 
 
@@ -144,50 +148,70 @@ def replayed_frames(
 
 def fit_head(
     chosen: ClosedFormSection,
-    training: TrainingSettings,
-    symbols: Collection[str],
     frames: Sequence[LabelledFrame],
     hessians: Sequence[HessianLabel],
     replay: Sequence[LabelledFrame],
     base: str,
     folder: Path,
 ) -> None:
-    """Fit the head of the base, of the crystal's elements alone.
+    """Fit the head of the base, of the crystal's elements alone, with twins that leave a part out each.
+
+    Matrices keep their weight, so that harmonic phonons are those of the labels; the noise of every set of
+    labels is its own, see `himlip_ase.hint.last_layer.cross_fit`.
 
     Parameters
     ----------
     chosen : ClosedFormSection
-    training : TrainingSettings
-        Which frames are held out, to calibrate the posterior.
-    symbols : collection of str
-        Elements of the crystal.
     frames, hessians : sequences of labels
         To learn from.
     replay : sequence of LabelledFrame
-        Of `replayed_frames`.
+        Of `replayed_frames`; their energies, of another level of theory, are left out.
     base : str
         Name or path.
     folder : Path
-        Receives model, posterior and report; what an interrupted fit left there is replaced.
+        Receives model, twins and posterior; what an interrupted fit left there is replaced.
 
     Raises
     ------
     InputError
-        As `himlip_ase.hint.last_layer.closed_form_run.finetune_closed_form`.
+        As `himlip_ase.hint.last_layer.cross_fit.SummedLabels`.
     """
     from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
-    from himlip_ase.hint.last_layer.closed_form_run import finetune_closed_form
+    from himlip_ase.hint.last_layer.closed_form_run import POSTERIOR
+    from himlip_ase.hint.last_layer.cross_fit import SummedLabels
     from himlip_ase.hint.last_layer.posterior import Noise
+    from himlip_ase.hint.last_layer.twin_weights import FEWEST, save_twins
+    from himlip_ase.potential.checkpoint import save_model
+    from himlip_ase.sscha.learn.rounds import load_base
 
+    folder.mkdir(parents=True, exist_ok=True)
+    bare = [replace(frame, energy=None, hessian=None, products=None) for frame in replay]
+    model = load_base(base, [*frames, *bare], hessians)
     widths = None if chosen.noise is None else Noise(*chosen.noise)
-    finetune_closed_form(
-        frames,
-        hessians,
-        base,
-        ClosedFormSettings(head=chosen.head, prior=chosen.prior, noise=widths),
-        training,
-        folder,
-        overwrite=True,
-        replay=replay,
-        elements=symbols,
-    )
+    sums = SummedLabels(model, bare, hessians, ClosedFormSettings(head=chosen.head, noise=widths))
+    for part in parts_of(frames):
+        sums.add(part)
+    fitted = sums.fit(MOST_PARTS, (chosen.prior,), weigh_hessians=False)
+    counts = {"frames": len(frames), "replayed": len(replay), "Hessians": len(hessians)}
+    card = {"base": Path(base).name, "labels": counts, "closed_form": {**asdict(fitted.noise)}}
+    path = save_model(fitted.model, folder / "model.safetensors", card, overwrite=True)
+    fitted.posterior.save(folder / POSTERIOR, overwrite=True)
+    if len(fitted.twins.without) >= FEWEST:
+        save_twins(fitted.twins.without, path, overwrite=True)
+
+
+def parts_of(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:
+    """Frames in at most `MOST_PARTS` parts of nearly equal size; neighbours, often opposites, together.
+
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+
+    Returns
+    -------
+    list of list of LabelledFrame
+    """
+    size = 2 if len(frames) >= 2 * FEWEST_PARTS else 1
+    pairs = [list(frames[first : first + size]) for first in range(0, len(frames), size)]
+    number = min(MOST_PARTS, len(pairs))
+    return [[frame for pair in pairs[part::number] for frame in pair] for part in range(number)]

@@ -110,6 +110,7 @@ def _inputs(context: Context) -> list[Any]:
             symbols = label_folder(context).crystal.get_chemical_symbols()
             refuse(closed_form_faults(section, symbols), "the fit of the head")
             plain["closed_form"]["replay"] = section.closed_form.replay  # their content, wherever they lie
+            del plain["training"]
         return [plain | {"base": chosen_base(context)[0]}]
     for path in (section.model, section.model_without_hessian):
         if path is not None and not path.is_file():
@@ -217,7 +218,7 @@ def _learn(config: RunConfig, labels: LabelFolder, folder: Path, base: str | Non
         logger.info("training on %s%s", names, " and the harmonic Hessian" if hessians else "")
         if head is not None:
             assert base is not None  # else `_inputs` refused
-            fit_head(head, section.training, symbols, frames, hessians, replay, base, place)
+            fit_head(head, frames, hessians, replay, base, place)
         else:
             _train(section, symbols, frames, hessians, base, place, name == MODEL_WITHOUT)
         copy_model(place / MODEL, folder / name)

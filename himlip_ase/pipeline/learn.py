@@ -38,7 +38,7 @@ AGREEMENT = "agreement.npz"
 
 def _run(context: Context, folder: Path) -> Outcome:
     from himlip_ase.hint.last_layer.cross_fit import Twins
-    from himlip_ase.hint.last_layer.twin_weights import save_twins
+    from himlip_ase.hint.last_layer.twin_weights import FEWEST, save_twins
     from himlip_ase.sscha.ensembles.workers import potential_forces
     from himlip_ase.sscha.learn.curve import write_learning_curve
     from himlip_ase.sscha.learn.loop import TWINS, learn
@@ -79,7 +79,7 @@ def _run(context: Context, folder: Path) -> Outcome:
     write_learning_curve(result.curve, context.folder.figures)
     copy_model(result.model, folder / MODEL)
     twins = Twins.load(folder / LOOP / TWINS).without
-    if len(twins) > 3:
+    if len(twins) >= FEWEST:
         save_twins(twins, folder / MODEL, overwrite=True)
     outcome = Outcome()
     outcome.add("learn.agreed", result.agreed, "", result.verdict)

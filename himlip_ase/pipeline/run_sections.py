@@ -162,7 +162,7 @@ class FinetuneSection(Section):
     """See `himlip_ase.hint.training.settings.TrainingSettings`."""
     closed_form: ClosedFormSection | None = None
     """Fit the head of ``base``, of the crystal's elements alone, in closed form; null: training by gradients.
-    Of ``training`` only what is held out counts then, which calibrates the uncertainty."""
+    ``training`` does not count then."""
     network: dict[str, int | float] = Field(default_factory=dict)
     """Shape of fresh weights: keys of `himlip_ase.potential.network.HiMLIPConfig`, without ``elements``."""
 

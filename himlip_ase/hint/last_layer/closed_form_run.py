@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,7 +25,6 @@ from himlip_ase.hint.training.start import start_training
 from himlip_ase.hint.training.training_labels import prepare_labels
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
-from himlip_ase.potential.widening import restricted_to
 
 POSTERIOR = "posterior.safetensors"
 
@@ -61,7 +60,6 @@ def finetune_closed_form(
     overwrite: bool = False,
     validation_hessians: Sequence[HessianLabel] = (),
     replay: Sequence[LabelledFrame] = (),
-    elements: Collection[str] | None = None,
 ) -> ClosedFormRun:
     """Fit the linear head of a network to labels and calibrate its uncertainty on held-out frames.
 
@@ -81,8 +79,6 @@ def finetune_closed_form(
     replay : sequence of LabelledFrame
         Frames of the base's own training, which take part in the fit with forces and stresses, but without
         energies, which are of another level of theory.
-    elements : collection of str, optional
-        Keep only these of the base: a smaller head, and a faster model. All labels are of these elements.
 
     Returns
     -------
@@ -109,9 +105,6 @@ def finetune_closed_form(
                 "the closed form fits the head of a Hi-MLIP network, and this model has none; "
                 "leave --closed-form out"
             )
-        if elements is not None:
-            order = [symbol for symbol in model.elements if symbol in elements]
-            model = restricted_to(model, [*order, *sorted(set(elements) - set(order))])
         frames = [*_bare(training), *(replace(frame, energy=None) for frame in _bare(replay))]
         fit = fit_closed_form(model, frames, prepared.hessians, closed_form, prepared.products)
         judges = [*validation_hessians, *(h for h in prepared.judges if isinstance(h, HessianLabel))]

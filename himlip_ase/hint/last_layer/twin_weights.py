@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from himlip_ase.potential.interface import Potential
 
 FORMAT = "himlip-twins-1"
+FEWEST = 4
+"""Twins for an error bar."""
 
 
 def twins_beside(path: str | os.PathLike) -> Path:
@@ -58,8 +60,8 @@ def save_twins(twins: Sequence[Potential], path: str | os.PathLike, overwrite: b
 
     from himlip_ase.potential.checkpoint import load_model
 
-    if len(twins) < 4:
-        raise InputError(f"{len(twins)} twins; at least 4 are wanted for an error bar")
+    if len(twins) < FEWEST:
+        raise InputError(f"{len(twins)} twins; at least {FEWEST} are wanted for an error bar")
     own = load_model(path).state_dict()
     theirs = [twin.state_dict() for twin in twins]
     shapes = [{name: tensor.shape for name, tensor in state.items()} for state in (own, *theirs)]
