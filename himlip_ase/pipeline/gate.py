@@ -2,7 +2,7 @@
 
 Each check compares one number of a run with two limits of the configuration (``gate:``). Beyond the first a
 Tc is quoted and marked, beyond the second it is withheld: no number on the terminal, in ``results.json`` or
-in a figure. What a run did not measure marks.
+in a figure. What a run did not measure marks, or withholds where its limit says so.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ class Limit:
         A larger value marks every Tc; null: never.
     withhold : float or None
         A larger value withholds every Tc; null: never.
+    unknown : {"marked", "withheld"}
+        What a number does that the run did not measure; nothing where both limits are null.
     """
 
     mark: float | None = None
     withhold: float | None = None
+    unknown: Literal["marked", "withheld"] = "marked"
 
     def __post_init__(self) -> None:
         for name in ("mark", "withhold"):
@@ -44,9 +47,9 @@ class Limit:
             )
 
     def verdict(self, value: float | None) -> Verdict:
-        """What a value allows; None, which is not known, marks."""
+        """What a value allows; for None, which is not known, see `unknown`."""
         if value is None or not value == value:
-            return "marked" if self.mark is not None or self.withhold is not None else "ok"
+            return self.unknown if self.mark is not None or self.withhold is not None else "ok"
         if self.withhold is not None and value > self.withhold:
             return "withheld"
         return "marked" if self.mark is not None and value > self.mark else "ok"
@@ -90,7 +93,7 @@ class GateLimits:
 
     def off(self) -> list[str]:
         """Checks that can neither mark nor withhold, as they are typed."""
-        names = [name for name in self.__dataclass_fields__ if getattr(self, name) == Limit()]
+        names = [name for name in self.__dataclass_fields__ if getattr(self, name).verdict(None) == "ok"]
         return [f"gate.{name}: {{mark: null, withhold: null}}" for name in names]
 
 

@@ -374,6 +374,9 @@ def _inputs(context: Context) -> list[Any]:
     resolved, gate = context.config.resolved(), context.config.gate
     # what is younger than runs that are finished enters where it is not as it was before
     chosen = [] if gate == GateLimits() else [resolved["gate"]]
+    for limit in resolved["gate"].values():
+        if limit["unknown"] == "marked":
+            del limit["unknown"]
     if context.config.tc.carrier == "dft":
         resolved["tc"].pop("carrier")
     return [resolved["tc"], *chosen, *([dos] if dos is not None else [])]

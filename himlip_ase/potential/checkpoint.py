@@ -165,8 +165,8 @@ def read_card(name_or_path: str | os.PathLike | None = None) -> dict[str, Any]:
 
 
 def bundled_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.stem for path in MODELS.glob(f"*{SUFFIX}"))
+    """Names of the models that come with the package; each has a card, which files of twins have not."""
+    return sorted(path.stem for path in MODELS.glob(f"*{SUFFIX}") if path.with_suffix(".json").is_file())
 
 
 def default_model() -> str:

@@ -130,6 +130,16 @@ def test_a_limit_of_the_configuration_withholds(tmp_path: Path) -> None:
     assert TcResults.read(context.of("tc")).of_interest() is None
 
 
+def test_what_was_not_measured_withholds_where_its_limit_says_so() -> None:
+    text = "structure: a.cif\ngate: {q_grid_percent: {unknown: withheld}}"
+    limits = parse_config(text).gate
+    assert limits.q_grid_percent == Limit(15.0, 50.0, "withheld")
+    assert limits.q_grid_percent.verdict(None) == "withheld" and limits.q_grid_percent.verdict(1.0) == "ok"
+    assert limits.plateau_percent.verdict(None) == "marked"
+    with pytest.raises(InputError, match=r"gate\.q_grid_percent\.unknown"):
+        parse_config(text.replace("withheld", "ok"))
+
+
 def test_limits_keep_what_is_not_named_and_null_switches_off() -> None:
     config = parse_config(
         "structure: a\ngate: {k_error_cm: {mark: 5}, q_grid_percent: {mark: null, withhold: null}}"
