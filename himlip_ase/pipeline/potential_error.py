@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from himlip_ase.errors import CalculationError
 from himlip_ase.pipeline.stages import Outcome
 from himlip_ase.sscha.array_files import load_arrays, save_arrays
 
@@ -41,7 +42,11 @@ def quote_potential_error(outcome: Outcome, folder: Path, suffix: str, twins: Se
     if not twins:
         return
     logger.info("error of the potential%s: %d twins on %d configurations", suffix, len(twins), CONFIGURATIONS)
-    found = potential_error(folder, twins)
+    try:
+        found = potential_error(folder, twins)
+    except CalculationError as error:
+        outcome.add(f"potential_error.rms{suffix}", None, "cm⁻¹", f"not determined: {error}")
+        return
     save_arrays(path, {CHANGES: found.changes.astype(np.complex64)})
     sigma = found.frequencies_sigma()
     how = (

@@ -20,7 +20,7 @@ from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.ensembles.evaluation import checked
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.sscha.trust.corrections import change_of, jackknife
-from himlip_ase.sscha.trust.verify import choose, verification_images
+from himlip_ase.sscha.trust.verify import FEWEST, choose, verification_images
 from himlip_ase.sscha.trust.verify_files import load_final_ensemble
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def potential_error(
     from himlip_ase.potential.evaluate import evaluate
 
     final = load_final_ensemble(folder)
-    chosen = choose(len(final.ensemble), min(n, len(final.ensemble)), seed)
+    whole = 2 * (len(final.ensemble) // 2)
+    chosen = np.arange(whole) if whole < FEWEST else choose(len(final.ensemble), min(n, whole), seed)
     images = verification_images(final.ensemble, chosen)[:-1]
     moved = final.ensemble.displacements_from(final.target)[chosen]
     weights, ours = final.ensemble.weights(final.target)[chosen], final.ensemble.forces[chosen]
