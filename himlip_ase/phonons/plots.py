@@ -199,7 +199,7 @@ def limit_frequencies(ax: Axes, bands: Sequence[BandStructure], low: float, high
     """
     ax.set_ylim(low, high)
     lowest = min(item.minimum()[0] for item in bands)
-    if lowest < low:
+    if lowest < min(low, -0.5):  # rounding at Γ is no imaginary mode
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
         ax.annotate(
             f"down to {lowest:.0f} cm⁻¹", (0.5, 0.0), (0, 4), xycoords="axes fraction",

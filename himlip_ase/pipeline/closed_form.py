@@ -91,7 +91,7 @@ def closed_form_cost(section: FinetuneSection, chosen: ClosedFormSection) -> str
     """
     twice = ", twice (finetune.compare)" if section.compare and section.hessian else ""
     fit = f"finetune fits the {chosen.head} head in closed form{twice}"
-    return f"{fit}: no epochs, about a minute of a free core"
+    return f"{fit}: no epochs, a minute or two of a free core"
 
 
 def replayed_frames(
@@ -156,8 +156,8 @@ def fit_head(
 ) -> None:
     """Fit the head of the base, of the crystal's elements alone, with twins that leave a part out each.
 
-    Matrices keep their weight, so that harmonic phonons are those of the labels; the noise of every set of
-    labels is its own, see `himlip_ase.hint.last_layer.cross_fit`.
+    Matrices keep their weight, so that harmonic phonons are those of the labels; the noise of the frames, of
+    every replayed set and of each Hessian is its own, see `himlip_ase.hint.last_layer.cross_fit`.
 
     Parameters
     ----------
@@ -180,11 +180,12 @@ def fit_head(
     from himlip_ase.hint.last_layer.closed_form_run import POSTERIOR
     from himlip_ase.hint.last_layer.cross_fit import SummedLabels
     from himlip_ase.hint.last_layer.posterior import Noise
-    from himlip_ase.hint.last_layer.twin_weights import FEWEST, save_twins
+    from himlip_ase.hint.last_layer.twin_weights import FEWEST, save_twins, twins_beside
     from himlip_ase.potential.checkpoint import save_model
     from himlip_ase.sscha.learn.rounds import load_base
 
     folder.mkdir(parents=True, exist_ok=True)
+    twins_beside(folder / "model.safetensors").unlink(missing_ok=True)
     bare = [replace(frame, energy=None, hessian=None, products=None) for frame in replay]
     model = load_base(base, [*frames, *bare], hessians)
     widths = None if chosen.noise is None else Noise(*chosen.noise)
@@ -193,7 +194,7 @@ def fit_head(
         sums.add(part)
     fitted = sums.fit(MOST_PARTS, (chosen.prior,), weigh_hessians=False)
     counts = {"frames": len(frames), "replayed": len(replay), "Hessians": len(hessians)}
-    card = {"base": Path(base).name, "labels": counts, "closed_form": {**asdict(fitted.noise)}}
+    card = {"base": Path(base).name, "labels": counts, "closed_form": asdict(fitted.noise)}
     path = save_model(fitted.model, folder / "model.safetensors", card, overwrite=True)
     fitted.posterior.save(folder / POSTERIOR, overwrite=True)
     if len(fitted.twins.without) >= FEWEST:

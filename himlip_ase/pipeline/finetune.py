@@ -176,6 +176,7 @@ def _add_remainder(config: RunConfig, labels: LabelFolder, folder: Path, outcome
     card = read_card(folder / NETWORK)
     sets = [name for name in labels.sets() if name.startswith(VALIDATION)]
     frames = labels.frames([*chosen_sets(config, labels), *sets])
+    twins_beside(folder / MODEL).unlink(missing_ok=True)  # of the network alone
     found = add_remainder(model, list(chosen_hessians(config, labels).values()), frames)
     save_remainder(found, folder / MODEL, card, overwrite=True)
     for line in found.describe():

@@ -37,7 +37,7 @@ def run_gate(
     context : Context
     labels : LabelFolder
     run : str
-        The ph.x run whose G(q) is used.
+        The ph.x run whose harmonic phonons are used.
     found : TcAnalysis or None
         Of the leading phonons; None where none could be analysed.
     grid : three ints

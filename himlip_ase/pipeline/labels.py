@@ -158,6 +158,8 @@ def _inputs(context: Context) -> list[Any]:
     plain = config.resolved()
     engine = config.engine
     sections = [section for section in engine.sections if section != "launcher"]
+    if plain["engine"].get("k_shift") is False:  # younger than runs that are finished and stay so
+        del plain["engine"]["k_shift"]
     chosen = [] if engine == Espresso() else [plain["engine"]]
     for key in ("check_k", "k_tolerance_cm"):  # younger than runs that are finished and stay so
         if plain["labels"][key] == LabelsSection.model_fields[key].default:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from himlip_ase.errors import CalculationError
+from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.pipeline.stages import Outcome
 from himlip_ase.sscha.array_files import load_arrays, save_arrays
 
@@ -44,15 +44,15 @@ def quote_potential_error(outcome: Outcome, folder: Path, suffix: str, twins: Se
     logger.info("error of the potential%s: %d twins on %d configurations", suffix, len(twins), CONFIGURATIONS)
     try:
         found = potential_error(folder, twins)
-    except CalculationError as error:
+    except (CalculationError, InputError) as error:
         outcome.add(f"potential_error.rms{suffix}", None, "cm⁻¹", f"not determined: {error}")
         return
     save_arrays(path, {CHANGES: found.changes.astype(np.complex64)})
     sigma = found.frequencies_sigma()
     how = (
         f"standard error of the auxiliary frequencies from which cells were labelled: jackknife over "
-        f"{len(twins)} potentials that each left out a part of them, on {CONFIGURATIONS} configurations of "
-        "the final ensemble"
+        f"{len(twins)} potentials that each left out a part of the learnt cells, on {CONFIGURATIONS} "
+        "configurations of the final ensemble"
     )
     moving = sigma[sigma > 0]
     if len(moving):

@@ -120,6 +120,12 @@ class ClosedFormSection(Section):
     """Files or folders of labels of the base's own training, of which those with no other element than the
     crystal's take part, without their energies."""
 
+    @model_validator(mode="after")
+    def _prior_of_a_readout(self) -> ClosedFormSection:
+        if self.prior == "zero" and self.head == "wide":
+            raise ValueError("prior: zero is for head: readout; a wide head is fitted around the present one")
+        return self
+
     @field_validator("noise", mode="before")
     @classmethod
     def _four_widths(cls, value: Any) -> Any:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from himlip_ase.errors import InputError
-from himlip_ase.lattice import crystal_mismatch
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.pipeline.carriers import Carriers
+from himlip_ase.pipeline.coupling_labels import electron_phonon, electrons, harmonic_phonons, k_refusal
 from himlip_ase.pipeline.gate import GateLimits
 from himlip_ase.pipeline.gate_checks import run_gate
-from himlip_ase.pipeline.labels import LabelFolder, label_folder
+from himlip_ase.pipeline.labels import label_folder
 from himlip_ase.pipeline.learn import corrected
 from himlip_ase.pipeline.potential_error import read_potential_error
 from himlip_ase.pipeline.roads import roads, with_gap
@@ -30,17 +30,12 @@ from himlip_ase.sscha.trust.corrections import joined_deviations
 from himlip_ase.superconductivity.analysis import analyse
 from himlip_ase.superconductivity.cell_strain import (
     NOT_RECALCULATED,
-    SAME_CELL_ANGSTROM,
-    SAME_SITE_ANGSTROM,
 )
 from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 from himlip_ase.superconductivity.tc_entries import NoTc, mu_star_text
 
 if TYPE_CHECKING:
     from himlip_ase.sscha.results.result import SschaResult
-    from himlip_ase.superconductivity.electron_bands import ElectronBands
-    from himlip_ase.superconductivity.electronic_dos import ElectronicDos
-    from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 
 logger = logging.getLogger(__name__)
 
@@ -84,12 +79,13 @@ def _run(context: Context, folder: Path) -> Outcome:
         outcome.notes.append(f"No Tc: {reason}.")
         results.write(folder)
         return outcome
-    name, harmonic, elph, coarser = electron_phonon(labels, config.electron_phonon)
+    name, own, elph, coarser = electron_phonon(labels, config.electron_phonon)
+    measured, harmonic = harmonic_phonons(labels, name, own)
     outcome.add("elph_q_grid", "×".join(map(str, elph.dims)), "", f"q-grid of G(q), labels {name}")
     bands = electrons(labels, name, config.electronic_dos)
     leading: TcAnalysis | None = None
     kind = ""
-    unconverged = k_refusal(labels, name)
+    unconverged = k_refusal(labels, measured)
     if unconverged:
         outcome.notes.append(f"Every Tc rests on labels of which {unconverged}.")
     cases = list(_cases(context, harmonic, unconverged))
@@ -101,7 +97,7 @@ def _run(context: Context, folder: Path) -> Outcome:
                 case.phonons.label,
                 elph,
                 case.matrices,
-                harmonic,
+                own,
                 config if case.phonons.plain else replace(config, meshes=()),
                 sigma_of=leading,
                 coarser=coarser,
@@ -130,7 +126,7 @@ def _run(context: Context, folder: Path) -> Outcome:
     if context.config.gate.off():
         logger.info("switched off: %s", ", ".join(context.config.gate.off()))
     both = roads(results, context.config.q_grid, elph.dims, config.carrier)
-    gate = outcome.gate = run_gate(context, labels, name, leading, elph.dims, both)
+    gate = outcome.gate = run_gate(context, labels, measured, leading, elph.dims, both)
     results = with_gap(results, both).refused(gate.refusal)
     if both is not None:
         through, finer = both.words
@@ -151,94 +147,6 @@ def _shown(cases: list[Case]) -> Iterator[Case]:
             logger.info("%s (%d of %d)", case.phonons.label, place + 1, len(cases))
             yield case
         bar.update(len(cases))
-
-
-def electron_phonon(
-    labels: LabelFolder, name: str | None
-) -> tuple[str, DynamicalMatrices, ElphMatrices, list[ElphMatrices]]:
-    """The ph.x run whose G(q) is used, its phonons, and the G(q) of runs on coarser grids.
-
-    Parameters
-    ----------
-    labels : LabelFolder
-    name : str or None
-        None: the run on the finest q-grid.
-
-    Returns
-    -------
-    name : str
-        Of the run.
-    phonons : DynamicalMatrices
-        Those of the set ``harmonic`` where it is on this grid: a run for G(q) may be of another k-mesh.
-    elph : ElphMatrices
-    coarser : list of ElphMatrices
-    """
-    runs = {run: labels.coupled(run) for run in labels.elph_runs()}
-    if name is not None and name not in runs:
-        labels.coupled(name)  # says what there is
-    chosen = name or max(runs, key=lambda run: int(np.prod(runs[run][1].dims)))
-    harmonic, elph = runs[chosen]
-    if labels.harmonic.dims == harmonic.dims:
-        harmonic = labels.harmonic
-    coarser = [
-        other
-        for run, (_, other) in runs.items()
-        if run != chosen
-        and other.dims != elph.dims
-        and all(fine >= coarse for fine, coarse in zip(elph.dims, other.dims, strict=True))
-        and all(np.abs(elph.sigma_ry - s).min() < 1e-6 for s in other.sigma_ry)
-        and len(other.sigma_ry) == len(elph.sigma_ry)
-        and _same_crystal(run, other, elph)
-    ]
-    return chosen, harmonic, elph, coarser
-
-
-def _same_crystal(run: str, other: ElphMatrices, elph: ElphMatrices) -> bool:
-    reason = crystal_mismatch(other.primitive, elph.primitive, SAME_CELL_ANGSTROM, SAME_SITE_ANGSTROM)
-    if reason is not None:
-        logger.warning("G(q) of labels %s does not bound the error of the q-grid: %s", run, reason)
-    return reason is None
-
-
-def electrons(labels: LabelFolder, run: str, path: Path | None) -> ElectronicDos | ElectronBands | None:
-    """N(ε) of a given file, else of the band energies beside G(q); None where there is neither.
-
-    Parameters
-    ----------
-    labels : LabelFolder
-    run : str
-        Folder of the ph.x run among the labels.
-    path : Path or None
-        A file of N(ε).
-
-    Returns
-    -------
-    ElectronicDos, ElectronBands or None
-    """
-    from himlip_ase.superconductivity.electron_bands import read_a2fsave
-    from himlip_ase.superconductivity.electronic_dos import read_electronic_dos
-
-    if path is not None:
-        return read_electronic_dos(path)
-    beside = labels.path / run / "a2Fsave.gz"
-    return read_a2fsave(beside) if beside.is_file() else None
-
-
-def k_refusal(labels: LabelFolder, name: str) -> str:
-    """Why the harmonic phonons of one ph.x run give no Tc: the k-mesh; empty if it is converged or unknown.
-
-    Parameters
-    ----------
-    labels : LabelFolder
-    name : str
-        The run; where it has no k-check, that of ``harmonic`` speaks for it.
-
-    Returns
-    -------
-    str
-    """
-    check = labels.k_check(name) or labels.k_check()
-    return "" if check is None or check.converged else f"the k-mesh is not converged: {check.verdict()}"
 
 
 def _cases(context: Context, harmonic: DynamicalMatrices, unconverged: str) -> Iterator[Case]:

@@ -170,8 +170,10 @@ def analyse(
         noise = _tc_of_samples(elph, drawn, coupling, options)
         table = add_noise(table, noise, f"SSCHA ensemble (bootstrap over {len(deviations)} blocks)")
     if without is not None and not spectrum.problems:
-        spread = _tc_of_samples(elph, spread_as_jackknife(phonons, without), coupling, options)
-        name = f"potential ({len(without)} that each left out a part of the labels, jackknife)"
+        deleted = spread_as_jackknife(phonons, without)
+        # each of the few is a part of the error bar: none may be left out for having no Tc
+        spread = _tc_of_samples(elph, deleted, coupling, options, max_refused=0.0)
+        name = f"potential ({len(without)} that each left out a part of the learnt cells, jackknife)"
         table = add_noise(table, spread, name, "potential")
     symbols = coupling.primitive.get_chemical_symbols()
     return TcAnalysis(
@@ -193,7 +195,11 @@ def analyse(
 
 
 def _tc_of_samples(
-    elph: ElphMatrices, samples: list[DynamicalMatrices], coupling: ModeCoupling, options: TcOptions
+    elph: ElphMatrices,
+    samples: list[DynamicalMatrices],
+    coupling: ModeCoupling,
+    options: TcOptions,
+    max_refused: float = 0.1,
 ) -> BootstrapTc:
     return bootstrap_tc(
         elph,
@@ -202,6 +208,7 @@ def _tc_of_samples(
         options.methods,
         coupling.sigma_ry,
         options.gamma_weight,
+        max_refused,
         mu_star_at=options.mu_star_at,
     )
 

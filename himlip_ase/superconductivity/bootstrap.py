@@ -10,6 +10,7 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.phonons.force_constants import DynamicalMatrices
+from himlip_ase.sscha.trust.corrections import student
 from himlip_ase.superconductivity import codec
 from himlip_ase.superconductivity.codec import Record
 from himlip_ase.superconductivity.coupling import GammaWeight, mode_coupling
@@ -85,7 +86,7 @@ def spread_as_jackknife(phonons: DynamicalMatrices, deleted: np.ndarray) -> list
         `himlip_ase.sscha.trust.corrections.jackknife`.
     """
     m = len(deleted)
-    factor = (m - 1) / np.sqrt(m) * np.sqrt((m - 1) / (m - 3) if m > 3 else 1.0)
+    factor = (m - 1) / np.sqrt(m) * np.sqrt(student(m))
     centred = factor * (deleted - deleted.mean(axis=0))
     return [phonons.with_matrices(phonons.matrices + change) for change in centred]
 

@@ -224,6 +224,7 @@ def test_replay_without_a_frame_of_the_crystal_or_a_file_is_refused(tmp_path: Pa
         ("noise: [0.01, 0.1]", r"finetune\.closed_form\.noise': give four widths"),
         ("noise: [0.01, -0.1, 0.01, 0.02]", r"finetune\.closed_form\.noise\.1'"),
         ("head: broad", r"finetune\.closed_form\.head'"),
+        ("prior: zero", r"prior: zero is for head: readout"),
         ("nois: 1", r"finetune\.closed_form\.nois'; did you mean 'noise'"),
     ],
 )
@@ -261,6 +262,7 @@ def test_the_hessian_is_compared_and_a_remainder_added_on_top(tmp_path: Path) ->
     place.mkdir(parents=True, exist_ok=True)
     outcome = STAGE.run(there, place)
     assert isinstance(load_trained(there), LatticePotential)
+    assert load_twins(place / "model.safetensors") == []  # the network's, which is not the model any more
     without = load_trained(there, without_hessian=True)
     assert isinstance(without, HiMLIP)
     network = load_model(place / "network.safetensors")

@@ -166,6 +166,9 @@ def test_what_decides_the_labels(tmp_path: Path) -> None:
         assert _labels_hash(f"structure: a.cif\n{same}", tmp_path) == plain, same
     for other in (EMT_ENGINE, "qe: {ecutwfc_ry: 70}", "engine: {name: espresso, electron_phonon: false}"):
         assert _labels_hash(f"structure: a.cif\n{other}", tmp_path) != plain, other
+    quiet = "structure: a.cif\nengine: {name: espresso, electron_phonon: false%s}"
+    without = "426272e969a655fe843328005d8a96f104ecab639d53ceeb4eb45f53fde387ba"
+    assert _labels_hash(quiet % "", tmp_path) == without != _labels_hash(quiet % ", k_shift: true", tmp_path)
     emt = _labels_hash(f"structure: a.cif\n{EMT_ENGINE}", tmp_path)
     assert _labels_hash(f"structure: a.cif\n{EMT_ENGINE}\nqe: {{ecutwfc_ry: 70}}", tmp_path) == emt
 

@@ -13,9 +13,9 @@ from himlip_ase.cli.app import app
 from himlip_ase.dft.espresso.k_check_record import KCheck, write_k_check
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import write_dyn
+from himlip_ase.pipeline.coupling_labels import k_refusal
 from himlip_ase.pipeline.labels import LabelFolder, quote_k_check
 from himlip_ase.pipeline.stages import Outcome
-from himlip_ase.pipeline.tc import k_refusal
 
 LABELS = Path(__file__).parents[2] / "examples" / "h3s" / "labels_k12"
 

@@ -17,19 +17,22 @@ from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn, write_dyn
 from himlip_ase.pipeline import figures, tc_report
 from himlip_ase.pipeline.config import load_config
+from himlip_ase.pipeline.coupling_labels import electron_phonon, harmonic_phonons
 from himlip_ase.pipeline.document import Document, number
 from himlip_ase.pipeline.labels import LabelFolder
 from himlip_ase.pipeline.runfolder import RunFolder
 from himlip_ase.pipeline.stages import Context, Outcome
-from himlip_ase.pipeline.tc import STAGE, electron_phonon
+from himlip_ase.pipeline.tc import STAGE
 from himlip_ase.pipeline.tc_cases import Phonons, TcResults
 from himlip_ase.sscha.results.result import History, SschaResult
 from himlip_ase.sscha.results.sampling_noise import deviations_of, independent_deviations
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.settings import SschaSettings
+from himlip_ase.superconductivity.analysis import analyse
 from himlip_ase.superconductivity.bootstrap import resampled_phonons
-from himlip_ase.superconductivity.tc_entries import Tc
-from tests.superconductivity.material import strained_toy
+from himlip_ase.superconductivity.options import TcOptions
+from himlip_ase.superconductivity.tc_entries import NoTc, Tc
+from tests.superconductivity.material import strained_toy, toy
 
 CONFIG = Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml"
 OPTIONS: dict[str, Any] = {
@@ -193,9 +196,36 @@ def test_a_run_for_the_coupling_alone_leaves_the_phonons_to_the_labels(tmp_path:
     shutil.copytree(given, tmp_path / "harmonic222")
     phonons = read_dyn(given / "dyn0")
     write_dyn(phonons.with_matrices(1.1 * phonons.matrices), tmp_path / "harmonic" / "dyn")
-    name, harmonic, elph, _ = electron_phonon(LabelFolder(tmp_path), None)
-    assert name == "harmonic222" and elph.dims == harmonic.dims
+    labels = LabelFolder(tmp_path)
+    name, own, elph, _ = electron_phonon(labels, None)
+    run, harmonic = harmonic_phonons(labels, name, own)
+    assert (name, run) == ("harmonic222", "harmonic") and elph.dims == harmonic.dims
     assert harmonic.matrices == pytest.approx(1.1 * phonons.matrices, abs=1e-6)
+    # G(q) is checked against the phonons of its own run, which the others are not
+    found = analyse(
+        "DFT", elph, harmonic, own, TcOptions(mu_star=(0.1,), methods=("allen-dynes",), gap=False)
+    )
+    assert found.table.lambda_total > 0
+    # a run that has G(q) itself keeps its own phonons
+    shutil.copytree(given / "elph_dir", tmp_path / "harmonic" / "elph_dir")
+    assert harmonic_phonons(LabelFolder(tmp_path), name, own)[0] == "harmonic222"
+
+
+def test_potentials_that_left_cells_out_are_a_source_of_the_error() -> None:
+    """Twins whose change is known: what it does to λ is its jackknife; none of them may be left out."""
+    phonons, elph = toy()
+    options = TcOptions(mu_star=(0.1,), methods=("allen-dynes",), gap=False, sigma_ry=0.02)
+    scales = np.array([-0.02, 0.0, 0.01, 0.02, -0.01])
+    changes = scales[:, None, None, None] * phonons.matrices
+    found = analyse("toy", elph, phonons, phonons, options, without=changes)
+    part = next(part for part in found.table.lambda_parts if part.kind == "potential")
+    # λ ∝ 1/ω²: a change of Φ by a share s changes it by −s
+    m = len(scales)
+    spread = np.sqrt((m - 1) / m * np.sum((scales - scales.mean()) ** 2) * (m - 1) / (m - 3))
+    assert part.size == pytest.approx(found.table.lambda_total * spread, rel=0.05)
+    unstable = np.concatenate([changes, -1.5 * phonons.matrices[None]])
+    lost = analyse("toy", elph, phonons, phonons, options, without=unstable)
+    assert all(isinstance(entry, NoTc) for entry in lost.table.results)
 
 
 def test_independent_noise_has_the_errors_it_is_made_from() -> None:

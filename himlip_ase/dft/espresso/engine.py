@@ -208,13 +208,13 @@ class Espresso:
 
         grid = self.harmonic_run.dense_k_grid or tuple(2 * k for k in self.qe.k_grid)
         dense = grid if self.electron_phonon else None
-        return forecast(atoms, q_grid, sets, self.qe, self.launcher, dense, relax)
+        return forecast(atoms, q_grid, sets, self.qe, self.launcher, dense, relax, self.k_shift)
 
     def forecast_k_check(self, atoms: Atoms, q_grid: Sequence[int]) -> Task:
         """See `himlip_ase.dft.espresso.forecast.forecast_k_check`."""
         from himlip_ase.dft.espresso.forecast import forecast_k_check
 
-        return forecast_k_check(atoms, q_grid, self.qe, self.launcher)
+        return forecast_k_check(atoms, q_grid, self.qe, self.launcher, self.k_shift)
 
     def check_k(
         self,

@@ -44,6 +44,7 @@ def forecast(
     launcher: Launcher,
     dense_k_grid: Sequence[int] | None,
     relax: bool,
+    k_shift: bool = False,
 ) -> list[Task]:
     """Tasks of labelling, as `himlip_ase.dft.engine.Engine.forecast`.
 
@@ -60,6 +61,8 @@ def forecast(
     dense_k_grid : three ints, optional
         Of the double delta; None without electron-phonon matrices.
     relax : bool
+    k_shift : bool
+        Whether the k-grid of ph.x is shifted.
 
     Returns
     -------
@@ -75,7 +78,7 @@ def forecast(
             dense = dry_run(atoms, settings.with_k_grid(dense_k_grid), launcher)
             tasks.append(_task("scf, dense k", 1, atoms, dense, settings))
         tasks.append(_task("scf", 1, atoms, primitive, settings))
-        counts = response_k_points(atoms, settings.k_grid, q_grid)
+        counts = response_k_points(atoms, settings.k_grid, q_grid, k_shift=k_shift)
         seconds = 3 * len(atoms) * RESPONSE_STEPS * sum(counts) * step_seconds(primitive)
         sizes = (3 * primitive.ram_mb, 3 * max(counts) * _wave_function_mb(primitive))
         tasks.append(Task("ph.x", 1, len(atoms), max(counts), len(counts), seconds / 3600, *sizes))
@@ -86,7 +89,9 @@ def forecast(
     return tasks
 
 
-def forecast_k_check(atoms: Atoms, q_grid: Sequence[int], settings: QESettings, launcher: Launcher) -> Task:
+def forecast_k_check(
+    atoms: Atoms, q_grid: Sequence[int], settings: QESettings, launcher: Launcher, k_shift: bool = False
+) -> Task:
     """The k-check of `himlip_ase.dft.espresso.k_check`: one q-point off the grid on two k-meshes, Γ on one.
 
     Parameters
@@ -97,6 +102,8 @@ def forecast_k_check(atoms: Atoms, q_grid: Sequence[int], settings: QESettings, 
         Of the harmonic run; the point is of the grid with one division more, and the costliest is counted.
     settings : QESettings
     launcher : Launcher
+    k_shift : bool
+        Whether the k-grids are shifted.
 
     Returns
     -------
@@ -105,8 +112,8 @@ def forecast_k_check(atoms: Atoms, q_grid: Sequence[int], settings: QESettings, 
     run = dry_run(atoms, settings, launcher)
     finer = [int(q) + 1 for q in q_grid]
     meshes = (settings.k_grid, denser(settings.k_grid))
-    counts = [max(response_k_points(atoms, mesh, finer)) for mesh in meshes]
-    at_gamma = min(response_k_points(atoms, meshes[-1], (1, 1, 1)))
+    counts = [max(response_k_points(atoms, mesh, finer, k_shift=k_shift)) for mesh in meshes]
+    at_gamma = min(response_k_points(atoms, meshes[-1], (1, 1, 1), k_shift=k_shift))
     hours = 3 * len(atoms) * RESPONSE_STEPS * (sum(counts) + at_gamma) * step_seconds(run) / 3600
     disk = 3 * counts[-1] * _wave_function_mb(run)
     return Task("k-check", len(meshes) + 1, len(atoms), counts[-1], 1, hours, 3 * run.ram_mb, disk)

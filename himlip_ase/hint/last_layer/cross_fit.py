@@ -160,7 +160,7 @@ class SummedLabels:
         return {named(kind, source): values for kind, values in found.items() if values.count}
 
     def add(self, frames: Sequence[LabelledFrame]) -> int:
-        """Add a group of frames and return its number.
+        """Add a group of frames, with their own Hessians, and return its number.
 
         Parameters
         ----------
@@ -170,7 +170,8 @@ class SummedLabels:
         -------
         int
         """
-        self.groups.append(self._collected(GROUPS, frames, []))
+        own = [frame.hessian for frame in frames if frame.hessian is not None]
+        self.groups.append(self._collected(GROUPS, frames, own))
         return len(self.groups) - 1
 
     def fit(
