@@ -176,5 +176,8 @@ def test_a_shifted_mesh_and_one_that_holds_gamma_have_one_limit(tmp_path):
         atoms, tmp_path / "3_True", settings, k_shift=True, meshes=[(7, 7, 7)], qpoint=(0.5, 0, 0)
     )
     point = np.flatnonzero((read_dyn(tmp_path / "7_True" / "dyn0").qpoints == (0.5, 0, 0)).all(axis=1))[0]
+    assert "7×7×7 shifted k" in check.verdict()
+    again = read_k_check(tmp_path / "3_True")
+    assert again is not None and again.verdict() == check.verdict()
     denser_mesh = check.changes()[0].frequencies()[1]
     assert np.abs(denser_mesh - found[7, True][point]).max() < 0.1

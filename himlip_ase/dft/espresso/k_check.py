@@ -118,7 +118,7 @@ def check_k(
             raise NotRun(f"{place}: noted, not run")
     numbers = range(len(qpoints))
     tested = np.array([[found[number, mesh] for mesh in ladder] for number in numbers])
-    check = KCheck(matrices.primitive, qpoints, ladder, tested, tolerance_cm, core_seconds)
+    check = KCheck(matrices.primitive, qpoints, ladder, tested, tolerance_cm, core_seconds, k_shift)
     write_k_check(check, matrices, folder)
     logger.log(logging.INFO if check.converged else logging.WARNING, "k-check: %s", check.verdict())
     return check

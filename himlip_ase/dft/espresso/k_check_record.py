@@ -55,6 +55,8 @@ class KCheck:
     tolerance_cm : float
     core_seconds : float
         CPU time of the check.
+    k_shift : bool
+        Whether all meshes are shifted by half a step.
     """
 
     primitive: Atoms
@@ -63,6 +65,7 @@ class KCheck:
     matrices: np.ndarray
     tolerance_cm: float = TOLERANCE_CM
     core_seconds: float = 0.0
+    k_shift: bool = False
 
     def changes(self, mesh: int = 0) -> list[KMeshChange]:
         """From a mesh, by its number, to the densest: one for each q-point."""
@@ -113,16 +116,17 @@ class KCheck:
         moved = [change.largest_shift() for change in self.changes()]
         worst = self.qpoints[int(np.argmax(moved))]
         where = f"at q = ({', '.join(f'{x:.4g}' for x in worst)})"
-        found = f"from {labels} to {densest} k a frequency {where} moves by {shift:.0f} cm⁻¹"
+        points = "shifted k" if self.k_shift else "k"
+        found = f"from {labels} to {densest} {points} a frequency {where} moves by {shift:.0f} cm⁻¹"
         enough = self.enough()
         if self.converged:
             return f"{found}, within {self.tolerance_cm:g}: the k-mesh is good enough"
         if enough is not None:
-            return f"{found}, more than {self.tolerance_cm:g}; {times(enough)} k would do"
+            return f"{found}, more than {self.tolerance_cm:g}; {times(enough)} {points} would do"
         following = times(denser(self.meshes[-1]))
         return (
             f"{found}, more than {self.tolerance_cm:g}; no mesh tried is known to do. "
-            f"Test {densest} against {following} k, or a larger smearing, before labels are made"
+            f"Test {densest} against {following} {points}, or a larger smearing, before labels are made"
         )
 
 
@@ -175,6 +179,7 @@ def write_k_check(check: KCheck, matrices: DynamicalMatrices, folder: str | os.P
             }
             for number, (q, own) in enumerate(zip(check.qpoints, check.matrices, strict=True))
         ],
+        **({"k_shift": True} if check.k_shift else {}),
         "largest_shift_cm": [round(x, 3) for x in check.shifts()],
         "converged": check.converged,
         "verdict": check.verdict(),
@@ -231,7 +236,15 @@ def read_k_check(folder: str | os.PathLike) -> KCheck | None:
         raise InputError(
             f"{path} is not a complete k-check ({error}); make it again with --check-k"
         ) from error
-    return KCheck(own.primitive, qpoints, tuple(meshes), np.array(found), tolerance, spent)
+    return KCheck(
+        own.primitive,
+        qpoints,
+        tuple(meshes),
+        np.array(found),
+        tolerance,
+        spent,
+        bool(data.get("k_shift", False)),
+    )
 
 
 def _read_point(
