@@ -1,4 +1,4 @@
-"""CaH6 at 172 GPa: anharmonic phonons of a clathrate whose harmonic ones depend on a single k-point.
+"""CaH6 at 172 GPa: anharmonic phonons of a clathrate, one of whose harmonic modes hangs on the k-mesh.
 
 Quantum ESPRESSO labels, a potential whose head is fitted to them in the run, SSCHA. Each stage leaves its
 files in ``<folder>/state/<stage>`` and is kept when it is finished. ``python workflows/cah6.py --help`` lists
@@ -26,7 +26,8 @@ METHOD = (
     phonons.STAGE,
     # The free energy is minimised, then the free-energy Hessian says whether the crystal is stable.
     sscha.STAGE,
-    # α²F and λ of G(q) on 2×2×2. No Tc: no second q-grid has tested this one.
+    # α²F and λ of G(q) on 2×2×2. No Tc: no second q-grid has tested this one, and T₂g at Γ is not converged
+    # in k.
     tc.STAGE,
     report.STAGE,
 )

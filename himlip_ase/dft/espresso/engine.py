@@ -70,8 +70,8 @@ class Espresso:
     keep_scratch : bool
         Keep the scratch folder of ph.x after success.
     k_shift : bool
-        Shift the k-grid of ph.x by half a step, away from Γ: for dynamical matrices alone, which converge
-        faster where degenerate states at Γ lie near the Fermi level.
+        Shift the k-grid of ph.x by half a step, away from Γ: for dynamical matrices alone. It shares no point
+        with the grid that holds Γ, and so tests it at the same price.
     """
 
     qe: QESettings = field(default_factory=QESettings)
