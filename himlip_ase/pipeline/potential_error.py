@@ -35,13 +35,13 @@ def quote_potential_error(outcome: Outcome, folder: Path, suffix: str, twins: Se
     twins : sequence of Potential
         Each without one part of the labels; perhaps none.
     """
-    from himlip_ase.sscha.trust.potential_error import CONFIGURATIONS, potential_error
+    from himlip_ase.sscha.trust.potential_error import potential_error
 
     path = folder / FILE
     path.unlink(missing_ok=True)
     if not twins:
         return
-    logger.info("error of the potential%s: %d twins on %d configurations", suffix, len(twins), CONFIGURATIONS)
+    logger.info("error of the potential%s: %d twins", suffix, len(twins))
     try:
         found = potential_error(folder, twins)
     except (CalculationError, InputError) as error:
@@ -51,7 +51,7 @@ def quote_potential_error(outcome: Outcome, folder: Path, suffix: str, twins: Se
     sigma = found.frequencies_sigma()
     how = (
         f"standard error of the auxiliary frequencies from which cells were labelled: jackknife over "
-        f"{len(twins)} potentials that each left out a part of the learnt cells, on {CONFIGURATIONS} "
+        f"{len(twins)} potentials that each left out a part of the learnt cells, on {found.configurations} "
         "configurations of the final ensemble"
     )
     moving = sigma[sigma > 0]
