@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.sscha.learning_coverage import MANY, TRUTH, Learner, crystal, fitted, images_of
+from himlip_ase.jackknife import jackknife
 from himlip_ase.sscha.ensembles.draws import stream
 from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.trust.corrections import change_of, jackknife
+from himlip_ase.sscha.trust.corrections import change_of
 from himlip_ase.sscha.trust.potential_error import CONFIGURATIONS
 
 RESULTS = Path(__file__).parents[1] / "results" / "sscha_potential_coverage.md"

@@ -129,12 +129,7 @@ def load_model(
                 f"{path} is not the file that its card describes: sha256 {found[:12]}…, expected "
                 f"{str(card['sha256'])[:12]}…. The copy is damaged or incomplete; get it again"
             )
-    try:
-        with safe_open(path, framework="pt", device="cpu") as stream:
-            metadata = stream.metadata() or {}
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}); get it again") from error
+    metadata, tensors = read_tensors(path)
     build = _ARCHITECTURES.get(metadata.get("format", ""))
     if build is None:
         raise InputError(
@@ -148,6 +143,31 @@ def load_model(
         raise InputError(f"the weights in {path} do not fit this version's network: {error}") from error
     logger.info("model %s, sha256 %s", path.stem, str(card.get("sha256", "unknown"))[:12])
     return model.to(device) if device is not None else model
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Header and tensors of a safetensors file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    header : dict of str to str
+    tensors : dict of str to Tensor
+        On the CPU.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as stream:
+            return stream.metadata() or {}, {name: stream.get_tensor(name) for name in stream.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is not a readable safetensors file ({error}); get it again") from error
 
 
 def read_card(name_or_path: str | os.PathLike | None = None) -> dict[str, Any]:

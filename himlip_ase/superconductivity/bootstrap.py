@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.jackknife import student
 from himlip_ase.phonons.force_constants import DynamicalMatrices
-from himlip_ase.sscha.trust.corrections import student
 from himlip_ase.superconductivity import codec
 from himlip_ase.superconductivity.codec import Record
 from himlip_ase.superconductivity.coupling import GammaWeight, mode_coupling
@@ -83,7 +83,7 @@ def spread_as_jackknife(phonons: DynamicalMatrices, deleted: np.ndarray) -> list
     -------
     list of DynamicalMatrices
         One for each part, about `phonons`; of few parts wider by Student's t, as in
-        `himlip_ase.sscha.trust.corrections.jackknife`.
+        `himlip_ase.jackknife.jackknife`.
     """
     m = len(deleted)
     factor = (m - 1) / np.sqrt(m) * np.sqrt(student(m))

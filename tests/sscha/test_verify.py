@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from himlip_ase.errors import InputError
 from himlip_ase.evaluation import Evaluation
+from himlip_ase.jackknife import jackknife
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.sscha.convergence.residual import residual
@@ -22,7 +23,7 @@ from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.trust.corrections import _Averages, _of_difference, change_of, jackknife
+from himlip_ase.sscha.trust.corrections import _Averages, _of_difference, change_of
 from himlip_ase.sscha.trust.verify import (
     choose,
     describe_verification,

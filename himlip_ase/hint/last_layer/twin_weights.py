@@ -96,19 +96,12 @@ def load_twins(path: str | os.PathLike) -> list[Potential]:
     InputError
         The file is damaged, or is of another model.
     """
-    from safetensors import SafetensorError, safe_open
-
-    from himlip_ase.potential.checkpoint import load_model
+    from himlip_ase.potential.checkpoint import load_model, read_tensors
 
     place = twins_beside(path)
     if not place.is_file():
         return []
-    try:
-        with safe_open(place, framework="pt", device="cpu") as stream:
-            header = stream.metadata() or {}
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{place} is not a readable safetensors file ({error}); get it again") from error
+    header, tensors = read_tensors(place)
     if header.get("format") != FORMAT or header.get("model_sha256") != sha256_file(Path(path)):
         raise InputError(f"{place} holds no twins of {path}: get both again, or delete the file")
     model = load_model(path)

@@ -22,6 +22,7 @@ import numpy as np
 
 from himlip_ase.errors import CalculationError
 from himlip_ase.evaluation import Evaluation
+from himlip_ase.jackknife import jackknife
 from himlip_ase.phonons.force_constants import acoustic
 from himlip_ase.sscha.convergence.residual import Projection
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
@@ -29,7 +30,7 @@ from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.learn.draws import LabelledDraw, displacements_from, mixture_weights
 from himlip_ase.sscha.learn.settings import LearnSettings
 from himlip_ase.sscha.results.result import SschaResult
-from himlip_ase.sscha.trust.corrections import Corrections, Differences, correct, jackknife
+from himlip_ase.sscha.trust.corrections import Corrections, Differences, correct
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 CLEAR = 2.0

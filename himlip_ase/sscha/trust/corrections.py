@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, cg
 
 from himlip_ase.errors import CalculationError
+from himlip_ase.jackknife import jackknife, student
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.convergence.residual import Projection, frequency_changes, standard_error
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
@@ -370,27 +371,3 @@ def joined_deviations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         for part in (first, second)
     ]
     return np.concatenate(parts)
-
-
-def student(m: int) -> float:
-    """What makes up, in a variance, for an error that is estimated from m units itself; see `jackknife`.
-
-    Parameters
-    ----------
-    m : int
-
-    Returns
-    -------
-    float
-    """
-    return (m - 1) / (m - 3) if m > 3 else 1.0
-
-
-def jackknife(deleted: np.ndarray) -> np.ndarray:
-    """Standard error from the estimates (first axis) that leave one of m units out.
-
-    The factor (m − 1)/(m − 3) on the variance makes up for the error being estimated from few units itself:
-    deviation over quoted error then has unit variance, as with a known error (Student's t).
-    """
-    m = len(deleted)
-    return np.sqrt(student(m) * (m - 1) * ((deleted - deleted.mean(axis=0)) ** 2).mean(axis=0))

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from himlip_ase.jackknife import jackknife
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.ensembles.evaluation import checked
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.trust.corrections import change_of, jackknife
+from himlip_ase.sscha.trust.corrections import change_of
 from himlip_ase.sscha.trust.verify import FEWEST, choose, verification_images
 from himlip_ase.sscha.trust.verify_files import load_final_ensemble
 

@@ -31,13 +31,14 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.evaluation import Evaluation
+from himlip_ase.jackknife import jackknife
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.convergence.residual import Projection
 from himlip_ase.sscha.curvature.stars import inequivalent
 from himlip_ase.sscha.ensembles.ensemble import Ensemble
 from himlip_ase.sscha.ensembles.evaluation import Evaluate, checked
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
-from himlip_ase.sscha.trust.corrections import Corrections, Differences, correct, jackknife
+from himlip_ase.sscha.trust.corrections import Corrections, Differences, correct
 from himlip_ase.sscha.trust.deviations import Deviation, energy_deviation, force_deviations
 
 FEWEST = 10
