@@ -84,7 +84,8 @@ def main() -> None:
         path = save_model(model, arguments.out, card_of(model, arguments.out.stem, hessians, counts))
         print(f"wrote {path}")
         if len(fitted.twins.without) >= FEWEST:
-            print(f"wrote {save_twins(fitted.twins.without, path)}")
+            pairs = [[frame.atoms for frame in cells[k : k + 2]] for k in range(0, len(cells), 2)]
+            print(f"wrote {save_twins(fitted.twins, pairs, path)}")
 
 
 def card_of(

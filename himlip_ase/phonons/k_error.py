@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from scipy.optimize import linear_sum_assignment
 
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import commensurate_qpoints, crystal_mismatch, grid_indices
@@ -77,9 +78,17 @@ class KMeshChange:
         return coarse, dense
 
     def largest_shift(self) -> float:
-        """Largest change of a frequency from one mesh to the other, mode by mode, cm⁻¹."""
-        coarse, dense = self.frequencies()
-        return float(np.abs(dense - coarse).max())
+        """Largest change of a frequency from one mesh to the other, cm⁻¹.
+
+        Modes are paired by their vectors, not by their order: what a mesh does to one that passes another
+        would be understated.
+        """
+        masses = self.primitive.get_masses()
+        coarse, before = np.linalg.eigh(mass_reduced(self.coarse, masses))
+        dense, after = np.linalg.eigh(mass_reduced(self.dense, masses))
+        overlap = np.abs(before.conj().T @ after) ** 2
+        mine, its = linear_sum_assignment(overlap, maximize=True)
+        return float(np.abs(signed_frequencies_cm(dense[its]) - signed_frequencies_cm(coarse[mine])).max())
 
     def blocks(self) -> np.ndarray:
         """B_a, (n, 3, 3) complex, eV/Å²/amu: the diagonal blocks of |ΔD|."""

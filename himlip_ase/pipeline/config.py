@@ -117,6 +117,8 @@ _PATHS = (
 """Keys that hold a path, or a list of them."""
 _MODELS = (("finetune", "model"), ("finetune", "model_without_hessian"))
 """Those that may also be the name of a model of the package."""
+MACE = "mace:"
+"""Before the path of a MACE model, see `himlip_ase.potential.mace_files`."""
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
@@ -188,6 +190,7 @@ def parse_config(
         )
     _find_models(data)
     _place_paths(data, Path(folder))
+    _place_base(data, Path(folder))
     for dotted, value in (overrides or {}).items():
         _override(data, dotted, value)
     _find_models(data)
@@ -242,6 +245,17 @@ def _place_paths(data: dict[str, Any], folder: Path) -> None:
     for section, last in _given(data, _PATHS):
         path = Path(section[last]).expanduser()
         section[last] = str(path if path.is_absolute() else (folder / path).resolve())
+
+
+def _place_base(data: dict[str, Any], folder: Path) -> None:
+    """The same for ``finetune.base``, which holds a path, a path behind ``mace:``, or a name."""
+    for section, last in _given(data, (("finetune", "base"),)):
+        text = section[last]
+        prefix = text[: len(MACE)] if text.startswith(MACE) else ""
+        path = text[len(prefix) :]
+        here = folder / Path(path).expanduser()
+        if here.is_file() or Path(path).parent != Path() or Path(path).suffix:
+            section[last] = prefix + str(here.resolve())
 
 
 def _given(data: dict[str, Any], places: Iterable[tuple[str, ...]]) -> Iterator[tuple[Any, Any]]:

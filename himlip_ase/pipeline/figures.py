@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from himlip_ase.superconductivity.tc_entries import TcTable
 
 HARMONIC, POTENTIAL = Look("#9A9A9A", "-", "x", 3.0), Look("#3B3B3B", (0, (3, 2)), "x", 1.0)
-LOOKS = {"harmonic": Look("#6B6B6B", "-", "x", 0.9), "auxiliary": look(0), "hessian": look(1)}
+LOOKS = {
+    "harmonic": Look("#6B6B6B", "-", "x", 0.9),
+    "auxiliary": look(0),
+    "hessian": look(1),
+    "auxiliary_corrected": look(2),
+    "hessian_corrected": look(3),
+}
 """Of each kind of phonons, the same in all pictures."""
 
 

@@ -64,8 +64,9 @@ def tc_notice(quoted: Quoted, results: TcResults, gate: Gate | None) -> Notice:
     chosen = results.of_interest()
     if chosen is None:
         found = quoted.get("tc")
-        reasons = [case_refusal(case) for case in results.cases.values()]
-        reason = found.how if found is not None else "; ".join(dict.fromkeys(filter(None, reasons)))
+        # what all cases share stands in each of them, before its own reason
+        reasons = [part for case in results.cases.values() for part in case_refusal(case).split("; ") if part]
+        reason = found.how if found is not None else "; ".join(dict.fromkeys(reasons))
         return Notice("withheld", "No Tc.", _sentence(reason or "the run did not reach the tc stage"))
     table = results.cases[chosen].table
     assert table is not None

@@ -156,9 +156,12 @@ def preflight(
         if not config.labels.folder.is_dir():
             raise InputError(f"labels.folder: {config.labels.folder} does not exist")
         crystal = config.labels.folder / "crystal.extxyz"
+        chosen = [config.labels.folder / f"{name}.extxyz" for name in config.anharmonic.corrected_by]
+        faults = [f"anharmonic.corrected_by: {path} does not exist" for path in chosen if not path.is_file()]
         if config.finetune.head_to_fit is not None and crystal.is_file():
             symbols = read_structure(crystal).get_chemical_symbols()
-            refuse(closed_form_faults(config.finetune, symbols), "this run")
+            faults += closed_form_faults(config.finetune, symbols)
+        refuse(faults, "this run")
         return None
     assert config.structure is not None
     cell = standard_cell(read_structure(config.structure))

@@ -147,8 +147,8 @@ class FinetuneSection(Section):
     compare: bool = True
     """Train a second time without the Hessian term, to show what it brings."""
     base: str | None = AUTO
-    """Name or path of the model to start from; auto: the package's own where it knows the elements and
-    ``network`` asks for no other shape; null: fresh weights from ``training.seed``."""
+    """Name or path of the model to start from, ``mace:PATH`` for one of MACE; auto: the package's own if it
+    knows the elements and ``network`` asks for no other shape; null: fresh weights from ``training.seed``."""
     train_sets: list[str] | None = None
     """Label sets to learn from; None: all but ``validation`` and ``doublewell``."""
     set_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
@@ -206,6 +206,9 @@ class AnharmonicSection(Section):
     grid_share: float = Field(default=1.0, gt=0, le=1)
     """Configurations on further supercells, as a share of those of ``sscha``; a sum over q (λ) has the same
     error with 1/n of them on a supercell n times as large, that of one frequency grows as 1/√share."""
+    corrected_by: list[str] = Field(default_factory=list)
+    """Sets of finished labels, of cells that an SSCHA of this crystal drew: what DFT asks for in them beyond
+    the potential, each cell judged by a twin that did not learn it, corrects the main SSCHA, its λ and Tc."""
     workers: int | None = Field(default=None, ge=1)
     """Processes that evaluate the potential's forces; None: one for each core."""
 

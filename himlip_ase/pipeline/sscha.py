@@ -29,6 +29,7 @@ from himlip_ase.files import write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices, acoustic
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.finetune import load_trained, trained_path
+from himlip_ase.pipeline.label_correction import correct_by_finished_labels
 from himlip_ase.pipeline.labels import label_folder
 from himlip_ase.pipeline.learn import correct_by_labels, learnt_labels
 from himlip_ase.pipeline.phonons import HIMLIP_DYN
@@ -79,6 +80,7 @@ def _run(context: Context, folder: Path) -> Outcome:
         _quote_watch(outcome, folder, "")
         quote_potential_error(outcome, folder, "", twins)
         correct_by_labels(context, folder, outcome)
+        correct_by_finished_labels(context, folder, outcome, model, twins)
         for name, masses in section.isotopes.items():
             result = _isotope(folder, name, masses, key, forces, partial(continue_run, watch=watch))
             _quote(outcome, result, f".{name}")
@@ -369,7 +371,9 @@ def _inputs(context: Context) -> list[Any]:
     section = {name: value for name, value in resolved["anharmonic"].items() if name != "workers"}
     if section["grid_share"] == 1:  # younger than runs that are finished and stay so
         del section["grid_share"]
-    return [resolved["sscha"], section]
+    sets = section.pop("corrected_by")
+    own = [sets, *(label_folder(context).path / f"{name}.extxyz" for name in sets)] if sets else []
+    return [resolved["sscha"], section, *own]
 
 
 STAGE = Stage("sscha", _run, _inputs, keep_files=True)

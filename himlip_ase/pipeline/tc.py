@@ -210,7 +210,10 @@ def quote(outcome: Outcome, results: TcResults, mark: str = "") -> None:
             _quote_case(outcome, phonons, case, case.analysis, mark)
     for item in results.isotope_coefficients():
         what = f"−ln(Tc'/Tc)/ln(M'/M), {item.element}, {NAMES[item.kind]}, own SSCHA of each isotope"
-        why = "±: statistical noise of both ensembles (σ, Γ and q-grid are the same for both)"
+        why = (
+            "±: statistical noise of both ensembles, and of the potential where its twins tell it "
+            "(σ, Γ and q-grid are the same for both)"
+        )
         outcome.add(
             f"isotope_coefficient.{item.isotope}.{item.kind}.{item.method}.mu{mu_star_text(item.mu_star)}",
             item.value,

@@ -258,8 +258,11 @@ def coefficients_between(phonons: Phonons, light: CaseResult, heavy: CaseResult)
             found.append(IsotopeCoefficient(*key, None, None, reason))
             continue
         value = isotope_coefficient(entry.kelvin, other.kelvin, *pair)
-        noise = [size_of(tc.parts, "ensemble") / tc.kelvin for tc in (entry, other)]
-        error = float(np.hypot(noise[0], noise[1])) / abs(float(np.log(pair[1] / pair[0])))
+        # σ, Γ and q-grid move both alike. So does the potential in part, and is taken as if it did not.
+        noise = [
+            size_of(tc.parts, kind) / tc.kelvin for tc in (entry, other) for kind in ("ensemble", "potential")
+        ]
+        error = float(np.linalg.norm(noise)) / abs(float(np.log(pair[1] / pair[0])))
         found.append(IsotopeCoefficient(*key, value, error if error > 0 else None))
     return found
 

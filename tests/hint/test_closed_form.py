@@ -19,10 +19,11 @@ from himlip_ase.hint.last_layer.cross_validation import choose_floor
 from himlip_ase.hint.last_layer.evidence import FLOOR, NormalEquations, maximise_evidence
 from himlip_ase.hint.last_layer.features import HeadFeatures
 from himlip_ase.hint.last_layer.posterior import Noise, Posterior
-from himlip_ase.hint.last_layer.twin_weights import load_twins, save_twins, twins_beside
+from himlip_ase.hint.last_layer.twin_weights import load_twins, save_twins, twin_without, twins_beside
 from himlip_ase.hint.last_layer.uncertain_calculator import UncertainCalculator
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.hint.training.start import start_model
+from himlip_ase.labels.digests import structure_digest
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.potential.checkpoint import save_model
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian
@@ -260,12 +261,14 @@ def test_twins_come_back_from_their_file_and_only_with_their_model(network, fram
         sums.add([frame])
     fitted = sums.fit(weigh_hessians=False)
     path = save_model(fitted.model, tmp_path / "model.safetensors")
-    assert load_twins(path) == []
-    save_twins(fitted.twins.without, path)
+    assert load_twins(path) == [] and twin_without(path) == {}
+    groups = [[frame.atoms] for frame in frames[:5]]
+    save_twins(fitted.twins, groups, path)
     graph = build_graph(frames[7].atoms, network.elements, network.cutoff)
     found = [energy_forces_stress(twin, graph).forces for twin in load_twins(path)]
     wanted = [energy_forces_stress(twin, graph).forces for twin in fitted.twins.without]
     assert len(found) == 5
+    assert twin_without(path) == {structure_digest(f.atoms).hex(): k for k, f in enumerate(frames[:5])}
     for one, other in zip(found, wanted, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
     assert not torch.allclose(wanted[0], wanted[1], atol=1e-4)
@@ -274,4 +277,4 @@ def test_twins_come_back_from_their_file_and_only_with_their_model(network, fram
     with pytest.raises(InputError, match="no twins of"):
         load_twins(other)
     with pytest.raises(InputError, match="at least 4"):
-        save_twins(fitted.twins.without[:3], path)
+        save_twins(replace(fitted.twins, without=fitted.twins.without[:3]), groups, path)

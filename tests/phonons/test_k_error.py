@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -10,7 +12,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.lattice import commensurate_qpoints, grid_indices
 from himlip_ase.phonons.force_constants import DynamicalMatrices, mass_reduced
 from himlip_ase.phonons.k_error import KMeshChange, telling_qpoint
-from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM
+from himlip_ase.units import SQRT_EV_PER_ANGSTROM2_AMU_CM, signed_frequencies_cm
 from tests.phonons.springs import Springs, triclinic, zincblende
 
 
@@ -77,6 +79,20 @@ def test_no_change_no_error():
     matrices = on_grid(triclinic())
     same = KMeshChange(matrices.primitive, matrices.qpoints[3], matrices.matrices[3], matrices.matrices[3])
     assert same.largest_shift() == 0 and np.abs(same.errors(matrices)).max() < 1e-4
+
+
+def test_a_mode_that_passes_others_moved_by_all_of_it():
+    """ω² = (1 … 9) on the coarse mesh; the second becomes 5.5, past three others; sorted, each moves less."""
+    springs, coarse = triclinic(), list(range(1, 10))
+    weights = np.sqrt(np.repeat(springs.atoms.get_masses(), 3))
+    vectors = np.linalg.qr(np.random.default_rng(0).standard_normal((9, 9)))[0]
+
+    def phi(squares: Sequence[float]) -> np.ndarray:
+        return (vectors * squares) @ vectors.T * np.outer(weights, weights)
+
+    change = KMeshChange(springs.atoms, np.zeros(3), phi(coarse), phi([1, 5.5, *coarse[2:]]))
+    before, after = signed_frequencies_cm(np.array([2, 5.5]))
+    assert change.largest_shift() == pytest.approx(after - before)
 
 
 def test_a_soft_mode_has_a_large_error():

@@ -77,6 +77,20 @@ def test_a_model_of_the_package_is_named_in_the_file_or_by_a_flag() -> None:
     assert named is not None and named.is_file() and flagged == named
 
 
+@pytest.mark.parametrize(
+    ("base", "placed"),
+    [
+        ("../models/mine.safetensors", "/models/mine.safetensors"),
+        ("mine.safetensors", "/data/mine.safetensors"),
+        ("mace:foundation/small.model", "mace:/data/foundation/small.model"),
+        ("himlip-hydride-1", "himlip-hydride-1"),
+        ("auto", "auto"),
+    ],
+)
+def test_a_base_that_is_a_path_starts_at_the_file(base: str, placed: str) -> None:
+    assert parse_config(f"structure: a.cif\nfinetune: {{base: '{base}'}}", "/data").finetune.base == placed
+
+
 def test_resolved_configuration_reads_back_the_same() -> None:
     config = parse_config("structure: a.cif\nlabels: {rattle: {soft: {amplitude_angstrom: 0.1}}}", "/data")
     assert build_config(config.resolved()) == config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,18 @@ from typing import TYPE_CHECKING
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, sha256_file
+from himlip_ase.labels.digests import structure_digest
 
 if TYPE_CHECKING:
+    import torch
+    from ase import Atoms
+
+    from himlip_ase.hint.last_layer.cross_fit import Twins
     from himlip_ase.potential.interface import Potential
 
 FORMAT = "himlip-twins-1"
+LEFT_OUT = "left_out"
+"""Key of the header: digests of the structures that each twin did not learn."""
 FEWEST = 4
 """Twins for an error bar."""
 
@@ -35,13 +43,18 @@ def twins_beside(path: str | os.PathLike) -> Path:
     return path.with_name(f"{path.stem}_twins.safetensors")
 
 
-def save_twins(twins: Sequence[Potential], path: str | os.PathLike, overwrite: bool = False) -> Path:
+def save_twins(
+    twins: Twins, groups: Sequence[Sequence[Atoms]], path: str | os.PathLike, overwrite: bool = False
+) -> Path:
     """Write the twins of a saved model beside it.
 
     Parameters
     ----------
-    twins : sequence of Potential
-        Of the shape of the model, each fitted without one of equal parts of its labels.
+    twins : Twins
+        Of the shape of the model.
+    groups : sequence of sequences of Atoms
+        Labelled structures of each group that they were fitted without, in the order of ``twins.fold_of``:
+        the file tells them apart by their digests.
     path : path-like
         Weights of the model, which `himlip_ase.potential.checkpoint.save_model` wrote.
     overwrite : bool
@@ -60,10 +73,10 @@ def save_twins(twins: Sequence[Potential], path: str | os.PathLike, overwrite: b
 
     from himlip_ase.potential.checkpoint import load_model
 
-    if len(twins) < FEWEST:
-        raise InputError(f"{len(twins)} twins; at least {FEWEST} are wanted for an error bar")
+    if len(twins.without) < FEWEST:
+        raise InputError(f"{len(twins.without)} twins; at least {FEWEST} are wanted for an error bar")
     own = load_model(path).state_dict()
-    theirs = [twin.state_dict() for twin in twins]
+    theirs = [twin.state_dict() for twin in twins.without]
     shapes = [{name: tensor.shape for name, tensor in state.items()} for state in (own, *theirs)]
     if any(shape != shapes[0] for shape in shapes):
         raise InputError("the twins have another shape than the model; fit them with the same head")
@@ -73,7 +86,11 @@ def save_twins(twins: Sequence[Potential], path: str | os.PathLike, overwrite: b
         if any(not torch.equal(other[name].cpu(), tensor.cpu()) for other in theirs)
     }
     target = twins_beside(path)
-    header = {"format": FORMAT, "model_sha256": sha256_file(Path(path)), "twins": str(len(twins))}
+    left_out: list[list[str]] = [[] for _ in twins.without]
+    for fold, group in zip(twins.fold_of, groups, strict=True):
+        left_out[fold] += [structure_digest(atoms).hex() for atoms in group]
+    header = {"format": FORMAT, "model_sha256": sha256_file(Path(path)), "twins": str(len(theirs))}
+    header[LEFT_OUT] = json.dumps(left_out)
     with atomic_write(target, "wb", overwrite=overwrite) as stream:
         stream.write(serialise(tensors, metadata=header))
     return target
@@ -96,14 +113,11 @@ def load_twins(path: str | os.PathLike) -> list[Potential]:
     InputError
         The file is damaged, or is of another model.
     """
-    from himlip_ase.potential.checkpoint import load_model, read_tensors
+    from himlip_ase.potential.checkpoint import load_model
 
-    place = twins_beside(path)
-    if not place.is_file():
+    if not twins_beside(path).is_file():
         return []
-    header, tensors = read_tensors(place)
-    if header.get("format") != FORMAT or header.get("model_sha256") != sha256_file(Path(path)):
-        raise InputError(f"{place} holds no twins of {path}: get both again, or delete the file")
+    header, tensors = _read(path)
     model = load_model(path)
     found = []
     for number in range(int(header["twins"])):
@@ -113,3 +127,40 @@ def load_twins(path: str | os.PathLike) -> list[Potential]:
             state[name] += changes[number].to(state[name].dtype)
         found.append(twin)
     return found
+
+
+def twin_without(path: str | os.PathLike) -> dict[str, int]:
+    """Which twin of a model did not learn a structure.
+
+    Parameters
+    ----------
+    path : path-like
+        Weights of the model.
+
+    Returns
+    -------
+    dict of str to int
+        Number of the twin in `load_twins`, by the digest of the structure in hexadecimal digits
+        (`himlip_ase.labels.digests.structure_digest`). Empty where there are no twins, or their file was
+        written before it said so.
+
+    Raises
+    ------
+    InputError
+        As `load_twins`.
+    """
+    if not twins_beside(path).is_file():
+        return {}
+    parts = json.loads(_read(path)[0].get(LEFT_OUT, "[]"))
+    return {digest: number for number, part in enumerate(parts) for digest in part}
+
+
+def _read(path: str | os.PathLike) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Header and tensors of the twins beside a model, of that model for certain."""
+    from himlip_ase.potential.checkpoint import read_tensors
+
+    place = twins_beside(path)
+    header, tensors = read_tensors(place)
+    if header.get("format") != FORMAT or header.get("model_sha256") != sha256_file(Path(path)):
+        raise InputError(f"{place} holds no twins of {path}: get both again, or delete the file")
+    return header, tensors
