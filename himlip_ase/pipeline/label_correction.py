@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from himlip_ase.errors import CalculationError, InputError
-from himlip_ase.files import write_json
+from himlip_ase.files import read_mapping, write_json
 from himlip_ase.labels.digests import structure_digest
 from himlip_ase.phonons.force_constants import acoustic
 from himlip_ase.pipeline.labels import VALIDATION, label_folder
@@ -49,6 +50,7 @@ def correct_by_finished_labels(
     (folder / RECORD).unlink(missing_ok=True)
     if not names or context.learns:
         return
+    (folder / AGREEMENT).unlink(missing_ok=True)
     try:
         found = _correction(context, folder, model, twins, names)
     except (InputError, CalculationError) as error:
@@ -154,6 +156,8 @@ def _quote(outcome: Outcome, folder: Path, found: LabelCorrection, names: Sequen
         {
             "sets": list(names),
             "groups": found.groups,
+            "qpoints": found.auxiliary.qpoints.tolist(),
+            "auxiliary_cm": found.before.frequencies().tolist(),
             "change_cm": found.change_cm.tolist(),
             "change_sigma_cm": found.change_sigma_cm.tolist(),
             "frequencies_cm": found.auxiliary.frequencies().tolist(),
@@ -161,3 +165,46 @@ def _quote(outcome: Outcome, folder: Path, found: LabelCorrection, names: Sequen
         },
         overwrite=True,
     )
+
+
+@dataclass(frozen=True)
+class ModeChange:
+    """What the labelled cells ask for in one mode: q in reciprocal vectors; cm⁻¹, with standard errors."""
+
+    qpoint: tuple[float, ...]
+    auxiliary: float
+    corrected: float
+    corrected_sigma: float
+    change: float
+    change_sigma: float
+
+
+def largest_changes(folder: Path, count: int) -> tuple[list[ModeChange], int]:
+    """The modes that the labelled cells change most, one of each degenerate space and star of q.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the SSCHA.
+    count : int
+
+    Returns
+    -------
+    list of ModeChange
+        Empty where nothing was corrected.
+    groups : int
+        Independent groups of labelled cells.
+    """
+    if not (folder / RECORD).is_file():
+        return [], 0
+    record = read_mapping(folder / RECORD)
+    names = ("auxiliary_cm", "frequencies_cm", "frequencies_sigma_cm", "change_cm", "change_sigma_cm")
+    columns = np.array([record[name] for name in names])
+    modes = [
+        ModeChange(tuple(q), *(float(x) for x in columns[:, k, mode]))
+        for k, q in enumerate(record["qpoints"])
+        for mode in range(columns.shape[2])
+    ]
+    alike = {(round(mode.auxiliary), round(mode.change)): mode for mode in reversed(modes)}
+    largest = sorted(alike.values(), key=lambda mode: -abs(mode.change))
+    return largest[:count], int(record["groups"])

@@ -209,6 +209,7 @@ def _pictures(
         document.add(Heading("SSCHA"), Paragraph(f"The SSCHA: {after}."))
         for name, path in figures.sscha(place, result).items():
             document.add(Picture(path, SSCHA_CAPTIONS[name]))
+    sscha_report.corrected_modes(document, sscha)
     sscha_report.runs(document, context.config, quoted)
     tc_report.pictures(document, results, place)
     tc_report.uncertainty(document, results, quoted, place)

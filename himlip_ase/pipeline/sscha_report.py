@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from himlip_ase.figure_style import with_mev
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.document import Document, Paragraph, Table, number
+from himlip_ase.pipeline.label_correction import largest_changes
 from himlip_ase.pipeline.runfolder import Figure
 from himlip_ase.pipeline.sscha import grid_name
 
@@ -19,6 +21,7 @@ ROWS = (
     ("lowest mode of the free-energy Hessian on the grid", "hessian_lowest"),
     ("forces evaluated", "sscha_force_calls"),
 )
+MOST_MODES = 10
 DIFFERENCES = (
     ("free energy", "free_energy"),
     ("pressure", "pressure"),
@@ -68,6 +71,39 @@ def runs(document: Document, config: RunConfig, quoted: Mapping[str, Figure]) ->
                 range(1, 1 + len(further)),
             ),
         )
+
+
+def corrected_modes(document: Document, folder: Path) -> None:
+    """What labelled cells ask for beyond the SSCHA, for the modes that they change most.
+
+    Nothing is added where the SSCHA was not corrected by finished labels.
+
+    Parameters
+    ----------
+    document : Document
+    folder : Path
+        Of the main SSCHA.
+    """
+    found, groups = largest_changes(folder, MOST_MODES)
+    if not found:
+        return
+    rows = [
+        [
+            f"({', '.join(f'{x:.3g}' for x in mode.qpoint)})",
+            number(round(mode.auxiliary, 1)),
+            number(mode.change, mode.change_sigma),
+            number(mode.corrected, mode.corrected_sigma),
+        ]
+        for mode in found
+    ]
+    document.add(
+        Paragraph(
+            f"What DFT asks for beyond the auxiliary, cm⁻¹, by the linear part of the forces that {groups} "
+            "independent groups of labelled cells and potentials which did not learn them differ by. The "
+            f"{len(rows)} largest changes:"
+        ),
+        Table(["q", "auxiliary", "change, to first order", "corrected"], rows, range(1, 4)),
+    )
 
 
 def _cell(quoted: Mapping[str, Figure], name: str) -> str:

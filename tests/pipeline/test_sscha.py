@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from himlip_ase.errors import InputError
+from himlip_ase.hint.last_layer.twin_weights import load_twins
+from himlip_ase.labels.readers import read_labels
 from himlip_ase.pipeline.config import RunConfig, load_config
 from himlip_ase.pipeline.document import Document
+from himlip_ase.pipeline.label_correction import correct_by_finished_labels, honest_misses
+from himlip_ase.pipeline.learn import corrected
 from himlip_ase.pipeline.run import run_pipeline
 from himlip_ase.pipeline.runfolder import Figure, RunFolder
 from himlip_ase.pipeline.sscha import grid_folders, isotope_folders
-from himlip_ase.pipeline.sscha_report import runs
-from himlip_ase.pipeline.stages import Context
+from himlip_ase.pipeline.sscha_report import corrected_modes, runs
+from himlip_ase.pipeline.stages import Context, Outcome
+from himlip_ase.potential.checkpoint import load_model
+from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.sscha import load_result
 
 CONFIG = Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml"
@@ -77,6 +86,52 @@ def test_every_run_and_the_difference_of_grids_is_quoted(finished: Path) -> None
     text = document.markdown(finished)
     for words in ("D3S", "1×1×1", "What the supercell changes, against 2×2×2", "± "):
         assert words in text
+
+
+def test_finished_labels_correct_the_main_run(finished: Path) -> None:
+    """The cells of h3s.yaml; each judged by a twin of the shipped model that did not learn it."""
+    home = finished / "state" / "sscha"
+    found = corrected(home)
+    assert found is not None
+    auxiliary, deviations = found
+    before = load_result(home).auxiliary
+    assert auxiliary.dims == before.dims and len(deviations) > 4
+    moved = np.abs(auxiliary.frequencies() - before.frequencies())
+    assert 1 < moved.max() < 100 and moved[0, :3].max() < 0.02
+    quoted = figures(finished)
+    assert quoted["corrected_by_dft.rms"]["value"] < 50
+    assert 0 < quoted["corrected_by_dft.largest_sigma"]["value"] < 20
+    document = Document("runs")
+    corrected_modes(document, home)
+    assert "16 independent groups of labelled cells" in document.markdown(finished)
+
+
+def test_only_what_a_twin_did_not_learn_is_judged(finished: Path) -> None:
+    model = finished / "state" / "finetune" / "model.safetensors"
+    frames = read_labels(CONFIG.parent / "labels" / "learn.extxyz")
+    missed = honest_misses(frames, model, load_twins(model))
+    learnt = evaluate(load_model(model), [frame.atoms for frame in frames]).force_array
+    ratios = [np.std(m) / np.std(f.forces - own) for m, f, own in zip(missed, frames, learnt, strict=True)]
+    assert min(ratios) > 1.05
+    elsewhere = read_labels(CONFIG.parent / "labels" / "validation_first.extxyz")[:1]
+    assert honest_misses(elsewhere, model, load_twins(model))[0].shape == (32, 3)
+    with pytest.raises(InputError, match=r"no twin of model\.safetensors says that it did not learn it"):
+        honest_misses([replace(elsewhere[0], set="learn")], model, load_twins(model))
+
+
+def test_what_cannot_correct_is_said(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"anharmonic\.corrected_by: .*nowhere\.extxyz does not exist"):
+        run_pipeline(configuration(**{"anharmonic.corrected_by": ["nowhere"]}), tmp_path / "run")
+    context = Context(
+        configuration(**{"anharmonic.corrected_by": ["learn_quarter"]}), RunFolder(finished, resume=True)
+    )
+    model, outcome = finished / "state" / "finetune" / "model.safetensors", Outcome()
+    home = shutil.copytree(finished / "state" / "sscha", tmp_path / "sscha")
+    correct_by_finished_labels(context, home, outcome, model, load_twins(model))
+    assert "has q-points off the 2×2×2 grid" in outcome.notes[0]
+    correct_by_finished_labels(context, home, outcome, model, [])
+    assert "the potential has no twins" in outcome.notes[1]
+    assert not (home / "label_correction.json").exists() and corrected(home) is None
 
 
 def test_another_isotope_costs_only_itself(finished: Path) -> None:

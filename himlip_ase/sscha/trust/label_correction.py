@@ -17,7 +17,6 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.jackknife import jackknife, student
-from himlip_ase.lattice import grid_triplets
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.potential.lattice_sites import LatticeSites
 from himlip_ase.sscha.convergence.residual import frequency_changes
@@ -40,8 +39,8 @@ class LabelCorrection:
 
     Attributes
     ----------
-    auxiliary : DynamicalMatrices
-        Corrected.
+    before, auxiliary : DynamicalMatrices
+        As the SSCHA left it, and corrected.
     deviations : ndarray, shape (units, nq, 3n, 3n)
         As those of `himlip_ase.sscha.trust.corrections.Corrections`: sampling and potential, eV/Å².
     change_cm, change_sigma_cm : ndarray, shape (nq, 3n)
@@ -52,6 +51,7 @@ class LabelCorrection:
         Independent groups of labelled cells: opposites are one.
     """
 
+    before: DynamicalMatrices
     auxiliary: DynamicalMatrices
     deviations: np.ndarray
     change_cm: np.ndarray
@@ -115,6 +115,7 @@ def label_correction(
     deviations = np.sqrt(student(len(names))) * (1 - len(names)) * (deleted - deleted.mean(axis=0))
     noise = deviations_of(result, "auxiliary")
     return LabelCorrection(
+        auxiliary,
         corrected,
         deviations if noise is None else joined_deviations(noise, deviations),
         frequency_changes(target, base + whole),
@@ -149,7 +150,8 @@ def _on_supercell(
             f"a labelled cell, {name}, of {vectors.tolist()} primitive vectors, has q-points off the "
             f"{grid} grid of the SSCHA"
         )
-    rows = placement.atoms[placement.translations.index(grid_triplets(auxiliary.dims))].ravel()
+    steps = np.indices(auxiliary.dims).reshape(3, -1).T  # as ``primitive.repeat(dims)``, the last one fastest
+    rows = placement.atoms[placement.translations.index(steps)].ravel()
     moved = image.positions - placement.places
     masses = sites.primitive.get_masses()[np.argsort(placement.atoms.ravel()) % len(sites.primitive)]
     moved = moved - masses @ moved / masses.sum()
