@@ -258,13 +258,23 @@ def coefficients_between(phonons: Phonons, light: CaseResult, heavy: CaseResult)
             found.append(IsotopeCoefficient(*key, None, None, reason))
             continue
         value = isotope_coefficient(entry.kelvin, other.kelvin, *pair)
-        # σ, Γ and q-grid move both alike. So does the potential in part, and is taken as if it did not.
-        noise = [
-            size_of(tc.parts, kind) / tc.kelvin for tc in (entry, other) for kind in ("ensemble", "potential")
-        ]
+        # σ, Γ and q-grid move both alike, and so does the potential, twin by twin
+        noise = [size_of(tc.parts, "ensemble") / tc.kelvin for tc in (entry, other)]
+        noise.append(_of_potential(light.analysis, heavy.analysis, entry.method, entry.mu_star))
         error = float(np.linalg.norm(noise)) / abs(float(np.log(pair[1] / pair[0])))
         found.append(IsotopeCoefficient(*key, value, error if error > 0 else None))
     return found
+
+
+def _of_potential(light: TcAnalysis, heavy: TcAnalysis, method: str, mu_star: float) -> float:
+    """Standard error of ln(Tc'/Tc) from the twins of the potential, each of which moves both Tc."""
+    if light.potential is None or heavy.potential is None:
+        return 0.0
+    columns = []
+    for spread in (light.potential, heavy.potential):
+        found = [(entry.method, entry.mu_star) for entry in spread.results]
+        columns.append(spread.kelvin[:, found.index((method, mu_star))])
+    return float(np.log(columns[1] / columns[0]).std(ddof=1))
 
 
 def _with_spectra_1(cases: dict[Phonons, CaseResult], path: Path) -> dict[Phonons, CaseResult]:

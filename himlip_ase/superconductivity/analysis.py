@@ -169,6 +169,7 @@ def analyse(
         drawn = resampled_phonons(phonons, deviations, options.samples, options.seed)
         noise = _tc_of_samples(elph, drawn, coupling, options)
         table = add_noise(table, noise, f"SSCHA ensemble (bootstrap over {len(deviations)} blocks)")
+    spread = None
     if without is not None and not spectrum.problems:
         deleted = spread_as_jackknife(phonons, without)
         # each of the few is a part of the error bar: none may be left out for having no Tc
@@ -191,6 +192,7 @@ def analyse(
         {} if dos is None else full_bandwidth_of(spectrum, _dos_of(dos, as_printed, sigma_ry), options),
         gap_of(spectrum, options) if options.gap else None,
         strain,
+        spread,
     )
 
 

@@ -52,6 +52,8 @@ class TcAnalysis:
         Δ(T) at the first μ*, when asked for and when there is a Tc.
     strain : CellStrain or None
         From the cell of G(q) to that of the phonons, where they differ.
+    potential : BootstrapTc or None
+        Spread over the twins of the potential, in their order, where they were given.
     """
 
     label: str
@@ -68,6 +70,7 @@ class TcAnalysis:
     full_bandwidth: dict[float, float | str] = field(default_factory=dict)
     gap: GapCurve | None = None
     strain: CellStrain | None = None
+    potential: BootstrapTc | None = None
 
     def to_record(self) -> Record:
         """Plain data for JSON: every figure with value, unit, uncertainty and how it was obtained."""
@@ -102,6 +105,7 @@ class TcAnalysis:
             "gap": self.gap,
             "sigma_plateau": self.plateau,
             "bootstrap": self.noise,
+            "potential": self.potential,
             "spectrum": self.spectrum,
         }
 
@@ -130,4 +134,5 @@ class TcAnalysis:
             },
             part("gap", GapCurve),
             part("cell_strain", CellStrain),
+            part("potential", BootstrapTc),
         )

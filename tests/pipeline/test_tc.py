@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from himlip_ase import figure_style
+from himlip_ase.lattice import replace_masses
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.phonons.qe import read_dyn, write_dyn
 from himlip_ase.pipeline import figures, tc_report
@@ -23,7 +24,7 @@ from himlip_ase.pipeline.labels import LabelFolder
 from himlip_ase.pipeline.runfolder import RunFolder
 from himlip_ase.pipeline.stages import Context, Outcome
 from himlip_ase.pipeline.tc import STAGE
-from himlip_ase.pipeline.tc_cases import Phonons, TcResults
+from himlip_ase.pipeline.tc_cases import CaseResult, Phonons, TcResults, coefficients_between
 from himlip_ase.sscha.results.result import History, SschaResult
 from himlip_ase.sscha.results.sampling_noise import deviations_of, independent_deviations
 from himlip_ase.sscha.run.initial import positive_definite_start
@@ -226,6 +227,25 @@ def test_potentials_that_left_cells_out_are_a_source_of_the_error() -> None:
     unstable = np.concatenate([changes, -1.5 * phonons.matrices[None]])
     lost = analyse("toy", elph, phonons, phonons, options, without=unstable)
     assert all(isinstance(entry, NoTc) for entry in lost.table.results)
+
+
+def test_what_twins_change_alike_in_two_isotopes_is_no_error_of_the_coefficient() -> None:
+    """Twins that scale Φ move both Tc, and ln of their ratio little; twins that move one alone move that too."""
+    phonons, elph = toy()
+    element = phonons.primitive.get_chemical_symbols()[0]
+    heavy = phonons.with_masses(replace_masses(phonons.primitive, {element: 5.0}).get_masses())
+    options = TcOptions(mu_star=(0.1,), methods=("allen-dynes",), gap=False, sigma_ry=0.02)
+    scaled = np.array([-0.02, 0.0, 0.01, 0.02, -0.01])[:, None, None, None] * phonons.matrices
+
+    def sigma(of_heavy: np.ndarray) -> float:
+        pair = [
+            CaseResult(analyse("toy", elph, own, phonons, options, without=changes))
+            for own, changes in ((phonons, scaled), (heavy, of_heavy))
+        ]
+        (found,) = coefficients_between(Phonons("hessian", "heavy"), *pair)
+        return found.uncertainty or 0.0
+
+    assert 0 < sigma(scaled) < 0.25 * sigma(0 * scaled)
 
 
 def test_independent_noise_has_the_errors_it_is_made_from() -> None:
