@@ -1,4 +1,4 @@
-"""``himlip sscha verify | export | watch | plot | spectral``: tools on finished runs."""
+"""``himlip sscha verify | correct | export | watch | plot | spectral``: tools on finished runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMATS = ("python-sscha", "python-sscha-text", "extxyz", "phonopy", "qe", "cell
 
 def add_to(group: typer.Typer) -> None:
     """Add the commands to the group ``himlip sscha``."""
-    for command in (verify, export, watch, plot, spectral):
+    for command in (verify, correct, export, watch, plot, spectral):
         group.command(command.__name__)(command)
 
 
@@ -121,6 +121,52 @@ def _evaluated(model: str | None, calculator: str | None, images: list[Atoms]) -
         return checked(evaluate(load_model(model), images), images), model
     assert calculator is not None
     return checked(from_calculator(calculator_named(calculator))(images), images), calculator
+
+
+def correct(
+    run: Run,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="The potential of the run, with its twins beside it.")
+    ],
+    labels: Annotated[
+        list[Path],
+        typer.Option(
+            "--labels",
+            help="Labelled cells that an SSCHA of this crystal drew; may be repeated.",
+        ),
+    ],
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Correct the auxiliary by finished labels, each judged by a twin that did not learn it."""
+    from himlip_ase.errors import InputError
+    from himlip_ase.hint.last_layer.twin_weights import load_twins, twins_beside
+    from himlip_ase.labels.readers import read_labels, set_names
+    from himlip_ase.potential.checkpoint import find_model
+    from himlip_ase.sscha.results.result import load_result
+    from himlip_ase.sscha.trust.label_correction import honest_misses, label_correction
+    from himlip_ase.sscha.trust.label_correction_files import (
+        RECORD,
+        describe_label_correction,
+        write_label_correction,
+    )
+    from himlip_ase.sscha.trust.potential_error import potential_error
+
+    if (run / RECORD).exists() and not overwrite:
+        raise InputError(f"{run} was corrected already; pass --overwrite to correct it anew")
+    weights = find_model(model)
+    twins = load_twins(weights)
+    if not twins:
+        raise InputError(
+            f"--model: there is no {twins_beside(weights)}; a run with finetune.closed_form, or the learning "
+            "loop of one, leaves a potential with twins"
+        )
+    frames = read_labels(labels)
+    missed = honest_misses(frames, weights, twins)
+    shift = potential_error(run, twins).changes.mean(axis=0)
+    found = label_correction(load_result(run), [frame.atoms for frame in frames], missed, shift)
+    write_label_correction(found, list(dict.fromkeys(set_names(frames))), run, overwrite)
+    for line in describe_label_correction(run):
+        typer.echo(line)
 
 
 def export(

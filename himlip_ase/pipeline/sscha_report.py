@@ -8,9 +8,9 @@ from pathlib import Path
 from himlip_ase.figure_style import with_mev
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.document import Document, Paragraph, Table, number
-from himlip_ase.pipeline.label_correction import largest_changes
 from himlip_ase.pipeline.runfolder import Figure
 from himlip_ase.pipeline.sscha import grid_name
+from himlip_ase.sscha.trust.label_correction_files import largest_changes
 
 ROWS = (
     ("converged", "sscha_converged"),

@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from himlip_ase.cli.app import app
 from himlip_ase.errors import InputError
 from himlip_ase.hint.last_layer.twin_weights import load_twins
 from himlip_ase.labels.readers import read_labels
+from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.config import RunConfig, load_config
 from himlip_ase.pipeline.document import Document
-from himlip_ase.pipeline.label_correction import correct_by_finished_labels, honest_misses
+from himlip_ase.pipeline.label_correction import correct_by_finished_labels
 from himlip_ase.pipeline.learn import corrected
 from himlip_ase.pipeline.run import run_pipeline
 from himlip_ase.pipeline.runfolder import Figure, RunFolder
@@ -26,6 +29,7 @@ from himlip_ase.pipeline.stages import Context, Outcome
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.sscha import load_result
+from himlip_ase.sscha.trust.label_correction import honest_misses
 
 CONFIG = Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml"
 SHORT: dict[str, Any] = {
@@ -104,6 +108,23 @@ def test_finished_labels_correct_the_main_run(finished: Path) -> None:
     document = Document("runs")
     corrected_modes(document, home)
     assert "16 independent groups of labelled cells" in document.markdown(finished)
+
+
+def test_the_command_corrects_as_the_run_does(finished: Path, tmp_path: Path) -> None:
+    home = shutil.copytree(finished / "state" / "sscha", tmp_path / "sscha")
+    model, sets = finished / "state" / "finetune" / "model.safetensors", CONFIG.parent / "labels"
+    before = json.loads((home / "label_correction.json").read_text(encoding="utf-8"))
+    command = ["sscha", "correct", str(home), "--model", str(model)]
+    for name in before["sets"]:
+        command += ["--labels", str(sets / f"{name}.extxyz")]
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 2 and "--overwrite" in refused.output
+    result = CliRunner().invoke(app, [*command, "--overwrite"])
+    assert result.exit_code == 0 and "16 independent groups" in result.output
+    after = json.loads((home / "label_correction.json").read_text(encoding="utf-8"))
+    for name in ("frequencies_cm", "change_cm", "change_sigma_cm"):
+        np.testing.assert_allclose(after[name], before[name], atol=0.01)
+    assert read_dyn(home / "corrected.dyn0").dims == (2, 2, 2)
 
 
 def test_only_what_a_twin_did_not_learn_is_judged(finished: Path) -> None:

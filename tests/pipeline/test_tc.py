@@ -230,7 +230,7 @@ def test_potentials_that_left_cells_out_are_a_source_of_the_error() -> None:
 
 
 def test_what_twins_change_alike_in_two_isotopes_is_no_error_of_the_coefficient() -> None:
-    """Twins that scale Φ move both Tc, and ln of their ratio little; twins that move one alone move that too."""
+    """Twins that scale Φ move both Tc, their ratio little; twins that move one alone move that too."""
     phonons, elph = toy()
     element = phonons.primitive.get_chemical_symbols()[0]
     heavy = phonons.with_masses(replace_masses(phonons.primitive, {element: 5.0}).get_masses())

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.jackknife import jackknife, student
+from himlip_ase.labels.digests import structure_digest
+from himlip_ase.labels.frames import JUDGES
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.potential.lattice_sites import LatticeSites
 from himlip_ase.sscha.convergence.residual import frequency_changes
@@ -26,6 +30,10 @@ from himlip_ase.sscha.results.sampling_noise import deviations_of
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.sscha.trust.corrections import change_of, joined_deviations
 from himlip_ase.sscha.watch.independent_frames import independent_groups
+
+if TYPE_CHECKING:
+    from himlip_ase.labels.frames import LabelledFrame
+    from himlip_ase.potential.interface import Potential
 
 FEWEST_GROUPS = 4
 """Independent groups of cells for an error bar."""
@@ -179,3 +187,46 @@ def _check_coverage(
             f"q = ({', '.join(f'{x:.4g}' for x in q)}) is in the labelled cells of {found[missing[0]]} "
             "independent groups; two are the fewest, so label cells of other shapes"
         )
+
+
+def honest_misses(
+    frames: Sequence[LabelledFrame], model: Path, twins: Sequence[Potential]
+) -> list[np.ndarray]:
+    """Forces of the labels less those of the twin that did not learn the frame; of all twins, if none did.
+
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+    model : Path
+        Weights of the potential.
+    twins : sequence of Potential
+        Of `himlip_ase.hint.last_layer.twin_weights.load_twins`.
+
+    Returns
+    -------
+    list of ndarray (N, 3)
+        eV/Å.
+
+    Raises
+    ------
+    InputError
+        A frame without forces, or one of which nobody knows whether the twins learnt it.
+    """
+    from himlip_ase.hint.last_layer.twin_weights import twin_without
+    from himlip_ase.potential.evaluate import evaluate
+
+    number = twin_without(model)
+    found: list[np.ndarray] = []
+    for frame in frames:
+        twin = number.get(structure_digest(frame.atoms).hex())
+        if frame.forces is None:
+            raise InputError(f"{frame.source} has no forces")
+        if twin is None and not frame.set.startswith(JUDGES):
+            raise InputError(
+                f"{frame.source}: no twin of {model.name} says that it did not learn it; name sets that the "
+                f"twins left out in turn, or that are never learnt ({', '.join(f'{s}…' for s in JUDGES)})"
+            )
+        judges = twins if twin is None else [twins[twin]]
+        ours = np.mean([evaluate(judge, [frame.atoms]).force_array[0] for judge in judges], axis=0)
+        found.append(frame.forces - ours)
+    return found
