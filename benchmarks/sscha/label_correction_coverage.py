@@ -23,7 +23,7 @@ from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.sscha.trust.corrections import change_of
-from himlip_ase.sscha.trust.label_correction import label_correction
+from himlip_ase.sscha.trust.label_correction import Miss, label_correction
 
 RESULTS = Path(__file__).parents[1] / "results" / "sscha_label_correction_coverage.md"
 OLDER = (1.0, 1.5, 0.6)
@@ -54,7 +54,7 @@ def measured(seeds: int, labelled: int, factor: float) -> tuple[np.ndarray, np.n
             fitted([g for k, g in enumerate(groups) if k % number != fold], scale) for fold in range(number)
         ]
         whole, own = fitted(groups, scale), np.repeat(np.arange(len(groups)) % number, 2)
-        honest = [f - r @ twins[fold] for f, r, fold in zip(wanted, rows, own, strict=True)]
+        honest = [Miss(f - r @ twins[fold]) for f, r, fold in zip(wanted, rows, own, strict=True)]
         mean = np.mean(twins, axis=0) - whole
         shift = change_of(target, group, large.displacements, rows_of_large @ mean, even)
         found = label_correction(result, images, honest, shift)

@@ -17,6 +17,7 @@ from himlip_ase.pipeline.potential_error import read_potential_error
 from himlip_ase.pipeline.stages import Context, Outcome
 from himlip_ase.sscha.array_files import pack, save_arrays
 from himlip_ase.sscha.trust.label_correction_files import RECORD, write_label_correction
+from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 if TYPE_CHECKING:
     from himlip_ase.potential.interface import Potential
@@ -54,7 +55,7 @@ def correct_by_finished_labels(
     arrays = pack("auxiliary", found.auxiliary) | {"deviations": found.deviations}
     save_arrays(folder / AGREEMENT, arrays, overwrite=True)
     write_label_correction(found, names, folder, overwrite=True)
-    _quote(outcome, found, names)
+    _quote(outcome, folder, found, names)
 
 
 def _correction(
@@ -79,7 +80,9 @@ def _correction(
     )
 
 
-def _quote(outcome: Outcome, found: LabelCorrection, names: Sequence[str]) -> None:
+def _quote(outcome: Outcome, folder: Path, found: LabelCorrection, names: Sequence[str]) -> None:
+    from himlip_ase.sscha.results.result import load_result
+
     moving = np.ones(found.change_cm.shape, dtype=bool)
     moving[0, acoustic(found.auxiliary)] = False
     change, sigma = found.change_cm[moving], found.change_sigma_cm[moving]
@@ -104,3 +107,14 @@ def _quote(outcome: Outcome, found: LabelCorrection, names: Sequence[str]) -> No
         f"share of the frequencies that are changed by no more than twice the ±; {how}",
     )
     outcome.add("corrected_by_dft.largest_sigma", float(sigma.max()), "cm⁻¹", f"largest ± of {how}")
+    result = load_result(folder)
+    if found.pressure_gpa is not None and result.stress is not None and result.stress_sigma is not None:
+        own = -float(result.stress[:3].mean()) * EV_PER_ANGSTROM3_GPA
+        sampling = float(result.stress_sigma[:3].mean()) * EV_PER_ANGSTROM3_GPA
+        outcome.add(
+            "pressure_quantum.corrected",
+            own + found.pressure_gpa,
+            "GPa",
+            f"of the quantum crystal: {own:.2f} by the potential, and the mean of {how}",
+            float(np.hypot(sampling, found.pressure_sigma_gpa or 0.0)),
+        )

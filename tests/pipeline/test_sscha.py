@@ -105,6 +105,8 @@ def test_finished_labels_correct_the_main_run(finished: Path) -> None:
     quoted = figures(finished)
     assert quoted["corrected_by_dft.rms"]["value"] < 50
     assert 0 < quoted["corrected_by_dft.largest_sigma"]["value"] < 20
+    pressures = [quoted[f"pressure_quantum{suffix}"]["value"] for suffix in ("", ".corrected")]
+    assert 0 < abs(pressures[1] - pressures[0]) < 3
     document = Document("runs")
     corrected_modes(document, home)
     assert "16 independent groups of labelled cells" in document.markdown(finished)
@@ -132,10 +134,12 @@ def test_only_what_a_twin_did_not_learn_is_judged(finished: Path) -> None:
     frames = read_labels(CONFIG.parent / "labels" / "learn.extxyz")
     missed = honest_misses(frames, model, load_twins(model))
     learnt = evaluate(load_model(model), [frame.atoms for frame in frames]).force_array
-    ratios = [np.std(m) / np.std(f.forces - own) for m, f, own in zip(missed, frames, learnt, strict=True)]
+    ratios = [
+        np.std(m.forces) / np.std(f.forces - own) for m, f, own in zip(missed, frames, learnt, strict=True)
+    ]
     assert min(ratios) > 1.05
     elsewhere = read_labels(CONFIG.parent / "labels" / "validation_first.extxyz")[:1]
-    assert honest_misses(elsewhere, model, load_twins(model))[0].shape == (32, 3)
+    assert honest_misses(elsewhere, model, load_twins(model))[0].forces.shape == (32, 3)
     with pytest.raises(InputError, match=r"no twin of model\.safetensors says that it did not learn it"):
         honest_misses([replace(elsewhere[0], set="learn")], model, load_twins(model))
 

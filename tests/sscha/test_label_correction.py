@@ -14,7 +14,7 @@ from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.results.result import History, SschaResult
 from himlip_ase.sscha.settings import SschaSettings
-from himlip_ase.sscha.trust.label_correction import label_correction
+from himlip_ase.sscha.trust.label_correction import Miss, label_correction
 
 from .toy import DIMS, MILD, BondCrystal, cscl
 
@@ -50,7 +50,7 @@ def asked_for(auxiliary: DynamicalMatrices) -> np.ndarray:
     return stiffer.harmonic().matrices
 
 
-def cells(auxiliary, change, shape, count, seed) -> tuple[list[Atoms], list[np.ndarray]]:
+def cells(auxiliary, change, shape, count, seed) -> tuple[list[Atoms], list[Miss]]:
     """Cells of one shape, atoms in another order and at another origin, with the forces −δΦ u."""
     primitive, rng = auxiliary.primitive, np.random.default_rng(seed)
     small = make_supercell(primitive, shape)
@@ -70,7 +70,7 @@ def cells(auxiliary, change, shape, count, seed) -> tuple[list[Atoms], list[np.n
         image = small[order]
         image.positions += moved[order] + [0.7, -0.2, 1.9]
         images.append(image)
-        forces.append(pulled[order])
+        forces.append(Miss(pulled[order]))
     return images, forces
 
 
@@ -98,11 +98,13 @@ def test_an_anharmonic_difference_is_that_of_many_configurations_within_the_erro
     own = BondCrystal(cscl(), DIMS, [(6.0, 0.0, 0.0, 0.0), (2.0, 0.0, 0.0, 0.0)])
     target = HarmonicDistribution(auxiliary)
 
-    def drawn(count: int, seed: int) -> tuple[list[Atoms], list[np.ndarray]]:
+    def drawn(count: int, seed: int) -> tuple[list[Atoms], list[Miss]]:
         images = [target.supercell for _ in range(count)]
         for image, moved in zip(images, target.displacements(count, seed, pairs=True), strict=True):
             image.positions += moved
-        return images, list(reference(images).forces - own(images).forces)
+        theirs, mine = reference(images), own(images)
+        beyond = zip(theirs.forces - mine.forces, theirs.stresses - mine.stresses, strict=True)
+        return images, [Miss(*one) for one in beyond]
 
     right = label_correction(result, *drawn(160, 1), None)
     few = label_correction(result, *drawn(12, 2), None)
@@ -111,6 +113,9 @@ def test_an_anharmonic_difference_is_that_of_many_configurations_within_the_erro
     off = (few.auxiliary.frequencies() - right.auxiliary.frequencies())[moving]
     beyond = np.abs(off) / few.frequencies_sigma_cm[moving]
     assert 0.3 < np.sqrt(np.mean(beyond**2)) < 2.0
+    pressures = [one.pressure_gpa or 0.0 for one in (few, right)]
+    errors = [one.pressure_sigma_gpa or 0.0 for one in (few, right)]
+    assert 0 < abs(pressures[0] - pressures[1]) < 3 * errors[0] and 0 < errors[1] < 0.5 * errors[0]
     assert (right.frequencies_sigma_cm[moving] < few.frequencies_sigma_cm[moving]).mean() > 0.9
 
 
@@ -122,12 +127,12 @@ def test_what_cannot_correct_is_named(auxiliary, result):
     for image in (thin := [one.copy() for one in thin]):
         image.positions += rng.normal(0, 0.05, image.positions.shape)
     with pytest.raises(InputError, match=r"q = \(.*\) is in the labelled cells of 0 independent groups"):
-        label_correction(result, thin, [np.zeros((4, 3))] * 6, None)
+        label_correction(result, thin, [Miss(np.zeros((4, 3)))] * 6, None)
     with pytest.raises(InputError, match="3 independent labelled cells"):
         label_correction(result, images[:3], forces[:3], None)
     odd = make_supercell(auxiliary.primitive, np.diag([1, 1, 3]))
     with pytest.raises(InputError, match="off the 2×2×2 grid"):
-        label_correction(result, [*images, odd], [*forces, np.zeros((6, 3))], None)
+        label_correction(result, [*images, odd], [*forces, Miss(np.zeros((6, 3)))], None)
     strained = images[0].copy()
     strained.set_cell(1.03 * strained.cell.array, scale_atoms=True)
     with pytest.raises(InputError, match=r"strained by 3\.0 %"):

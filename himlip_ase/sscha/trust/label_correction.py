@@ -30,6 +30,7 @@ from himlip_ase.sscha.results.sampling_noise import deviations_of
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.sscha.trust.corrections import change_of, joined_deviations
 from himlip_ase.sscha.watch.independent_frames import independent_groups
+from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 if TYPE_CHECKING:
     from himlip_ase.labels.frames import LabelledFrame
@@ -55,6 +56,9 @@ class LabelCorrection:
         First-order change of each auxiliary frequency and its standard error from the labelled cells.
     frequencies_sigma_cm : ndarray, shape (nq, 3n)
         Standard errors of the frequencies of `auxiliary`, sampling and potential; translations 0.
+    pressure_gpa, pressure_sigma_gpa : float or None
+        What the reference adds to the pressure of the quantum crystal, and its standard error; None where not
+        every label has a stress.
     groups : int
         Independent groups of labelled cells: opposites are one.
     """
@@ -65,11 +69,13 @@ class LabelCorrection:
     change_cm: np.ndarray
     change_sigma_cm: np.ndarray
     frequencies_sigma_cm: np.ndarray
+    pressure_gpa: float | None
+    pressure_sigma_gpa: float | None
     groups: int
 
 
 def label_correction(
-    result: SschaResult, images: Sequence[Atoms], missed: Sequence[np.ndarray], shift: np.ndarray | None
+    result: SschaResult, images: Sequence[Atoms], missed: Sequence[Miss], shift: np.ndarray | None
 ) -> LabelCorrection:
     """Correct the auxiliary of a finished SSCHA by labelled cells.
 
@@ -79,8 +85,8 @@ def label_correction(
     images : sequence of Atoms
         Drawn from an SSCHA of this crystal; supercells, of any shape, order and origin, whose q-points are on
         its grid.
-    missed : sequence of ndarray (N, 3)
-        Forces of the reference less those of a potential that did not learn the cell, eV/Å.
+    missed : sequence of Miss
+        Of each.
     shift : ndarray, shape (nq, 3n, 3n), optional
         What these potentials, on average, change in Φ(q) against the one that made the SSCHA, eV/Å².
 
@@ -98,7 +104,10 @@ def label_correction(
     target = HarmonicDistribution(result.auxiliary, result.settings.temperature_k)
     group = SpaceGroup(result.auxiliary)
     sites = LatticeSites(result.auxiliary.primitive)
-    fields = [_on_supercell(sites, result.auxiliary, *one) for one in zip(images, missed, strict=True)]
+    fields = [
+        _on_supercell(sites, result.auxiliary, image, miss.forces)
+        for image, miss in zip(images, missed, strict=True)
+    ]
     moved, forces = (np.array(part) for part in zip(*fields, strict=True))
     members = independent_groups(list(images))
     names = np.unique(members)
@@ -129,8 +138,19 @@ def label_correction(
         frequency_changes(target, base + whole),
         jackknife(frequency_changes(target, deleted)),
         sigma,
+        *_pressure(missed, members),
         len(names),
     )
+
+
+def _pressure(missed: Sequence[Miss], members: np.ndarray) -> tuple[float | None, float | None]:
+    """Mean pressure beyond the potential's, GPa, and its error."""
+    stresses = [miss.stress for miss in missed if miss.stress is not None]
+    if len(stresses) < len(missed):
+        return None, None
+    pressures = -np.array(stresses)[:, :3].mean(axis=1) * EV_PER_ANGSTROM3_GPA
+    deleted = np.array([pressures[members != name].mean() for name in np.unique(members)])
+    return float(pressures.mean()), float(jackknife(deleted))
 
 
 def _on_supercell(
@@ -189,23 +209,37 @@ def _check_coverage(
         )
 
 
-def honest_misses(
-    frames: Sequence[LabelledFrame], model: Path, twins: Sequence[Potential]
-) -> list[np.ndarray]:
-    """Forces of the labels less those of the twin that did not learn the frame; of all twins, if none did.
+@dataclass(frozen=True, eq=False)
+class Miss:
+    """What the reference has beyond a potential that did not learn the cell.
+
+    Attributes
+    ----------
+    forces : ndarray (N, 3)
+        eV/Å.
+    stress : ndarray (6,) or None
+        Beyond that of the potential that made the SSCHA, for what these potentials differ by on average is
+        part of the correction; eV/Å³, ASE's order and sign. None where the label has none.
+    """
+
+    forces: np.ndarray
+    stress: np.ndarray | None = None
+
+
+def honest_misses(frames: Sequence[LabelledFrame], weights: Path, twins: Sequence[Potential]) -> list[Miss]:
+    """Labels less what the twin says that did not learn the frame; the mean of all twins, if none did.
 
     Parameters
     ----------
     frames : sequence of LabelledFrame
-    model : Path
-        Weights of the potential.
+    weights : Path
+        Of the potential.
     twins : sequence of Potential
         Of `himlip_ase.hint.last_layer.twin_weights.load_twins`.
 
     Returns
     -------
-    list of ndarray (N, 3)
-        eV/Å.
+    list of Miss
 
     Raises
     ------
@@ -213,20 +247,31 @@ def honest_misses(
         A frame without forces, or one of which nobody knows whether the twins learnt it.
     """
     from himlip_ase.hint.last_layer.twin_weights import twin_without
+    from himlip_ase.potential.checkpoint import load_model
     from himlip_ase.potential.evaluate import evaluate
 
-    number = twin_without(model)
-    found: list[np.ndarray] = []
+    number = twin_without(weights)
+    chosen: list[int | None] = []
     for frame in frames:
-        twin = number.get(structure_digest(frame.atoms).hex())
+        chosen.append(number.get(structure_digest(frame.atoms).hex()))
         if frame.forces is None:
             raise InputError(f"{frame.source} has no forces")
-        if twin is None and not frame.set.startswith(JUDGES):
+        if chosen[-1] is None and not frame.set.startswith(JUDGES):
             raise InputError(
-                f"{frame.source}: no twin of {model.name} says that it did not learn it; name sets that the "
-                f"twins left out in turn, or that are never learnt ({', '.join(f'{s}…' for s in JUDGES)})"
+                f"{frame.source}: no twin of {weights.name} says that it did not learn it; name sets that "
+                f"the twins left out in turn, or that are never learnt ({', '.join(f'{s}…' for s in JUDGES)})"
             )
-        judges = twins if twin is None else [twins[twin]]
-        ours = np.mean([evaluate(judge, [frame.atoms]).force_array[0] for judge in judges], axis=0)
-        found.append(frame.forces - ours)
+    images = [frame.atoms for frame in frames]
+    own = evaluate(load_model(weights), images)
+    theirs = [evaluate(twin, images) for twin in twins]
+    found = []
+    for k, (frame, twin) in enumerate(zip(frames, chosen, strict=True)):
+        judges = theirs if twin is None else [theirs[twin]]
+        assert frame.forces is not None
+        forces = frame.forces - np.mean([judge.forces[k] for judge in judges], axis=0)
+        stress = None
+        if frame.stress is not None:
+            shift = np.mean([judge.stresses[k] for judge in theirs], axis=0) - own.stresses[k]
+            stress = frame.stress - np.mean([judge.stresses[k] for judge in judges], axis=0) + shift
+        found.append(Miss(forces, stress))
     return found

@@ -38,6 +38,7 @@ def write_label_correction(
         {
             "sets": list(sets),
             "groups": found.groups,
+            "pressure_change_gpa": {"value": found.pressure_gpa, "uncertainty": found.pressure_sigma_gpa},
             "qpoints": found.auxiliary.qpoints.tolist(),
             "auxiliary_cm": found.before.frequencies().tolist(),
             "change_cm": found.change_cm.tolist(),
@@ -117,10 +118,13 @@ def describe_label_correction(folder: Path, count: int = 10) -> list[str]:
     list of str
     """
     modes, groups = largest_changes(folder, count)
+    pressure = read_mapping(folder / RECORD)["pressure_change_gpa"]
     lines = [
         f"{groups} independent groups of labelled cells; the auxiliary corrected by them is {folder / DYN}*",
         "largest changes, cm⁻¹:",
     ]
+    if pressure["value"] is not None:
+        lines.insert(1, f"pressure: {pressure['value']:+.2f} ± {pressure['uncertainty']:.2f} GPa")
     for mode in modes:
         q = ", ".join(f"{x:.3g}" for x in mode.qpoint)
         lines.append(
