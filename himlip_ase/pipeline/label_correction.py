@@ -16,7 +16,7 @@ from himlip_ase.pipeline.learn import AGREEMENT
 from himlip_ase.pipeline.potential_error import read_potential_error
 from himlip_ase.pipeline.stages import Context, Outcome
 from himlip_ase.sscha.array_files import pack, save_arrays
-from himlip_ase.sscha.trust.label_correction_files import RECORD, write_label_correction
+from himlip_ase.sscha.trust.label_correction_files import DYN, RECORD, write_label_correction
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 if TYPE_CHECKING:
@@ -43,10 +43,12 @@ def correct_by_finished_labels(
         Its twins.
     """
     names = context.config.anharmonic.corrected_by
-    (folder / RECORD).unlink(missing_ok=True)
-    if not names or context.learns:
+    if context.learns:
         return
-    (folder / AGREEMENT).unlink(missing_ok=True)
+    for path in (folder / RECORD, folder / AGREEMENT, *folder.glob(f"{DYN}*")):
+        path.unlink(missing_ok=True)
+    if not names:
+        return
     try:
         found = _correction(context, folder, model, twins, names)
     except (InputError, CalculationError) as error:
