@@ -1,8 +1,8 @@
 """Are frequencies corrected by finished labels right within their error bars?  Many seeds.
 
 The crystal, potential and twins of `benchmarks.sscha.potential_coverage`, whose bias no twin can tell.  The
-labelled configurations are drawn from an older Gaussian than that of the SSCHA, in which the mean square
-displacements are wrong by a quarter, and correct it as `himlip_ase.sscha.trust.label_correction` does.
+labelled configurations are drawn from Gaussians whose Φ is that of the SSCHA times a factor, as older ones
+are, and correct it as `himlip_ase.sscha.trust.label_correction` does.
 
 python -m benchmarks.sscha.label_correction_coverage --seeds 40
 """
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.sscha.learning_coverage import MANY, TRUTH, Learner, crystal, finished, fitted, images_of
-from benchmarks.sscha.potential_coverage import LABELLED, MOST_TWINS, SHARE
+from benchmarks.sscha.learning_coverage import MANY, TRUTH, Learner, crystal, finished, images_of
+from benchmarks.sscha.potential_coverage import LABELLED, SHARE, cross_fitted
 from himlip_ase.sscha.ensembles.draws import stream
 from himlip_ase.sscha.ensembles.partial_ensemble import draw_ensemble
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
@@ -44,17 +44,10 @@ def measured(seeds: int, labelled: int, factor: float) -> tuple[np.ndarray, np.n
     for seed in range(seeds):
         moved = older.displacements(labelled, np.random.SeedSequence([seed, 1]), pairs=True)
         images = images_of(target, moved)
-        rows, wanted = learner.rows(images)[1], truth(images).forces
-        pairs = [slice(k, k + 2) for k in range(0, labelled, 2)]
-        groups = [(rows[p].reshape(-1, rows.shape[-1]), wanted[p].ravel()) for p in pairs]
-        scale = np.sqrt(np.mean(np.concatenate([g[0] for g in groups]) ** 2, axis=0))
-        scale[scale == 0] = 1.0
-        number = min(MOST_TWINS, len(groups))
-        twins = [
-            fitted([g for k, g in enumerate(groups) if k % number != fold], scale) for fold in range(number)
-        ]
-        whole, own = fitted(groups, scale), np.repeat(np.arange(len(groups)) % number, 2)
-        honest = [Miss(f - r @ twins[fold]) for f, r, fold in zip(wanted, rows, own, strict=True)]
+        learnt = cross_fitted(truth, learner, images)
+        whole, twins = learnt.whole, learnt.twins
+        judged = zip(learnt.wanted, learnt.rows, learnt.fold_of, strict=True)
+        honest = [Miss(forces - rows @ twins[fold]) for forces, rows, fold in judged]
         mean = np.mean(twins, axis=0) - whole
         shift = change_of(target, group, large.displacements, rows_of_large @ mean, even)
         found = label_correction(result, images, honest, shift)

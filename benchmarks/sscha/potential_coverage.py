@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 
 from benchmarks.sscha.learning_coverage import MANY, TRUTH, Learner, crystal, fitted, images_of
 from himlip_ase.jackknife import jackknife
@@ -25,12 +27,53 @@ from himlip_ase.sscha.run.initial import positive_definite_start
 from himlip_ase.sscha.symmetry import SpaceGroup
 from himlip_ase.sscha.trust.corrections import change_of
 from himlip_ase.sscha.trust.potential_error import CONFIGURATIONS
+from tests.sscha.toy import BondCrystal
 
 RESULTS = Path(__file__).parents[1] / "results" / "sscha_potential_coverage.md"
 LABELLED = (8, 12, 24)
 MOST_TWINS = 10
 SHARE = 10
 """One of so many configurations of the truth is enough for the exact answer, with its linear part exact."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a learner makes of labelled configurations.
+
+    Attributes
+    ----------
+    rows : ndarray, shape (n, N, 3, P)
+        Forces of unit coefficients.
+    wanted : ndarray, shape (n, N, 3)
+        Forces of the truth, eV/Å.
+    whole : ndarray, shape (P,)
+        Coefficients from all configurations.
+    twins : list of ndarray
+        From all but one fold.
+    fold_of : ndarray, shape (n,)
+        Fold of each configuration; opposites share one.
+    """
+
+    rows: np.ndarray
+    wanted: np.ndarray
+    whole: np.ndarray
+    twins: list[np.ndarray]
+    fold_of: np.ndarray
+
+
+def cross_fitted(truth: BondCrystal, learner: Learner, images: list[Atoms]) -> Learnt:
+    """Coefficients from configurations in opposite pairs, and those of up to `MOST_TWINS` twins."""
+    rows, wanted = learner.rows(images)[1], truth(images).forces
+    pairs = [slice(k, k + 2) for k in range(0, len(images), 2)]
+    groups = [(rows[p].reshape(-1, rows.shape[-1]), wanted[p].ravel()) for p in pairs]
+    scale = np.sqrt(np.mean(np.concatenate([g[0] for g in groups]) ** 2, axis=0))
+    scale[scale == 0] = 1.0
+    number = min(MOST_TWINS, len(groups))
+    folds = np.arange(len(groups)) % number
+    twins = [
+        fitted([g for g, own in zip(groups, folds, strict=True) if own != k], scale) for k in range(number)
+    ]
+    return Learnt(rows, wanted, fitted(groups, scale), twins, np.repeat(folds, 2))
 
 
 def measured(seeds: int, labelled: int) -> tuple[np.ndarray, np.ndarray]:
@@ -43,17 +86,8 @@ def measured(seeds: int, labelled: int) -> tuple[np.ndarray, np.ndarray]:
     missed, errors = [], []
     for seed in range(seeds):
         moved = target.displacements(labelled, np.random.SeedSequence([seed, 1]), pairs=True)
-        images = images_of(target, moved)
-        rows, wanted = learner.rows(images)[1], truth(images).forces
-        pairs = [slice(k, k + 2) for k in range(0, labelled, 2)]
-        groups = [(rows[p].reshape(-1, rows.shape[-1]), wanted[p].ravel()) for p in pairs]
-        scale = np.sqrt(np.mean(np.concatenate([g[0] for g in groups]) ** 2, axis=0))
-        scale[scale == 0] = 1.0
-        whole = fitted(groups, scale)
-        number = min(MOST_TWINS, len(groups))
-        twins = [
-            fitted([g for k, g in enumerate(groups) if k % number != fold], scale) for fold in range(number)
-        ]
+        learnt = cross_fitted(truth, learner, images_of(target, moved))
+        whole, twins = learnt.whole, learnt.twins
         few = target.displacements(CONFIGURATIONS, np.random.SeedSequence([seed, 2]), pairs=True)
         rows = learner.rows(images_of(target, few))[1]
         even = np.ones(CONFIGURATIONS)

@@ -84,8 +84,7 @@ def main() -> None:
         path = save_model(model, arguments.out, card_of(model, arguments.out.stem, hessians, counts))
         print(f"wrote {path}")
         if len(fitted.twins.without) >= FEWEST:
-            pairs = [[frame.atoms for frame in cells[k : k + 2]] for k in range(0, len(cells), 2)]
-            print(f"wrote {save_twins(fitted.twins, pairs, path)}")
+            print(f"wrote {save_twins(fitted.twins, path)}")
 
 
 def card_of(

@@ -85,8 +85,7 @@ def main() -> None:
         }
         print(f"wrote {save_model(model, given.out, card)}")
         if len(fitted.twins.without) >= FEWEST:
-            pairs = [[frame.atoms for frame in cells[k : k + 2]] for k in range(0, len(cells), 2)]
-            print(f"wrote {save_twins(fitted.twins, pairs, given.out)}")
+            print(f"wrote {save_twins(fitted.twins, given.out)}")
 
 
 if __name__ == "__main__":

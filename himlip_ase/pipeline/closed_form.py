@@ -190,8 +190,7 @@ def fit_head(
     model = load_base(base, [*frames, *bare], hessians)
     widths = None if chosen.noise is None else Noise(*chosen.noise)
     sums = SummedLabels(model, bare, hessians, ClosedFormSettings(head=chosen.head, noise=widths))
-    parts = parts_of(frames)
-    for part in parts:
+    for part in parts_of(frames):
         sums.add(part)
     fitted = sums.fit(MOST_PARTS, (chosen.prior,), weigh_hessians=False)
     counts = {"frames": len(frames), "replayed": len(replay), "Hessians": len(hessians)}
@@ -199,8 +198,7 @@ def fit_head(
     path = save_model(fitted.model, folder / "model.safetensors", card, overwrite=True)
     fitted.posterior.save(folder / POSTERIOR, overwrite=True)
     if len(fitted.twins.without) >= FEWEST:
-        groups = [[frame.atoms for frame in part] for part in parts]
-        save_twins(fitted.twins, groups, path, overwrite=True)
+        save_twins(fitted.twins, path, overwrite=True)
 
 
 def parts_of(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:

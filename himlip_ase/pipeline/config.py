@@ -117,8 +117,6 @@ _PATHS = (
 """Keys that hold a path, or a list of them."""
 _MODELS = (("finetune", "model"), ("finetune", "model_without_hessian"))
 """Those that may also be the name of a model of the package."""
-MACE = "mace:"
-"""Before the path of a MACE model, see `himlip_ase.potential.mace_files`."""
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
@@ -250,9 +248,10 @@ def _place_paths(data: dict[str, Any], folder: Path) -> None:
 def _place_base(data: dict[str, Any], folder: Path) -> None:
     """The same for ``finetune.base``, which holds a path, a path behind ``mace:``, or a name."""
     for section, last in _given(data, (("finetune", "base"),)):
-        text = section[last]
-        prefix = text[: len(MACE)] if text.startswith(MACE) else ""
-        path = text[len(prefix) :]
+        from himlip_ase.potential.checkpoint import MACE_PREFIX
+
+        path = section[last].removeprefix(MACE_PREFIX)
+        prefix = section[last].removesuffix(path)
         here = folder / Path(path).expanduser()
         if here.is_file() or Path(path).parent != Path() or Path(path).suffix:
             section[last] = prefix + str(here.resolve())

@@ -43,7 +43,6 @@ def _run(context: Context, folder: Path) -> Outcome:
     from himlip_ase.sscha.learn.curve import write_learning_curve
     from himlip_ase.sscha.learn.loop import TWINS, learn
     from himlip_ase.sscha.learn.references import EngineReference
-    from himlip_ase.sscha.learn.rounds import load_labelled
     from himlip_ase.sscha.run.loop import run_sscha
     from himlip_ase.sscha.watch.watch_inputs import build_watch
 
@@ -81,12 +80,7 @@ def _run(context: Context, folder: Path) -> Outcome:
     copy_model(result.model, folder / MODEL)
     twins = Twins.load(folder / LOOP / TWINS)
     if len(twins.without) >= FEWEST:
-        pairs = [
-            [frame.atoms for frame in pair]
-            for one in load_labelled(folder / LOOP)
-            for pair in one.frames(LOOP, 1.0)
-        ]
-        save_twins(twins, pairs, folder / MODEL, overwrite=True)
+        save_twins(twins, folder / MODEL, overwrite=True)
     outcome = Outcome()
     outcome.add("learn.agreed", result.agreed, "", result.verdict)
     if not result.agreed:

@@ -60,9 +60,13 @@ class LatticeSites:
     ----------
     primitive : Atoms
         Primitive cell, each atom at its site.
+    holder, advice : str
+        What holds for the lattice, and what to do with a structure that is none of it, for the messages.
     """
 
     primitive: Atoms
+    holder: str = "the harmonic remainder"
+    advice: str = ADVICE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "primitive", check_primitive(self.primitive))
@@ -133,12 +137,12 @@ class LatticeSites:
         name = self.primitive.get_chemical_formula()
         if not np.isfinite(cell).all() or abs(np.linalg.det(cell)) < 1e-6:
             raise InputError(
-                f"the structure is not periodic in three directions, but the harmonic remainder holds for "
-                f"supercells of {name}: {ADVICE}"
+                f"the structure is not periodic in three directions, but {self.holder} holds for "
+                f"supercells of {name}: {self.advice}"
             )
         if n_atoms % n:
             raise InputError(
-                f"{n_atoms} atoms are no multiple of the {n} of the primitive cell of {name}: {ADVICE}"
+                f"{n_atoms} atoms are no multiple of the {n} of the primitive cell of {name}: {self.advice}"
             )
         size = abs(np.linalg.det(cell) / np.linalg.det(own)) / (n_atoms // n)
         vectors = np.rint(cell @ np.linalg.inv(own * np.cbrt(size)))
@@ -146,20 +150,20 @@ class LatticeSites:
             raise InputError(
                 f"the cell {np.round(cell, 3).tolist()} Å of {n_atoms} atoms is no supercell of the lattice "
                 f"of {name}, {np.round(own, 3).tolist()} Å, within {100 * LARGEST_STRAIN:g} % and without a "
-                f"rotation: {ADVICE}"
+                f"rotation: {self.advice}"
             )
         left, stretches, right = np.linalg.svd(np.linalg.inv(own) @ np.linalg.inv(vectors) @ cell)
         strain = float(np.abs(stretches - 1).max())
         if strain > LARGEST_STRAIN:
             raise InputError(
                 f"the cell strains the lattice of {name} by {100 * strain:.1f} %, or is rotated against it; "
-                f"the harmonic remainder holds up to {100 * LARGEST_STRAIN:g} % without a rotation: {ADVICE}"
+                f"{self.holder} holds up to {100 * LARGEST_STRAIN:g} % without a rotation: {self.advice}"
             )
         angle = np.degrees(np.arccos(np.clip((np.trace(left @ right) - 1) / 2, -1, 1)))
         if angle > LARGEST_ROTATION:
             raise InputError(
                 f"the crystal is rotated by {angle:.1f}° against the lattice of {name}; turn it back "
-                f"(atoms.set_cell(…, scale_atoms=True)), or: {ADVICE}"
+                f"(atoms.set_cell(…, scale_atoms=True)), or: {self.advice}"
             )
         return np.asarray(vectors, dtype=np.int64)
 
@@ -199,7 +203,7 @@ class LatticeSites:
             wanted, got = count * len(self._of_element.get(z, ())), int((numbers == z).sum())
             if wanted != got:
                 here, there = _formula(numbers), _formula(self.primitive.numbers)
-                raise InputError(f"{here} is no multiple of {there}: {ADVICE}")
+                raise InputError(f"{here} is no multiple of {there}: {self.advice}")
         return _Frame(self, numbers, np.linalg.inv(vectors) @ cell, vectors)
 
 
@@ -352,9 +356,10 @@ class _Frame:
         twice = int(counts.argmax())
         one, other = np.flatnonzero(order == values[twice])[:2]
         element = _formula(self.numbers[[one]])
+        name = self.sites.primitive.get_chemical_formula()
         return (
-            f"atoms {one} and {other} ({element}) are nearest to one site of the lattice of "
-            f"{self.sites.primitive.get_chemical_formula()}: displaced too far, or another crystal; {ADVICE}"
+            f"atoms {one} and {other} ({element}) are nearest to one site of the lattice of {name}: "
+            f"displaced too far, or another crystal; {self.sites.advice}"
         )
 
 

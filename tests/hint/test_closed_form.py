@@ -262,8 +262,7 @@ def test_twins_come_back_from_their_file_and_only_with_their_model(network, fram
     fitted = sums.fit(weigh_hessians=False)
     path = save_model(fitted.model, tmp_path / "model.safetensors")
     assert load_twins(path) == [] and twin_without(path) == {}
-    groups = [[frame.atoms] for frame in frames[:5]]
-    save_twins(fitted.twins, groups, path)
+    save_twins(fitted.twins, path)
     graph = build_graph(frames[7].atoms, network.elements, network.cutoff)
     found = [energy_forces_stress(twin, graph).forces for twin in load_twins(path)]
     wanted = [energy_forces_stress(twin, graph).forces for twin in fitted.twins.without]
@@ -277,4 +276,4 @@ def test_twins_come_back_from_their_file_and_only_with_their_model(network, fram
     with pytest.raises(InputError, match="no twins of"):
         load_twins(other)
     with pytest.raises(InputError, match="at least 4"):
-        save_twins(replace(fitted.twins, without=fitted.twins.without[:3]), groups, path)
+        save_twins(replace(fitted.twins, without=fitted.twins.without[:3]), path)

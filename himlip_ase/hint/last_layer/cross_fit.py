@@ -32,6 +32,7 @@ from himlip_ase.hint.last_layer.cross_validation import choose_floor, present_of
 from himlip_ase.hint.last_layer.evidence import NormalEquations, kind_of, maximise_evidence, named, ridge
 from himlip_ase.hint.last_layer.features import HeadFeatures
 from himlip_ase.hint.last_layer.posterior import Noise, Posterior
+from himlip_ase.labels.digests import structure_digest
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.potential.evaluate import frozen
 from himlip_ase.potential.interface import Potential
@@ -61,11 +62,14 @@ class Twins:
         With the mean of their heads, weighted by the sizes of the folds.
     fold_of : tuple of int
         Fold of each group.
+    groups : tuple of tuples of str
+        Structures of each group, by `himlip_ase.labels.digests.structure_digest` in hexadecimal digits.
     """
 
     without: tuple[Potential, ...]
     mean: Potential
     fold_of: tuple[int, ...]
+    groups: tuple[tuple[str, ...], ...]
 
     def save(self, folder: Path) -> None:
         """Write them, replacing what an earlier round left.
@@ -82,17 +86,21 @@ class Twins:
                 twin, folder / f"{number:03d}.safetensors", {"how": "without one fold"}, overwrite=True
             )
         save_model(self.mean, folder / MEAN, {"how": "mean of the others"}, overwrite=True)
-        write_json(folder / FOLDS, {"fold_of": list(self.fold_of)}, overwrite=True)
+        record = {"fold_of": list(self.fold_of), "groups": [list(group) for group in self.groups]}
+        write_json(folder / FOLDS, record, overwrite=True)
 
     @classmethod
     def load(cls, folder: Path) -> Twins:
         """What `save` wrote."""
         from himlip_ase.potential.checkpoint import load_model
 
-        fold_of = tuple(int(fold) for fold in read_mapping(folder / FOLDS)["fold_of"])
+        record = read_mapping(folder / FOLDS)
+        fold_of = tuple(int(fold) for fold in record["fold_of"])
+        # folders that were written before it said so have no structures
+        groups = tuple(tuple(group) for group in record.get("groups", [[] for _ in fold_of]))
         number = max(fold_of, default=-1) + 1
         without = tuple(load_model(folder / f"{fold:03d}.safetensors") for fold in range(number))
-        return cls(without, load_model(folder / MEAN), fold_of)
+        return cls(without, load_model(folder / MEAN), fold_of, groups)
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,7 @@ class SummedLabels:
         for number, label in enumerate(hessians):
             self.shared |= self._collected(f"Hessian {number}", [], [label])
         self.groups: list[Sums] = []
+        self.structures: list[tuple[str, ...]] = []
 
     def _collected(
         self, source: str, frames: Sequence[LabelledFrame], hessians: Sequence[HessianLabel]
@@ -172,6 +181,7 @@ class SummedLabels:
         """
         own = [frame.hessian for frame in frames if frame.hessian is not None]
         self.groups.append(self._collected(GROUPS, frames, own))
+        self.structures.append(tuple(structure_digest(frame.atoms).hex() for frame in frames))
         return len(self.groups) - 1
 
     def fit(
@@ -211,7 +221,8 @@ class SummedLabels:
             best.prior,
         )
         apply = self.features.apply
-        twins = Twins(tuple(apply(head) for head in best.without), apply(best.mean), best.fold_of)
+        without = tuple(apply(head) for head in best.without)
+        twins = Twins(without, apply(best.mean), best.fold_of, tuple(self.structures))
         return CrossFit(apply(best.head), twins, best.posterior, best.posterior.noise)
 
     def _fit(self, folds: int, prior: Prior, weigh_hessians: bool = True) -> _Heads:

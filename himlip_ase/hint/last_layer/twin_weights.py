@@ -5,17 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, sha256_file
-from himlip_ase.labels.digests import structure_digest
 
 if TYPE_CHECKING:
     import torch
-    from ase import Atoms
 
     from himlip_ase.hint.last_layer.cross_fit import Twins
     from himlip_ase.potential.interface import Potential
@@ -43,18 +40,13 @@ def twins_beside(path: str | os.PathLike) -> Path:
     return path.with_name(f"{path.stem}_twins.safetensors")
 
 
-def save_twins(
-    twins: Twins, groups: Sequence[Sequence[Atoms]], path: str | os.PathLike, overwrite: bool = False
-) -> Path:
+def save_twins(twins: Twins, path: str | os.PathLike, overwrite: bool = False) -> Path:
     """Write the twins of a saved model beside it.
 
     Parameters
     ----------
     twins : Twins
         Of the shape of the model.
-    groups : sequence of sequences of Atoms
-        Labelled structures of each group that they were fitted without, in the order of ``twins.fold_of``:
-        the file tells them apart by their digests.
     path : path-like
         Weights of the model, which `himlip_ase.potential.checkpoint.save_model` wrote.
     overwrite : bool
@@ -87,8 +79,8 @@ def save_twins(
     }
     target = twins_beside(path)
     left_out: list[list[str]] = [[] for _ in twins.without]
-    for fold, group in zip(twins.fold_of, groups, strict=True):
-        left_out[fold] += [structure_digest(atoms).hex() for atoms in group]
+    for fold, group in zip(twins.fold_of, twins.groups, strict=True):
+        left_out[fold] += group
     header = {"format": FORMAT, "model_sha256": sha256_file(Path(path)), "twins": str(len(theirs))}
     header[LEFT_OUT] = json.dumps(left_out)
     with atomic_write(target, "wb", overwrite=overwrite) as stream:

@@ -40,6 +40,7 @@ FEWEST_GROUPS = 4
 """Independent groups of cells for an error bar."""
 LARGEST_STRAIN = 0.02
 """Of the labelled cells against the crystal of the SSCHA."""
+ADVICE = "name sets of cells of this crystal alone"
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ def label_correction(
     """
     target = HarmonicDistribution(result.auxiliary, result.settings.temperature_k)
     group = SpaceGroup(result.auxiliary)
-    sites = LatticeSites(result.auxiliary.primitive)
+    sites = LatticeSites(result.auxiliary.primitive, "the correction", ADVICE)
     fields = [
         _on_supercell(sites, result.auxiliary, image, miss.forces)
         for image, miss in zip(images, missed, strict=True)
@@ -162,8 +163,7 @@ def _on_supercell(
         vectors = sites.supercell_vectors(image.cell.array, len(image))
         placement = sites.place(image.positions, image.numbers, image.cell.array)
     except InputError as error:
-        reason = str(error).split(": this model is tied")[0]
-        raise InputError(f"a labelled cell, {name}, is none of the crystal of the SSCHA: {reason}") from error
+        raise InputError(f"a labelled cell, {name}, is none of the crystal of the SSCHA: {error}") from error
     stretch = np.linalg.inv(vectors @ sites.primitive.cell.array) @ image.cell.array
     strain = float(np.abs(stretch - np.eye(3)).max())
     if strain > LARGEST_STRAIN:
