@@ -30,6 +30,7 @@ from himlip_ase.potential.checkpoint import save_model
 from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.potential.network import HiMLIP
 from himlip_ase.sscha.learn.rounds import load_base
+from himlip_ase.sscha.watch.independent_frames import grouped
 
 HERE = Path(__file__).parent
 LABELS = HERE / "labels"
@@ -66,8 +67,8 @@ def main() -> None:
     hessians = [read_hessian(path) for path in arguments.hessian]
     base = load_base(arguments.base, cells + older, hessians)
     sums = SummedLabels(base, older, hessians, ClosedFormSettings(head="wide"))
-    for pair in range(0, len(cells), 2):
-        sums.add(cells[pair : pair + 2])
+    for group in grouped(cells):
+        sums.add(group)
     # Matrices at full weight: forces left out are missed by 1.3 % more, frequencies by 5.5, not 39 cm⁻¹.
     fitted = sums.fit(weigh_hessians=False)
     model = fitted.model

@@ -23,6 +23,7 @@ from himlip_ase.labels.frames import LabelledFrame
 from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.potential.checkpoint import save_model
 from himlip_ase.sscha.learn.rounds import load_base
+from himlip_ase.sscha.watch.independent_frames import grouped
 
 HERE = Path(__file__).parent
 LABELS = HERE / "labels"
@@ -56,8 +57,8 @@ def main() -> None:
     cells = [frame for name in given.learn for frame in read_labels(LABELS / f"{name}.extxyz")]
     base = load_base(given.base, [*cells, *coarse], [hessian])
     sums = SummedLabels(base, coarse, [hessian], ClosedFormSettings(head="wide"))
-    for pair in range(0, len(cells), 2):
-        sums.add(cells[pair : pair + 2])
+    for group in grouped(cells):
+        sums.add(group)
     fitted = sums.fit(weigh_hessians=given.weigh_hessian)
     model = fitted.model
     parts = {

@@ -143,16 +143,17 @@ def correct(
     from himlip_ase.labels.readers import read_labels, set_names
     from himlip_ase.potential.checkpoint import find_model
     from himlip_ase.sscha.results.result import load_result
-    from himlip_ase.sscha.trust.label_correction import honest_misses, label_correction
+    from himlip_ase.sscha.trust.judged_cells import judged_cells
+    from himlip_ase.sscha.trust.label_correction import label_correction
     from himlip_ase.sscha.trust.label_correction_files import (
-        RECORD,
+        check_not_corrected,
         describe_label_correction,
         write_label_correction,
     )
-    from himlip_ase.sscha.trust.potential_error import potential_error
+    from himlip_ase.sscha.trust.potential_error import check_made_by, potential_error
 
-    if (run / RECORD).exists() and not overwrite:
-        raise InputError(f"{run} was corrected already; pass --overwrite to correct it anew")
+    if not overwrite:
+        check_not_corrected(run)
     weights = find_model(model)
     twins = load_twins(weights)
     if not twins:
@@ -160,10 +161,10 @@ def correct(
             f"--model: there is no {twins_beside(weights)}; a run with finetune.closed_form, or the learning "
             "loop of one, leaves a potential with twins"
         )
-    frames = read_labels(labels)
-    missed = honest_misses(frames, weights, twins)
-    shift = potential_error(run, twins).changes.mean(axis=0)
-    found = label_correction(load_result(run), [frame.atoms for frame in frames], missed, shift)
+    check_made_by(run, weights)
+    frames, result = read_labels(labels), load_result(run)
+    cells = judged_cells(frames, result.auxiliary.primitive, weights, twins)
+    found = label_correction(result, cells, potential_error(run, twins))
     write_label_correction(found, list(dict.fromkeys(set_names(frames))), run, overwrite)
     for line in describe_label_correction(run):
         typer.echo(line)

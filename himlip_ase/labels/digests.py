@@ -25,6 +25,18 @@ def structure_digest(atoms: Atoms) -> bytes:
     return _digest(atoms.numbers, atoms.positions, atoms.cell.array, np.asarray(atoms.pbc))
 
 
+def configuration_digest(atoms: Atoms) -> str:
+    """Hexadecimal digits, the same for structures that are equal to 1e-8 Å, as extended XYZ writes them.
+
+    Parameters
+    ----------
+    atoms : Atoms
+        As of `structure_digest`.
+    """
+    positions, cell = (np.rint(1e8 * part).astype(np.int64) for part in (atoms.positions, atoms.cell.array))
+    return _digest(atoms.numbers, positions, cell, np.asarray(atoms.pbc)).hex()
+
+
 def frame_digest(frame: LabelledFrame) -> bytes:
     """Of structure, energy, forces, stress and weight of a frame; its Hessian has a digest of its own."""
     values = (frame.energy, frame.forces, frame.stress, frame.weight)

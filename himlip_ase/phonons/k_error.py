@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from scipy.optimize import linear_sum_assignment
 
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import commensurate_qpoints, crystal_mismatch, grid_indices
 from himlip_ase.phonons.force_constants import DynamicalMatrices, acoustic, mass_reduced
+from himlip_ase.phonons.mode_pairs import partners
 from himlip_ase.symmetry.operations import crystal_operations
 from himlip_ase.units import signed_frequencies_cm
 
@@ -86,9 +86,8 @@ class KMeshChange:
         masses = self.primitive.get_masses()
         coarse, before = np.linalg.eigh(mass_reduced(self.coarse, masses))
         dense, after = np.linalg.eigh(mass_reduced(self.dense, masses))
-        overlap = np.abs(before.conj().T @ after) ** 2
-        mine, its = linear_sum_assignment(overlap, maximize=True)
-        return float(np.abs(signed_frequencies_cm(dense[its]) - signed_frequencies_cm(coarse[mine])).max())
+        moved = signed_frequencies_cm(dense)[partners(before, after)] - signed_frequencies_cm(coarse)
+        return float(np.abs(moved).max())
 
     def blocks(self) -> np.ndarray:
         """B_a, (n, 3, 3) complex, eV/Å²/amu: the diagonal blocks of |ΔD|."""

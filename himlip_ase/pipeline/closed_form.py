@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 REPLAY = "finetune.closed_form.replay"
 MOST_PARTS = 10
 """Parts of the frames that are left out in turn; each is as much memory as the head squared."""
-FEWEST_PARTS = 5
-"""Pairs from which on frames are left out in pairs, and not one by one."""
 OTHERWISE = "or leave finetune.closed_form out to train by gradients"
 
 
@@ -202,7 +200,7 @@ def fit_head(
 
 
 def parts_of(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:
-    """Frames in at most `MOST_PARTS` parts of nearly equal size; neighbours, often opposites, together.
+    """Frames in at most `MOST_PARTS` parts of nearly equal size; opposites and repetitions together.
 
     Parameters
     ----------
@@ -212,7 +210,8 @@ def parts_of(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:
     -------
     list of list of LabelledFrame
     """
-    size = 2 if len(frames) >= 2 * FEWEST_PARTS else 1
-    pairs = [list(frames[first : first + size]) for first in range(0, len(frames), size)]
-    number = min(MOST_PARTS, len(pairs))
-    return [[frame for pair in pairs[part::number] for frame in pair] for part in range(number)]
+    from himlip_ase.sscha.watch.independent_frames import grouped
+
+    groups = grouped(frames)
+    number = min(MOST_PARTS, len(groups))
+    return [[frame for group in groups[part::number] for frame in group] for part in range(number)]

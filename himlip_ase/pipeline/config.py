@@ -82,6 +82,12 @@ class RunConfig(Section):
                 "`finetune.remainder` does not fit a network that the learning loop refits; leave one of "
                 "them out: `learn: {enabled: false}` or `finetune: {remainder: false}`"
             )
+        if self.anharmonic.corrected_by and (learns or self.labels.folder is None):
+            raise ValueError(
+                "`anharmonic.corrected_by` names sets of a finished `labels.folder`, for a run without the "
+                "learning loop, whose own labels correct the SSCHA; leave the key out"
+                + (", or set `learn: {enabled: false}`" if self.labels.folder is not None else "")
+            )
         return self
 
     @property
@@ -245,6 +251,10 @@ def _place_paths(data: dict[str, Any], folder: Path) -> None:
         section[last] = str(path if path.is_absolute() else (folder / path).resolve())
 
 
+_WEIGHTS = (".safetensors", ".model", ".pt", ".pth")
+"""How names of files with weights end; other dots are of a name, as in `himlip-v0.2`."""
+
+
 def _place_base(data: dict[str, Any], folder: Path) -> None:
     """The same for ``finetune.base``, which holds a path, a path behind ``mace:``, or a name."""
     for section, last in _given(data, (("finetune", "base"),)):
@@ -253,7 +263,7 @@ def _place_base(data: dict[str, Any], folder: Path) -> None:
         path = section[last].removeprefix(MACE_PREFIX)
         prefix = section[last].removesuffix(path)
         here = folder / Path(path).expanduser()
-        if here.is_file() or Path(path).parent != Path() or Path(path).suffix:
+        if here.is_file() or Path(path).parent != Path() or Path(path).suffix in _WEIGHTS:
             section[last] = prefix + str(here.resolve())
 
 

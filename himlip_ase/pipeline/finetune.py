@@ -111,7 +111,10 @@ def _inputs(context: Context) -> list[Any]:
             refuse(closed_form_faults(section, symbols), "the fit of the head")
             plain["closed_form"]["replay"] = section.closed_form.replay  # their content, wherever they lie
             del plain["training"]
-        return [plain | {"base": chosen_base(context)[0]}]
+        base = chosen_base(context)[0]
+        # a file counts by its content, and a model of the package by its name
+        is_file = base is not None and Path(base).suffix != "" and Path(base).is_file()
+        return [plain | {"base": Path(base) if base is not None and is_file else base}]
     for path in (section.model, section.model_without_hessian):
         if path is not None and not path.is_file():
             raise InputError(

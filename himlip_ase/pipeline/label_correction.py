@@ -12,11 +12,9 @@ import numpy as np
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.phonons.force_constants import acoustic
 from himlip_ase.pipeline.labels import label_folder
-from himlip_ase.pipeline.learn import AGREEMENT
-from himlip_ase.pipeline.potential_error import read_potential_error
+from himlip_ase.pipeline.potential_error import read_twins_changes
 from himlip_ase.pipeline.stages import Context, Outcome
-from himlip_ase.sscha.array_files import pack, save_arrays
-from himlip_ase.sscha.trust.label_correction_files import DYN, RECORD, write_label_correction
+from himlip_ase.sscha.trust.label_correction_files import AGREEMENT, DYN, RECORD, write_label_correction
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 if TYPE_CHECKING:
@@ -54,8 +52,6 @@ def correct_by_finished_labels(
     except (InputError, CalculationError) as error:
         outcome.notes.append(f"The SSCHA was not corrected by {', '.join(names)}: {error}.")
         return
-    arrays = pack("auxiliary", found.auxiliary) | {"deviations": found.deviations}
-    save_arrays(folder / AGREEMENT, arrays, overwrite=True)
     write_label_correction(found, names, folder, overwrite=True)
     _quote(outcome, folder, found, names)
 
@@ -64,7 +60,8 @@ def _correction(
     context: Context, folder: Path, model: Path, twins: Sequence[Potential], names: Sequence[str]
 ) -> LabelCorrection:
     from himlip_ase.sscha.results.result import load_result
-    from himlip_ase.sscha.trust.label_correction import honest_misses, label_correction
+    from himlip_ase.sscha.trust.judged_cells import judged_cells
+    from himlip_ase.sscha.trust.label_correction import label_correction
 
     if not twins:
         raise InputError(
@@ -73,20 +70,16 @@ def _correction(
         )
     frames = label_folder(context).frames(names)
     logger.info("correcting the SSCHA by %d labelled cells", len(frames))
-    shifts = read_potential_error(folder)
-    return label_correction(
-        load_result(folder),
-        [frame.atoms for frame in frames],
-        honest_misses(frames, model, twins),
-        None if shifts is None else shifts.mean(axis=0),
-    )
+    result = load_result(folder)
+    cells = judged_cells(frames, result.auxiliary.primitive, model, twins)
+    return label_correction(result, cells, read_twins_changes(folder, result.auxiliary))
 
 
 def _quote(outcome: Outcome, folder: Path, found: LabelCorrection, names: Sequence[str]) -> None:
     from himlip_ase.sscha.results.result import load_result
 
     moving = np.ones(found.change_cm.shape, dtype=bool)
-    moving[0, acoustic(found.auxiliary)] = False
+    moving[0, acoustic(found.before)] = False
     change, sigma = found.change_cm[moving], found.change_sigma_cm[moving]
     beyond = np.abs(change) / np.maximum(sigma, 1e-12)
     worst = int(beyond.argmax())

@@ -28,12 +28,12 @@ from himlip_ase.pipeline.runfolder import hash_inputs
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, set_aside
 from himlip_ase.sscha.array_files import load_arrays, restoring, unpack
 from himlip_ase.sscha.learn.settings import LearnSettings
+from himlip_ase.sscha.trust.label_correction_files import AGREEMENT
 
 logger = logging.getLogger(__name__)
 
 LOOP = "loop"
 RESULT = "result.json"
-AGREEMENT = "agreement.npz"
 
 
 def _run(context: Context, folder: Path) -> Outcome:

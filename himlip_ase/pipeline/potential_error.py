@@ -11,10 +11,12 @@ import numpy as np
 
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.pipeline.stages import Outcome
-from himlip_ase.sscha.array_files import load_arrays, save_arrays
+from himlip_ase.sscha.array_files import load_arrays, restoring, save_arrays
 
 if TYPE_CHECKING:
+    from himlip_ase.phonons.force_constants import DynamicalMatrices
     from himlip_ase.potential.interface import Potential
+    from himlip_ase.sscha.trust.potential_error import PotentialError
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,10 @@ def quote_potential_error(outcome: Outcome, folder: Path, suffix: str, twins: Se
     except (CalculationError, InputError) as error:
         outcome.add(f"potential_error.rms{suffix}", None, "cm⁻¹", f"not determined: {error}")
         return
-    save_arrays(path, {CHANGES: found.changes.astype(np.complex64)})
+    arrays = {CHANGES: found.changes.astype(np.complex64), "forces": found.forces}
+    if found.stresses is not None:
+        arrays["stresses"] = found.stresses
+    save_arrays(path, arrays | {"configurations": np.array(found.configurations)})
     sigma = found.frequencies_sigma()
     how = (
         f"standard error of the auxiliary frequencies from which cells were labelled: jackknife over "
@@ -74,3 +79,32 @@ def read_potential_error(folder: Path) -> np.ndarray | None:
     """
     path = folder / FILE
     return load_arrays(path)[CHANGES].astype(complex) if path.is_file() else None
+
+
+def read_twins_changes(folder: Path, auxiliary: DynamicalMatrices) -> PotentialError | None:
+    """All that `quote_potential_error` wrote; None without any.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the SSCHA.
+    auxiliary : DynamicalMatrices
+        Its own.
+
+    Returns
+    -------
+    PotentialError or None
+    """
+    from himlip_ase.sscha.trust.potential_error import PotentialError
+
+    if not (folder / FILE).is_file():
+        return None
+    arrays = load_arrays(folder / FILE)
+    with restoring(folder / FILE):
+        return PotentialError(
+            auxiliary,
+            arrays[CHANGES].astype(complex),
+            arrays["forces"],
+            arrays.get("stresses"),
+            int(arrays["configurations"]),
+        )

@@ -13,8 +13,10 @@ from ase import Atoms
 from himlip_ase.dft.espresso.engine import Espresso
 from himlip_ase.dft.jobs import Task
 from himlip_ase.errors import InputError
+from himlip_ase.hint.last_layer.twin_weights import twins_beside
 from himlip_ase.pipeline.closed_form import closed_form_faults
 from himlip_ase.pipeline.config import RunConfig
+from himlip_ase.pipeline.run_sections import FinetuneSection
 from himlip_ase.structures import read_structure
 from himlip_ase.symmetry.standard_cell import StandardCell, standard_cell
 
@@ -162,6 +164,11 @@ def preflight(
             symbols = read_structure(crystal).get_chemical_symbols()
             faults += closed_form_faults(config.finetune, symbols)
         refuse(faults, "this run")
+        if config.anharmonic.corrected_by and not _will_have_twins(config.finetune):
+            logger.warning(
+                "anharmonic.corrected_by: the potential will have no twins, and the SSCHA is not corrected "
+                "without; give finetune.closed_form, or a finetune.model with its twins beside it"
+            )
         return None
     assert config.structure is not None
     cell = standard_cell(read_structure(config.structure))
@@ -259,3 +266,9 @@ def disk_faults(tasks: Sequence[Task], workers: int, folder: Path, option: str =
         f"{place} has {free:.1f} GB free, the scratch files will take about {needed:.1f} GB: choose another "
         f"{option}"
     ]
+
+
+def _will_have_twins(section: FinetuneSection) -> bool:
+    return section.head_to_fit is not None or (
+        section.model is not None and twins_beside(section.model).is_file()
+    )

@@ -56,6 +56,8 @@ class Case:
         Why no Tc is quoted, whatever it would be.
     without : ndarray or None
         What potentials that each left out a part of the labels would change.
+    deviations_of : str
+        What `deviations` hold.
     """
 
     phonons: Phonons
@@ -63,6 +65,7 @@ class Case:
     deviations: np.ndarray | None = None
     refusal: str = ""
     without: np.ndarray | None = None
+    deviations_of: str = "SSCHA ensemble"
 
     @property
     def anharmonic(self) -> bool:
@@ -102,6 +105,7 @@ def _run(context: Context, folder: Path) -> Outcome:
                 sigma_of=leading,
                 coarser=coarser,
                 deviations=case.deviations,
+                deviations_of=case.deviations_of,
                 without=case.without,
                 dos=bands if leads else None,  # costly, and wanted for the phonons of interest
                 carrier=carriers.carrying(case.matrices) if carriers and case.anharmonic else None,
@@ -185,13 +189,14 @@ def _corrected_cases(place: Path, result: SschaResult, refusal: str) -> Iterator
     if found is None:
         return
     auxiliary, deviations = found
+    named = "SSCHA ensemble and labelled cells"
     if result.hessian is not None:
         change = auxiliary.matrices - result.auxiliary.matrices
         matrices = result.hessian.with_matrices(result.hessian.matrices + change)
         beyond = deviations_of(result, "hessian")
         both = deviations if beyond is None else joined_deviations(deviations, beyond)
-        yield Case(Phonons("hessian_corrected"), matrices, both, refusal)
-    yield Case(Phonons("auxiliary_corrected"), auxiliary, deviations, refusal)
+        yield Case(Phonons("hessian_corrected"), matrices, both, refusal, deviations_of=named)
+    yield Case(Phonons("auxiliary_corrected"), auxiliary, deviations, refusal, deviations_of=named)
 
 
 def quote(outcome: Outcome, results: TcResults, mark: str = "") -> None:

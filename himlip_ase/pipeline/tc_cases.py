@@ -260,20 +260,23 @@ def coefficients_between(phonons: Phonons, light: CaseResult, heavy: CaseResult)
         value = isotope_coefficient(entry.kelvin, other.kelvin, *pair)
         # σ, Γ and q-grid move both alike, and so does the potential, twin by twin
         noise = [size_of(tc.parts, "ensemble") / tc.kelvin for tc in (entry, other)]
-        noise.append(_of_potential(light.analysis, heavy.analysis, entry.method, entry.mu_star))
+        noise.append(_of_potential((light.analysis, heavy.analysis), (entry, other)))
         error = float(np.linalg.norm(noise)) / abs(float(np.log(pair[1] / pair[0])))
         found.append(IsotopeCoefficient(*key, value, error if error > 0 else None))
     return found
 
 
-def _of_potential(light: TcAnalysis, heavy: TcAnalysis, method: str, mu_star: float) -> float:
-    """Standard error of ln(Tc'/Tc) from the twins of the potential, each of which moves both Tc."""
-    if light.potential is None or heavy.potential is None:
-        return 0.0
+def _of_potential(analyses: tuple[TcAnalysis, TcAnalysis], entries: tuple[Tc, Tc]) -> float:
+    """Standard error of ln(Tc'/Tc) from the twins of the potential, each of which moves both Tc.
+
+    Where one of the two has no twins, what their Tc have of such errors counts as independent.
+    """
     columns = []
-    for spread in (light.potential, heavy.potential):
-        found = [(entry.method, entry.mu_star) for entry in spread.results]
-        columns.append(spread.kelvin[:, found.index((method, mu_star))])
+    for analysis, entry in zip(analyses, entries, strict=True):
+        if analysis.potential is None:
+            return float(np.linalg.norm([size_of(tc.parts, "potential") / tc.kelvin for tc in entries]))
+        found = [(other.method, other.mu_star) for other in analysis.potential.results]
+        columns.append(analysis.potential.kelvin[:, found.index((entry.method, entry.mu_star))])
     return float(np.log(columns[1] / columns[0]).std(ddof=1))
 
 

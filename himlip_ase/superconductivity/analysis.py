@@ -59,6 +59,7 @@ def analyse(
     sigma_of: TcAnalysis | None = None,
     coarser: Sequence[ElphMatrices] = (),
     deviations: np.ndarray | None = None,
+    deviations_of: str = "SSCHA ensemble",
     without: np.ndarray | None = None,
     dos: ElectronicDos | ElectronBands | None = None,
     carrier: DynamicalMatrices | None = None,
@@ -88,6 +89,8 @@ def analyse(
         G on coarser grids: half the change that the finer grid brings is a source of uncertainty.
     deviations : ndarray, shape (blocks, nq, 3n, 3n), optional
         What each block of the SSCHA ensemble would change in `phonons`, on their grid (eV/Å²).
+    deviations_of : str
+        What those deviations hold, for the name of their share of an error bar.
     without : ndarray, shape (parts, nq, 3n, 3n), optional
         What each of several potentials, that left out one of equal parts of the labels, would change in
         `phonons`, on their grid (eV/Å²): their jackknife is a source of uncertainty.
@@ -168,7 +171,7 @@ def analyse(
         logger.info("%s: Tc of %d ensembles drawn from that of the SSCHA", label, options.samples)
         drawn = resampled_phonons(phonons, deviations, options.samples, options.seed)
         noise = _tc_of_samples(elph, drawn, coupling, options)
-        table = add_noise(table, noise, f"SSCHA ensemble (bootstrap over {len(deviations)} blocks)")
+        table = add_noise(table, noise, f"{deviations_of} (bootstrap over {len(deviations)} blocks)")
     spread = None
     if without is not None and not spectrum.problems:
         deleted = spread_as_jackknife(phonons, without)

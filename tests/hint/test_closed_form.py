@@ -23,7 +23,7 @@ from himlip_ase.hint.last_layer.twin_weights import load_twins, save_twins, twin
 from himlip_ase.hint.last_layer.uncertain_calculator import UncertainCalculator
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.hint.training.start import start_model
-from himlip_ase.labels.digests import structure_digest
+from himlip_ase.labels.digests import configuration_digest
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.potential.checkpoint import save_model
 from himlip_ase.potential.derivatives import energy_forces_stress, hessian
@@ -267,7 +267,7 @@ def test_twins_come_back_from_their_file_and_only_with_their_model(network, fram
     found = [energy_forces_stress(twin, graph).forces for twin in load_twins(path)]
     wanted = [energy_forces_stress(twin, graph).forces for twin in fitted.twins.without]
     assert len(found) == 5
-    assert twin_without(path) == {structure_digest(f.atoms).hex(): k for k, f in enumerate(frames[:5])}
+    assert twin_without(path) == {configuration_digest(f.atoms): k for k, f in enumerate(frames[:5])}
     for one, other in zip(found, wanted, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
     assert not torch.allclose(wanted[0], wanted[1], atol=1e-4)

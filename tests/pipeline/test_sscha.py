@@ -8,13 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
 from himlip_ase.errors import InputError
-from himlip_ase.hint.last_layer.twin_weights import load_twins
+from himlip_ase.hint.last_layer.twin_weights import LEFT_OUT, load_twins, twins_beside
+from himlip_ase.labels.digests import configuration_digest
 from himlip_ase.labels.readers import read_labels
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.config import RunConfig, load_config
@@ -26,10 +30,11 @@ from himlip_ase.pipeline.runfolder import Figure, RunFolder
 from himlip_ase.pipeline.sscha import grid_folders, isotope_folders
 from himlip_ase.pipeline.sscha_report import corrected_modes, runs
 from himlip_ase.pipeline.stages import Context, Outcome
-from himlip_ase.potential.checkpoint import load_model
+from himlip_ase.potential.checkpoint import load_model, save_model
 from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.sscha import load_result
-from himlip_ase.sscha.trust.label_correction import honest_misses
+from himlip_ase.sscha.trust.judged_cells import judged_cells
+from himlip_ase.sscha.trust.potential_error import check_made_by
 
 CONFIG = Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml"
 SHORT: dict[str, Any] = {
@@ -131,20 +136,63 @@ def test_the_command_corrects_as_the_run_does(finished: Path, tmp_path: Path) ->
 
 def test_only_what_a_twin_did_not_learn_is_judged(finished: Path) -> None:
     model = finished / "state" / "finetune" / "model.safetensors"
+    crystal, twins = load_result(finished / "state" / "sscha").auxiliary.primitive, load_twins(model)
     frames = read_labels(CONFIG.parent / "labels" / "learn.extxyz")
-    missed = honest_misses(frames, model, load_twins(model))
+    found = judged_cells(frames, crystal, model, twins)
     learnt = evaluate(load_model(model), [frame.atoms for frame in frames]).force_array
     ratios = [
-        np.std(m.forces) / np.std(f.forces - own) for m, f, own in zip(missed, frames, learnt, strict=True)
+        np.std(c.forces) / np.std(f.forces - own) for c, f, own in zip(found, frames, learnt, strict=True)
     ]
     assert min(ratios) > 1.05
+    assert [cell.judge for cell in found[::2]] == [cell.judge for cell in found[1::2]]
     elsewhere = read_labels(CONFIG.parent / "labels" / "validation_first.extxyz")[:1]
-    assert honest_misses(elsewhere, model, load_twins(model))[0].forces.shape == (32, 3)
+    assert judged_cells(elsewhere, crystal, model, twins)[0].judge is None
     with pytest.raises(InputError, match=r"no twin of model\.safetensors says that it did not learn it"):
-        honest_misses([replace(elsewhere[0], set="learn")], model, load_twins(model))
+        judged_cells([replace(elsewhere[0], set="learn")], crystal, model, twins)
+    with pytest.raises(InputError, match="displaced along a mode: no SSCHA drew it"):
+        judged_cells([replace(elsewhere[0], set="doublewell")], crystal, model, twins)
+    at_rest = crystal.repeat((2, 2, 2))
+    at_rest.set_cell(frames[0].atoms.cell, scale_atoms=True)
+    assert judged_cells([replace(frames[0], atoms=at_rest)], crystal, model, twins) == []
+
+
+def test_opposites_that_different_twins_left_out_are_refused(finished: Path, tmp_path: Path) -> None:
+    shipped = finished / "state" / "finetune" / "model.safetensors"
+    model = shutil.copy(shipped, tmp_path / "model.safetensors")
+    frames = read_labels(CONFIG.parent / "labels" / "learn.extxyz")
+    with safe_open(twins_beside(shipped), "pt") as stream:
+        header, tensors = dict(stream.metadata()), {k: stream.get_tensor(k) for k in stream.keys()}
+    parts = json.loads(header[LEFT_OUT])
+    moved = configuration_digest(frames[0].atoms)
+    owner = next(k for k, part in enumerate(parts) if moved in part)
+    parts[owner].remove(moved)
+    parts[(owner + 1) % len(parts)].append(moved)
+    save_file(tensors, twins_beside(model), metadata=header | {LEFT_OUT: json.dumps(parts)})
+    crystal = load_result(finished / "state" / "sscha").auxiliary.primitive
+    with pytest.raises(InputError, match="are opposites or repetitions, but not left out by the same twin"):
+        judged_cells(frames, crystal, model, load_twins(model))
+
+
+def test_another_potential_does_not_correct_a_run(finished: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_model(load_twins(finished / "state" / "finetune" / "model.safetensors")[0], other)
+    with pytest.raises(InputError, match=r"--model: .*other\.safetensors did not make"):
+        check_made_by(finished / "state" / "sscha", other)
+
+
+def test_cells_read_back_are_known_to_the_twins(tmp_path: Path) -> None:
+    """Extended XYZ, which the learning loop writes as well, keeps eight decimals of a position."""
+    frame = read_labels(CONFIG.parent / "labels" / "learn.extxyz")[0].atoms
+    frame.positions += np.random.default_rng(0).normal(0, 0.1, frame.positions.shape)
+    ase.io.write(tmp_path / "cell.extxyz", frame)
+    again = ase.io.read(tmp_path / "cell.extxyz")
+    assert np.abs(again.positions - frame.positions).max() > 0
+    assert configuration_digest(again) == configuration_digest(frame)
 
 
 def test_what_cannot_correct_is_said(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"anharmonic\.corrected_by. names sets of a finished"):
+        configuration(**{"learn.enabled": True})
     with pytest.raises(InputError, match=r"anharmonic\.corrected_by: .*nowhere\.extxyz does not exist"):
         run_pipeline(configuration(**{"anharmonic.corrected_by": ["nowhere"]}), tmp_path / "run")
     context = Context(

@@ -32,7 +32,7 @@ from himlip_ase.hint.last_layer.cross_validation import choose_floor, present_of
 from himlip_ase.hint.last_layer.evidence import NormalEquations, kind_of, maximise_evidence, named, ridge
 from himlip_ase.hint.last_layer.features import HeadFeatures
 from himlip_ase.hint.last_layer.posterior import Noise, Posterior
-from himlip_ase.labels.digests import structure_digest
+from himlip_ase.labels.digests import configuration_digest
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.potential.evaluate import frozen
 from himlip_ase.potential.interface import Potential
@@ -63,7 +63,7 @@ class Twins:
     fold_of : tuple of int
         Fold of each group.
     groups : tuple of tuples of str
-        Structures of each group, by `himlip_ase.labels.digests.structure_digest` in hexadecimal digits.
+        Structures of each group, by `himlip_ase.labels.digests.configuration_digest`.
     """
 
     without: tuple[Potential, ...]
@@ -181,7 +181,7 @@ class SummedLabels:
         """
         own = [frame.hessian for frame in frames if frame.hessian is not None]
         self.groups.append(self._collected(GROUPS, frames, own))
-        self.structures.append(tuple(structure_digest(frame.atoms).hex() for frame in frames))
+        self.structures.append(tuple(configuration_digest(frame.atoms) for frame in frames))
         return len(self.groups) - 1
 
     def fit(

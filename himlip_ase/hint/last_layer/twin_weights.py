@@ -132,9 +132,8 @@ def twin_without(path: str | os.PathLike) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        Number of the twin in `load_twins`, by the digest of the structure in hexadecimal digits
-        (`himlip_ase.labels.digests.structure_digest`). Empty where there are no twins, or their file was
-        written before it said so.
+        Number of the twin in `load_twins`, by `himlip_ase.labels.digests.configuration_digest`. Empty where
+        there are no twins, or their file was written before it said so.
 
     Raises
     ------

@@ -1,22 +1,45 @@
-"""A correction by finished labels on disk: ``corrected.dyn*`` and ``label_correction.json``."""
+"""Files of a correction by labels: ``label_correction.json``, ``corrected.dyn*``, ``agreement.npz``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from himlip_ase.errors import InputError
 from himlip_ase.files import read_mapping, write_json
-from himlip_ase.phonons.qe import write_dyn
+from himlip_ase.phonons.qe import stars, write_dyn
+from himlip_ase.sscha.array_files import pack, save_arrays
 
 if TYPE_CHECKING:
     from himlip_ase.sscha.trust.label_correction import LabelCorrection
 
 RECORD = "label_correction.json"
 DYN = "corrected.dyn"
+AGREEMENT = "agreement.npz"
+"""The corrected auxiliary in full precision and its deviations, as the learning loop leaves them."""
+DEGENERATE_CM = 0.05
+"""cm⁻¹; auxiliary frequencies nearer to each other are of one degenerate space."""
+
+
+def check_not_corrected(folder: Path) -> None:
+    """Refuse a folder with a correction, by labels like these or by a learning loop.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the SSCHA.
+
+    Raises
+    ------
+    InputError
+        There is one.
+    """
+    if any(folder.glob(f"{DYN}*")) or (folder / RECORD).exists() or (folder / AGREEMENT).exists():
+        raise InputError(f"{folder} was corrected already; pass --overwrite to correct it anew")
 
 
 def write_label_correction(
@@ -31,23 +54,39 @@ def write_label_correction(
         What the labelled cells are called.
     folder : Path
     overwrite : bool
+
+    Raises
+    ------
+    InputError
+        As `check_not_corrected`, unless `overwrite`.
     """
-    write_dyn(found.auxiliary, folder / DYN, overwrite=overwrite)
+    if not overwrite:
+        check_not_corrected(folder)
+    arrays = pack("auxiliary", found.auxiliary) | {"deviations": found.deviations}
+    save_arrays(folder / AGREEMENT, arrays, overwrite=True)
+    write_dyn(found.auxiliary, folder / DYN, overwrite=True)
     write_json(
         folder / RECORD,
         {
             "sets": list(sets),
             "groups": found.groups,
-            "pressure_change_gpa": {"value": found.pressure_gpa, "uncertainty": found.pressure_sigma_gpa},
+            "pressure_change_gpa": _with_error(found.pressure_gpa, found.pressure_sigma_gpa),
+            "force_ev_per_angstrom": _with_error(found.force, found.force_sigma),
             "qpoints": found.auxiliary.qpoints.tolist(),
+            "stars": stars(found.before),
             "auxiliary_cm": found.before.frequencies().tolist(),
             "change_cm": found.change_cm.tolist(),
             "change_sigma_cm": found.change_sigma_cm.tolist(),
-            "frequencies_cm": found.auxiliary.frequencies().tolist(),
+            "frequencies_cm": found.frequencies_cm.tolist(),
             "frequencies_sigma_cm": found.frequencies_sigma_cm.tolist(),
         },
-        overwrite=overwrite,
+        overwrite=True,
     )
+
+
+def _with_error(value: np.ndarray | float | None, error: np.ndarray | float | None) -> dict[str, Any]:
+    plain = [part.tolist() if isinstance(part, np.ndarray) else part for part in (value, error)]
+    return dict(zip(("value", "uncertainty"), plain, strict=True))
 
 
 @dataclass(frozen=True)
@@ -93,13 +132,16 @@ def largest_changes(folder: Path, count: int) -> tuple[list[ModeChange], int]:
     record = read_mapping(folder / RECORD)
     names = ("auxiliary_cm", "frequencies_cm", "frequencies_sigma_cm", "change_cm", "change_sigma_cm")
     columns = np.array([record[name] for name in names])
-    modes = [
-        ModeChange(tuple(q), *(float(x) for x in columns[:, k, mode]))
-        for k, q in enumerate(record["qpoints"])
-        for mode in range(columns.shape[2])
-    ]
-    alike = {(round(mode.auxiliary), round(mode.change)): mode for mode in reversed(modes)}
-    largest = sorted(alike.values(), key=lambda mode: -abs(mode.change))
+    modes = []
+    for star in record["stars"]:
+        of_star = columns[:, star[0]]
+        for mode in range(columns.shape[2]):
+            # auxiliary frequencies ascend: a degenerate space is a run of equal ones
+            if mode and of_star[0, mode] - of_star[0, mode - 1] < DEGENERATE_CM:
+                continue
+            numbers = (float(x) for x in of_star[:, mode])
+            modes.append(ModeChange(tuple(record["qpoints"][star[0]]), *numbers))
+    largest = sorted(modes, key=lambda mode: -abs(mode.change))
     return largest[:count], int(record["groups"])
 
 
@@ -118,13 +160,17 @@ def describe_label_correction(folder: Path, count: int = 10) -> list[str]:
     list of str
     """
     modes, groups = largest_changes(folder, count)
-    pressure = read_mapping(folder / RECORD)["pressure_change_gpa"]
+    record = read_mapping(folder / RECORD)
+    pressure, force = record["pressure_change_gpa"], record["force_ev_per_angstrom"]
     lines = [
         f"{groups} independent groups of labelled cells; the auxiliary corrected by them is {folder / DYN}*",
         "largest changes, cm⁻¹:",
     ]
     if pressure["value"] is not None:
         lines.insert(1, f"pressure: {pressure['value']:+.2f} ± {pressure['uncertainty']:.2f} GPa")
+    if force["value"] is not None:
+        size, error = (float(np.abs(force[name]).max()) for name in ("value", "uncertainty"))
+        lines.insert(1, f"mean force on a free coordinate: {size:.3f} ± {error:.3f} eV/Å, not relaxed")
     for mode in modes:
         q = ", ".join(f"{x:.3g}" for x in mode.qpoint)
         lines.append(

@@ -12,10 +12,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from himlip_ase.errors import InputError
 from himlip_ase.jackknife import jackknife
 from himlip_ase.phonons.force_constants import DynamicalMatrices
 from himlip_ase.sscha.ensembles.evaluation import checked
@@ -33,6 +35,9 @@ ATOMS = 64
 """Supercells of more atoms tell more each, and fewer of them are asked about (H3S, 256 atoms: σ of 10 and of
 20 configurations are 10.6 and 10.4 cm⁻¹ rms)."""
 
+SAME_FORCE = 5e-3
+"""eV/Å within which two evaluations of one potential agree, in single precision and on any machine."""
+
 
 @dataclass(frozen=True)
 class PotentialError:
@@ -43,12 +48,18 @@ class PotentialError:
     auxiliary : DynamicalMatrices
     changes : ndarray, shape (twins, nq, 3n, 3n)
         Of Φ(q), eV/Å².
+    forces : ndarray, shape (twins, n, 3)
+        Of the mean force on the centroids, symmetrised, eV/Å.
+    stresses : ndarray, shape (twins, 6), or None
+        Of the mean stress, eV/Å³; None where the ensemble has none.
     configurations : int
         That each twin was asked about.
     """
 
     auxiliary: DynamicalMatrices
     changes: np.ndarray
+    forces: np.ndarray
+    stresses: np.ndarray | None
     configurations: int
 
     def frequencies_sigma(self) -> np.ndarray:
@@ -98,8 +109,48 @@ def potential_error(
     moved = final.ensemble.displacements_from(final.target)[chosen]
     weights, ours = final.ensemble.weights(final.target)[chosen], final.ensemble.forces[chosen]
     group = SpaceGroup(final.result.auxiliary)
-    changes = []
+    n_atoms, own = len(final.result.auxiliary.primitive), final.ensemble.stresses
+    changes, means, stresses = [], [], []
     for twin in twins:
-        theirs = checked(evaluate(twin, images), images).force_array
-        changes.append(change_of(final.target, group, moved, theirs - ours, weights))
-    return PotentialError(final.result.auxiliary, np.array(changes), len(chosen))
+        theirs = checked(evaluate(twin, images), images)
+        beyond = theirs.force_array - ours
+        changes.append(change_of(final.target, group, moved, beyond, weights))
+        mean = np.average(beyond, axis=0, weights=weights).reshape(-1, n_atoms, 3).mean(axis=0)
+        means.append(group.vectors(mean - mean.mean(axis=0)))
+        if own is not None and theirs.stresses is not None:
+            stresses.append(np.average(theirs.stresses - own[chosen], axis=0, weights=weights))
+    return PotentialError(
+        final.result.auxiliary,
+        np.array(changes),
+        np.array(means),
+        np.array(stresses) if len(stresses) == len(twins) else None,
+        len(chosen),
+    )
+
+
+def check_made_by(folder: str | os.PathLike, weights: Path) -> None:
+    """Refuse a potential that did not make the ensemble of a finished SSCHA.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of the run.
+    weights : Path
+
+    Raises
+    ------
+    InputError
+        Its forces are others than those of the run.
+    """
+    from himlip_ase.potential.checkpoint import load_model
+    from himlip_ase.potential.evaluate import evaluate
+
+    final = load_final_ensemble(folder)
+    images = verification_images(final.ensemble, np.arange(1))[:-1]
+    found = checked(evaluate(load_model(weights), images), images)
+    apart = np.abs(found.force_array - final.ensemble.forces[:1]).max()
+    if apart > SAME_FORCE:
+        raise InputError(
+            f"--model: {weights} did not make {folder}: its forces in the first configuration of the final "
+            f"ensemble are others by up to {1e3 * apart:.1f} meV/Å; name the potential of that run"
+        )

@@ -7,10 +7,14 @@ distance from one to the other tells nothing of how far a fresh draw lies from b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
 from ase.geometry import find_mic
+
+if TYPE_CHECKING:
+    from himlip_ase.labels.frames import LabelledFrame
 
 ALIKE = 0.9
 """Least absolute correlation of the displacements of two frames that count as one."""
@@ -51,13 +55,62 @@ def independent_groups(frames: Sequence[Atoms]) -> np.ndarray:
     return groups
 
 
-def _least_correlation(freedoms: int) -> float:
+def grouped(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:
+    """Labelled frames with their opposites and repetitions, each group where its first frame was.
+
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+
+    Returns
+    -------
+    list of list of LabelledFrame
+    """
+    members = independent_groups([frame.atoms for frame in frames])
+    found: dict[int, list[LabelledFrame]] = {}
+    for member, frame in zip(members.tolist(), frames, strict=True):
+        found.setdefault(member, []).append(frame)
+    return list(found.values())
+
+
+def groups_on_lattice(moved: np.ndarray, dims: tuple[int, int, int], freedoms: np.ndarray) -> np.ndarray:
+    """As `independent_groups`, of displacements from the sites of one supercell, whatever cell is the first.
+
+    Parameters
+    ----------
+    moved : ndarray, shape (n, N, 3)
+        Å; atoms in the order of ``primitive.repeat(dims)``.
+    dims : tuple of int
+    freedoms : ndarray, shape (n,)
+        How many of a frame's displacements are independent: fewer than 3N where a smaller cell is repeated.
+
+    Returns
+    -------
+    ndarray (n,) of int
+        Each group is called by its first frame.
+    """
+    cells = int(np.prod(dims))
+    sizes = np.linalg.norm(moved.reshape(len(moved), -1), axis=1)
+    waves = np.fft.fftn(moved.reshape(len(moved), *dims, -1), axes=(1, 2, 3))
+    groups = np.arange(len(moved))
+    for later in np.flatnonzero(sizes):
+        firsts = np.flatnonzero((groups[:later] == np.arange(later)) & (freedoms[:later] == freedoms[later]))
+        firsts = firsts[sizes[firsts] > 0]
+        product = (waves[firsts].conj() * waves[later]).sum(axis=-1)
+        overlaps = np.abs(np.fft.ifftn(product, axes=(1, 2, 3)).real).reshape(len(firsts), cells)
+        alike = overlaps.max(axis=1, initial=0) / (sizes[firsts] * sizes[later])
+        alike = firsts[alike > _least_correlation(freedoms[later], cells)]
+        groups[later] = alike[0] if len(alike) else later
+    return groups
+
+
+def _least_correlation(freedoms: int, trials: int = 1) -> float:
     """Correlation from which on frames are alike: cos² of random directions is Beta(½, (d − 1)/2)."""
     from scipy.stats import beta
 
     if freedoms < 2:
         return 1.0
-    return max(ALIKE, float(np.sqrt(beta.isf(BY_CHANCE, 0.5, (freedoms - 1) / 2))))
+    return max(ALIKE, float(np.sqrt(beta.isf(BY_CHANCE / trials, 0.5, (freedoms - 1) / 2))))
 
 
 def _comparable(frames: Sequence[Atoms]) -> list[list[int]]:
