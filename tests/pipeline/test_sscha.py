@@ -11,13 +11,11 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
-from safetensors import safe_open
-from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
 from himlip_ase.errors import InputError
-from himlip_ase.hint.last_layer.twin_weights import LEFT_OUT, load_twins, twins_beside
+from himlip_ase.hint.last_layer.twin_weights import load_twins
 from himlip_ase.labels.digests import configuration_digest
 from himlip_ase.labels.readers import read_labels
 from himlip_ase.phonons.qe import read_dyn
@@ -154,23 +152,6 @@ def test_only_what_a_twin_did_not_learn_is_judged(finished: Path) -> None:
     at_rest = crystal.repeat((2, 2, 2))
     at_rest.set_cell(frames[0].atoms.cell, scale_atoms=True)
     assert judged_cells([replace(frames[0], atoms=at_rest)], crystal, model, twins) == []
-
-
-def test_opposites_that_different_twins_left_out_are_refused(finished: Path, tmp_path: Path) -> None:
-    shipped = finished / "state" / "finetune" / "model.safetensors"
-    model = shutil.copy(shipped, tmp_path / "model.safetensors")
-    frames = read_labels(CONFIG.parent / "labels" / "learn.extxyz")
-    with safe_open(twins_beside(shipped), "pt") as stream:
-        header, tensors = dict(stream.metadata()), {k: stream.get_tensor(k) for k in stream.keys()}
-    parts = json.loads(header[LEFT_OUT])
-    moved = configuration_digest(frames[0].atoms)
-    owner = next(k for k, part in enumerate(parts) if moved in part)
-    parts[owner].remove(moved)
-    parts[(owner + 1) % len(parts)].append(moved)
-    save_file(tensors, twins_beside(model), metadata=header | {LEFT_OUT: json.dumps(parts)})
-    crystal = load_result(finished / "state" / "sscha").auxiliary.primitive
-    with pytest.raises(InputError, match="are opposites or repetitions, but not left out by the same twin"):
-        judged_cells(frames, crystal, model, load_twins(model))
 
 
 def test_another_potential_does_not_correct_a_run(finished: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ase.build import make_supercell
 from himlip_ase.errors import InputError
 from himlip_ase.lattice import commensurate_qpoints
 from himlip_ase.phonons.force_constants import DynamicalMatrices
+from himlip_ase.potential.lattice_sites import LatticeSites
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.results.result import History, SschaResult
 from himlip_ase.sscha.settings import SschaSettings
@@ -204,6 +205,15 @@ def test_what_cannot_correct_is_named(auxiliary, result):
     same = dataclasses.replace(drawn[1], atoms=twice, forces=drawn[1].forces[::-1], source="the copy")
     with pytest.raises(InputError, match="cell 1 of seed 0 and the copy are one cell"):
         label_correction(result, [*drawn, same])
+    opposite = drawn[1].atoms.copy()
+    small = make_supercell(auxiliary.primitive, LAYERED)
+    placement = LatticeSites(auxiliary.primitive).place(
+        opposite.positions, opposite.numbers, small.cell.array
+    )
+    opposite.positions = 2 * placement.places - opposite.positions
+    other_judge = dataclasses.replace(drawn[1], atoms=opposite, judge=0, source="the opposite")
+    with pytest.raises(InputError, match="cell 1 of seed 0 and the opposite are opposites or repetitions"):
+        label_correction(result, [*drawn, other_judge], twins_of(auxiliary, [0.0]))
     odd = make_supercell(auxiliary.primitive, np.diag([1, 1, 3]))
     with pytest.raises(InputError, match="off the 2×2×2 grid"):
         label_correction(result, [*drawn, JudgedCell(odd, np.zeros((6, 3)))])

@@ -14,7 +14,6 @@ from himlip_ase.errors import InputError
 from himlip_ase.labels.digests import configuration_digest
 from himlip_ase.labels.frames import JUDGES
 from himlip_ase.potential.lattice_sites import LatticeSites
-from himlip_ase.sscha.watch.independent_frames import independent_groups
 
 if TYPE_CHECKING:
     from himlip_ase.evaluation import Evaluation
@@ -77,7 +76,7 @@ def judged_cells(
     ------
     InputError
         A frame without forces, of another crystal, displaced along a mode, or one of which nobody knows
-        whether the twins learnt it; opposites that different twins left out.
+        whether the twins learnt it.
     """
     from himlip_ase.potential.checkpoint import load_model
     from himlip_ase.potential.evaluate import evaluate
@@ -131,13 +130,5 @@ def _judges(frames: Sequence[LabelledFrame], weights: Path) -> list[int | None]:
             raise InputError(
                 f"{frame.source}: {known}; name sets that the twins left out in turn, or that are never "
                 f"learnt ({', '.join(f'{name}…' for name in JUDGES if name != ALONG_A_MODE)})"
-            )
-    groups = independent_groups([frame.atoms for frame in frames])
-    for k, first in enumerate(groups):
-        if found[k] != found[first]:
-            raise InputError(
-                f"{frames[first].source} and {frames[k].source} are opposites or repetitions, but not left "
-                "out by the same twin, so that neither was judged without the other; fit the potential "
-                "anew, in a run with --from finetune"
             )
     return found

@@ -103,7 +103,7 @@ def label_correction(
     ------
     InputError
         Cells of another crystal, with q-points off the grid, given twice, too few, or not enough to determine
-        the change at some q-point; judges of which `twins` does not speak.
+        the change at some q-point; judges of which `twins` does not speak; opposites with two judges.
     """
     fit = _Fit(result, cells, twins)
     auxiliary, target = result.auxiliary, fit.target
@@ -171,6 +171,12 @@ class _Fit:
         for k, first in enumerate(self.members):
             if k != first and np.abs(self.moved[k] - self.moved[first]).max() < SAME:
                 raise InputError(f"{cells[first].source} and {cells[k].source} are one cell; name it once")
+            if self.judges[k] != self.judges[first]:
+                raise InputError(
+                    f"{cells[first].source} and {cells[k].source} are opposites or repetitions, but not left "
+                    "out by the same twin, so that neither was judged without the other; fit the potential "
+                    "anew, in a run with --from finetune"
+                )
         count = len(np.unique(self.members))
         if count < FEWEST_GROUPS:
             raise InputError(

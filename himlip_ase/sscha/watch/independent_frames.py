@@ -28,7 +28,8 @@ def independent_groups(frames: Sequence[Atoms]) -> np.ndarray:
     """Number of the group of each frame: opposite or repeated displacements share one.
 
     Displacements are taken from the mean of all frames with the same atoms in nearly the same cell, which is
-    the centre of the draw where they come in pairs.
+    the centre of the draw where they come in pairs. Two such frames alone are opposites about their own mean,
+    and count as one.
 
     Parameters
     ----------
