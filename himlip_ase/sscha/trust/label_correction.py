@@ -61,7 +61,7 @@ class LabelCorrection:
         leaves no coordinate free.
     pressure_gpa, pressure_sigma_gpa : float or None
         What the reference adds to the pressure of the quantum crystal, and its standard error, by the largest
-        cells; None where these are fewer than four groups, or not all have a stress.
+        cells that are four groups; None where not all of them have a stress.
     groups : int
         Independent groups of labelled cells: opposites and repetitions are one.
     """
@@ -224,23 +224,33 @@ class _Fit:
         return np.asarray(mean + wider[:, None, None] * (deleted - mean))
 
     def pressure(self) -> tuple[float | None, float | None]:
-        """Mean pressure beyond the potential's, GPa, and its error, by the largest cells alone.
+        """Mean pressure beyond the potential's, GPa, and its error, by the largest cells of four groups.
 
         The pressure has a part of second order in u, of which a cell with fewer q-points has less.
         """
-        largest = self.weights > self.weights.max() - 1e-9
+        largest = self.weights >= self._size_of_enough() - 1e-9
         names = np.unique(self.members[largest])
         stresses = [stress for stress, own in zip(self.stresses, largest, strict=True) if own]
         known = [stress for stress in stresses if stress is not None]
-        if len(known) < len(stresses) or len(names) < FEWEST_GROUPS:
+        if len(known) < len(stresses):
             return None, None
         if self.twins is not None and self.twins.stresses is None:
             return None, None
         pressures = -np.array(known)[:, :3].mean(axis=1) * EV_PER_ANGSTROM3_GPA
+        weights = self.weights[largest]
         beyond = np.asarray(self.of_twins("stresses", self.shares(largest)))
         shift = -float(beyond[:3].mean()) * EV_PER_ANGSTROM3_GPA if beyond.ndim else 0.0
-        without = [pressures[self.members[largest] != name].mean() for name in names]
-        return float(pressures.mean()) + shift, float(jackknife(np.array(without)))
+        kept = [self.members[largest] != name for name in names]
+        without = [np.average(pressures[rows], weights=weights[rows]) for rows in kept]
+        whole = float(np.average(pressures, weights=weights))
+        return whole + shift, float(jackknife(np.array(without)))
+
+    def _size_of_enough(self) -> float:
+        """The largest weight that, with all above it, `FEWEST_GROUPS` groups have."""
+        of_group = sorted(
+            (self.weights[self.members == name][0] for name in np.unique(self.members)), reverse=True
+        )
+        return float(of_group[FEWEST_GROUPS - 1])
 
     def _constant(self, fields: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """The mean on each atom of the primitive cell as far as symmetry leaves it free, (n, 3)."""
