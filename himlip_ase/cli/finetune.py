@@ -73,7 +73,10 @@ def finetune(
     ] = None,
     replay: Annotated[
         list[Path] | None,
-        typer.Option("--replay", help="Labels of the base's training, replayed against forgetting."),
+        typer.Option(
+            "--replay",
+            help="Labels of the base's training, replayed against forgetting; with --elements those of them.",
+        ),
     ] = None,
     no_hessian: Annotated[
         bool, typer.Option("--no-hessian", help="Leave the Hessian out of the loss.")
@@ -167,9 +170,10 @@ def finetune(
     judged = open_labels(validation, keys=keys) if validation else None
     judging = [read_hessian(path) for path in validation_hessian or []]
     start: Any = base if elements is None else _restricted(base, elements)
-    replayed = open_labels(replay, keys=keys) if replay else ()
+    replayed: Sequence[LabelledFrame] = open_labels(replay, keys=keys) if replay else ()
     if elements is not None:
-        _check_kept(elements, {"--labels": frames, "--replay": replayed, "--validation": judged or ()})
+        _check_kept(elements, {"--labels": frames, "--validation": judged or ()})
+        replayed = _of_elements(replayed, elements)
     cells: list[LabelledFrame] = []
     if remainder is not None:
         cells = [*frames, *(replace(frame, set=f"validation {frame.set}") for frame in judged or ())]
@@ -262,6 +266,23 @@ def _check_kept(elements: str, given: Mapping[str, Sequence[LabelledFrame]]) -> 
                 f"{number} of {len(frames)} frames of {flag} hold {', '.join(others)}, which --elements "
                 f"{elements} leaves out; add them there, or give a file without these frames"
             )
+
+
+def _of_elements(replayed: Sequence[LabelledFrame], elements: str) -> Sequence[LabelledFrame]:
+    """The replayed frames that hold no other element; the base's labels hold many."""
+    from himlip_ase.errors import InputError
+
+    kept = [frame for frame in replayed if set(frame.atoms.symbols) <= set(elements.split(","))]
+    if replayed and not kept:
+        raise InputError(
+            f"--replay: none of {len(replayed)} frames holds no other element than --elements {elements}; "
+            "give labels that do, or leave it out"
+        )
+    if replayed:
+        typer.echo(
+            f"replayed: {len(kept)} of {len(replayed)} frames, which hold no other element than {elements}"
+        )
+    return kept
 
 
 def fetch_base(base: str | None) -> None:

@@ -142,6 +142,14 @@ def test_closed_form_around_a_base_of_more_elements(folder: Path) -> None:
         rows.append(json.loads((folder / "tuned" / "report.json").read_text())["closed_form"]["rows"])
     assert rows[1]["energy"] == rows[0]["energy"] and rows[1]["forces"] > rows[0]["forces"]
     assert load_model(folder / "tuned" / "model.safetensors").elements == ("Cu",)
+    other = ase.io.read(folder / "validation.extxyz", index=":")
+    other[0].numbers[0] = 1
+    ase.io.write(folder / "mixed.extxyz", other)
+    code, output = _run(*common, "--elements", "Cu", "--replay", folder / "mixed.extxyz")
+    assert code == 0 and f"replayed: {len(other) - 1} of {len(other)} frames" in " ".join(output.split())
+    ase.io.write(folder / "foreign.extxyz", other[:1])
+    code, output = _run(*common, "--elements", "Cu", "--replay", folder / "foreign.extxyz")
+    assert code == 2 and "none of 1 frames holds no other element" in " ".join(output.split())
     code, output = _run(*common, "--elements", "Ag")
     assert code == 2 and "Ag" in output
     code, output = _run(*common, "--elements", "H")

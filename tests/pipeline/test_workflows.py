@@ -13,7 +13,7 @@ from himlip_ase.pipeline.config import load_config
 from himlip_ase.pipeline.registry import STAGES
 
 ROOT = Path(__file__).parents[2]
-CRYSTALS = ("h3s_sscha", "pdh_isotopes", "cah6")
+CRYSTALS = ("h3s_sscha", "pdh_isotopes", "cah6", "lah10")
 
 
 @pytest.mark.parametrize("name", [*CRYSTALS, "hydrides"])
