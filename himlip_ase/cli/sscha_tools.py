@@ -163,7 +163,7 @@ def correct(
         )
     check_made_by(run, weights)
     frames, result = read_labels(labels), load_result(run)
-    cells = judged_cells(frames, result.auxiliary.primitive, weights, twins)
+    cells = judged_cells(frames, result.auxiliary, weights, twins)
     found = label_correction(result, cells, potential_error(run, twins))
     write_label_correction(found, list(dict.fromkeys(set_names(frames))), run, overwrite)
     for line in describe_label_correction(run):

@@ -197,6 +197,13 @@ def fit_head(
     fitted.posterior.save(folder / POSTERIOR, overwrite=True)
     if len(fitted.twins.without) >= FEWEST:
         save_twins(fitted.twins, path, overwrite=True)
+    else:
+        logger.warning(
+            "no twins, and no error of the potential in any ±: %d independent groups of cells were learnt, "
+            "%d are the fewest",
+            len(fitted.twins.without),
+            FEWEST,
+        )
 
 
 def parts_of(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CORRECTION_VERSION = 2
+"""In the key of the stage: what an older version corrected is corrected anew."""
+
 
 def correct_by_finished_labels(
     context: Context, folder: Path, outcome: Outcome, model: Path, twins: Sequence[Potential]
@@ -65,13 +68,13 @@ def _correction(
 
     if not twins:
         raise InputError(
-            "the potential has no twins, which judge what it has learnt itself; fit it with "
-            "finetune.closed_form, or leave the key out"
+            "the potential has no twins, which judge what it has learnt itself; finetune.closed_form makes "
+            "them of four independent groups of cells or more (opposites are one)"
         )
     frames = label_folder(context).frames(names)
     logger.info("correcting the SSCHA by %d labelled cells", len(frames))
     result = load_result(folder)
-    cells = judged_cells(frames, result.auxiliary.primitive, model, twins)
+    cells = judged_cells(frames, result.auxiliary, model, twins)
     return label_correction(result, cells, read_twins_changes(folder, result.auxiliary))
 
 

@@ -28,7 +28,7 @@ from himlip_ase.pipeline.runfolder import hash_inputs
 from himlip_ase.pipeline.stages import Context, Outcome, Stage, set_aside
 from himlip_ase.sscha.array_files import load_arrays, restoring, unpack
 from himlip_ase.sscha.learn.settings import LearnSettings
-from himlip_ase.sscha.trust.label_correction_files import AGREEMENT
+from himlip_ase.sscha.trust.label_correction_files import AGREEMENT, RECORD
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def correct_by_labels(context: Context, folder: Path, outcome: Outcome) -> None:
         Receives the figures.
     """
     loop = context.of("learn") / LOOP
-    for path in (folder / AGREEMENT, folder / "agreement.json"):
+    for path in (folder / AGREEMENT, folder / "agreement.json", folder / RECORD):
         path.unlink(missing_ok=True)
     if not context.learns or not (loop / RESULT).is_file():
         return

@@ -29,7 +29,7 @@ from himlip_ase.files import write_json
 from himlip_ase.phonons.force_constants import DynamicalMatrices, acoustic
 from himlip_ase.phonons.qe import read_dyn
 from himlip_ase.pipeline.finetune import load_trained, trained_path
-from himlip_ase.pipeline.label_correction import correct_by_finished_labels
+from himlip_ase.pipeline.label_correction import CORRECTION_VERSION, correct_by_finished_labels
 from himlip_ase.pipeline.labels import label_folder
 from himlip_ase.pipeline.learn import correct_by_labels, learnt_labels
 from himlip_ase.pipeline.phonons import HIMLIP_DYN
@@ -372,7 +372,11 @@ def _inputs(context: Context) -> list[Any]:
     if section["grid_share"] == 1:  # younger than runs that are finished and stay so
         del section["grid_share"]
     sets = section.pop("corrected_by")
-    own = [sets, *(label_folder(context).path / f"{name}.extxyz" for name in sets)] if sets else []
+    own = (
+        [CORRECTION_VERSION, sets, *(label_folder(context).path / f"{name}.extxyz" for name in sets)]
+        if sets
+        else []
+    )
     return [resolved["sscha"], section, *own]
 
 

@@ -134,9 +134,9 @@ def test_the_command_corrects_as_the_run_does(finished: Path, tmp_path: Path) ->
 
 def test_only_what_a_twin_did_not_learn_is_judged(finished: Path) -> None:
     model = finished / "state" / "finetune" / "model.safetensors"
-    crystal, twins = load_result(finished / "state" / "sscha").auxiliary.primitive, load_twins(model)
+    auxiliary, twins = load_result(finished / "state" / "sscha").auxiliary, load_twins(model)
     frames = read_labels(CONFIG.parent / "labels" / "learn.extxyz")
-    found = judged_cells(frames, crystal, model, twins)
+    found = judged_cells(frames, auxiliary, model, twins)
     learnt = evaluate(load_model(model), [frame.atoms for frame in frames]).force_array
     ratios = [
         np.std(c.forces) / np.std(f.forces - own) for c, f, own in zip(found, frames, learnt, strict=True)
@@ -144,14 +144,14 @@ def test_only_what_a_twin_did_not_learn_is_judged(finished: Path) -> None:
     assert min(ratios) > 1.05
     assert [cell.judge for cell in found[::2]] == [cell.judge for cell in found[1::2]]
     elsewhere = read_labels(CONFIG.parent / "labels" / "validation_first.extxyz")[:1]
-    assert judged_cells(elsewhere, crystal, model, twins)[0].judge is None
+    assert judged_cells(elsewhere, auxiliary, model, twins)[0].judge is None
     with pytest.raises(InputError, match=r"no twin of model\.safetensors says that it did not learn it"):
-        judged_cells([replace(elsewhere[0], set="learn")], crystal, model, twins)
+        judged_cells([replace(elsewhere[0], set="learn")], auxiliary, model, twins)
     with pytest.raises(InputError, match="displaced along a mode: no SSCHA drew it"):
-        judged_cells([replace(elsewhere[0], set="doublewell")], crystal, model, twins)
-    at_rest = crystal.repeat((2, 2, 2))
+        judged_cells([replace(elsewhere[0], set="doublewell")], auxiliary, model, twins)
+    at_rest = auxiliary.primitive.repeat((2, 2, 2))
     at_rest.set_cell(frames[0].atoms.cell, scale_atoms=True)
-    assert judged_cells([replace(frames[0], atoms=at_rest)], crystal, model, twins) == []
+    assert judged_cells([replace(frames[0], atoms=at_rest)], auxiliary, model, twins) == []
 
 
 def test_another_potential_does_not_correct_a_run(finished: Path, tmp_path: Path) -> None:

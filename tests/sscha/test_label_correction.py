@@ -103,16 +103,15 @@ def twins_of(auxiliary, factors) -> PotentialError:
     return PotentialError(auxiliary, changes, nothing, None, 20)
 
 
-def test_what_the_judges_change_counts_as_often_as_they_judge(auxiliary, result):
-    """Each twin is off by what it differs from the potential, however unequal the parts are."""
+def test_what_a_judge_changes_is_added_to_its_own_cells(auxiliary, result):
+    """Whatever twins judge which cells, of whatever shape: every cell speaks of the potential of the SSCHA."""
     change = asked_for(auxiliary)
     drawn = cells(auxiliary, 0.5 * change, WHOLE, 6, 0, judge=0)  # off by half of it, twin 0 has the rest
-    drawn += cells(auxiliary, 1.5 * change, WHOLE, 2, 1, judge=1)
+    drawn += cells(auxiliary, 1.5 * change, LAYERED, 4, 1, judge=1)
+    drawn += cells(auxiliary, change, SHEARED, 2, 2)  # never learnt, judged by the potential
     found = label_correction(result, drawn, twins_of(auxiliary, [0.5, -0.5]))
-    off = found.auxiliary.matrices - auxiliary.matrices - change
-    assert np.abs(off).max() < 0.2 * np.abs(change).max()
-    alone = label_correction(result, drawn[:6], twins_of(auxiliary, [0.5, -0.5]))
-    assert np.abs(alone.auxiliary.matrices - auxiliary.matrices - change).max() < 1e-6
+    assert np.abs(found.auxiliary.matrices - auxiliary.matrices - change).max() < 1e-6
+    assert found.change_sigma_cm.max() < 1e-3
     with pytest.raises(InputError, match="twins judged labelled cells"):
         label_correction(result, drawn, twins_of(auxiliary, [0.5]))
 
@@ -139,6 +138,19 @@ def test_a_constant_force_on_a_free_coordinate_is_no_part_of_the_change(result):
     found = label_correction(free, cells(layered, change, WHOLE, 6, 0, push=push))
     assert np.abs(found.auxiliary.matrices - layered.matrices - change).max() < 1e-5
     np.testing.assert_allclose(found.force, push, atol=1e-5)
+    # opposites about another spacing of the layers than that of the SSCHA are opposites still
+    pairs = []
+    for cell in cells(layered, change, WHOLE, 5, 1, push=push):
+        placement = LatticeSites(primitive).place(
+            cell.atoms.positions, cell.atoms.numbers, cell.atoms.cell.array
+        )
+        moved = cell.atoms.positions - placement.places
+        spacing = 0.05 * np.where(cell.atoms.numbers == 3, 1, -1)[:, None] * [0, 0, 1]
+        for sign in (1, -1):
+            atoms = cell.atoms.copy()
+            atoms.positions = placement.places + spacing + sign * moved
+            pairs.append(dataclasses.replace(cell, atoms=atoms, source=f"{cell.source}, {sign}"))
+    assert label_correction(free, pairs).groups == 5
     bound = label_correction(result, cells(result.auxiliary, asked_for(result.auxiliary), WHOLE, 6, 0))
     assert bound.force is None
 
@@ -198,6 +210,8 @@ def test_what_cannot_correct_is_named(auxiliary, result):
     drawn = cells(auxiliary, change, LAYERED, 6, 0)
     with pytest.raises(InputError, match=r"q = \(.*\) is in the labelled cells of 0 independent groups"):
         label_correction(result, cells(auxiliary, change, np.diag([1, 1, 2]), 6, 0))
+    with pytest.raises(InputError, match="no labelled cell is left"):
+        label_correction(result, [])
     with pytest.raises(InputError, match="3 independent labelled cells"):
         label_correction(result, drawn[:3])
     twice = drawn[1].atoms[::-1]
@@ -214,6 +228,10 @@ def test_what_cannot_correct_is_named(auxiliary, result):
     other_judge = dataclasses.replace(drawn[1], atoms=opposite, judge=0, source="the opposite")
     with pytest.raises(InputError, match="cell 1 of seed 0 and the opposite are opposites or repetitions"):
         label_correction(result, [*drawn, other_judge], twins_of(auxiliary, [0.0]))
+    forward = dataclasses.replace(other_judge, judge=None, forces=-drawn[1].forces)
+    again = dataclasses.replace(forward, source="the opposite again")
+    with pytest.raises(InputError, match="the opposite and the opposite again are one cell"):
+        label_correction(result, [*drawn, forward, again])
     odd = make_supercell(auxiliary.primitive, np.diag([1, 1, 3]))
     with pytest.raises(InputError, match="off the 2×2×2 grid"):
         label_correction(result, [*drawn, JudgedCell(odd, np.zeros((6, 3)))])

@@ -267,6 +267,31 @@ def change_of(
     return averages.linear_part(moved, pushed, weights / weights.sum())
 
 
+def pulled_by(target: HarmonicDistribution, matrices: np.ndarray, displacements: np.ndarray) -> np.ndarray:
+    """Φu, which a harmonic crystal pulls its atoms back with.
+
+    Parameters
+    ----------
+    target : HarmonicDistribution
+        Its grid and order of q-points are used.
+    matrices : ndarray, shape (nq, 3n, 3n)
+        Φ(q), eV/Å².
+    displacements : ndarray, shape (n, N, 3)
+        Å.
+
+    Returns
+    -------
+    ndarray, shape (n, N, 3)
+        eV/Å.
+    """
+    size, dims = matrices.shape[1], target.dims
+    waves = np.fft.fftn(displacements.reshape(len(displacements), *dims, size), axes=(1, 2, 3))
+    waves = waves.reshape(len(displacements), -1, size)
+    pulled = np.empty_like(waves)
+    pulled[:, target.grid_order] = np.einsum("qij,nqj->nqi", matrices, waves[:, target.grid_order])
+    return np.fft.ifftn(pulled.reshape(-1, *dims, size), axes=(1, 2, 3)).real.reshape(displacements.shape)
+
+
 def correct(
     target: HarmonicDistribution,
     ensemble: Ensemble,

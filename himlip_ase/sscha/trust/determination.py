@@ -7,7 +7,9 @@ where ⟨u u†⟩, averaged over the group, has full rank.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,7 +25,7 @@ PRESENT = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Determination:
-    """Symmetrised second moments of the cells of each group.
+    """Symmetrised second moments of cells in groups.
 
     Parameters
     ----------
@@ -35,6 +37,9 @@ class Determination:
     weights : ndarray, shape (n,)
     members : ndarray, shape (n,)
         Number of the group of each.
+    centre : callable
+        (displacements, weights) → mean displacement of each atom of the primitive cell, (n, 3), that the fit
+        takes off, as far as symmetry leaves it free.
     """
 
     target: HarmonicDistribution
@@ -42,21 +47,24 @@ class Determination:
     moved: np.ndarray
     weights: np.ndarray
     members: np.ndarray
+    centre: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-    def moments(self) -> np.ndarray:
-        """Υ^½ ⟨u u†⟩ Υ^½ of each group, shape (groups, nq, 3n, 3n)."""
-        inverse = self.target.inverse_covariance()
-        values, vectors = np.linalg.eigh(inverse)
-        root = (vectors * np.sqrt(np.maximum(values, 0))[:, None]) @ vectors.conj().transpose(0, 2, 1)
-        size, cells = inverse.shape[1], len(inverse)
-        waves = np.fft.fftn(self.moved.reshape(-1, *self.target.dims, size), axes=(1, 2, 3))
+    @cached_property
+    def _root(self) -> np.ndarray:
+        """Υ^½ at each q-point."""
+        values, vectors = np.linalg.eigh(self.target.inverse_covariance())
+        return (vectors * np.sqrt(np.maximum(values, 0))[:, None]) @ vectors.conj().transpose(0, 2, 1)
+
+    def moment(self, rows: np.ndarray, centred: bool = True) -> np.ndarray:
+        """Υ^½ ⟨u u†⟩ Υ^½ of some cells, symmetrised, shape (nq, 3n, 3n)."""
+        cells, size = self._root.shape[:2]
+        moved, weights = self.moved[rows], self.weights[rows]
+        if centred:
+            moved = moved - np.tile(self.centre(moved, weights), (cells, 1))
+        waves = np.fft.fftn(moved.reshape(-1, *self.target.dims, size), axes=(1, 2, 3))
         waves = waves.reshape(-1, cells, size)[:, self.target.grid_order]
-        found = []
-        for name in np.unique(self.members):
-            own = self.members == name
-            moment = np.einsum("n,nqi,nqj->qij", self.weights[own], waves[own], waves[own].conj())
-            found.append(root @ self.group.matrices(moment / cells) @ root)
-        return np.array(found)
+        moment = np.einsum("n,nqi,nqj->qij", weights, waves, waves.conj()) / cells
+        return np.asarray(self._root @ self.group.matrices(moment) @ self._root)
 
     def check(self) -> np.ndarray:
         """Refuse where the cells without any one group leave some direction open.
@@ -71,21 +79,20 @@ class Determination:
         InputError
             It names the q-point and about how many further cells would do.
         """
-        moments = self.moments()
-        total = moments.sum(axis=0)
-        largest = np.linalg.eigvalsh(total).max()
-        directions = np.full(len(total), total.shape[1])
+        names = np.unique(self.members)
+        largest = np.linalg.eigvalsh(self.moment(np.ones(len(self.members), dtype=bool))).max()
+        of_group = np.array([_ranks(self.moment(self.members == name, False), largest) for name in names])
+        directions = np.full(of_group.shape[1], self._root.shape[1])
         directions[0] -= 3
-        for left_out in moments:
-            held = _ranks(total - left_out, largest)
+        for name in names:
+            held = _ranks(self.moment(self.members != name), largest)
             if (held < directions).any():
                 worst = int(np.argmax(directions - held))
-                raise InputError(self._why(worst, held[worst], directions[worst], moments, largest))
-        return np.asarray((np.array([_ranks(moment, largest) for moment in moments]) > 0).sum(axis=0))
+                raise InputError(self._why(worst, held[worst], directions[worst], of_group[:, worst]))
+        return np.asarray((of_group > 0).sum(axis=0))
 
-    def _why(self, q: int, held: int, directions: int, moments: np.ndarray, largest: float) -> str:
+    def _why(self, q: int, held: int, directions: int, ranks: np.ndarray) -> str:
         point = ", ".join(f"{x:.4g}" for x in self.target.dynamical.qpoints[q])
-        ranks = np.array([_ranks(moment, largest)[q] for moment in moments])
         here = int((ranks > 0).sum())
         if here < 2:
             return (

@@ -14,10 +14,12 @@ from himlip_ase.errors import InputError
 from himlip_ase.labels.digests import configuration_digest
 from himlip_ase.labels.frames import JUDGES
 from himlip_ase.potential.lattice_sites import LatticeSites
+from himlip_ase.sscha.symmetry import SpaceGroup
 
 if TYPE_CHECKING:
     from himlip_ase.evaluation import Evaluation
     from himlip_ase.labels.frames import LabelledFrame
+    from himlip_ase.phonons.force_constants import DynamicalMatrices
     from himlip_ase.potential.interface import Potential
 
 ADVICE = "name sets of cells of this crystal alone"
@@ -52,7 +54,7 @@ class JudgedCell:
 
 
 def judged_cells(
-    frames: Sequence[LabelledFrame], primitive: Atoms, weights: Path, twins: Sequence[Potential]
+    frames: Sequence[LabelledFrame], auxiliary: DynamicalMatrices, weights: Path, twins: Sequence[Potential]
 ) -> list[JudgedCell]:
     """Labels less what the twin says that did not learn the cell, or the potential, if it never does.
 
@@ -61,8 +63,8 @@ def judged_cells(
     Parameters
     ----------
     frames : sequence of LabelledFrame
-    primitive : Atoms
-        Of the SSCHA, on its centroids.
+    auxiliary : DynamicalMatrices
+        Of the SSCHA, its crystal on the centroids.
     weights : Path
         Of the potential.
     twins : sequence of Potential
@@ -81,8 +83,8 @@ def judged_cells(
     from himlip_ase.potential.checkpoint import load_model
     from himlip_ase.potential.evaluate import evaluate
 
-    sites = LatticeSites(primitive, "the correction", ADVICE)
-    moving = [frame for frame in frames if not _at_rest(sites, frame)]
+    sites, group = LatticeSites(auxiliary.primitive, "the correction", ADVICE), SpaceGroup(auxiliary)
+    moving = [frame for frame in frames if not _at_rest(sites, group, frame)]
     judges = _judges(moving, weights)
     images = [frame.atoms for frame in moving]
     said: dict[int | None, Evaluation] = {
@@ -98,14 +100,17 @@ def judged_cells(
     return found
 
 
-def _at_rest(sites: LatticeSites, frame: LabelledFrame) -> bool:
+def _at_rest(sites: LatticeSites, group: SpaceGroup, frame: LabelledFrame) -> bool:
+    """Whether no atom is away from its site, but along coordinates that symmetry leaves free."""
     atoms = frame.atoms
     try:
         sites.supercell_vectors(atoms.cell.array, len(atoms))
         placement = sites.place(atoms.positions, atoms.numbers, atoms.cell.array)
     except InputError as error:
         raise InputError(f"{frame.source} is no cell of the crystal of the SSCHA: {error}") from error
-    return bool(np.abs(atoms.positions - placement.places).max() < AT_REST)
+    moved = (atoms.positions - placement.places)[placement.atoms]
+    mean = moved.mean(axis=0)
+    return bool(np.abs(moved - group.vectors(mean - mean.mean(axis=0))).max() < AT_REST)
 
 
 def _judges(frames: Sequence[LabelledFrame], weights: Path) -> list[int | None]:
@@ -113,19 +118,22 @@ def _judges(frames: Sequence[LabelledFrame], weights: Path) -> list[int | None]:
     from himlip_ase.hint.last_layer.twin_weights import twin_without, twins_beside
 
     number = twin_without(weights)
+    digests = [configuration_digest(frame.atoms) for frame in frames]
+    says_nothing = not any(digest in number for digest in digests)
     found: list[int | None] = []
-    for frame in frames:
+    for frame, digest in zip(frames, digests, strict=True):
         if frame.forces is None:
             raise InputError(f"{frame.source} has no forces")
         if frame.set.startswith(ALONG_A_MODE):
             raise InputError(f"{frame.source} is of {frame.set}, displaced along a mode: no SSCHA drew it")
-        found.append(number.get(configuration_digest(frame.atoms)))
+        found.append(number.get(digest))
         if found[-1] is None and not frame.set.startswith(JUDGES):
             known = f"no twin of {weights.name} says that it did not learn it"
-            if not number:
+            if says_nothing:
                 known = (
-                    f"{twins_beside(weights).name} does not say what each twin left out; fit the potential "
-                    "anew, in a run with --from finetune"
+                    f"{twins_beside(weights).name} knows none of these cells: the potential did not learn "
+                    "them, or was fitted before twins told what they left out, and wants to be fitted anew "
+                    "(a run with --from finetune)"
                 )
             raise InputError(
                 f"{frame.source}: {known}; name sets that the twins left out in turn, or that are never "

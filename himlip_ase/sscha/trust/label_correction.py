@@ -26,9 +26,9 @@ from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.results.result import SschaResult
 from himlip_ase.sscha.results.sampling_noise import deviations_of
 from himlip_ase.sscha.symmetry import SpaceGroup
-from himlip_ase.sscha.trust.corrections import change_of, joined_deviations
+from himlip_ase.sscha.trust.corrections import change_of, joined_deviations, pulled_by
 from himlip_ase.sscha.trust.determination import Determination
-from himlip_ase.sscha.trust.judged_cells import ADVICE, JudgedCell
+from himlip_ase.sscha.trust.judged_cells import ADVICE, AT_REST, JudgedCell
 from himlip_ase.sscha.trust.potential_error import PotentialError
 from himlip_ase.sscha.watch.independent_frames import groups_on_lattice
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
@@ -39,6 +39,8 @@ LARGEST_STRAIN = 0.02
 """Of the labelled cells against the crystal of the SSCHA."""
 SAME = 1e-6
 """Å; displacements that differ by less are of one cell."""
+OPPOSITE = 0.99
+"""Correlation from which on cells are the same displacements, or opposite ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +94,8 @@ def label_correction(
         Drawn from an SSCHA of this crystal; supercells, of any shape, order and origin, whose q-points are on
         its grid.
     twins : PotentialError, optional
-        What the twins among their judges change against the potential that made the SSCHA: each as often as
-        it judges, that is part of the correction.
+        What the twins among their judges change against the potential that made the SSCHA, which is added to
+        what each cell says beyond its judge.
 
     Returns
     -------
@@ -108,15 +110,10 @@ def label_correction(
     fit = _Fit(result, cells, twins)
     auxiliary, target = result.auxiliary, fit.target
     everything = np.ones(len(cells), dtype=bool)
-    (linear, force), *without = [fit.linear_part(rows) for rows in (everything, *fit.without())]
-    shares = fit.shares(everything)
-    twins_matrices, twins_force = (fit.of_twins(name, shares) for name in ("changes", "forces"))
-    change = linear + twins_matrices
+    (change, force), *without = [fit.linear_part(rows) for rows in (everything, *fit.without())]
     deleted = fit.widened(np.array([matrices for matrices, _ in without]))
     corrected = auxiliary.with_matrices(auxiliary.matrices + change)
-    rows = [
-        auxiliary.with_matrices(auxiliary.matrices + twins_matrices + part).frequencies() for part in deleted
-    ]
+    rows = [auxiliary.with_matrices(auxiliary.matrices + part).frequencies() for part in deleted]
     sampling = 0.0 if result.auxiliary_sigma_cm is None else result.auxiliary_sigma_cm
     order = [partners(*vectors) for vectors in zip(auxiliary.eigen()[1], corrected.eigen()[1], strict=True)]
     sigma = np.take_along_axis(jackknife(np.array(rows)), np.array(order), axis=1)
@@ -134,7 +131,7 @@ def label_correction(
         change_sigma_cm=jackknife(frequency_changes(target, deleted)),
         frequencies_cm=np.take_along_axis(corrected.frequencies(), np.array(order), axis=1),
         frequencies_sigma_cm=sigma,
-        force=force + twins_force if free else None,
+        force=force if free else None,
         force_sigma=jackknife(np.array([part for _, part in without])) if free else None,
         pressure_gpa=pressure,
         pressure_sigma_gpa=pressure_sigma,
@@ -152,44 +149,71 @@ class _Fit:
         self.target = HarmonicDistribution(auxiliary, result.settings.temperature_k)
         self.group = SpaceGroup(auxiliary)
         sites = LatticeSites(auxiliary.primitive, "the correction", ADVICE)
+        if not cells:
+            raise InputError(
+                f"no labelled cell is left: all are at rest, within {AT_REST:g} Å of their sites"
+            )
         fields = [_on_supercell(sites, auxiliary, cell) for cell in cells]
         self.moved, self.forces = (np.array(part) for part in zip(*fields, strict=True))
         self.weights = np.array([len(cell.atoms) for cell in cells]) / self.moved.shape[1]
         self.stresses = [cell.stress for cell in cells]
-        self.twins = twins
         self.judges = np.array([-1 if cell.judge is None else cell.judge for cell in cells])
-        if self.judges.max() >= (0 if twins is None else len(twins.changes)):
-            raise InputError(
-                "twins judged labelled cells, and what these change in the SSCHA against its own potential "
-                "is not known"
-            )
+        if self.judges.max() >= 0:
+            self._from_the_potential(twins)
         freedoms = np.array([3 * len(cell.atoms) - 3 for cell in cells])
-        self.members = groups_on_lattice(self.moved, self.target.dims, freedoms)
-        self.groups_at_q = self._checked(cells)
-
-    def _checked(self, cells: Sequence[JudgedCell]) -> np.ndarray:
-        for k, first in enumerate(self.members):
-            if k != first and np.abs(self.moved[k] - self.moved[first]).max() < SAME:
-                raise InputError(f"{cells[first].source} and {cells[k].source} are one cell; name it once")
-            if self.judges[k] != self.judges[first]:
-                raise InputError(
-                    f"{cells[first].source} and {cells[k].source} are opposites or repetitions, but not left "
-                    "out by the same twin, so that neither was judged without the other; fit the potential "
-                    "anew, in a run with --from finetune"
-                )
+        centred = self.moved - np.tile(
+            self._constant(self.moved, self.weights), (len(self.target.dynamical.qpoints), 1)
+        )
+        self.members = groups_on_lattice(centred, self.target.dims, freedoms)
+        self._check_judges(cells, groups_on_lattice(centred, self.target.dims, freedoms, OPPOSITE))
         count = len(np.unique(self.members))
         if count < FEWEST_GROUPS:
             raise InputError(
                 f"{count} independent labelled cells (opposites are one); {FEWEST_GROUPS} are the fewest"
             )
-        return Determination(self.target, self.group, self.moved, self.weights, self.members).check()
+        held = Determination(self.target, self.group, self.moved, self.weights, self.members, self._constant)
+        self.groups_at_q = held.check()
+
+    def _from_the_potential(self, twins: PotentialError | None) -> None:
+        """Let cells say what the reference has beyond the potential of the SSCHA, not beyond a twin."""
+        if twins is None or self.judges.max() >= len(twins.changes):
+            raise InputError(
+                "twins judged labelled cells, and what these change in the SSCHA against its own potential "
+                "is not known"
+            )
+        repeats = len(self.target.dynamical.qpoints)
+        for judge in np.unique(self.judges[self.judges >= 0]):
+            own = self.judges == judge
+            pulled = pulled_by(self.target, twins.changes[judge], self.moved[own])
+            self.forces[own] += np.tile(twins.forces[judge], (repeats, 1)) - pulled
+            for k in np.flatnonzero(own):
+                stress, beyond = self.stresses[k], twins.stresses
+                self.stresses[k] = None if stress is None or beyond is None else stress + beyond[judge]
+
+    def _check_judges(self, cells: Sequence[JudgedCell], alike: np.ndarray) -> None:
+        for name in np.unique(alike):
+            first, *others = np.flatnonzero(alike == name).tolist()
+            for place, k in enumerate(others):
+                same = [
+                    j for j in (first, *others[:place]) if np.abs(self.moved[k] - self.moved[j]).max() < SAME
+                ]
+                if same:
+                    raise InputError(
+                        f"{cells[same[0]].source} and {cells[k].source} are one cell; name it once"
+                    )
+                if self.judges[k] != self.judges[first]:
+                    raise InputError(
+                        f"{cells[first].source} and {cells[k].source} are opposites or repetitions, but not "
+                        "left out by the same twin, so that neither was judged without the other; fit the "
+                        "potential anew, in a run with --from finetune"
+                    )
 
     def without(self) -> list[np.ndarray]:
         """Masks that each leave one group out."""
         return [self.members != name for name in np.unique(self.members)]
 
     def linear_part(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Change of Φ(q) (nq, 3n, 3n) and mean force (n, 3) beyond those of the judges, by some cells."""
+        """Change of Φ(q) (nq, 3n, 3n) and mean force (n, 3) that some cells ask for."""
         weights = self.weights[rows] / self.weights[rows].sum()
         moved, forces = self.moved[rows], self.forces[rows]
         middle, push = (self._constant(part, weights) for part in (moved, forces))
@@ -202,16 +226,6 @@ class _Fit:
             weights,
         )
         return matrices, push + (matrices[0].real @ middle.ravel()).reshape(-1, 3)
-
-    def shares(self, rows: np.ndarray) -> np.ndarray:
-        """How much of some cells each twin judged; the rest is the potential's own."""
-        count = 0 if self.twins is None else len(self.twins.changes)
-        weights, judges = self.weights[rows] / self.weights[rows].sum(), self.judges[rows]
-        return np.array([weights[judges == k].sum() for k in range(count)])
-
-    def of_twins(self, name: str, shares: np.ndarray) -> np.ndarray | float:
-        """What the twins change, by their shares; 0 without twins among the judges."""
-        return 0.0 if self.twins is None else np.tensordot(shares, getattr(self.twins, name), 1)
 
     def widened(self, deleted: np.ndarray) -> np.ndarray:
         """Estimates without each group, for a jackknife as if every group had every q-point.
@@ -234,16 +248,12 @@ class _Fit:
         known = [stress for stress in stresses if stress is not None]
         if len(known) < len(stresses):
             return None, None
-        if self.twins is not None and self.twins.stresses is None:
-            return None, None
         pressures = -np.array(known)[:, :3].mean(axis=1) * EV_PER_ANGSTROM3_GPA
         weights = self.weights[largest]
-        beyond = np.asarray(self.of_twins("stresses", self.shares(largest)))
-        shift = -float(beyond[:3].mean()) * EV_PER_ANGSTROM3_GPA if beyond.ndim else 0.0
         kept = [self.members[largest] != name for name in names]
         without = [np.average(pressures[rows], weights=weights[rows]) for rows in kept]
         whole = float(np.average(pressures, weights=weights))
-        return whole + shift, float(jackknife(np.array(without)))
+        return whole, float(jackknife(np.array(without)))
 
     def _size_of_enough(self) -> float:
         """The largest weight that, with all above it, `FEWEST_GROUPS` groups have."""
@@ -257,7 +267,7 @@ class _Fit:
         n = len(self.target.dynamical.primitive)
         if not self.group.has_free_coordinates():
             return np.zeros((n, 3))
-        mean = np.tensordot(weights, fields, 1).reshape(-1, n, 3).mean(axis=0)
+        mean = np.average(fields, axis=0, weights=weights).reshape(-1, n, 3).mean(axis=0)
         return self.group.vectors(mean - mean.mean(axis=0))
 
 

@@ -62,6 +62,7 @@ def write_label_correction(
     """
     if not overwrite:
         check_not_corrected(folder)
+    (folder / "agreement.json").unlink(missing_ok=True)  # of a learning loop's correction
     arrays = pack("auxiliary", found.auxiliary) | {"deviations": found.deviations}
     save_arrays(folder / AGREEMENT, arrays, overwrite=True)
     write_dyn(found.auxiliary, folder / DYN, overwrite=True)
@@ -130,6 +131,8 @@ def largest_changes(folder: Path, count: int) -> tuple[list[ModeChange], int]:
     if not (folder / RECORD).is_file():
         return [], 0
     record = read_mapping(folder / RECORD)
+    if "stars" not in record:  # of a version whose corrections are made anew
+        return [], 0
     names = ("auxiliary_cm", "frequencies_cm", "frequencies_sigma_cm", "change_cm", "change_sigma_cm")
     columns = np.array([record[name] for name in names])
     modes = []
@@ -139,6 +142,8 @@ def largest_changes(folder: Path, count: int) -> tuple[list[ModeChange], int]:
             # auxiliary frequencies ascend: a degenerate space is a run of equal ones
             if mode and of_star[0, mode] - of_star[0, mode - 1] < DEGENERATE_CM:
                 continue
+            if star[0] == 0 and not of_star[3:, mode].any():
+                continue  # translations
             numbers = (float(x) for x in of_star[:, mode])
             modes.append(ModeChange(tuple(record["qpoints"][star[0]]), *numbers))
     largest = sorted(modes, key=lambda mode: -abs(mode.change))

@@ -74,7 +74,9 @@ def grouped(frames: Sequence[LabelledFrame]) -> list[list[LabelledFrame]]:
     return list(found.values())
 
 
-def groups_on_lattice(moved: np.ndarray, dims: tuple[int, int, int], freedoms: np.ndarray) -> np.ndarray:
+def groups_on_lattice(
+    moved: np.ndarray, dims: tuple[int, int, int], freedoms: np.ndarray, least: float = 0.0
+) -> np.ndarray:
     """As `independent_groups`, of displacements from the sites of one supercell, whatever cell is the first.
 
     Parameters
@@ -84,6 +86,9 @@ def groups_on_lattice(moved: np.ndarray, dims: tuple[int, int, int], freedoms: n
     dims : tuple of int
     freedoms : ndarray, shape (n,)
         How many of a frame's displacements are independent: fewer than 3N where a smaller cell is repeated.
+    least : float
+        Correlation that counts as one at least; above it what chance does not explain. One soft mode may
+        correlate cells that have nothing else in common.
 
     Returns
     -------
@@ -100,7 +105,7 @@ def groups_on_lattice(moved: np.ndarray, dims: tuple[int, int, int], freedoms: n
         product = (waves[firsts].conj() * waves[later]).sum(axis=-1)
         overlaps = np.abs(np.fft.ifftn(product, axes=(1, 2, 3)).real).reshape(len(firsts), cells)
         alike = overlaps.max(axis=1, initial=0) / (sizes[firsts] * sizes[later])
-        alike = firsts[alike > _least_correlation(freedoms[later], cells)]
+        alike = firsts[alike > max(least, _least_correlation(freedoms[later], cells))]
         groups[later] = alike[0] if len(alike) else later
     return groups
 
