@@ -16,7 +16,7 @@ from himlip_ase.pipeline.comparison.report import compare_runs
 from himlip_ase.pipeline.run import run_pipeline
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-CRYSTALS = ("h3s", "pdh", "cah6")
+CRYSTALS = ("h3s", "pdh", "cah6", "lah10")
 """Each has a folder of its name in examples, with a file NAME.yaml."""
 
 

@@ -104,7 +104,7 @@ def twins_of(auxiliary, factors) -> PotentialError:
 
 
 def test_what_a_judge_changes_is_added_to_its_own_cells(auxiliary, result):
-    """Whatever twins judge which cells, of whatever shape: every cell speaks of the potential of the SSCHA."""
+    """Whatever twins judge which cells, of whatever shape, all speak of the potential of the SSCHA."""
     change = asked_for(auxiliary)
     drawn = cells(auxiliary, 0.5 * change, WHOLE, 6, 0, judge=0)  # off by half of it, twin 0 has the rest
     drawn += cells(auxiliary, 1.5 * change, LAYERED, 4, 1, judge=1)
@@ -140,7 +140,7 @@ def test_a_constant_force_on_a_free_coordinate_is_no_part_of_the_change(result):
     np.testing.assert_allclose(found.force, push, atol=1e-5)
     # opposites about another spacing of the layers than that of the SSCHA are opposites still
     pairs = []
-    for cell in cells(layered, change, WHOLE, 5, 1, push=push):
+    for cell in cells(layered, change, WHOLE, 5, 1):
         placement = LatticeSites(primitive).place(
             cell.atoms.positions, cell.atoms.numbers, cell.atoms.cell.array
         )
@@ -149,7 +149,8 @@ def test_a_constant_force_on_a_free_coordinate_is_no_part_of_the_change(result):
         for sign in (1, -1):
             atoms = cell.atoms.copy()
             atoms.positions = placement.places + spacing + sign * moved
-            pairs.append(dataclasses.replace(cell, atoms=atoms, source=f"{cell.source}, {sign}"))
+            forces = sign * cell.forces
+            pairs.append(JudgedCell(atoms, forces, source=f"{cell.source}, {sign}"))
     assert label_correction(free, pairs).groups == 5
     bound = label_correction(result, cells(result.auxiliary, asked_for(result.auxiliary), WHOLE, 6, 0))
     assert bound.force is None
