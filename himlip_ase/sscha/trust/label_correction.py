@@ -161,9 +161,9 @@ class _Fit:
         if self.judges.max() >= 0:
             self._from_the_potential(twins)
         freedoms = np.array([3 * len(cell.atoms) - 3 for cell in cells])
-        centred = self.moved - np.tile(
-            self._constant(self.moved, self.weights), (len(self.target.dynamical.qpoints), 1)
-        )
+        constant = np.tile(self._constant(self.moved, self.weights), (len(self.target.dynamical.qpoints), 1))
+        centred = self.moved - constant
+        centred = centred - centred.mean(axis=1, keepdims=True)
         self.members = groups_on_lattice(centred, self.target.dims, freedoms)
         self._check_judges(cells, groups_on_lattice(centred, self.target.dims, freedoms, OPPOSITE))
         count = len(np.unique(self.members))
