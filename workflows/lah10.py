@@ -1,0 +1,36 @@
+"""LaH10 at 150 GPa: a crystal that is unstable where its atoms do not move, and stable where they do.
+
+Quantum ESPRESSO labels, a potential whose head is fitted to them in the run, SSCHA. Each stage leaves its
+files in ``<folder>/state/<stage>`` and is kept when it is finished. ``python workflows/lah10.py --help``
+lists the choices.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from himlip_ase.cli.workflow import run_workflow
+from himlip_ase.pipeline import finetune, labels, learn, phonons, report, sscha, tc
+
+CONFIG = Path(__file__).parents[1] / "examples" / "lah10" / "lah10.yaml"
+
+METHOD = (
+    # Quantum ESPRESSO, PBE, SG15 pseudopotentials, 60 Ry: the crystal at 150 GPa, its dynamical and
+    # electron-phonon matrices on 2×2×2 q, disordered cells of 22 and 44 atoms.
+    labels.STAGE,
+    # The base model, which knows La and H, has its head fitted to them in closed form; potentials that each
+    # left out a part of the cells tell its own error.
+    finetune.STAGE,
+    learn.STAGE,
+    # Harmonic phonons of the potential against ph.x: modes at X and L are imaginary in both.
+    phonons.STAGE,
+    # The free energy is minimised, then the free-energy Hessian says whether the crystal is stable.
+    sscha.STAGE,
+    # α²F and λ of G(q) on 2×2×2. No Tc: no second q-grid has tested this one, and ph.x at Γ is not converged
+    # in k.
+    tc.STAGE,
+    report.STAGE,
+)
+
+if __name__ == "__main__":
+    run_workflow(__doc__, CONFIG, METHOD, folder="runs/lah10")
