@@ -55,7 +55,7 @@ class Determination:
         values, vectors = np.linalg.eigh(self.target.inverse_covariance())
         return (vectors * np.sqrt(np.maximum(values, 0))[:, None]) @ vectors.conj().transpose(0, 2, 1)
 
-    def moment(self, rows: np.ndarray, centred: bool = True) -> np.ndarray:
+    def _moment(self, rows: np.ndarray, centred: bool = True) -> np.ndarray:
         """Υ^½ ⟨u u†⟩ Υ^½ of some cells, symmetrised, shape (nq, 3n, 3n)."""
         cells, size = self._root.shape[:2]
         moved, weights = self.moved[rows], self.weights[rows]
@@ -80,12 +80,12 @@ class Determination:
             It names the q-point and about how many further cells would do.
         """
         names = np.unique(self.members)
-        largest = np.linalg.eigvalsh(self.moment(np.ones(len(self.members), dtype=bool))).max()
-        of_group = np.array([_ranks(self.moment(self.members == name, False), largest) for name in names])
+        largest = np.linalg.eigvalsh(self._moment(np.ones(len(self.members), dtype=bool))).max()
+        of_group = np.array([_ranks(self._moment(self.members == name, False), largest) for name in names])
         directions = np.full(of_group.shape[1], self._root.shape[1])
         directions[0] -= 3
         for name in names:
-            held = _ranks(self.moment(self.members != name), largest)
+            held = _ranks(self._moment(self.members != name), largest)
             if (held < directions).any():
                 worst = int(np.argmax(directions - held))
                 raise InputError(self._why(worst, held[worst], directions[worst], of_group[:, worst]))
