@@ -146,6 +146,8 @@ def test_only_what_a_twin_did_not_learn_is_judged(finished: Path) -> None:
     elsewhere = read_labels(CONFIG.parent / "labels" / "validation_first.extxyz")[:1]
     assert judged_cells(elsewhere, auxiliary, model, twins)[0].judge is None
     with pytest.raises(InputError, match=r"no twin of model\.safetensors says that it did not learn it"):
+        judged_cells([frames[0], replace(elsewhere[0], set="learn")], auxiliary, model, twins)
+    with pytest.raises(InputError, match="knows none of these cells"):
         judged_cells([replace(elsewhere[0], set="learn")], auxiliary, model, twins)
     with pytest.raises(InputError, match="displaced along a mode: no SSCHA drew it"):
         judged_cells([replace(elsewhere[0], set="doublewell")], auxiliary, model, twins)
