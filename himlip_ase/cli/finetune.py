@@ -271,8 +271,9 @@ def _check_kept(elements: str, given: Mapping[str, Sequence[LabelledFrame]]) -> 
 def _of_elements(replayed: Sequence[LabelledFrame], elements: str) -> Sequence[LabelledFrame]:
     """The replayed frames that hold no other element; the base's labels hold many."""
     from himlip_ase.errors import InputError
+    from himlip_ase.labels.readers import of_elements
 
-    kept = [frame for frame in replayed if set(frame.atoms.symbols) <= set(elements.split(","))]
+    kept = of_elements(replayed, elements.split(","))
     if replayed and not kept:
         raise InputError(
             f"--replay: none of {len(replayed)} frames holds no other element than --elements {elements}; "

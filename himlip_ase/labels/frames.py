@@ -12,7 +12,9 @@ from ase import Atoms
 from himlip_ase.labels.hessian_checks import check_hessian
 from himlip_ase.labels.products import HessianProducts
 
-JUDGES = ("validation", "doublewell", "test")
+ALONG_A_MODE = "doublewell"
+"""Sets whose names begin like this are displaced along a mode."""
+JUDGES = ("validation", ALONG_A_MODE, "test")
 """Sets whose names begin like this judge a potential and do not train it unless they are named."""
 
 

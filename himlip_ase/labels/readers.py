@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,6 +187,21 @@ def open_labels(
         if name not in names:
             raise InputError(f"no set {name!r} among the labels; there are: {', '.join(sorted(set(names)))}")
     return Chosen(every, [k for k, name in enumerate(names) if name in sets])
+
+
+def of_elements(frames: Sequence[LabelledFrame], symbols: Collection[str]) -> list[LabelledFrame]:
+    """The frames that hold no other element.
+
+    Parameters
+    ----------
+    frames : sequence of LabelledFrame
+    symbols : collection of str
+
+    Returns
+    -------
+    list of LabelledFrame
+    """
+    return [frame for frame in frames if set(frame.atoms.symbols) <= set(symbols)]
 
 
 def without_judges(frames: Sequence[LabelledFrame]) -> Sequence[LabelledFrame]:

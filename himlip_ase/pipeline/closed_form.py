@@ -118,11 +118,11 @@ def replayed_frames(
     if not paths:
         return []
     from himlip_ase.labels.duplicates import check_separate
-    from himlip_ase.labels.readers import read_labels, without_judges
+    from himlip_ase.labels.readers import of_elements, read_labels, without_judges
 
     every = read_labels(paths)
     frames = without_judges(every)
-    kept = [frame for frame in frames if set(frame.atoms.symbols) <= set(symbols)]
+    kept = of_elements(frames, symbols)
     elements = ", ".join(sorted(set(symbols)))
     if not kept:
         raise InputError(

@@ -119,9 +119,7 @@ class _Averages:
 
     def at_q(self, fields: np.ndarray) -> np.ndarray:
         """Fields (n, N, 3) as (n, nq, 3n) in the order of the q-points."""
-        size = self.inverse.shape[1]
-        transformed = np.fft.fftn(fields.reshape(len(fields), *self.dims, size), axes=(1, 2, 3))
-        return transformed.reshape(len(fields), self.cells, size)[:, self.target.grid_order]
+        return at_q(self.target, fields)
 
     def springs(self, moved: np.ndarray, forces: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """−Υ⟨u f⟩, symmetrised, of fields at q; `weights` sum to 1."""
@@ -267,6 +265,25 @@ def change_of(
     return averages.linear_part(moved, pushed, weights / weights.sum())
 
 
+def at_q(target: HarmonicDistribution, fields: np.ndarray) -> np.ndarray:
+    """Fourier transforms of fields on the supercell, Σ_R f(R) exp(−2πi q·R).
+
+    Parameters
+    ----------
+    target : HarmonicDistribution
+        Its grid and order of q-points are used.
+    fields : ndarray, shape (n, N, 3)
+
+    Returns
+    -------
+    ndarray, shape (n, nq, 3n_atoms), complex
+        In the unit of the fields.
+    """
+    size = 3 * len(target.dynamical.primitive)
+    waves = np.fft.fftn(fields.reshape(len(fields), *target.dims, size), axes=(1, 2, 3))
+    return np.asarray(waves.reshape(len(fields), -1, size)[:, target.grid_order])
+
+
 def pulled_by(target: HarmonicDistribution, matrices: np.ndarray, displacements: np.ndarray) -> np.ndarray:
     """Φu, which a harmonic crystal pulls its atoms back with.
 
@@ -284,12 +301,11 @@ def pulled_by(target: HarmonicDistribution, matrices: np.ndarray, displacements:
     ndarray, shape (n, N, 3)
         eV/Å.
     """
-    size, dims = matrices.shape[1], target.dims
-    waves = np.fft.fftn(displacements.reshape(len(displacements), *dims, size), axes=(1, 2, 3))
-    waves = waves.reshape(len(displacements), -1, size)
+    waves = at_q(target, displacements)
     pulled = np.empty_like(waves)
-    pulled[:, target.grid_order] = np.einsum("qij,nqj->nqi", matrices, waves[:, target.grid_order])
-    return np.fft.ifftn(pulled.reshape(-1, *dims, size), axes=(1, 2, 3)).real.reshape(displacements.shape)
+    pulled[:, target.grid_order] = np.einsum("qij,nqj->nqi", matrices, waves)
+    on_grid = pulled.reshape(len(waves), *target.dims, -1)
+    return np.fft.ifftn(on_grid, axes=(1, 2, 3)).real.reshape(displacements.shape)
 
 
 def correct(

@@ -16,6 +16,7 @@ import numpy as np
 from himlip_ase.errors import InputError
 from himlip_ase.sscha.convergence.residual import Projection
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
+from himlip_ase.sscha.trust.corrections import at_q
 
 SMALLEST = 1e-4
 """Of the largest eigenvalue at a q-point, in units of the Gaussian's own: less is a direction not held."""
@@ -57,12 +58,11 @@ class Determination:
 
     def _moment(self, rows: np.ndarray, centred: bool = True) -> np.ndarray:
         """Υ^½ ⟨u u†⟩ Υ^½ of some cells, symmetrised, shape (nq, 3n, 3n)."""
-        cells, size = self._root.shape[:2]
+        cells = len(self._root)
         moved, weights = self.moved[rows], self.weights[rows]
         if centred:
             moved = moved - np.tile(self.centre(moved, weights), (cells, 1))
-        waves = np.fft.fftn(moved.reshape(-1, *self.target.dims, size), axes=(1, 2, 3))
-        waves = waves.reshape(-1, cells, size)[:, self.target.grid_order]
+        waves = at_q(self.target, moved)
         moment = np.einsum("n,nqi,nqj->qij", weights, waves, waves.conj()) / cells
         return np.asarray(self._root @ self.group.matrices(moment) @ self._root)
 

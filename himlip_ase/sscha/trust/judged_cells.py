@@ -12,7 +12,7 @@ from ase import Atoms
 
 from himlip_ase.errors import InputError
 from himlip_ase.labels.digests import configuration_digest
-from himlip_ase.labels.frames import JUDGES
+from himlip_ase.labels.frames import ALONG_A_MODE, JUDGES
 from himlip_ase.potential.lattice_sites import LatticeSites
 from himlip_ase.sscha.symmetry import SpaceGroup
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 ADVICE = "name sets of cells of this crystal alone"
 AT_REST = 1e-3
 """Å; a cell all of whose atoms are nearer to their sites says nothing of the linear part."""
-ALONG_A_MODE = "doublewell"
-"""Sets whose names begin like this are never learnt, but no SSCHA drew them."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -161,11 +161,10 @@ class _Fit:
         if self.judges.max() >= 0:
             self._from_the_potential(twins)
         freedoms = np.array([3 * len(cell.atoms) - 3 for cell in cells])
-        constant = np.tile(self._constant(self.moved, self.weights), (len(self.target.dynamical.qpoints), 1))
-        centred = self.moved - constant
+        centred = self.moved - self._on_every_cell(self._constant(self.moved, self.weights))
         centred = centred - centred.mean(axis=1, keepdims=True)
         self.members = groups_on_lattice(centred, self.target.dims, freedoms)
-        self._check_judges(cells, groups_on_lattice(centred, self.target.dims, freedoms, OPPOSITE))
+        self._check_alike(cells, groups_on_lattice(centred, self.target.dims, freedoms, OPPOSITE))
         count = len(np.unique(self.members))
         if count < FEWEST_GROUPS:
             raise InputError(
@@ -181,16 +180,16 @@ class _Fit:
                 "twins judged labelled cells, and what these change in the SSCHA against its own potential "
                 "is not known"
             )
-        repeats = len(self.target.dynamical.qpoints)
         for judge in np.unique(self.judges[self.judges >= 0]):
             own = self.judges == judge
             pulled = pulled_by(self.target, twins.changes[judge], self.moved[own])
-            self.forces[own] += np.tile(twins.forces[judge], (repeats, 1)) - pulled
+            self.forces[own] += self._on_every_cell(twins.forces[judge]) - pulled
             for k in np.flatnonzero(own):
                 stress, beyond = self.stresses[k], twins.stresses
                 self.stresses[k] = None if stress is None or beyond is None else stress + beyond[judge]
 
-    def _check_judges(self, cells: Sequence[JudgedCell], alike: np.ndarray) -> None:
+    def _check_alike(self, cells: Sequence[JudgedCell], alike: np.ndarray) -> None:
+        """Refuse cells that are given twice, and opposites with two judges."""
         for name in np.unique(alike):
             first, *others = np.flatnonzero(alike == name).tolist()
             for place, k in enumerate(others):
@@ -217,14 +216,8 @@ class _Fit:
         weights = self.weights[rows] / self.weights[rows].sum()
         moved, forces = self.moved[rows], self.forces[rows]
         middle, push = (self._constant(part, weights) for part in (moved, forces))
-        repeats = len(self.target.dynamical.qpoints)
-        matrices = change_of(
-            self.target,
-            self.group,
-            moved - np.tile(middle, (repeats, 1)),
-            forces - np.tile(push, (repeats, 1)),
-            weights,
-        )
+        moved, forces = moved - self._on_every_cell(middle), forces - self._on_every_cell(push)
+        matrices = change_of(self.target, self.group, moved, forces, weights)
         return matrices, push + (matrices[0].real @ middle.ravel()).reshape(-1, 3)
 
     def widened(self, deleted: np.ndarray) -> np.ndarray:
@@ -261,6 +254,10 @@ class _Fit:
             (self.weights[self.members == name][0] for name in np.unique(self.members)), reverse=True
         )
         return float(of_group[FEWEST_GROUPS - 1])
+
+    def _on_every_cell(self, values: np.ndarray) -> np.ndarray:
+        """What each atom of the primitive cell has (n, 3), on the supercell (N, 3)."""
+        return np.tile(values, (len(self.target.dynamical.qpoints), 1))
 
     def _constant(self, fields: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """The mean on each atom of the primitive cell as far as symmetry leaves it free, (n, 3)."""
