@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REPLAY = "finetune.closed_form.replay"
+GRADIENTS_REPLAY = "finetune.replay"
 MOST_PARTS = 10
 """Parts of the frames that are left out in turn; each is as much memory as the head squared."""
 OTHERWISE = "or leave finetune.closed_form out to train by gradients"
 
 
 def closed_form_faults(section: FinetuneSection, symbols: Collection[str]) -> list[str]:
-    """What would make the fit of a crystal's potential fail.
+    """What would make the fit of a crystal's potential fail; of a training, that replayed labels are missing.
 
     Parameters
     ----------
@@ -35,12 +36,12 @@ def closed_form_faults(section: FinetuneSection, symbols: Collection[str]) -> li
     Returns
     -------
     list of str
-        Sentences, each with the key that mends it; empty where nothing is wrong or no head is fitted.
+        Sentences, each with the key that mends it; empty where nothing is wrong.
     """
     chosen = section.head_to_fit
     if chosen is None:
-        return []
-    faults = [f"{REPLAY}: {path} does not exist" for path in chosen.replay if not path.exists()]
+        return missing_replay(section.replay, GRADIENTS_REPLAY) if section.model is None else []
+    faults = missing_replay(chosen.replay)
     base, why = base_of(section, symbols)
     if base is None:
         faults.append(
@@ -50,6 +51,23 @@ def closed_form_faults(section: FinetuneSection, symbols: Collection[str]) -> li
     else:
         faults += _base_faults(base, symbols)
     return faults
+
+
+def missing_replay(paths: Sequence[Path], key: str = REPLAY) -> list[str]:
+    """What `replayed_frames` would not find.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    key : str
+        Of the settings that named them.
+
+    Returns
+    -------
+    list of str
+        Sentences; empty where all are there.
+    """
+    return [f"{key}: {path} does not exist" for path in paths if not path.exists()]
 
 
 def _base_faults(base: str, symbols: Collection[str]) -> list[str]:
@@ -93,9 +111,11 @@ def closed_form_cost(section: FinetuneSection, chosen: ClosedFormSection) -> str
 
 
 def replayed_frames(
-    paths: Sequence[Path], symbols: Collection[str], judges: Sequence[LabelledFrame]
+    paths: Sequence[Path], symbols: Collection[str], judges: Sequence[LabelledFrame], key: str = REPLAY
 ) -> list[LabelledFrame]:
-    """Frames of the base's own training that the fit of a crystal's potential can take part of.
+    """Frames of the base's own training that a crystal's potential can learn beside its labels.
+
+    Their energies, of another level of theory, and their Hessians are left out.
 
     Parameters
     ----------
@@ -105,6 +125,8 @@ def replayed_frames(
         Elements of the crystal; frames with another one are left out, and so are sets that judge.
     judges : sequence of LabelledFrame
         What judges the potential and may not be learnt.
+    key : str
+        Of the settings that named the files, for messages.
 
     Returns
     -------
@@ -126,7 +148,7 @@ def replayed_frames(
     elements = ", ".join(sorted(set(symbols)))
     if not kept:
         raise InputError(
-            f"{REPLAY}: none of {len(every)} frames holds no other element than {elements}; give labels that "
+            f"{key}: none of {len(every)} frames holds no other element than {elements}; give labels that "
             "do, or leave it out"
         )
     logger.info(
@@ -140,8 +162,8 @@ def replayed_frames(
     try:
         check_separate(kept, judges)
     except InputError as error:
-        raise InputError(f"{REPLAY}: {error}") from error
-    return kept
+        raise InputError(f"{key}: {error}") from error
+    return [replace(frame, energy=None, hessian=None, products=None) for frame in kept]
 
 
 def fit_head(
@@ -163,7 +185,7 @@ def fit_head(
     frames, hessians : sequences of labels
         To learn from.
     replay : sequence of LabelledFrame
-        Of `replayed_frames`; their energies, of another level of theory, are left out.
+        Of `replayed_frames`.
     base : str
         Name or path.
     folder : Path
@@ -178,16 +200,16 @@ def fit_head(
     from himlip_ase.hint.last_layer.closed_form_run import POSTERIOR
     from himlip_ase.hint.last_layer.cross_fit import SummedLabels
     from himlip_ase.hint.last_layer.posterior import Noise
-    from himlip_ase.hint.last_layer.twin_weights import FEWEST, save_twins, twins_beside
+    from himlip_ase.hint.last_layer.twin_weights import FEWEST, check_unlearnt, save_twins, twins_beside
     from himlip_ase.potential.checkpoint import save_model
     from himlip_ase.sscha.learn.rounds import load_base
 
     folder.mkdir(parents=True, exist_ok=True)
     twins_beside(folder / "model.safetensors").unlink(missing_ok=True)
-    bare = [replace(frame, energy=None, hessian=None, products=None) for frame in replay]
-    model = load_base(base, [*frames, *bare], hessians)
+    check_unlearnt(base, frames)
+    model = load_base(base, [*frames, *replay], hessians)
     widths = None if chosen.noise is None else Noise(*chosen.noise)
-    sums = SummedLabels(model, bare, hessians, ClosedFormSettings(head=chosen.head, noise=widths))
+    sums = SummedLabels(model, replay, hessians, ClosedFormSettings(head=chosen.head, noise=widths))
     for part in parts_of(frames):
         sums.add(part)
     fitted = sums.fit(MOST_PARTS, (chosen.prior,), weigh_hessians=False)

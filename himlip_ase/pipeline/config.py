@@ -117,6 +117,7 @@ _PATHS = (
     ("labels", "folder"),
     ("finetune", "model"),
     ("finetune", "model_without_hessian"),
+    ("finetune", "replay"),
     ("finetune", "closed_form", "replay"),
     ("tc", "electronic_dos"),
 )

@@ -22,7 +22,13 @@ from himlip_ase.pipeline.chosen_labels import (
     taught_frames,
     taught_hessians,
 )
-from himlip_ase.pipeline.closed_form import closed_form_faults, fit_head, replayed_frames
+from himlip_ase.pipeline.closed_form import (
+    GRADIENTS_REPLAY,
+    closed_form_faults,
+    fit_head,
+    missing_replay,
+    replayed_frames,
+)
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.labels import VALIDATION, LabelFolder, label_folder
 from himlip_ase.pipeline.preflight import refuse
@@ -91,7 +97,9 @@ def chosen_base(context: Context) -> tuple[str | None, str]:
 
 def _inputs(context: Context) -> list[Any]:
     section = context.config.finetune
-    own = {"hessians": section.hessians, "remainder": section.remainder}
+    own: dict[str, Any] = {"hessians": section.hessians, "remainder": section.remainder}
+    if section.model is None:
+        own["replay"] = section.replay
     told = {
         key: value
         for key, value in own.items()
@@ -102,6 +110,9 @@ def _inputs(context: Context) -> list[Any]:
         for key in own:  # younger than runs that are finished and stay so
             if key not in told:
                 del plain[key]
+        if section.replay:
+            refuse(missing_replay(section.replay, GRADIENTS_REPLAY), "the training")
+            plain["replay"] = section.replay  # their content, wherever they lie
         if plain["training"]["statistics_every"] is None:  # younger than runs that are finished and stay so
             del plain["training"]["statistics_every"]
         if section.closed_form is None:  # younger than runs that are finished and stay so
@@ -212,8 +223,11 @@ def _learn(config: RunConfig, labels: LabelFolder, folder: Path, base: str | Non
         logger.info("switched off: %s", ", ".join(section.off()))
     frames, learnt = taught_frames(config, labels), taught_hessians(config, labels)
     head = section.head_to_fit
+    judges = judging_frames(config, labels)
     if head is not None:
-        replay = replayed_frames(head.replay, symbols, judging_frames(config, labels))
+        replay = replayed_frames(head.replay, symbols, judges)
+    else:
+        replay = replayed_frames(section.replay, symbols, judges, GRADIENTS_REPLAY)
     runs = {MODEL: learnt}
     if section.compare and section.hessian:
         runs[MODEL_WITHOUT] = []
@@ -224,7 +238,7 @@ def _learn(config: RunConfig, labels: LabelFolder, folder: Path, base: str | Non
             assert base is not None  # else `_inputs` refused
             fit_head(head, frames, hessians, replay, base, place)
         else:
-            _train(section, symbols, frames, hessians, base, place, name == MODEL_WITHOUT)
+            _train(section, symbols, frames, hessians, replay, base, place, name == MODEL_WITHOUT)
         copy_model(place / MODEL, folder / name)
     if head is not None:
         shutil.copyfile(folder / Path(MODEL).stem / POSTERIOR, folder / POSTERIOR)
@@ -235,6 +249,7 @@ def _train(
     symbols: Sequence[str],
     frames: Sequence[LabelledFrame],
     hessians: Sequence[HessianLabel],
+    replay: Sequence[LabelledFrame],
     base: str | None,
     place: Path,
     without_hessian: bool,
@@ -258,6 +273,7 @@ def _train(
             settings=settings,
             folder=place,
             network=network,
+            replay=replay,
             resume=started,
             on_epoch=on_epoch,
         )

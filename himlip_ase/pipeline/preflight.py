@@ -160,7 +160,7 @@ def preflight(
         crystal = config.labels.folder / "crystal.extxyz"
         chosen = [config.labels.folder / f"{name}.extxyz" for name in config.anharmonic.corrected_by]
         faults = [f"anharmonic.corrected_by: {path} does not exist" for path in chosen if not path.is_file()]
-        if config.finetune.head_to_fit is not None and crystal.is_file():
+        if config.finetune.model is None and crystal.is_file():
             symbols = read_structure(crystal).get_chemical_symbols()
             faults += closed_form_faults(config.finetune, symbols)
         refuse(faults, "this run")

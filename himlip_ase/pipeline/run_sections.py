@@ -166,6 +166,10 @@ class FinetuneSection(Section):
         default_factory=lambda: TrainingSettings(epochs=300, polish=PolishSettings(rounds=10))
     )
     """See `himlip_ase.hint.training.settings.TrainingSettings`."""
+    replay: list[Path] = Field(default_factory=list)
+    """Files or folders of labels of the base's own training, of which those with no other element than the
+    crystal's are learnt between the others, without their energies, against forgetting (``training``, whose
+    ``replay_every`` says how often; ``closed_form`` has its own)."""
     closed_form: ClosedFormSection | None = None
     """Fit the head of ``base``, of the crystal's elements alone, in closed form; null: training by gradients.
     ``training`` does not count then."""
@@ -184,6 +188,15 @@ class FinetuneSection(Section):
             switches["training.polish.rounds"] = self.training.polish.rounds
             switches["training.loss.hessian"] = self.training.loss.hessian
         return [f"finetune.{name}: {value}" for name, value in switches.items() if not value]
+
+    @model_validator(mode="after")
+    def _one_replay(self) -> FinetuneSection:
+        if self.replay and self.closed_form is not None:
+            raise ValueError(
+                "replay is learnt by a training by gradients, not by a fit in closed form; name the files as "
+                "closed_form.replay"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known_network(self) -> FinetuneSection:

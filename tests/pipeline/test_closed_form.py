@@ -157,6 +157,35 @@ def test_validation_is_not_learnt_by_way_of_the_replay(tmp_path: Path, caplog) -
         fitted(found)
 
 
+def test_a_training_by_gradients_that_replays_forgets_less(tmp_path: Path, caplog) -> None:
+    """Labels that pull one way, and those of the base: what is replayed is foretold better afterwards."""
+    training = "training: {epochs: 100, learning_rate: 0.01, ema: 0, polish: {rounds: 0}, replay_every: 1}"
+    missed = {}
+    for replay in ("", "replay: [base_labels.extxyz], "):
+        place = tmp_path / f"run{len(missed)}"
+        place.mkdir()
+        found = prepared(place, f"{replay}{training}")
+        with caplog.at_level(logging.INFO, "himlip_ase"):
+            model = fitted(found)
+        frames = read_labels(place / "base_labels.extxyz")[:5]
+        off = [
+            ours - frame.forces
+            for ours, frame in zip(evaluate(model, [f.atoms for f in frames]).forces, frames, strict=True)
+        ]
+        missed[replay] = float(np.sqrt(np.mean(np.square(off))))
+    assert "replayed: 5 of 7 frames; 2 hold other elements than Cu" in caplog.text
+    assert missed["replay: [base_labels.extxyz], "] < 0.8 * missed[""]
+
+
+def test_a_replay_that_is_not_there_is_told_before_the_training(tmp_path: Path) -> None:
+    found = prepared(tmp_path, "replay: [nowhere.extxyz]")
+    for check in (STAGE.inputs, lambda context: preflight(context.config, tmp_path / "new")):
+        with pytest.raises(InputError, match=r"finetune\.replay: .*nowhere\.extxyz does not exist"):
+            check(found)
+    with pytest.raises(InputError, match=r"closed_form\.replay"):
+        asked(found, tmp_path, f"replay: [base_labels.extxyz], {FIT}")
+
+
 def test_a_changed_replay_is_learnt_anew_and_a_moved_one_is_not(tmp_path: Path) -> None:
     found = prepared(tmp_path, REPLAYED)
     mark = found.folder.state / "finetune.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from himlip_ase.hint.last_layer.cross_fit import Twins
+    from himlip_ase.labels.frames import LabelledFrame
     from himlip_ase.potential.interface import Potential
 
 FORMAT = "himlip-twins-1"
@@ -144,6 +146,35 @@ def twin_without(path: str | os.PathLike) -> dict[str, int]:
         return {}
     parts = json.loads(_read(path)[0].get(LEFT_OUT, "[]"))
     return {digest: number for number, part in enumerate(parts) for digest in part}
+
+
+def check_unlearnt(base: str | os.PathLike, frames: Sequence[LabelledFrame]) -> None:
+    """Refuse a base that has learnt some of the frames itself: no twin fitted on it would be without them.
+
+    Parameters
+    ----------
+    base : str or path-like
+        Model whose head is to be fitted; one without twins of its own does not say what it learnt.
+    frames : sequence of LabelledFrame
+        What twins of that head shall leave out in turn.
+
+    Raises
+    ------
+    InputError
+        Naming how many of the frames the base has learnt.
+    """
+    from himlip_ase.labels.digests import configuration_digest
+    from himlip_ase.potential.checkpoint import find_model
+
+    known = twin_without(find_model(base))
+    number = sum(configuration_digest(frame.atoms) in known for frame in frames)
+    if number:
+        raise InputError(
+            f"{base} itself has learnt {number} of these {len(frames)} cells, so that a head fitted on it is "
+            "judged by cells that it knows. Take it as it is (`finetune.model` of a run, --model of a "
+            "command), with its own twins, or begin with a base that does not know them, e.g. "
+            "himlip-hydride-1"
+        )
 
 
 def _read(path: str | os.PathLike) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
