@@ -27,7 +27,7 @@ SHARES = {
 SIZE = {"PdH-rocksalt": 8}
 """Atoms at most, where 16 would cost too much."""
 MOST_SECONDS = 75.0
-"""Core-seconds of pw.x, estimated; cells that cost more are drawn again."""
+"""Core-seconds of pw.x, estimated; cells that cost more are drawn again, unless `--seconds` says otherwise."""
 
 
 def hermite_normal_form(index: int, rng: Rng) -> np.ndarray:
@@ -58,8 +58,8 @@ def minkowski_reduced(atoms: Atoms) -> Atoms:
     return copy
 
 
-def cells(count: int, seed: int, names: list[str], largest: int) -> list[Atoms]:
-    """The first `count` cells of the set, of these prototypes, of at most so many atoms."""
+def cells(count: int, seed: int, names: list[str], largest: int, seconds: float) -> list[Atoms]:
+    """The first `count` cells of the set, of these prototypes, of at most so many atoms and core-seconds."""
     rng = np.random.default_rng(seed)
     known = {p.name: p for p in prototypes()}
     shares = np.array([SHARES[name] for name in names])
@@ -68,7 +68,7 @@ def cells(count: int, seed: int, names: list[str], largest: int) -> list[Atoms]:
         name = rng.choice(names, p=shares / shares.sum())
         while True:
             atoms = disordered(known[name], largest, rng)
-            if core_seconds(atoms) < MOST_SECONDS and not too_close(atoms):
+            if core_seconds(atoms) < seconds and not too_close(atoms):
                 break
         atoms.wrap()
         atoms.info = {"system": known[name].system, "prototype": str(name), "kind": "zero point"}
@@ -84,8 +84,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=SHARES, default=list(SHARES), metavar="PROTOTYPE")
     parser.add_argument("--atoms", type=int, default=LARGEST, help="at most (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=MOST_SECONDS, help="of pw.x, at most (default: %(default)s)"
+    )
     arguments = parser.parse_args()
-    found = cells(arguments.count, arguments.seed, arguments.only, arguments.atoms)
+    found = cells(arguments.count, arguments.seed, arguments.only, arguments.atoms, arguments.seconds)
     write(arguments.out, found, format="extxyz")
 
 

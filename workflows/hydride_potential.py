@@ -1,0 +1,208 @@
+"""The potential of the hydrides, himlip-hydride-2: one training on all crystals, its twins, its card.
+
+Reads like the method section of a paper. All weights of the base model learn, by gradients, what was labelled
+of every crystal for its SSCHA, with the cells of low fidelity replayed beside; then a wide head is fitted in
+closed form, so that harmonic phonons are those of the dynamical matrices. Both are done once with all cells
+and once without each of a few parts of them: these twins tell how far the potential is off in what it has
+not learnt.
+``--resume`` continues a stopped training to the bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hydride_base import HYDRIDES, SETS, by_system, read_set, split
+
+from himlip_ase.cli.app import clean_errors, configure_logging
+from himlip_ase.hint.evaluation.error_tables import describe
+from himlip_ase.hint.evaluation.evaluate import evaluate_labels
+from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings, fit_closed_form
+from himlip_ase.hint.last_layer.cross_fit import Twins
+from himlip_ase.hint.last_layer.posterior import Noise
+from himlip_ase.hint.last_layer.twin_weights import save_twins
+from himlip_ase.hint.training.config import read_training_config
+from himlip_ase.hint.training.display import training_bar
+from himlip_ase.hint.training.finetune import finetune
+from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.labels.digests import configuration_digest
+from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.readers import read_hessian, read_labels
+from himlip_ase.potential.checkpoint import load_model, read_card, save_model
+from himlip_ase.potential.network import HiMLIP
+from himlip_ase.sscha.watch.independent_frames import grouped
+
+NAME = "himlip-hydride-2"
+BASE = "himlip-hydride-1"
+FURTHER = "metal_zero_point"
+"""Set of cells of CaH6 and LaH10 that no SSCHA drew; every twin learns them."""
+TWINS = 4
+"""Twins of the potential, each without that part of every crystal's cells."""
+NOISE = Noise(energy=0.003, forces=0.08, stress=0.012, hessian=0.01)
+"""Weights of the last step: matrices to a few cm⁻¹, forces no better than they are foretold."""
+CARD = {
+    "name": NAME,
+    "version": "2",
+    "licence": "MIT",
+    "description": "Hi-MLIP of H3S, CaH6, LaH10 and PdH, and a base for other hydrides of H, S, Ca, Y, La "
+    "and Pd (PBE, Quantum ESPRESSO 6.7, SG15, 60 Ry)",
+    "validity": "H3S (Im-3m, 150 GPa), CaH6 (Im-3m, 172 GPa), LaH10 (Fm-3m, 150 GPa) and PdH (Fm-3m, 0 "
+    "GPa): displacements as an SSCHA visits them at 0 K. H-S, Ca-H, La-H, Y-H, Pd-H and H in general as "
+    "himlip-hydride-1: fine-tune it first. No molecules, no other elements or mixtures of metals.",
+    "made_by": "python workflows/hydride_potential.py",
+}
+
+
+@dataclass(frozen=True)
+class Crystal:
+    """What is labelled of one crystal.
+
+    Parameters
+    ----------
+    name : str
+        Of its folder among the examples.
+    learnt, judges : tuple of str
+        Sets of cells.
+    matrices : tuple of str
+        Folders of dynamical matrices that are learnt.
+    """
+
+    name: str
+    learnt: tuple[str, ...]
+    judges: tuple[str, ...]
+    matrices: tuple[str, ...] = ("harmonic",)
+
+    @property
+    def labels(self) -> Path:
+        """Their folder."""
+        return HYDRIDES.parent / self.name / "labels"
+
+    def frames(self, sets: Sequence[str]) -> list[LabelledFrame]:
+        """Cells of some sets, which are called after the crystal."""
+        found = [frame for name in sets for frame in read_labels(self.labels / f"{name}.extxyz")]
+        return [replace(frame, set=f"{self.name} {frame.set}") for frame in found]
+
+    def hessians(self) -> list[HessianLabel]:
+        """What its dynamical matrices say."""
+        return [read_hessian(self.labels / name / "dyn") for name in self.matrices]
+
+
+CRYSTALS = (
+    Crystal(
+        "h3s",
+        ("learn", "learn_second", "learn_third", "learn_quarter"),
+        ("validation_first", "validation_second", "validation_quarter", "validation_sheared"),
+    ),
+    Crystal("cah6", ("learn", "learn_second"), ("validation",)),
+    # its matrices are not converged in k, and say nothing that its cells do not
+    Crystal("lah10", ("learn", "learn_second"), ("validation",), matrices=()),
+    Crystal("pdh", ("learn", "learn_second"), ("validation",)),
+)
+
+
+def groups_in_parts(parts: int) -> Iterator[tuple[int, list[LabelledFrame]]]:
+    """Cells of every crystal in groups of opposites, each with the part it belongs to."""
+    for crystal in CRYSTALS:
+        for number, group in enumerate(grouped(crystal.frames(crystal.learnt))):
+            yield number % parts, list(group)
+
+
+def tuned(
+    base: HiMLIP,
+    cells: Sequence[LabelledFrame],
+    replay: Sequence[LabelledFrame],
+    settings: TrainingSettings,
+    folder: Path,
+    resume: bool,
+) -> HiMLIP:
+    """All weights by gradients, then the head in closed form."""
+    place = folder / "fitted.safetensors"
+    if resume and place.is_file():
+        return load_network(place)
+    matrices = [label for crystal in CRYSTALS for label in crystal.hessians()]
+    # energies of cells and of what is replayed are of different smearings; forces say the same
+    forces = [replace(frame, energy=None) for frame in cells]
+    with training_bar(settings) as on_epoch:
+        trained = finetune(
+            forces, matrices, base, settings, folder, replay=replay,
+            resume=resume and folder.is_dir(), overwrite=not resume, on_epoch=on_epoch,
+        )  # fmt: skip
+    fitted = fit_closed_form(trained.model, cells, matrices, ClosedFormSettings("wide", NOISE, folds=1))
+    save_model(fitted.model, place, trained.report, overwrite=True)
+    return fitted.model
+
+
+def load_network(name: str | Path) -> HiMLIP:
+    """A Hi-MLIP of a file or of the package."""
+    model = load_model(name)
+    assert isinstance(model, HiMLIP)
+    return model
+
+
+def main() -> None:
+    """Train, judge, write the model and its twins."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/hydride_potential"), help="(default: %(default)s)"
+    )
+    parser.add_argument("--config", type=Path, default=HYDRIDES / "second.yaml", help="of the training")
+    parser.add_argument(
+        "--parts", type=int, nargs="*", choices=range(TWINS),
+        help="train these twins alone and stop, as a second process beside the first (default: all)",
+    )  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    arguments = parser.parse_args()
+    configure_logging()
+    with clean_errors(arguments.debug):
+        settings, _ = read_training_config(arguments.config)
+        base = load_network(BASE)
+        coarse, test = [], []
+        for name in SETS:
+            kept, aside = split(read_set(name))
+            coarse, test = coarse + kept, test + aside
+        replay = [replace(frame, energy=None) for frame in coarse]
+        further, aside = split(read_set(FURTHER))
+        test += aside
+
+        # All crystals at once, and without each part of their cells.
+        groups = list(groups_in_parts(TWINS))
+        found: dict[int | None, HiMLIP] = {}
+        for part in (None, *range(TWINS)) if arguments.parts is None else arguments.parts:
+            place = arguments.folder / ("all" if part is None else f"without_{part}")
+            cells = [frame for own, group in groups if own != part for frame in group]
+            found[part] = tuned(base, [*cells, *further], replay, settings, place, arguments.resume)
+        if arguments.parts is not None:
+            return
+        model = found[None]
+        twins = Twins(
+            tuple(found[part] for part in range(TWINS)),
+            model,
+            tuple(part for part, _ in groups),
+            tuple(tuple(configuration_digest(frame.atoms) for frame in group) for _, group in groups),
+        )
+
+        # Cells that it has not seen judge it; matrices say how well it holds what it has.
+        judged = [frame for crystal in CRYSTALS for frame in crystal.frames(crystal.judges)]
+        errors = {
+            "never learnt": evaluate_labels(model, judged),
+            "low fidelity, never learnt": evaluate_labels(model, by_system(test)),
+            "learnt matrices": evaluate_labels(
+                model, [], [h for crystal in CRYSTALS for h in crystal.hessians()]
+            ),
+        }
+        summary = [f"{part}: {line}" for part, said in errors.items() for line in describe(said)]
+        print("\n".join(summary))
+        report = read_card(arguments.folder / "all" / "model.safetensors")
+        card = {**report, **CARD, "errors": {part: said.to_dict() for part, said in errors.items()}}
+        path = save_model(
+            model, arguments.folder / f"{NAME}.safetensors", card | {"summary": summary}, overwrite=True
+        )
+        print(f"wrote {path} and {save_twins(twins, path, overwrite=True)}")
+
+
+if __name__ == "__main__":
+    main()
