@@ -1,8 +1,8 @@
 """CaH6 at 172 GPa: anharmonic phonons of a clathrate, one of whose harmonic modes hangs on the k-mesh.
 
-Quantum ESPRESSO labels, a potential whose head is fitted to them in the run, SSCHA. Each stage leaves its
-files in ``<folder>/state/<stage>`` and is kept when it is finished. ``python workflows/cah6.py --help`` lists
-the choices.
+Quantum ESPRESSO labels, a potential that has learnt them among those of other hydrides, SSCHA. Each stage
+leaves its files in ``<folder>/state/<stage>`` and is kept when it is finished. ``python workflows/cah6.py
+--help`` lists the choices.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ METHOD = (
     # Quantum ESPRESSO, PBE, SG15 pseudopotentials, 60 Ry: the crystal at 172 GPa, its dynamical and
     # electron-phonon matrices on 2×2×2 q, disordered cells of 28 atoms.
     labels.STAGE,
-    # The base model, which knows Ca and H, has its head fitted to them in closed form; potentials that each
-    # left out a part of the cells tell its own error.
+    # himlip-hydride-2 has learnt these cells beside those of other crystals; potentials that each left out a
+    # part of the cells tell its own error.
     finetune.STAGE,
     learn.STAGE,
     # Harmonic phonons of the potential against ph.x.
