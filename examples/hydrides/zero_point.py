@@ -27,7 +27,7 @@ SHARES = {
 SIZE = {"PdH-rocksalt": 8}
 """Atoms at most, where 16 would cost too much."""
 MOST_SECONDS = 75.0
-"""Core-seconds of pw.x, estimated; cells that cost more are drawn again, unless `--seconds` says otherwise."""
+"""Core-seconds of pw.x, estimated; cells that cost more are drawn again (`--seconds` says otherwise)."""
 
 
 def hermite_normal_form(index: int, rng: Rng) -> np.ndarray:
