@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hydride_base import HYDRIDES, SETS, by_system, read_set, split
@@ -53,6 +53,8 @@ CARD = {
     "GPa): displacements as an SSCHA visits them at 0 K. H-S, Ca-H, La-H, Y-H, Pd-H and H in general as "
     "himlip-hydride-1: fine-tune it first. No molecules, no other elements or mixtures of metals.",
     "made_by": "python workflows/hydride_potential.py",
+    "base": BASE,
+    "head": {"kind": "wide", "noise": asdict(NOISE), "learnt": "the same cells, with their energies"},
 }
 
 
@@ -87,7 +89,8 @@ class Crystal:
 
     def hessians(self) -> list[HessianLabel]:
         """What its dynamical matrices say."""
-        return [read_hessian(self.labels / name / "dyn") for name in self.matrices]
+        found = [read_hessian(self.labels / name / "dyn") for name in self.matrices]
+        return [replace(label, name=f"{self.name} {label.name}") for label in found]
 
 
 CRYSTALS = (
@@ -120,7 +123,7 @@ def tuned(
 ) -> HiMLIP:
     """All weights by gradients, then the head in closed form."""
     place = folder / "fitted.safetensors"
-    if resume and place.is_file():
+    if resume and place.is_file() and read_card(place)["settings"] == settings.to_dict():
         return load_network(place)
     matrices = [label for crystal in CRYSTALS for label in crystal.hessians()]
     # energies of cells and of what is replayed are of different smearings; forces say the same
@@ -150,8 +153,8 @@ def main() -> None:
     )
     parser.add_argument("--config", type=Path, default=HYDRIDES / "second.yaml", help="of the training")
     parser.add_argument(
-        "--parts", type=int, nargs="*", choices=range(TWINS),
-        help="train these twins alone and stop, as a second process beside the first (default: all)",
+        "--parts", type=int, nargs="+", choices=range(TWINS),
+        help="train these twins alone and stop: a second process beside the first, both with --resume",
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -166,7 +169,6 @@ def main() -> None:
             coarse, test = coarse + kept, test + aside
         replay = [replace(frame, energy=None) for frame in coarse]
         further, aside = split(read_set(FURTHER))
-        test += aside
 
         # All crystals at once, and without each part of their cells.
         groups = list(groups_in_parts(TWINS))
@@ -190,6 +192,7 @@ def main() -> None:
         errors = {
             "never learnt": evaluate_labels(model, judged),
             "low fidelity, never learnt": evaluate_labels(model, by_system(test)),
+            f"{FURTHER}, never learnt": evaluate_labels(model, by_system(aside)),
             "learnt matrices": evaluate_labels(
                 model, [], [h for crystal in CRYSTALS for h in crystal.hessians()]
             ),
@@ -201,7 +204,7 @@ def main() -> None:
         path = save_model(
             model, arguments.folder / f"{NAME}.safetensors", card | {"summary": summary}, overwrite=True
         )
-        print(f"wrote {path} and {save_twins(twins, path, overwrite=True)}")
+        print(f"wrote {path} and {save_twins(twins, path, True, further)}")
 
 
 if __name__ == "__main__":

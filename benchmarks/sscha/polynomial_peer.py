@@ -47,8 +47,8 @@ NAME = "sscha_polynomial_peer"
 LEARNT = ("learn", "learn_second", "learn_third")
 EVERY = 12
 """Cells from one training of all weights to the next."""
-STEPS = 3000
-"""Of such a training."""
+FRAMES = 24000
+"""Through which such a training goes, in steps of eight at most, whatever the number of cells."""
 
 
 def judges() -> list[LabelledFrame]:
@@ -120,9 +120,9 @@ def all_weights(
     older: Sequence[LabelledFrame],
     hessians: Sequence[HessianLabel],
 ) -> Potential:
-    """The base after a training of all its weights, the same number of steps whatever the number of cells."""
+    """The base after a training of all its weights, 3000 to 4000 steps."""
     settings, _ = read_training_config(HYDRIDES / "second.yaml")
-    settings = replace(settings, epochs=round(STEPS * settings.batch_size / len(cells)))
+    settings = replace(settings, epochs=round(FRAMES / len(cells)))
     coarse = [frame for name in COARSE for frame in read_labels(HYDRIDES / "labels" / f"{name}.extxyz")]
     replay = of_elements([*older, *coarse], ELEMENTS)
     bare = [[replace(frame, energy=None) for frame in frames] for frames in (cells, replay)]

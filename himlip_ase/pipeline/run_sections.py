@@ -193,8 +193,8 @@ class FinetuneSection(Section):
     def _one_replay(self) -> FinetuneSection:
         if self.replay and self.closed_form is not None:
             raise ValueError(
-                "replay is learnt by a training by gradients, not by a fit in closed form; name the files as "
-                "closed_form.replay"
+                "finetune.replay is learnt by a training by gradients, and finetune.closed_form asks for "
+                "none: name the files as finetune.closed_form.replay, or leave finetune.closed_form out"
             )
         return self
 

@@ -87,6 +87,9 @@ def test_no_head_is_fitted_to_cells_that_the_base_has_learnt() -> None:
     check_unlearnt("himlip-hydride-2", read_labels(EXAMPLES / "cah6" / "labels" / "validation.extxyz"))
     with pytest.raises(InputError, match="has learnt 14 of these 14 cells"):
         check_unlearnt("himlip-hydride-2", frames)
+    beside = read_labels(EXAMPLES / "hydrides" / "labels" / "metal_zero_point.extxyz")
+    with pytest.raises(InputError, match="has learnt 20 of these 22 cells"):  # every tenth is put aside
+        check_unlearnt("himlip-hydride-2", beside)
 
 
 def digest(frame: LabelledFrame) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FORMAT = "himlip-twins-1"
 LEFT_OUT = "left_out"
 """Key of the header: digests of the structures that each twin did not learn."""
+LEARNT_BY_ALL = "learnt_by_all"
+"""The same: of structures that the model and every twin learnt."""
 FEWEST = 4
 """Twins for an error bar."""
 
@@ -42,7 +44,12 @@ def twins_beside(path: str | os.PathLike) -> Path:
     return path.with_name(f"{path.stem}_twins.safetensors")
 
 
-def save_twins(twins: Twins, path: str | os.PathLike, overwrite: bool = False) -> Path:
+def save_twins(
+    twins: Twins,
+    path: str | os.PathLike,
+    overwrite: bool = False,
+    learnt_by_all: Sequence[LabelledFrame] = (),
+) -> Path:
     """Write the twins of a saved model beside it.
 
     Parameters
@@ -52,6 +59,8 @@ def save_twins(twins: Twins, path: str | os.PathLike, overwrite: bool = False) -
     path : path-like
         Weights of the model, which `himlip_ase.potential.checkpoint.save_model` wrote.
     overwrite : bool
+    learnt_by_all : sequence of LabelledFrame
+        What every twin has learnt and should not be learnt again (`check_unlearnt`).
 
     Returns
     -------
@@ -65,6 +74,7 @@ def save_twins(twins: Twins, path: str | os.PathLike, overwrite: bool = False) -
     import torch
     from safetensors.torch import save as serialise
 
+    from himlip_ase.labels.digests import configuration_digest
     from himlip_ase.potential.checkpoint import load_model
 
     if len(twins.without) < FEWEST:
@@ -85,6 +95,7 @@ def save_twins(twins: Twins, path: str | os.PathLike, overwrite: bool = False) -
         left_out[fold] += group
     header = {"format": FORMAT, "model_sha256": sha256_file(Path(path)), "twins": str(len(theirs))}
     header[LEFT_OUT] = json.dumps(left_out)
+    header[LEARNT_BY_ALL] = json.dumps([configuration_digest(frame.atoms) for frame in learnt_by_all])
     with atomic_write(target, "wb", overwrite=overwrite) as stream:
         stream.write(serialise(tensors, metadata=header))
     return target
@@ -166,7 +177,10 @@ def check_unlearnt(base: str | os.PathLike, frames: Sequence[LabelledFrame]) -> 
     from himlip_ase.labels.digests import configuration_digest
     from himlip_ase.potential.checkpoint import find_model
 
-    known = twin_without(find_model(base))
+    path = find_model(base)
+    known = set(twin_without(path))
+    if known:
+        known |= set(json.loads(_read(path)[0].get(LEARNT_BY_ALL, "[]")))
     number = sum(configuration_digest(frame.atoms) in known for frame in frames)
     if number:
         raise InputError(
