@@ -58,6 +58,18 @@ def test_measured_values_of_the_page_on_comparisons_are_read(tmp_path: Path) -> 
     assert value.compound == "PdD" and value.tc_kelvin == 10.5
 
 
+def test_yaml_of_a_training_of_all_weights_is_valid_and_that_of_the_workflow(tmp_path: Path) -> None:
+    from himlip_ase.hint.training.config import read_training_config
+
+    (text,) = snippets(ROOT / "docs" / "training.md", "{code-block} yaml")
+    path = tmp_path / "all.yaml"
+    path.write_text(text, encoding="utf-8")
+    told, _ = read_training_config(path)
+    used, _ = read_training_config(ROOT / "examples" / "hydrides" / "second.yaml")
+    for name in ("optimizer", "learning_rate", "batch_size", "hessian_every", "replay_every", "ema"):
+        assert getattr(told, name) == getattr(used, name)
+
+
 def test_yaml_of_molecules_and_reactions_is_valid(tmp_path: Path) -> None:
     import yaml
 
