@@ -159,7 +159,7 @@ def test_validation_is_not_learnt_by_way_of_the_replay(tmp_path: Path, caplog) -
 
 def test_a_training_by_gradients_that_replays_forgets_less(tmp_path: Path, caplog) -> None:
     """Labels that pull one way, and those of the base: what is replayed is foretold better afterwards."""
-    training = "training: {epochs: 100, learning_rate: 0.01, ema: 0, polish: {rounds: 0}, replay_every: 1}"
+    training = "training: {epochs: 150, learning_rate: 0.01, ema: 0, polish: {rounds: 0}, replay_every: 1}"
     missed = {}
     for replay in ("", "replay: [base_labels.extxyz], "):
         place = tmp_path / f"run{len(missed)}"
