@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from hydride_base import HYDRIDES, SETS, by_system, read_set, split
 
 from himlip_ase.cli.app import clean_errors, configure_logging
@@ -32,6 +33,7 @@ from himlip_ase.labels.digests import configuration_digest
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.potential.checkpoint import load_model, read_card, save_model
+from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.potential.network import HiMLIP
 from himlip_ase.sscha.watch.independent_frames import grouped
 
@@ -145,6 +147,24 @@ def load_network(name: str | Path) -> HiMLIP:
     return model
 
 
+def foretold(groups: Sequence[tuple[int, list[LabelledFrame]]], twins: Twins) -> list[str]:
+    """Forces of every learnt cell by the twin that has not learnt it, rms by set."""
+    missed: dict[str, list[np.ndarray]] = {}
+    size: dict[str, list[np.ndarray]] = {}
+    for part, group in groups:
+        found = evaluate(twins.without[part], [frame.atoms for frame in group]).forces
+        for frame, forces in zip(group, found, strict=True):
+            assert frame.forces is not None
+            missed.setdefault(frame.set, []).append(forces - frame.forces)
+            size.setdefault(frame.set, []).append(frame.forces)
+    return [
+        f"{name}, by the twin that has not learnt it: forces RMSE "
+        f"{1e3 * np.sqrt(np.mean(np.concatenate(off) ** 2)):.0f} of "
+        f"{1e3 * np.sqrt(np.mean(np.concatenate(size[name]) ** 2)):.0f} meV/Å, {len(off)} cells"
+        for name, off in missed.items()
+    ]
+
+
 def main() -> None:
     """Train, judge, write the model and its twins."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -198,7 +218,7 @@ def main() -> None:
             ),
         }
         summary = [f"{part}: {line}" for part, said in errors.items() for line in describe(said)]
-        print("\n".join(summary))
+        print("\n".join([*summary, *foretold(groups, twins)]))
         report = read_card(arguments.folder / "all" / "model.safetensors")
         card = {**report, **CARD, "errors": {part: said.to_dict() for part, said in errors.items()}}
         path = save_model(

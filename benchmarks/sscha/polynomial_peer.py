@@ -37,11 +37,10 @@ from himlip_ase.labels.readers import of_elements, open_labels, read_hessian, re
 from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.potential.interface import Potential
 from himlip_ase.sscha.learn.rounds import load_base
+from workflows.hydride_base import HYDRIDES, SETS, read_set
 
 H3S = Path(__file__).parents[2] / "examples" / "h3s"
 CELLS = H3S / "labels"
-HYDRIDES = H3S.parent / "hydrides"
-COARSE = ("coarse", "zero_point", "h3s_zero_point", "h3s_zero_point_8")
 RESULTS = Path(__file__).parents[1] / "results"
 NAME = "sscha_polynomial_peer"
 LEARNT = ("learn", "learn_second", "learn_third")
@@ -123,7 +122,7 @@ def all_weights(
     """The base after a training of all its weights, 3000 to 4000 steps."""
     settings, _ = read_training_config(HYDRIDES / "second.yaml")
     settings = replace(settings, epochs=round(FRAMES / len(cells)))
-    coarse = [frame for name in COARSE for frame in read_labels(HYDRIDES / "labels" / f"{name}.extxyz")]
+    coarse = [frame for name in SETS for frame in read_set(name)]
     replay = of_elements([*older, *coarse], ELEMENTS)
     bare = [[replace(frame, energy=None) for frame in frames] for frames in (cells, replay)]
     return finetune(bare[0], hessians, base, settings, replay=bare[1]).model

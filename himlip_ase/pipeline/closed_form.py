@@ -24,8 +24,8 @@ MOST_PARTS = 10
 OTHERWISE = "or leave finetune.closed_form out to train by gradients"
 
 
-def closed_form_faults(section: FinetuneSection, symbols: Collection[str]) -> list[str]:
-    """What would make the fit of a crystal's potential fail; of a training, that replayed labels are missing.
+def finetune_faults(section: FinetuneSection, symbols: Collection[str]) -> list[str]:
+    """What would make the fit of a crystal's potential fail, or its training for want of replayed labels.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def closed_form_faults(section: FinetuneSection, symbols: Collection[str]) -> li
     """
     chosen = section.head_to_fit
     if chosen is None:
-        return missing_replay(section.replay, GRADIENTS_REPLAY) if section.model is None else []
-    faults = missing_replay(chosen.replay)
+        return _missing(section.replay, GRADIENTS_REPLAY) if section.model is None else []
+    faults = _missing(chosen.replay, REPLAY)
     base, why = base_of(section, symbols)
     if base is None:
         faults.append(
@@ -53,20 +53,7 @@ def closed_form_faults(section: FinetuneSection, symbols: Collection[str]) -> li
     return faults
 
 
-def missing_replay(paths: Sequence[Path], key: str = REPLAY) -> list[str]:
-    """What `replayed_frames` would not find.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-    key : str
-        Of the settings that named them.
-
-    Returns
-    -------
-    list of str
-        Sentences; empty where all are there.
-    """
+def _missing(paths: Sequence[Path], key: str) -> list[str]:
     return [f"{key}: {path} does not exist" for path in paths if not path.exists()]
 
 

@@ -24,9 +24,8 @@ from himlip_ase.pipeline.chosen_labels import (
 )
 from himlip_ase.pipeline.closed_form import (
     GRADIENTS_REPLAY,
-    closed_form_faults,
+    finetune_faults,
     fit_head,
-    missing_replay,
     replayed_frames,
 )
 from himlip_ase.pipeline.config import RunConfig
@@ -110,16 +109,18 @@ def _inputs(context: Context) -> list[Any]:
         for key in own:  # younger than runs that are finished and stay so
             if key not in told:
                 del plain[key]
+        symbols = label_folder(context).crystal.get_chemical_symbols()
+        refuse(
+            finetune_faults(section, symbols),
+            "the fit of the head" if section.head_to_fit else "the training",
+        )
         if section.replay:
-            refuse(missing_replay(section.replay, GRADIENTS_REPLAY), "the training")
             plain["replay"] = section.replay  # their content, wherever they lie
         if plain["training"]["statistics_every"] is None:  # younger than runs that are finished and stay so
             del plain["training"]["statistics_every"]
         if section.closed_form is None:  # younger than runs that are finished and stay so
             del plain["closed_form"]
         else:
-            symbols = label_folder(context).crystal.get_chemical_symbols()
-            refuse(closed_form_faults(section, symbols), "the fit of the head")
             plain["closed_form"]["replay"] = section.closed_form.replay  # their content, wherever they lie
             del plain["training"]
         base = chosen_base(context)[0]

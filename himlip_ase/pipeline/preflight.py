@@ -14,7 +14,7 @@ from himlip_ase.dft.espresso.engine import Espresso
 from himlip_ase.dft.jobs import Task
 from himlip_ase.errors import InputError
 from himlip_ase.hint.last_layer.twin_weights import twins_beside
-from himlip_ase.pipeline.closed_form import closed_form_faults
+from himlip_ase.pipeline.closed_form import finetune_faults
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.run_sections import FinetuneSection
 from himlip_ase.structures import read_structure
@@ -160,9 +160,9 @@ def preflight(
         crystal = config.labels.folder / "crystal.extxyz"
         chosen = [config.labels.folder / f"{name}.extxyz" for name in config.anharmonic.corrected_by]
         faults = [f"anharmonic.corrected_by: {path} does not exist" for path in chosen if not path.is_file()]
-        if config.finetune.model is None and crystal.is_file():
+        if crystal.is_file():
             symbols = read_structure(crystal).get_chemical_symbols()
-            faults += closed_form_faults(config.finetune, symbols)
+            faults += finetune_faults(config.finetune, symbols)
         refuse(faults, "this run")
         if config.anharmonic.corrected_by and not _will_have_twins(config.finetune):
             logger.warning(
@@ -174,7 +174,7 @@ def preflight(
     cell = standard_cell(read_structure(config.structure))
     engine = config.dft
     faults = engine.faults(cell.atoms, config.q_grid, programs_here=programs_here)
-    faults += closed_form_faults(config.finetune, cell.atoms.get_chemical_symbols())
+    faults += finetune_faults(config.finetune, cell.atoms.get_chemical_symbols())
     plan = None
     if programs_here and starts:
         faults += config.executor.faults()

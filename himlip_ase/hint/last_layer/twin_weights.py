@@ -178,9 +178,11 @@ def check_unlearnt(base: str | os.PathLike, frames: Sequence[LabelledFrame]) -> 
     from himlip_ase.potential.checkpoint import find_model
 
     path = find_model(base)
-    known = set(twin_without(path))
-    if known:
-        known |= set(json.loads(_read(path)[0].get(LEARNT_BY_ALL, "[]")))
+    if not twins_beside(path).is_file():
+        return
+    header = _read(path)[0]
+    parts = [*json.loads(header.get(LEFT_OUT, "[]")), json.loads(header.get(LEARNT_BY_ALL, "[]"))]
+    known = {digest for part in parts for digest in part}
     number = sum(configuration_digest(frame.atoms) in known for frame in frames)
     if number:
         raise InputError(
