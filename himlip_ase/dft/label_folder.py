@@ -69,6 +69,7 @@ def labelled_atoms(run: FinishedRun, set_name: str, stress_needed: bool = True) 
         frame=f"frame{run.name}" if run.name.isdigit() else run.name,
         core_seconds=round(run.core_seconds, 2),
         set=set_name,
+        **({"code": run.code} if run.code else {}),
         **run.info,
     )
     atoms.info.update({tag: run.notes[tag] for tag in TAGS if tag in run.notes})

@@ -36,6 +36,8 @@ class HessianLabel:
         The phonon room's object behind a crystal's label, which gives frequencies on the commensurate grid.
     unit_known : bool
         Whether the program that wrote it was run here, so that nobody need wonder about its unit.
+    code : str
+        As `LabelledFrame.code`.
     """
 
     atoms: Atoms
@@ -44,6 +46,7 @@ class HessianLabel:
     weight: float = 1.0
     force_constants: Any = None
     unit_known: bool = False
+    code: str = ""
 
     @classmethod
     def from_force_constants(
@@ -94,6 +97,8 @@ class LabelledFrame:
         File and index, for messages.
     products : HessianProducts or None
         Columns of the Hessian, or products with other vectors, where there is no whole one.
+    code : str
+        Program and version that calculated it, as ``himlip label`` writes it; "" where nothing is said.
     """
 
     atoms: Atoms
@@ -105,6 +110,7 @@ class LabelledFrame:
     weight: float = 1.0
     source: str = field(default="", compare=False)
     products: HessianProducts | None = None
+    code: str = ""
 
     @property
     def evaluated(self) -> bool:

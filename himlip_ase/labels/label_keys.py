@@ -120,6 +120,7 @@ def frame_from_atoms(
         set=ISOLATED if isolated else str(atoms.info.get("set", set_name)),
         weight=float(atoms.info.get("weight", weight)),
         source=source,
+        code=str(atoms.info.get("code", "")),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from himlip_ase.errors import InputError
-from himlip_ase.files import reading
+from himlip_ase.files import read_mapping, reading
 from himlip_ase.labels.formats import HESSIAN_FORMATS, format_of
 from himlip_ase.labels.frames import JUDGES, HessianLabel, LabelledFrame, count_labels
 from himlip_ase.labels.label_keys import (
@@ -35,6 +35,8 @@ LABEL_FILES = (".extxyz", ".xyz", ".traj", ".db")
 SETS_TOLD = 20
 """So many sets of labels have a line each in the log."""
 QE_OUTPUT = "pw.out"
+BY_DISPLACEMENTS = ", displacements of phonopy"
+"""What the record of harmonic matrices by an ASE calculator adds to its name."""
 
 
 def read_labels(
@@ -142,8 +144,16 @@ def read_hessian(path: PathLike, symmetrize: bool = True, weight: float = 1.0) -
     name = f"{path.absolute().parent.name}/{path.name}"
     with reading(path):
         label: HessianLabel = format_of(path, HESSIAN_FORMATS).reader()(path, name, symmetrize, weight)
+        label = replace(label, code=_code_of(path))
     logger.info("Hessian %s: %d atoms, %s", path, len(label.atoms), label.atoms.get_chemical_formula())
     return label
+
+
+def _code_of(path: Path) -> str:
+    """Who calculated a Hessian, as the record of `himlip label collect` beside it says."""
+    record = (path if path.is_dir() else path.parent) / "provenance.json"
+    code = str(read_mapping(record).get("code", "")) if record.is_file() else ""
+    return code.removesuffix(BY_DISPLACEMENTS)
 
 
 def open_labels(

@@ -35,6 +35,8 @@ KIND = "himlip-ase labels"
 MOST_IN_ATTRIBUTE = 3000
 """Names of sets that are an attribute of the file, which HDF5 bounds to 64 kB; more are a dataset."""
 NAMES = "set_names"
+CODES = "codes"
+"""Dataset of the programs that calculated the sets; a set of two programs is two."""
 
 
 def write_labels(
@@ -64,19 +66,22 @@ def write_labels(
     """
     if Path(path).suffix.lower() not in (".h5", ".hdf5"):
         raise InputError(f"labels are kept as .h5 or .hdf5; got {Path(path).name!r}")
-    sets: dict[str, int] = {}
+    sets: dict[tuple[str, str], int] = {}  # of each name and program
     with atomic_write(path, "w+b", overwrite=overwrite) as stream, h5py.File(stream, "w") as file:
         writer = _Writer(file)
         for frame in frames:
-            writer.add(frame, sets.setdefault(frame.set, len(sets)))
+            writer.add(frame, sets.setdefault((frame.set, frame.code), len(sets)))
         number = len(writer.data["energies"])
         if not number:
             raise InputError("no frames to write")
         file.attrs.update(schema=SCHEMA, kind=KIND)
+        names, codes = [name for name, _ in sets], [code for _, code in sets]
         if len(sets) <= MOST_IN_ATTRIBUTE:
-            file.attrs["sets"] = list(sets)
+            file.attrs["sets"] = names
         if len(sets) > MOST_IN_ATTRIBUTE:
-            file.create_dataset(NAMES, data=list(sets), dtype=h5py.string_dtype())
+            file.create_dataset(NAMES, data=names, dtype=h5py.string_dtype())
+        if any(codes):
+            file.create_dataset(CODES, data=codes, dtype=h5py.string_dtype())
     return number
 
 
@@ -173,6 +178,7 @@ class LabelStore(OnDemand[LabelledFrame]):
             raise InputError(f"{self.path} holds no labels of himlip-ase; himlip label collect writes them")
         names = self._file[NAMES].asstr()[:] if NAMES in self._file else self._file.attrs["sets"]
         self.sets = [str(name) for name in names]
+        self._codes = self._file[CODES].asstr()[:].tolist() if CODES in self._file else [""] * len(self.sets)
         self._atoms = self._file["first_atom"][:]
         self._hessians = self._file["first_hessian"][:]
         self._products = self._file["first_product"][:]
@@ -213,6 +219,7 @@ class LabelStore(OnDemand[LabelledFrame]):
             float(self._frames["weights"][index]),
             source,
             self.products(index),
+            str(self._codes[self._set_of[index]]),
         )
 
     def products(self, index: int) -> HessianProducts | None:
@@ -232,6 +239,10 @@ class LabelStore(OnDemand[LabelledFrame]):
     def set_names(self) -> list[str]:
         """Name of the set of each frame, without reading the frames."""
         return [self.sets[k] for k in self._set_of]
+
+    def codes(self) -> list[str]:
+        """Program that calculated each frame, without reading the frames."""
+        return [str(self._codes[k]) for k in self._set_of]
 
     def with_products(self) -> list[int]:
         """Indices of the frames that have Hessian-vector products."""

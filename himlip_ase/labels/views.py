@@ -60,6 +60,10 @@ class Joined(OnDemand[Item]):
         """See `set_names`."""
         return [name for part in self.parts for name in set_names(part)]  # type: ignore[arg-type]
 
+    def codes(self) -> list[str]:
+        """See `codes_of`."""
+        return [code for part in self.parts for code in codes_of(part)]  # type: ignore[arg-type]
+
 
 class Chosen(OnDemand[Item]):
     """Some frames or other labels of a sequence, in any order, without reading them.
@@ -82,6 +86,11 @@ class Chosen(OnDemand[Item]):
     def set_names(self) -> list[str]:
         """See `set_names`."""
         every = set_names(self.frames)  # type: ignore[arg-type]
+        return [every[k] for k in self.indices]
+
+    def codes(self) -> list[str]:
+        """See `codes_of`."""
+        every = codes_of(self.frames)  # type: ignore[arg-type]
         return [every[k] for k in self.indices]
 
 
@@ -124,6 +133,10 @@ class Remembered(OnDemand[LabelledFrame]):
         """See `set_names`."""
         return set_names(self.frames)
 
+    def codes(self) -> list[str]:
+        """See `codes_of`."""
+        return codes_of(self.frames)
+
 
 def remembered(frames: Sequence[LabelledFrame]) -> Sequence[LabelledFrame]:
     """Frames on disk as `Remembered`; those in memory as they are."""
@@ -134,6 +147,12 @@ def set_names(frames: Sequence[LabelledFrame]) -> list[str]:
     """Name of the set of each frame, without reading those that are on disk."""
     known = getattr(frames, "set_names", None)
     return known() if known is not None else [frame.set for frame in frames]
+
+
+def codes_of(frames: Sequence[LabelledFrame]) -> list[str]:
+    """Program and version that calculated each frame, without reading those that are on disk."""
+    known = getattr(frames, "codes", None)
+    return known() if known is not None else [frame.code for frame in frames]
 
 
 class OnFrames(OnDemand[Any]):

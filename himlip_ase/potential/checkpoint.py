@@ -18,7 +18,7 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, sha256_file, write_json
 from himlip_ase.potential.harmonic_remainder import ReferenceLattice
 from himlip_ase.potential.interface import Potential
-from himlip_ase.potential.lattice_potential import LatticePotential
+from himlip_ase.potential.lattice_potential import LatticePotential, network_of
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 
 SUFFIX = ".safetensors"
@@ -141,6 +141,7 @@ def load_model(
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(f"the weights in {path} do not fit this version's network: {error}") from error
+    network_of(model).taught_by = tuple(card.get("taught_by", ()))
     logger.info("model %s, sha256 %s", path.stem, str(card.get("sha256", "unknown"))[:12])
     return model.to(device) if device is not None else model
 

@@ -30,12 +30,15 @@ class Potential(nn.Module):
     batch_pairs : int
         Atom pairs to evaluate at once where nothing else is said: enough to hide the cost of a call, few
         enough for a workstation's memory.
+    taught_by : tuple of str
+        Programs that calculated what it has learnt, its bases included, as far as labels and cards say.
     """
 
     format: ClassVar[str]
     config: Any
     energy_shift: Tensor
     batch_pairs: int = 16_384
+    taught_by: tuple[str, ...] = ()
 
     def _apply(self, fn: Any, recurse: bool = True) -> Potential:
         """Conversions of device and precision; `energy_shift` takes part in the former only."""

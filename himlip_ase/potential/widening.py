@@ -38,6 +38,7 @@ def widened(model: HiMLIP, extra: int) -> HiMLIP:
         target.copy_(
             source[name] if target.shape == source[name].shape else _embedded(source[name], target, name)
         )
+    result.taught_by = model.taught_by
     return result
 
 
@@ -72,6 +73,7 @@ def restricted_to(model: HiMLIP, elements: Sequence[str]) -> HiMLIP:
             if old != new:
                 values = values.index_select(axis, kept.to(values.device))
         target.copy_(values)
+    result.taught_by = model.taught_by
     return result
 
 

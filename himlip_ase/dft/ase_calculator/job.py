@@ -23,7 +23,7 @@ from himlip_ase.dft.other_request import OtherRequest
 from himlip_ase.dft.programs import RunLock
 from himlip_ase.dft.single_points import tags_of
 from himlip_ase.errors import CalculationError, InputError, NotConvergedError
-from himlip_ase.files import read_mapping, write_json
+from himlip_ase.files import read_mapping, sha256_file, write_json
 
 REQUEST, RESULT, WORK = "ase.json", "result.json", "calculator"
 REMEDY = "delete it and continue with --resume"
@@ -101,13 +101,27 @@ class CalculatorSpec:
         """Plain values, for records."""
         return {"calculator": self.calculator, "arguments": dict(self.arguments)}
 
-    def code(self) -> str:
-        """Package of the calculator and its version."""
-        package = self.calculator.partition(":")[0].partition(".")[0]
-        try:
-            return f"{self.calculator} ({package} {version(package)})"
-        except PackageNotFoundError:
-            return self.calculator
+    def code(self, calculator: Any) -> str:
+        """The name, the calculator's package with its version, and files that it was given.
+
+        Parameters
+        ----------
+        calculator : Calculator
+            As `build` gives it.
+
+        Returns
+        -------
+        str
+            ``my_teachers:tuned (sevenn 0.13.0; tuned.safetensors 1a2b3c4d)``: of arguments that are files,
+            the beginning of their SHA-256.
+        """
+        package = type(calculator).__module__.partition(".")[0]
+        told = []
+        with contextlib.suppress(PackageNotFoundError):
+            told.append(f"{package} {version(package)}")
+        files = [Path(value) for value in self.arguments.values() if isinstance(value, str) and value]
+        told += [f"{path.name} {sha256_file(path)[:8]}" for path in files if path.is_file()]
+        return f"{self.calculator} ({'; '.join(told)})" if told else self.calculator
 
 
 @dataclass(frozen=True)
@@ -199,6 +213,7 @@ class AseJob:
         with _working_folder(self.folder / WORK):
             start = _cpu_seconds()
             atoms.calc = calculator = self.spec.build()
+            code = self.spec.code(calculator)
             try:
                 forces = np.array(atoms.get_forces(apply_constraint=False), dtype=float)
                 energy = _free_energy(atoms)
@@ -217,7 +232,7 @@ class AseJob:
         numbers = [np.array([energy]), forces, np.zeros(0) if stress is None else stress]
         if forces.shape != (len(atoms), 3) or not all(np.isfinite(part).all() for part in numbers):
             raise CalculationError(f"{self.folder}: an energy, force or stress is missing or not finite")
-        return AseResult(energy, forces, stress, cpu, self.spec.code())
+        return AseResult(energy, forces, stress, cpu, code)
 
 
 def read_result(folder: Path, n_atoms: int) -> AseResult:

@@ -121,6 +121,7 @@ def finetune_closed_form(
                 *fit.describe(), *found["summary"], *_calibration_lines(fit, posterior, held_out, judges),
             ],
         }  # fmt: skip
+        fit.model.taught_by = tuple(report["taught_by"])
         if path is not None:
             save_run(path, fit.model, report)
             posterior.save(path / POSTERIOR, overwrite=True)

@@ -25,6 +25,7 @@ from himlip_ase.hint.training.trainer import Trainer
 from himlip_ase.hint.training.training_labels import TrainingLabels, taught
 from himlip_ase.labels.digests import frame_digest, hessian_digest
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.programs import with_one_zero
 from himlip_ase.labels.views import Joined, remembered
 from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.network import HiMLIPConfig
@@ -112,7 +113,7 @@ def train(
     path = None if folder is None else Path(folder)
     if resume and path is not None and not path.is_dir():
         raise InputError(f"nothing to resume: there is no {path}; start without --resume")
-    replay = remembered(replay)
+    replay = remembered(with_one_zero(replay, labels.training))
     judges: Sequence[Any] = Joined([validation_hessians, labels.judges])
     with FolderLock(path) if path is not None and processes.first else nullcontext():
         if processes.first:
@@ -143,6 +144,7 @@ def train(
             **judge(trainer.model, labels, validation_hessians),
             **(card or {}),
         }
+        trainer.model.taught_by = tuple(report["taught_by"])
         if path is not None and processes.first:
             save_run(path, trainer.model, report)
         processes.wait()

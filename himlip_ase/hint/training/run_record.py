@@ -18,6 +18,7 @@ from himlip_ase.hint.evaluation.evaluate import MOST_FRAMES, MOST_HESSIANS, Labe
 from himlip_ase.hint.training.progress import Progress
 from himlip_ase.hint.training.training_labels import TrainingLabels
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.programs import NOT_SAID
 from himlip_ase.labels.views import sampled
 from himlip_ase.potential.interface import Potential
 
@@ -46,7 +47,9 @@ def run_record(model: Potential, origin: str, labels: TrainingLabels) -> dict[st
         **model.provenance,
         "elements": list(model.elements),
         "parameters": sum(p.numel() for p in model.parameters()),
+        "taught_by": taught_by(model, labels),
         "labels": {
+            "codes": labels.codes,
             "training": asdict(labels.counts),
             "validation": asdict(labels.held_counts),
             "sets": labels.sets,
@@ -55,6 +58,23 @@ def run_record(model: Potential, origin: str, labels: TrainingLabels) -> dict[st
             "hessians": [{"name": h.name, "atoms": len(h.atoms)} for h in labels.hessians[:MOST_HESSIANS]],
         },
     }
+
+
+def taught_by(model: Potential, labels: TrainingLabels) -> list[str]:
+    """Programs that calculated what a model has learnt, those of its bases first, each once.
+
+    Parameters
+    ----------
+    model : Potential
+    labels : TrainingLabels
+        Of its last training.
+
+    Returns
+    -------
+    list of str
+    """
+    known = [code for code in labels.codes if code != NOT_SAID]
+    return list(dict.fromkeys([*model.taught_by, *known]))
 
 
 def training_record(progress: Progress) -> dict[str, Any]:

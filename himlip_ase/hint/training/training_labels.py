@@ -20,8 +20,9 @@ from himlip_ase.labels.frames import HessianLabel, LabelCounts, LabelledFrame
 from himlip_ase.labels.hessian_checks import check_hessian
 from himlip_ase.labels.label_keys import ISOLATED
 from himlip_ase.labels.products import HessianProducts
+from himlip_ase.labels.programs import NOT_SAID, counted, with_one_zero
 from himlip_ase.labels.survey import Survey
-from himlip_ase.labels.views import Chosen, Joined, OnFrames, remembered
+from himlip_ase.labels.views import Chosen, Joined, OnFrames, codes_of, remembered
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class TrainingLabels:
         {what labels are for: digests of their content}, which fingerprints are made from.
     element_energies : dict
         {symbol: energy of the isolated atom, eV}, of frames of the set `ISOLATED`.
+    codes : dict
+        {program: how many frames and Hessians to learn from it calculated}; "not said" is one of them.
     """
 
     training: Sequence[LabelledFrame]
@@ -71,6 +74,7 @@ class TrainingLabels:
     given: tuple[int, int] = (0, 0)
     digests: dict[str, list[bytes]] = field(default_factory=dict)
     element_energies: dict[str, float] = field(default_factory=dict)
+    codes: dict[str, int] = field(default_factory=dict)
 
 
 def prepare_labels(
@@ -104,7 +108,9 @@ def prepare_labels(
         Labels that fail the checks, no labels, or training and validation that share structures.
     """
     settings = settings or TrainingSettings()
-    labels = remembered(labels)
+    if validation is not None:
+        validation = with_one_zero(validation, labels)
+    labels = remembered(with_one_zero(labels))
     for label in hessians:
         check_hessian(label.atoms, label.matrix, label.name)
     survey = Survey.of(labels, hessians)
@@ -166,7 +172,11 @@ def prepare_labels(
             "isolated atoms": [survey.digests[k] for k in isolated],
         },
         element_energies,
+        counted([*codes_of(Chosen(labels, train)), *(label.code for label in hessians)]),
     )  # fmt: skip
+    for code, number in found.codes.items():
+        if code != NOT_SAID:
+            logger.info("%d labels calculated by %s", number, code)
     logger.info(
         "training on %s; %d Hessians and %d structures with parts of one",
         found.counts, len(found.hessians), len(found.products),
