@@ -16,6 +16,8 @@ from ase.build import bulk
 import himlip_ase.hint.training.checkpoints as state_module
 from himlip_ase.errors import InputError
 from himlip_ase.hint.evaluation.evaluate import evaluate_labels, hessian_errors
+from himlip_ase.hint.last_layer.closed_form import fit_closed_form
+from himlip_ase.hint.last_layer.closed_form_run import finetune_closed_form
 from himlip_ase.hint.training.checkpoints import read_history
 from himlip_ase.hint.training.curriculum import Curriculum
 from himlip_ase.hint.training.finetune import finetune
@@ -290,6 +292,19 @@ def test_base_model_is_continued_and_unknown_elements_are_named(frames, label, t
     assert after.rmse == pytest.approx(before.rmse, rel=0.05)
     with pytest.raises(InputError, match="Ag"):
         finetune([toy_frame(bulk("Ag", a=3.7))], base=base, settings=FAST)
+
+
+def test_a_base_in_memory_stays_as_it_is(frames, label) -> None:
+    """Else a second training would begin with what the first has learnt, also with what it shall not know."""
+    base = finetune(frames[:2], [label], settings=replace(FAST, epochs=2), network=SMALL).model
+    before = copy.deepcopy(base.state_dict())
+    first = finetune(frames, [label], base=base, settings=FAST).model
+    assert all(torch.equal(tensor, base.state_dict()[name]) for name, tensor in before.items())
+    again = finetune(frames, [label], base=base, settings=FAST).model
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in first.state_dict().items())
+    fit_closed_form(base, frames, [label])
+    finetune_closed_form(frames, [label], base=base)
+    assert all(torch.equal(tensor, base.state_dict()[name]) for name, tensor in before.items())
 
 
 def test_hessian_of_a_toy_crystal_is_learnt_with_its_frequencies() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -69,7 +70,7 @@ def start_training(
     hessians : sequence of HessianLabel
         Those without a frame, whose elements count too.
     base : Potential or name or path, or None
-        None: from scratch.
+        One in memory stays as it is; None: from scratch.
     network : HiMLIPConfig or None
         Shape of a model from scratch; None: the default for the elements.
     settings : TrainingSettings
@@ -137,7 +138,7 @@ def _model(
         model = fresh = HiMLIP(network, seed=settings.seed)
         origin = FROM_SCRATCH
     elif isinstance(base, torch.nn.Module):
-        model, origin = base, "a model in memory"
+        model, origin = copy.deepcopy(base), "a model in memory"
     else:
         from himlip_ase.potential.checkpoint import load_model
 
