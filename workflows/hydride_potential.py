@@ -21,20 +21,14 @@ from hydride_base import HYDRIDES, SETS, by_system, read_set, split
 from himlip_ase.cli.app import clean_errors, configure_logging
 from himlip_ase.hint.evaluation.error_tables import describe
 from himlip_ase.hint.evaluation.evaluate import evaluate_labels
-from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings, fit_closed_form
 from himlip_ase.hint.last_layer.cross_fit import Twins
-from himlip_ase.hint.last_layer.posterior import Noise
+from himlip_ase.hint.last_layer.trained_twins import WIDTHS, Tuning, tune, tune_twin, twins_of
 from himlip_ase.hint.last_layer.twin_weights import save_twins
 from himlip_ase.hint.training.config import read_training_config
-from himlip_ase.hint.training.display import training_bar
-from himlip_ase.hint.training.finetune import finetune
-from himlip_ase.hint.training.settings import TrainingSettings
-from himlip_ase.labels.digests import configuration_digest
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.labels.readers import read_hessian, read_labels
 from himlip_ase.potential.checkpoint import load_model, read_card, save_model
 from himlip_ase.potential.evaluate import evaluate
-from himlip_ase.potential.network import HiMLIP
 from himlip_ase.sscha.watch.independent_frames import grouped
 
 NAME = "himlip-hydride-2"
@@ -43,8 +37,6 @@ FURTHER = "metal_zero_point"
 """Set of cells of CaH6 and LaH10 that no SSCHA drew; every twin learns them."""
 TWINS = 4
 """Twins of the potential, each without that part of every crystal's cells."""
-NOISE = Noise(energy=0.003, forces=0.08, stress=0.012, hessian=0.01)
-"""Weights of the last step: matrices to a few cm⁻¹, forces no better than they are foretold."""
 CARD = {
     "name": NAME,
     "version": "2",
@@ -56,7 +48,7 @@ CARD = {
     "himlip-hydride-1: fine-tune it first. No molecules, no other elements or mixtures of metals.",
     "made_by": "python workflows/hydride_potential.py",
     "base": BASE,
-    "head": {"kind": "wide", "noise": asdict(NOISE), "learnt": "the same cells, with their energies"},
+    "head": {"kind": "wide", "noise": asdict(WIDTHS), "learnt": "the same cells, with their energies"},
 }
 
 
@@ -115,43 +107,11 @@ def groups_in_parts(parts: int) -> Iterator[tuple[int, list[LabelledFrame]]]:
             yield number % parts, list(group)
 
 
-def tuned(
-    base: HiMLIP,
-    cells: Sequence[LabelledFrame],
-    replay: Sequence[LabelledFrame],
-    settings: TrainingSettings,
-    folder: Path,
-    resume: bool,
-) -> HiMLIP:
-    """All weights by gradients, then the head in closed form."""
-    place = folder / "fitted.safetensors"
-    if resume and place.is_file() and read_card(place)["settings"] == settings.to_dict():
-        return load_network(place)
-    matrices = [label for crystal in CRYSTALS for label in crystal.hessians()]
-    # energies of cells and of what is replayed are of different smearings; forces say the same
-    forces = [replace(frame, energy=None) for frame in cells]
-    with training_bar(settings) as on_epoch:
-        trained = finetune(
-            forces, matrices, base, settings, folder, replay=replay,
-            resume=resume and folder.is_dir(), overwrite=not resume, on_epoch=on_epoch,
-        )  # fmt: skip
-    fitted = fit_closed_form(trained.model, cells, matrices, ClosedFormSettings("wide", NOISE, folds=1))
-    save_model(fitted.model, place, trained.report, overwrite=True)
-    return fitted.model
-
-
-def load_network(name: str | Path) -> HiMLIP:
-    """A Hi-MLIP of a file or of the package."""
-    model = load_model(name)
-    assert isinstance(model, HiMLIP)
-    return model
-
-
-def foretold(groups: Sequence[tuple[int, list[LabelledFrame]]], twins: Twins) -> list[str]:
+def foretold(groups: Sequence[Sequence[LabelledFrame]], twins: Twins) -> list[str]:
     """Forces of every learnt cell by the twin that has not learnt it, rms by set."""
     missed: dict[str, list[np.ndarray]] = {}
     size: dict[str, list[np.ndarray]] = {}
-    for part, group in groups:
+    for part, group in zip(twins.fold_of, groups, strict=True):
         found = evaluate(twins.without[part], [frame.atoms for frame in group]).forces
         for frame, forces in zip(group, found, strict=True):
             assert frame.forces is not None
@@ -182,30 +142,31 @@ def main() -> None:
     configure_logging()
     with clean_errors(arguments.debug):
         settings, _ = read_training_config(arguments.config)
-        base = load_network(BASE)
         coarse, test = [], []
         for name in SETS:
             kept, aside = split(read_set(name))
             coarse, test = coarse + kept, test + aside
-        replay = [replace(frame, energy=None) for frame in coarse]
         further, aside = split(read_set(FURTHER))
+        # energies of cells and of what is replayed are of different smearings; forces say the same
+        tuning = Tuning(
+            load_model(BASE),
+            settings,
+            hessians=[label for crystal in CRYSTALS for label in crystal.hessians()],
+            shared=further,
+            replay=[replace(frame, energy=None) for frame in coarse],
+            energies=False,
+        )
 
         # All crystals at once, and without each part of their cells.
-        groups = list(groups_in_parts(TWINS))
-        found: dict[int | None, HiMLIP] = {}
-        for part in (None, *range(TWINS)) if arguments.parts is None else arguments.parts:
-            place = arguments.folder / ("all" if part is None else f"without_{part}")
-            cells = [frame for own, group in groups if own != part for frame in group]
-            found[part] = tuned(base, [*cells, *further], replay, settings, place, arguments.resume)
+        parts, groups = zip(*groups_in_parts(TWINS), strict=True)
+        found = {}
+        for part in range(TWINS) if arguments.parts is None else arguments.parts:
+            found[part] = tune_twin(groups, parts, part, tuning, arguments.folder, arguments.resume)
         if arguments.parts is not None:
             return
-        model = found[None]
-        twins = Twins(
-            tuple(found[part] for part in range(TWINS)),
-            model,
-            tuple(part for part, _ in groups),
-            tuple(tuple(configuration_digest(frame.atoms) for frame in group) for _, group in groups),
-        )
+        twins = twins_of(groups, parts, [found[part] for part in range(TWINS)])
+        every = [frame for group in groups for frame in group]
+        model = tune(every, tuning, arguments.folder / "all", arguments.resume)
 
         # Cells that it has not seen judge it; matrices say how well it holds what it has.
         judged = [frame for crystal in CRYSTALS for frame in crystal.frames(crystal.judges)]

@@ -31,7 +31,10 @@ from himlip_ase.cli.training_options import (
 )
 
 if TYPE_CHECKING:
+    from himlip_ase.hint.last_layer.trained_twins import Tuning
     from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+    from himlip_ase.potential.interface import Potential
+    from himlip_ase.potential.network import HiMLIP
 
 CLOSED_FORM = ("alone", "before", "after")
 REMAINDER = ("alone", "after")
@@ -120,6 +123,15 @@ def finetune(
             "its lattice only: after training, or alone, to --base as it is.",
         ),
     ] = None,
+    twins: Annotated[
+        int,
+        typer.Option(
+            "--twins",
+            min=0,
+            help="Train as often again, each time without another part of --labels: their spread is the "
+            "error of the potential in every ±; at least 4, or 0 for none.",
+        ),
+    ] = 0,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     plots: Annotated[bool, typer.Option(help="Write parity and loss figures.")] = True,
@@ -131,6 +143,7 @@ def finetune(
     from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings
     from himlip_ase.hint.last_layer.closed_form_run import finetune_closed_form
     from himlip_ase.hint.last_layer.posterior import Noise
+    from himlip_ase.hint.last_layer.trained_twins import Tuning
     from himlip_ase.hint.training.config import read_training_config
     from himlip_ase.hint.training.display import training_bar, write_figures
     from himlip_ase.hint.training.finetune import finetune as run
@@ -147,6 +160,8 @@ def finetune(
         raise InputError(f"--closed-form is {closed_form!r}; choose {', '.join(CLOSED_FORM)}")
     if remainder not in (None, *REMAINDER):
         raise InputError(f"--remainder is {remainder!r}; choose {', '.join(REMAINDER)}")
+    if twins:
+        _check_twins(twins, frames_given=bool(labels), otherwise=closed_form or remainder)
     if remainder is not None and not hessian:
         raise InputError("--remainder needs the Hessian of a crystal, e.g. --hessian harmonic/dyn")
     if remainder == "alone" and (base is None or closed_form is not None):
@@ -197,6 +212,9 @@ def finetune(
         if base is not None:
             _tell([f"{name}: {result.report[name]}" for name in ("base", "licence") if name in result.report])
         _tell(result.report["summary"])
+        if twins:
+            tuning = Tuning(start, settings, hessians, replay=replayed, head=None, network=network)
+            _train_twins(twins, frames, tuning, base, elements, out, resume)
         start = result.model
     if plots:
         write_figures(start, frames, hessians, out)
@@ -214,6 +232,46 @@ def finetune(
 
         place = out / "closed_form" if closed_form == "after" else out
         _add_remainder(start, given_hessians, cells, out / FOLDER, str(place / "model.safetensors"), True)
+
+
+def _check_twins(twins: int, frames_given: bool, otherwise: str | None) -> None:
+    """Refuse twins that nothing makes, or too few of them."""
+    from himlip_ase.errors import InputError
+    from himlip_ase.hint.last_layer.twin_weights import FEWEST
+
+    if twins < FEWEST:
+        raise InputError(f"--twins {twins} tell no error; give at least {FEWEST}, or leave it out")
+    if otherwise is not None:
+        raise InputError(
+            "--twins are trained by gradients alone; leave --closed-form and --remainder out (a run with "
+            "finetune.closed_form makes twins of a head, in a minute)"
+        )
+    if not frames_given:
+        raise InputError("--twins each leave a part of --labels out; give some")
+
+
+def _train_twins(
+    twins: int,
+    frames: Sequence[LabelledFrame],
+    tuning: Tuning,
+    base: str | None,
+    elements: str | None,
+    out: Path,
+    resume: bool,
+) -> None:
+    """Train them and write them beside the model."""
+    from dataclasses import replace
+
+    from himlip_ase.hint.last_layer.trained_twins import partition, tune_twins
+    from himlip_ase.hint.last_layer.twin_weights import save_twins
+    from himlip_ase.sscha.watch.independent_frames import grouped
+
+    groups = grouped(list(frames))
+    chosen = partition(groups, twins, base)
+    if elements is not None:
+        chosen = replace(chosen, beginnings=tuple(_only(twin, elements) for twin in chosen.beginnings))
+    found = tune_twins(groups, chosen, tuning, out / "twins", resume)
+    typer.echo(f"twins: {save_twins(found, out / 'model.safetensors', overwrite=True)}")
 
 
 def _add_remainder(
@@ -238,18 +296,24 @@ def _add_remainder(
     typer.echo(f"with its remainder: {path}")
 
 
-def _restricted(base: str | None, elements: str) -> Any:
+def _restricted(base: str | None, elements: str) -> HiMLIP:
     """The base with these elements only."""
-    from himlip_ase.errors import InputError
     from himlip_ase.potential.checkpoint import load_model
+
+    return _only(None if base is None else load_model(base), elements)
+
+
+def _only(model: Potential | None, elements: str) -> HiMLIP:
+    """A Hi-MLIP with these elements only."""
+    from himlip_ase.errors import InputError
     from himlip_ase.potential.lattice_potential import network_of
     from himlip_ase.potential.network import HiMLIP
     from himlip_ase.potential.widening import restricted_to
 
-    model = network_of(load_model(base)) if base is not None else None
-    if not isinstance(model, HiMLIP):
+    network = None if model is None else network_of(model)
+    if not isinstance(network, HiMLIP):
         raise InputError("--elements restricts a Hi-MLIP base; give one, e.g. --base himlip-hydride-1")
-    return restricted_to(model, elements.split(","))
+    return restricted_to(network, elements.split(","))
 
 
 def _check_kept(elements: str, given: Mapping[str, Sequence[LabelledFrame]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,6 +51,17 @@ def learn(
         float, typer.Option("--free-energy-tolerance", help="meV per atom.")
     ] = 1.0,
     pressure_tolerance: Annotated[float, typer.Option("--pressure-tolerance", help="GPa.")] = 1.0,
+    refit: Annotated[
+        str,
+        typer.Option(
+            "--refit", help="closed_form: the head, in seconds; gradients: all weights, in minutes."
+        ),
+    ] = "closed_form",
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Training of --refit gradients, a YAML file as of `himlip finetune`."),
+    ] = None,
+    folds: Annotated[int, typer.Option("--folds", help="Twins of the potential, at most.")] = 10,
     head: Annotated[str, typer.Option("--head", help="Of the closed-form fit: readout or wide.")] = "readout",
     hessian_weight: Annotated[
         str,
@@ -80,6 +91,7 @@ def learn(
 ) -> None:
     """Label a few configurations, judge and refit the potential, and let the SSCHA go on, round by round."""
     from himlip_ase.errors import InputError
+    from himlip_ase.hint.training.config import read_training_config
     from himlip_ase.labels.readers import open_labels, read_hessian, without_judges
     from himlip_ase.sscha.learn.curve import write_learning_curve
     from himlip_ase.sscha.learn.loop import learn as run_loop
@@ -89,8 +101,10 @@ def learn(
 
     if not labels:
         raise InputError("give what the potential was trained on: --labels FOLDER; it is learnt again beside")
-    chosen = {
+    chosen: dict[str, Any] = {
         "configurations": n,
+        "refit": refit,
+        "folds": folds,
         "rounds": rounds,
         "choice": choice,
         "onward": onward,
@@ -102,7 +116,9 @@ def learn(
         "weight": weight,
         "seed": seed,
     }
-    settings = LearnSettings(**chosen)  # type: ignore[arg-type]
+    if config is not None:
+        chosen["training"] = read_training_config(config)[0]
+    settings = LearnSettings(**chosen)
     frames = without_judges(open_labels(labels))
     places = hessian or [path / "harmonic" for path in labels if (path / "harmonic" / "dyn0").is_file()]
     hessians = [read_hessian(path) for path in places]

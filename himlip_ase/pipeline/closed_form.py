@@ -79,21 +79,27 @@ def _base_faults(base: str, symbols: Collection[str]) -> list[str]:
     return []
 
 
-def closed_form_cost(section: FinetuneSection, chosen: ClosedFormSection) -> str:
-    """What the fit costs, in words.
+def finetune_cost(section: FinetuneSection) -> str:
+    """What making the potential costs, in words.
 
     Parameters
     ----------
     section : FinetuneSection
-    chosen : ClosedFormSection
-        Of `section`, used.
+        Without a finished model.
 
     Returns
     -------
     str
     """
-    twice = ", twice (finetune.compare)" if section.compare and section.hessian else ""
-    fit = f"finetune fits the {chosen.head} head in closed form{twice}"
+    twice = section.compare and section.hessian
+    chosen = section.head_to_fit
+    if chosen is None:
+        compared = ", once more without the Hessian (finetune.compare)" if twice else ""
+        twins = f", and {section.twins} twins of it, each as long (finetune.twins)" if section.twins else ""
+        span = f"{section.training.epochs} epochs" if section.training.epochs else "by the clock"
+        return f"finetune trains the potential by gradients, {span}{compared}{twins}"
+    words = ", twice (finetune.compare)" if twice else ""
+    fit = f"finetune fits the {chosen.head} head in closed form{words}"
     return f"{fit}: no epochs, a minute or two of a free core"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from himlip_ase.pipeline.closed_form import closed_form_cost
+from himlip_ase.pipeline.closed_form import finetune_cost
 from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.estimate import FACTOR, plan_left
 from himlip_ase.pipeline.labels import labels_key
@@ -53,8 +53,8 @@ def dry_run(config: RunConfig, folder: Path, start_from: str | None = None, unti
                 if done:
                     lines.append(f"finished before: {', '.join(done)}; what is left, at their pace:")
                 lines.append(left.table(FACTOR) if done else left.table())
-    if "finetune" in to_do and config.finetune.head_to_fit is not None:
-        lines.append(closed_form_cost(config.finetune, config.finetune.head_to_fit))
+    if "finetune" in to_do and config.finetune.model is None:
+        lines.append(finetune_cost(config.finetune))
     if kept:
         lines.append(f"would keep {', '.join(kept)}")
     lines.append(

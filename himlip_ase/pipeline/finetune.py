@@ -13,7 +13,7 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import read_mapping
-from himlip_ase.hint.last_layer.twin_weights import twins_beside
+from himlip_ase.hint.last_layer.twin_weights import save_twins, twins_beside
 from himlip_ase.pipeline.base import base_of
 from himlip_ase.pipeline.chosen_labels import (
     chosen_hessians,
@@ -98,7 +98,7 @@ def _inputs(context: Context) -> list[Any]:
     section = context.config.finetune
     own: dict[str, Any] = {"hessians": section.hessians, "remainder": section.remainder}
     if section.model is None:
-        own["replay"] = section.replay
+        own |= {"replay": section.replay, "twins": section.twins}
     told = {
         key: value
         for key, value in own.items()
@@ -255,12 +255,17 @@ def _train(
     place: Path,
     without_hessian: bool,
 ) -> None:
-    """Train by gradients in a folder of its own, from the checkpoint there if there is one."""
+    """Train by gradients in a folder of its own, from the checkpoint there if there is one; then twins."""
+    from himlip_ase.hint.last_layer.trained_twins import Tuning, partition, tune_twins
     from himlip_ase.hint.training.display import training_bar
     from himlip_ase.hint.training.finetune import finetune
     from himlip_ase.potential.network import HiMLIPConfig, element_union
+    from himlip_ase.sscha.watch.independent_frames import grouped
 
     settings, network = section.training, None
+    groups, chosen = grouped(frames), None
+    if section.twins and not without_hessian:
+        chosen = partition(groups, section.twins, base)
     if without_hessian:
         settings = replace(settings, loss=replace(settings.loss, hessian=0.0))
     if base is None:
@@ -278,6 +283,10 @@ def _train(
             resume=started,
             on_epoch=on_epoch,
         )
+    if chosen is not None:
+        tuning = Tuning(base, settings, hessians, replay=replay, head=None, network=network)
+        found = tune_twins(groups, chosen, tuning, place, resume=True)
+        save_twins(found, place / MODEL, overwrite=True)
 
 
 def _judge(context: Context, labels: LabelFolder, folder: Path, outcome: Outcome) -> None:

@@ -69,7 +69,8 @@ def _correction(
     if not twins:
         raise InputError(
             "the potential has no twins, which judge what it has learnt itself; finetune.closed_form makes "
-            "them of four independent groups of cells or more (opposites are one)"
+            "them, and finetune.twins asks a training by gradients for some, of four independent groups of "
+            "cells or more (opposites are one)"
         )
     frames = label_folder(context).frames(names)
     logger.info("correcting the SSCHA by %d labelled cells", len(frames))

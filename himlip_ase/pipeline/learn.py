@@ -122,6 +122,8 @@ def _in_keys(section: Mapping[str, Any], apart: Sequence[str]) -> dict[str, Any]
     """What decides whether a finished loop is kept; what is younger than such loops, if it is no default."""
     if section["hessian_weight"] == "chosen":
         apart = (*apart, "hessian_weight")
+    if section["refit"] == "closed_form":
+        apart = (*apart, "refit", "training")
     return {name: value for name, value in section.items() if name not in apart}
 
 

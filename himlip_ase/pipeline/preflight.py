@@ -167,7 +167,8 @@ def preflight(
         if config.anharmonic.corrected_by and not _will_have_twins(config.finetune):
             logger.warning(
                 "anharmonic.corrected_by: the potential will have no twins, and the SSCHA is not corrected "
-                "without; give finetune.closed_form, or a finetune.model with its twins beside it"
+                "without; give finetune.closed_form, finetune.twins, or a finetune.model with its twins "
+                "beside it"
             )
         return None
     assert config.structure is not None
@@ -269,6 +270,6 @@ def disk_faults(tasks: Sequence[Task], workers: int, folder: Path, option: str =
 
 
 def _will_have_twins(section: FinetuneSection) -> bool:
-    return section.head_to_fit is not None or (
-        section.model is not None and twins_beside(section.model).is_file()
-    )
+    if section.model is not None:
+        return twins_beside(section.model).is_file()
+    return section.closed_form is not None or section.twins > 0

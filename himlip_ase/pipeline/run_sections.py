@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from himlip_ase.hint.last_layer.twin_weights import FEWEST
 from himlip_ase.hint.training.settings import PolishSettings, TrainingSettings
 from himlip_ase.pipeline.section import Section
 from himlip_ase.potential.network import HiMLIPConfig
@@ -102,6 +103,7 @@ class LabelsSection(Section):
         return {name: chosen for name, chosen in self.quantum.items() if chosen is not None}
 
 
+MOST_TWINS = 10
 AUTO = "auto"
 """`FinetuneSection.base` as chosen by the package."""
 
@@ -166,6 +168,10 @@ class FinetuneSection(Section):
         default_factory=lambda: TrainingSettings(epochs=300, polish=PolishSettings(rounds=10))
     )
     """See `himlip_ase.hint.training.settings.TrainingSettings`."""
+    twins: int = Field(default=0, ge=0, le=MOST_TWINS)
+    """Train the potential as often again, each time without another part of the cells (``training``;
+    ``closed_form`` makes twins of its own): their spread is the potential's error in every ±, and
+    ``anharmonic.corrected_by`` asks them. 0 for none, else at least 4."""
     replay: list[Path] = Field(default_factory=list)
     """Files or folders of labels of the base's own training, of which those with no other element than the
     crystal's are learnt between the others, without their energies, against forgetting (``training``, whose
@@ -196,6 +202,17 @@ class FinetuneSection(Section):
                 "finetune.replay is learnt by a training by gradients, and finetune.closed_form asks for "
                 "none: name the files as finetune.closed_form.replay, or leave finetune.closed_form out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _enough_twins(self) -> FinetuneSection:
+        if self.twins and self.closed_form is not None:
+            raise ValueError(
+                "finetune.twins are trained by gradients, and finetune.closed_form makes its own; leave one "
+                "out"
+            )
+        if 0 < self.twins < FEWEST:
+            raise ValueError(f"finetune.twins: {self.twins} tell no error; give 0 or at least {FEWEST}")
         return self
 
     @model_validator(mode="after")

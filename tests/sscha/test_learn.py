@@ -26,19 +26,21 @@ from himlip_ase.errors import InputError
 from himlip_ase.evaluation import Evaluation
 from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings, fit_closed_form
 from himlip_ase.hint.last_layer.closed_form_run import finetune_closed_form
-from himlip_ase.hint.last_layer.cross_fit import SummedLabels
+from himlip_ase.hint.last_layer.cross_fit import SummedLabels, Twins
 from himlip_ase.hint.last_layer.posterior import Noise
-from himlip_ase.hint.training.settings import TrainingSettings
+from himlip_ase.hint.training.settings import TrainingSettings, all_weights
 from himlip_ase.labels.displacements import rattle
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
 from himlip_ase.phonons.harmonic import harmonic_force_constants
 from himlip_ase.potential.evaluate import evaluate
+from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.network import HiMLIPConfig
 from himlip_ase.sscha.ensembles.evaluation import from_calculator
 from himlip_ase.sscha.ensembles.sampling import HarmonicDistribution
 from himlip_ase.sscha.learn.draws import Draw, mixture_weights
 from himlip_ase.sscha.learn.loop import LearnResult, learn
 from himlip_ase.sscha.learn.references import EngineReference, FileReference, Waiting
+from himlip_ase.sscha.learn.rounds import load_labelled
 from himlip_ase.sscha.learn.settings import LearnSettings
 from himlip_ase.sscha.results.result import load_result
 from himlip_ase.sscha.run.initial import positive_definite_start
@@ -230,6 +232,33 @@ def test_posterior_chooses_half_and_averages_take_the_others(
     assert found.curve[0]["configurations"] == 4
     with pytest.raises(InputError, match="multiple of 4"):
         replace(LOOP, choice="posterior", configurations=6)
+
+
+def test_all_weights_learn_with_twins_of_their_own(
+    start: Path, frames: list[LabelledFrame], tmp_path: Path
+) -> None:
+    training = replace(all_weights(), epochs=40, learning_rate=5e-3, ema=0.0)
+    settings = replace(LOOP, refit="gradients", training=training, folds=2)
+    found = run(start, frames, tmp_path / "loop", settings=settings)
+    errors = [entry["force_rmse_ev_per_angstrom"]["value"] for entry in found.curve]
+    assert errors[1] < errors[0]
+    pairs = load_labelled(tmp_path / "loop")[0].frames("pairs", 1.0)
+    twins = Twins.load(tmp_path / "loop" / "twins")
+    for fold, pair in zip(twins.fold_of, pairs, strict=False):
+        own, other = (_misses(twin, pair) for twin in (twins.without[fold], twins.without[1 - fold]))
+        assert own > other, "a twin misses most what it has not learnt"
+    agreement = found.last / "agreement.json"
+    before = agreement.read_bytes()
+    agreement.unlink()
+    run(start, frames, tmp_path / "loop", settings=settings, resume=True)
+    assert agreement.read_bytes() == before
+    with pytest.raises(InputError, match="refit = 'gradients', now 'closed_form'"):
+        run(start, frames, tmp_path / "loop", resume=True)
+
+
+def _misses(model: Potential, frames: Sequence[LabelledFrame]) -> float:
+    said = evaluate(model, [frame.atoms for frame in frames]).force_array
+    return float(np.sqrt(np.mean((said - [frame.forces for frame in frames]) ** 2)))
 
 
 def test_weights_of_a_mixture_carry_averages() -> None:

@@ -18,8 +18,10 @@ from typing import Literal
 
 import numpy as np
 import torch
+from ase import Atoms
 
 from himlip_ase.errors import InputError
+from himlip_ase.evaluation import Evaluation
 from himlip_ase.files import read_mapping, write_json
 from himlip_ase.hint.last_layer.closed_form import (
     KINDS,
@@ -34,7 +36,7 @@ from himlip_ase.hint.last_layer.features import HeadFeatures
 from himlip_ase.hint.last_layer.posterior import Noise, Posterior
 from himlip_ase.labels.digests import configuration_digest
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
-from himlip_ase.potential.evaluate import frozen
+from himlip_ase.potential.evaluate import evaluate, frozen
 from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.network import HiMLIP
 
@@ -58,8 +60,9 @@ class Twins:
     ----------
     without : tuple of Potential
         One for each fold, which learnt everything else.
-    mean : Potential
-        With the mean of their heads, weighted by the sizes of the folds.
+    mean : Potential or None
+        With the mean of their heads, weighted by the sizes of the folds; None where they differ in more than
+        heads, so that no potential says the mean of what they say.
     fold_of : tuple of int
         Fold of each group.
     groups : tuple of tuples of str
@@ -67,9 +70,31 @@ class Twins:
     """
 
     without: tuple[Potential, ...]
-    mean: Potential
+    mean: Potential | None
     fold_of: tuple[int, ...]
     groups: tuple[tuple[str, ...], ...]
+
+    def evaluate_mean(self, images: Sequence[Atoms]) -> Evaluation:
+        """What the twins say in the mean, weighted by the sizes of their folds.
+
+        Parameters
+        ----------
+        images : sequence of Atoms
+            Of one number of atoms.
+
+        Returns
+        -------
+        Evaluation
+        """
+        if self.mean is not None:
+            return evaluate(self.mean, images)
+        weights = np.bincount(self.fold_of) / len(self.fold_of)
+        said = [evaluate(twin, images) for twin in self.without]
+        return Evaluation(
+            np.average([one.energies for one in said], axis=0, weights=weights),
+            np.average([one.force_array for one in said], axis=0, weights=weights),
+            np.average([one.stresses for one in said], axis=0, weights=weights),
+        )
 
     def save(self, folder: Path) -> None:
         """Write them, replacing what an earlier round left.
@@ -85,7 +110,10 @@ class Twins:
             save_model(
                 twin, folder / f"{number:03d}.safetensors", {"how": "without one fold"}, overwrite=True
             )
-        save_model(self.mean, folder / MEAN, {"how": "mean of the others"}, overwrite=True)
+        if self.mean is not None:
+            save_model(self.mean, folder / MEAN, {"how": "mean of the others"}, overwrite=True)
+        else:
+            (folder / MEAN).unlink(missing_ok=True)
         record = {"fold_of": list(self.fold_of), "groups": [list(group) for group in self.groups]}
         write_json(folder / FOLDS, record, overwrite=True)
 
@@ -100,7 +128,8 @@ class Twins:
         groups = tuple(tuple(group) for group in record.get("groups", [[] for _ in fold_of]))
         number = max(fold_of, default=-1) + 1
         without = tuple(load_model(folder / f"{fold:03d}.safetensors") for fold in range(number))
-        return cls(without, load_model(folder / MEAN), fold_of, groups)
+        mean = load_model(folder / MEAN) if (folder / MEAN).is_file() else None
+        return cls(without, mean, fold_of, groups)
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,40 @@ def load_twins(path: str | os.PathLike) -> list[Potential]:
     return found
 
 
+def learnt_by(base: str | os.PathLike) -> dict[str, int | None]:
+    """What a model with twins has learnt beside them, as far as its file of twins says.
+
+    Parameters
+    ----------
+    base : str or path-like
+        Name or path of the model.
+
+    Returns
+    -------
+    dict of str to int or None
+        The number of the twin in `load_twins` that did not learn a structure, None where all did; by
+        `himlip_ase.labels.digests.configuration_digest`. Empty where there are no twins, or their file was
+        written before it said so.
+
+    Raises
+    ------
+    InputError
+        As `load_twins`, or no such model.
+    """
+    from himlip_ase.potential.checkpoint import find_model
+
+    path = find_model(base)
+    if not twins_beside(path).is_file():
+        return {}
+    header = _read(path)[0]
+    found: dict[str, int | None] = dict.fromkeys(json.loads(header.get(LEARNT_BY_ALL, "[]")))
+    for number, part in enumerate(json.loads(header.get(LEFT_OUT, "[]"))):
+        found |= dict.fromkeys(part, number)
+    return found
+
+
 def twin_without(path: str | os.PathLike) -> dict[str, int]:
-    """Which twin of a model did not learn a structure.
+    """Which twin of a model did not learn a structure; those that every twin learnt are not among them.
 
     Parameters
     ----------
@@ -145,18 +177,9 @@ def twin_without(path: str | os.PathLike) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        Number of the twin in `load_twins`, by `himlip_ase.labels.digests.configuration_digest`. Empty where
-        there are no twins, or their file was written before it said so.
-
-    Raises
-    ------
-    InputError
-        As `load_twins`.
+        As `learnt_by`.
     """
-    if not twins_beside(path).is_file():
-        return {}
-    parts = json.loads(_read(path)[0].get(LEFT_OUT, "[]"))
-    return {digest: number for number, part in enumerate(parts) for digest in part}
+    return {digest: twin for digest, twin in learnt_by(path).items() if twin is not None}
 
 
 def check_unlearnt(base: str | os.PathLike, frames: Sequence[LabelledFrame]) -> None:
@@ -175,21 +198,15 @@ def check_unlearnt(base: str | os.PathLike, frames: Sequence[LabelledFrame]) -> 
         Naming how many of the frames the base has learnt.
     """
     from himlip_ase.labels.digests import configuration_digest
-    from himlip_ase.potential.checkpoint import find_model
 
-    path = find_model(base)
-    if not twins_beside(path).is_file():
-        return
-    header = _read(path)[0]
-    parts = [*json.loads(header.get(LEFT_OUT, "[]")), json.loads(header.get(LEARNT_BY_ALL, "[]"))]
-    known = {digest for part in parts for digest in part}
+    known = learnt_by(base)
     number = sum(configuration_digest(frame.atoms) in known for frame in frames)
     if number:
         raise InputError(
             f"{base} itself has learnt {number} of these {len(frames)} cells, so that a head fitted on it is "
             "judged by cells that it knows. Take it as it is (`finetune.model` of a run, --model of a "
-            "command), with its own twins, or begin with a base that does not know them, e.g. "
-            "himlip-hydride-1"
+            "command), with its own twins; go on with it by gradients, which its own twins follow "
+            "(finetune.twins); or begin with a base that does not know them, e.g. himlip-hydride-1"
         )
 
 

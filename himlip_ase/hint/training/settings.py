@@ -202,6 +202,26 @@ class TrainingSettings:
         return cls(**values)
 
 
+def all_weights() -> TrainingSettings:
+    """Settings with which all weights of a trained base learn disordered supercells.
+
+    Returns
+    -------
+    TrainingSettings
+        SOAP at 0.002, for which longer trainings pay, where the 0.01 of base models grows unstable beyond 50
+        epochs; the base's data are replayed at every step, and no frame is held out.
+    """
+    return TrainingSettings(
+        optimizer="soap",
+        learning_rate=2e-3,
+        hessian_every=2,
+        replay_every=1,
+        validation_fraction=0.0,
+        ema=0.995,
+        loss=LossWeights(stress=300, hessian=200, force_scale=3),
+    )
+
+
 def _names(kind: Any) -> list[str]:
     return [f.name for f in dataclasses.fields(kind)]
 

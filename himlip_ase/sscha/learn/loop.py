@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from himlip_ase.sscha.learn import rounds
 from himlip_ase.sscha.learn.draws import LabelledDraw
 from himlip_ase.sscha.learn.onward import go_on
 from himlip_ase.sscha.learn.references import Reference
+from himlip_ase.sscha.learn.refit import Learner
 from himlip_ase.sscha.learn.rounds import Round, round_folder
 from himlip_ase.sscha.learn.settings import LearnSettings
 from himlip_ase.sscha.results.result import load_result
@@ -106,38 +108,36 @@ def learn(
     CalculationError
         A label or the SSCHA failed; what is finished is kept.
     """
-    from himlip_ase.hint.last_layer.cross_fit import SummedLabels
     from himlip_ase.potential.checkpoint import find_model, load_model
 
     settings = settings or LearnSettings()
     out, source, start = Path(folder), Path(source), find_model(model)
     with FolderLock(out):
         _begin(out, source, start, frames, hessians, settings, resume)
-        sums = SummedLabels(rounds.load_base(start, frames, hessians), frames, hessians, settings.closed_form)
+        learner = Learner(rounds.load_base(start, frames, hessians), frames, hessians, settings)
         labelled: list[LabelledDraw] = []
         curve: list[dict[str, Any]] = []
-        known = None
+        twins = None
         agreed = False
         this = Round(1, round_folder(out, 1), source, start)
         for number in range(1, settings.rounds + 1):
             this = Round(number, round_folder(out, number), source, start)
-            if settings.choice == "posterior" and known is None:
-                known = sums.fit(settings.folds, weigh_hessians=settings.weighs_hessians)
+            known = learner.cross_fit() if settings.choice == "posterior" else None
             drawn = rounds.draw(this, settings, known)
             _say_cost(this, drawn.images(), reference)
             labelled.append(rounds.label(this, drawn, reference))
             test = rounds.judge(this, labelled[-1], load_model(str(start)))
             _say_test(number, test)
-            known = rounds.refit(this, sums, labelled[-1], settings)
-            found = _onward_and_compare(this, labelled, known.twins, settings, workers, watch)
+            twins = rounds.refit(this, learner, labelled[-1], settings)
+            found = _onward_and_compare(this, labelled, twins, settings, workers, watch)
             curve.append({"round": number, "learnt_before": _learnt(labelled[:-1]), **test, **found})
             source, start = this.folder / "sscha", this.folder / rounds.MODEL
             agreed = bool(found["agreed"])
             if agreed:
                 break
         result = _conclude(curve, agreed, this, settings)
-        assert known is not None
-        known.twins.save(out / TWINS)
+        assert twins is not None
+        twins.save(out / TWINS)
         write_json(out / RESULT, _record(result, out), overwrite=True)
     return result
 
@@ -178,7 +178,7 @@ def _begin(
 ) -> None:
     """Write down what the loop is, or check that the folder holds the same; more rounds may be asked for."""
     load_result(source)
-    chosen = dataclasses.asdict(settings)
+    chosen = _plain(settings)
     record = {
         "schema": 1,
         "settings": chosen,
@@ -194,7 +194,7 @@ def _begin(
         raise InputError(f"{out} holds a learning loop already; pass --resume, or choose another --out")
     before = read_mapping(path)
     may_change = ("rounds",)
-    as_before = {field.name: field.default for field in dataclasses.fields(LearnSettings)}
+    as_before = _plain(LearnSettings())
     for name in ("source", "model", "labels"):
         if before.get(name) != record[name]:
             raise InputError(f"{out} was begun with another {name}; choose another --out")
@@ -206,6 +206,11 @@ def _begin(
                 "--out"
             )
     write_json(path, record, overwrite=True)
+
+
+def _plain(settings: LearnSettings) -> dict[str, Any]:
+    """As JSON gives them back."""
+    return dict(json.loads(json.dumps(dataclasses.asdict(settings))))
 
 
 def _fingerprint(frames: Sequence[LabelledFrame], hessians: Sequence[HessianLabel]) -> str:

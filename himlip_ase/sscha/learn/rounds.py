@@ -33,6 +33,7 @@ from himlip_ase.sscha.learn.agreement import Agreement, agreement, honest_differ
 from himlip_ase.sscha.learn.choosing import choose_draw
 from himlip_ase.sscha.learn.draws import Draw, LabelledDraw, only_random
 from himlip_ase.sscha.learn.references import Reference
+from himlip_ase.sscha.learn.refit import Learner
 from himlip_ase.sscha.learn.settings import LearnSettings
 from himlip_ase.sscha.results.result import SschaResult, load_result
 from himlip_ase.sscha.symmetry import SpaceGroup
@@ -40,7 +41,7 @@ from himlip_ase.sscha.trust.deviations import energy_deviation, force_deviations
 from himlip_ase.sscha.trust.verify_files import load_final_ensemble, write_images
 
 if TYPE_CHECKING:
-    from himlip_ase.hint.last_layer.cross_fit import CrossFit, SummedLabels, Twins
+    from himlip_ase.hint.last_layer.cross_fit import CrossFit, Twins
     from himlip_ase.labels.frames import HessianLabel, LabelledFrame
     from himlip_ase.potential.interface import Potential
     from himlip_ase.potential.network import HiMLIP
@@ -231,31 +232,30 @@ def judge(this: Round, labelled: LabelledDraw, model: Potential) -> dict[str, An
     return load_json(path)
 
 
-def refit(this: Round, sums: SummedLabels, labelled: LabelledDraw, settings: LearnSettings) -> CrossFit:
-    """Learn the round's labels beside all others, in closed form.
+def refit(this: Round, learner: Learner, labelled: LabelledDraw, settings: LearnSettings) -> Twins:
+    """Learn the round's labels beside all others.
 
     Parameters
     ----------
     this : Round
-    sums : SummedLabels
+    learner : Learner
         Of the labels before; the round's are added.
     labelled : LabelledDraw
     settings : LearnSettings
 
     Returns
     -------
-    CrossFit
+    Twins
+        Of the potential, which is written into the folder of the round.
     """
     from himlip_ase.potential.checkpoint import save_model
 
-    for group in labelled.frames(this.name, settings.weight):
-        sums.add(group)
-    found = sums.fit(settings.folds, weigh_hessians=settings.weighs_hessians)
+    learner.add(labelled.frames(this.name, settings.weight))
+    found = learner.learn(this.folder)
     path = this.folder / MODEL
     if not path.exists():
-        card = {"how": f"closed form, round {this.number} of the learning loop", "noise": vars(found.noise)}
-        save_model(found.model, path, card)
-    return found
+        save_model(found.model, path, {"round": this.number, **found.card})
+    return found.twins
 
 
 def compare(
@@ -323,14 +323,12 @@ def agreement_of(
     -------
     Agreement
     """
-    from himlip_ase.potential.evaluate import evaluate
-
     final = load_final_ensemble(place)
     centroids = labelled[-1].draw.images()[-1]
     images = [final.ensemble.drawn_from.supercell for _ in range(len(final.ensemble))]
     for image, moved in zip(images, final.ensemble.displacements, strict=True):
         image.positions += moved
-    mean = checked(evaluate(twins.mean, [*images, centroids]), [*images, centroids])
+    mean = checked(twins.evaluate_mean([*images, centroids]), [*images, centroids])
     ours = honest_evaluations(labelled, twins)
     fair = [only_random(one) for one in labelled]
     differences, stresses = honest_differences(final.target, fair, ours)

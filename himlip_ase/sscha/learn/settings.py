@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from himlip_ase.errors import InputError
+from himlip_ase.hint.training.settings import TrainingSettings, all_weights
 from himlip_ase.registry import Registry
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """A way to choose the configurations that are labelled.
+    """A way to do a step of the loop.
 
     Attributes
     ----------
@@ -42,6 +43,13 @@ ONWARD: Registry[Choice] = Registry(
 )
 """How the SSCHA goes on with the refitted potential."""
 
+REFITS: Registry[Choice] = Registry(
+    "refit",
+    Choice("closed_form", "the head, by ridge regression in seconds"),
+    Choice("gradients", "all weights by gradients, then a wide head: minutes for each twin"),
+)
+"""How the potential learns what was labelled."""
+
 
 @dataclass(frozen=True)
 class LearnSettings:
@@ -64,6 +72,10 @@ class LearnSettings:
         The same for the free energy, meV per atom.
     pressure_tolerance_gpa : float
         The same for the pressure.
+    refit : str
+        A name of `REFITS`; ``gradients`` pays from some ten labelled supercells on, with at least four twins.
+    training : TrainingSettings
+        Of refit: gradients.
     head : str
         Of the closed-form fit: readout or wide.
     hessian_weight : {"chosen", "full"}
@@ -84,6 +96,8 @@ class LearnSettings:
     frequency_tolerance_cm: float = 10.0
     free_energy_tolerance_mev: float = 1.0
     pressure_tolerance_gpa: float = 1.0
+    refit: str = "closed_form"
+    training: TrainingSettings = field(default_factory=all_weights)
     head: Literal["readout", "wide"] = "readout"
     hessian_weight: Literal["chosen", "full"] = "chosen"
     weight: float = 1.0
@@ -94,6 +108,7 @@ class LearnSettings:
         multiple = 4 if self.choice == "posterior" else 2
         checks = [
             ("choice", self.choice in CHOICES, f"one of {', '.join(CHOICES.names())}"),
+            ("refit", self.refit in REFITS, f"one of {', '.join(REFITS.names())}"),
             ("onward", self.onward in ONWARD, f"one of {', '.join(ONWARD.names())}"),
             (
                 "configurations",
