@@ -1,4 +1,4 @@
-"""The main SSCHA of a run corrected by finished labels of cells that an SSCHA drew."""
+"""The SSCHA runs of one grid corrected by finished labels of cells that an SSCHA drew."""
 
 from __future__ import annotations
 
@@ -23,14 +23,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CORRECTION_VERSION = 2
+CORRECTION_VERSION = 3
 """In the key of the stage: what an older version corrected is corrected anew."""
 
 
 def correct_by_finished_labels(
-    context: Context, folder: Path, outcome: Outcome, model: Path, twins: Sequence[Potential]
+    context: Context,
+    folder: Path,
+    outcome: Outcome,
+    model: Path,
+    twins: Sequence[Potential],
+    suffix: str = "",
 ) -> None:
-    """Correct the main SSCHA by the sets of ``anharmonic.corrected_by``, and quote what they ask for.
+    """Correct an SSCHA by the sets of ``anharmonic.corrected_by``, and quote what they ask for.
+
+    Isotopes are corrected by the same cells: electrons do not know the masses, and what differs is how far
+    atoms move, on which the linear part of an anharmonic difference depends.
 
     Parameters
     ----------
@@ -42,6 +50,8 @@ def correct_by_finished_labels(
         Weights of the potential that made it.
     twins : sequence of Potential
         Its twins.
+    suffix : str
+        Of the figures' names: "" for the main run.
     """
     names = context.config.anharmonic.corrected_by
     if context.learns:
@@ -53,10 +63,11 @@ def correct_by_finished_labels(
     try:
         found = _correction(context, folder, model, twins, names)
     except (InputError, CalculationError) as error:
-        outcome.notes.append(f"The SSCHA was not corrected by {', '.join(names)}: {error}.")
+        of = f" of {suffix[1:]}" if suffix else ""
+        outcome.notes.append(f"The SSCHA{of} was not corrected by {', '.join(names)}: {error}.")
         return
     write_label_correction(found, names, folder, overwrite=True)
-    _quote(outcome, folder, found, names)
+    _quote(outcome, folder, found, names, suffix)
 
 
 def _correction(
@@ -73,13 +84,13 @@ def _correction(
             "cells or more (opposites are one)"
         )
     frames = label_folder(context).frames(names)
-    logger.info("correcting the SSCHA by %d labelled cells", len(frames))
+    logger.info("correcting the SSCHA in %s by %d labelled cells", folder.name, len(frames))
     result = load_result(folder)
     cells = judged_cells(frames, result.auxiliary, model, twins)
     return label_correction(result, cells, read_twins_changes(folder, result.auxiliary))
 
 
-def _quote(outcome: Outcome, folder: Path, found: LabelCorrection, names: Sequence[str]) -> None:
+def _quote(outcome: Outcome, folder: Path, found: LabelCorrection, names: Sequence[str], suffix: str) -> None:
     from himlip_ase.sscha.results.result import load_result
 
     moving = np.ones(found.change_cm.shape, dtype=bool)
@@ -91,27 +102,28 @@ def _quote(outcome: Outcome, folder: Path, found: LabelCorrection, names: Sequen
         f"what {found.groups} independent groups of labelled cells ({', '.join(names)}) ask for beyond the "
         "auxiliary, each judged by a potential that did not learn it"
     )
-    outcome.add("corrected_by_dft.rms", float(np.sqrt(np.mean(change**2))), "cm⁻¹", f"rms of {how}")
+    rms = float(np.sqrt(np.mean(change**2)))
+    outcome.add(f"corrected_by_dft.rms{suffix}", rms, "cm⁻¹", f"rms of {how}")
     outcome.add(
-        "corrected_by_dft.farthest",
+        f"corrected_by_dft.farthest{suffix}",
         float(change[worst]),
         "cm⁻¹",
         f"the change farthest beyond its ±, {how}",
         float(sigma[worst]),
     )
     outcome.add(
-        "corrected_by_dft.within_two_sigma",
+        f"corrected_by_dft.within_two_sigma{suffix}",
         round(float((beyond <= 2).mean()), 3),
         "",
         f"share of the frequencies that are changed by no more than twice the ±; {how}",
     )
-    outcome.add("corrected_by_dft.largest_sigma", float(sigma.max()), "cm⁻¹", f"largest ± of {how}")
+    outcome.add(f"corrected_by_dft.largest_sigma{suffix}", float(sigma.max()), "cm⁻¹", f"largest ± of {how}")
     result = load_result(folder)
     if found.pressure_gpa is not None and result.stress is not None and result.stress_sigma is not None:
         own = -float(result.stress[:3].mean()) * EV_PER_ANGSTROM3_GPA
         sampling = float(result.stress_sigma[:3].mean()) * EV_PER_ANGSTROM3_GPA
         outcome.add(
-            "pressure_quantum.corrected",
+            f"pressure_quantum.corrected{suffix}",
             own + found.pressure_gpa,
             "GPa",
             f"of the quantum crystal: {own:.2f} by the potential, and the mean of {how}",

@@ -238,7 +238,8 @@ class AnharmonicSection(Section):
     error with 1/n of them on a supercell n times as large, that of one frequency grows as 1/√share."""
     corrected_by: list[str] = Field(default_factory=list)
     """Sets of finished labels, of cells that an SSCHA of this crystal drew: what DFT asks for in them beyond
-    the potential, each cell judged by a twin that did not learn it, corrects the main SSCHA, its λ and Tc."""
+    the potential, each cell judged by a twin that did not learn it, corrects the main SSCHA and its isotopes,
+    λ and Tc."""
     workers: int | None = Field(default=None, ge=1)
     """Processes that evaluate the potential's forces; None: one for each core."""
 

@@ -86,6 +86,7 @@ def _run(context: Context, folder: Path) -> Outcome:
             _quote(outcome, result, f".{name}")
             _quote_watch(outcome, folder / name, f".{name}")
             quote_potential_error(outcome, folder / name, f".{name}", twins)
+            correct_by_finished_labels(context, folder / name, outcome, model, twins, f".{name}")
         for dims in section.grids:
             if dims == start.dims:
                 continue

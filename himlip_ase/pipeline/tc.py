@@ -172,15 +172,14 @@ def _cases(context: Context, harmonic: DynamicalMatrices, unconverged: str) -> I
             assert matrices is not None
             without = read_potential_error(place)
             yield Case(Phonons(kind, isotope, grid), matrices, deviations_of(result, kind), refusal, without)
-        if not isotope and grid is None:
-            yield from _corrected_cases(place, result, refusal)
         if grid is None:
+            yield from _corrected_cases(place, result, refusal, isotope)
             masses = result.auxiliary.primitive.get_masses()
             yield Case(Phonons("harmonic", isotope), harmonic.with_masses(masses), refusal=unconverged)
 
 
-def _corrected_cases(place: Path, result: SschaResult, refusal: str) -> Iterator[Case]:
-    """The auxiliary corrected by the labels of the learning loop, and the Hessian with the same correction.
+def _corrected_cases(place: Path, result: SschaResult, refusal: str, isotope: str) -> Iterator[Case]:
+    """The auxiliary corrected by labelled cells, and the Hessian with the same correction.
 
     What third and fourth order add is the potential's in both Hessians; the noise of the Hessian is added to
     that of the corrected auxiliary as if it were independent.
@@ -195,8 +194,8 @@ def _corrected_cases(place: Path, result: SschaResult, refusal: str) -> Iterator
         matrices = result.hessian.with_matrices(result.hessian.matrices + change)
         beyond = deviations_of(result, "hessian")
         both = deviations if beyond is None else joined_deviations(deviations, beyond)
-        yield Case(Phonons("hessian_corrected"), matrices, both, refusal, deviations_of=named)
-    yield Case(Phonons("auxiliary_corrected"), auxiliary, deviations, refusal, deviations_of=named)
+        yield Case(Phonons("hessian_corrected", isotope), matrices, both, refusal, deviations_of=named)
+    yield Case(Phonons("auxiliary_corrected", isotope), auxiliary, deviations, refusal, deviations_of=named)
 
 
 def quote(outcome: Outcome, results: TcResults, mark: str = "") -> None:

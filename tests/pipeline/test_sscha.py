@@ -115,6 +115,21 @@ def test_finished_labels_correct_the_main_run(finished: Path) -> None:
     assert "16 independent groups of labelled cells" in document.markdown(finished)
 
 
+def test_isotopes_are_corrected_by_the_same_cells(finished: Path) -> None:
+    """Electrons do not know the masses: nearly the same change of Φ, and smaller changes of frequencies."""
+    home = finished / "state" / "sscha"
+    changes = []
+    for place in (home, home / "D3S"):
+        found, before = corrected(place), load_result(place).auxiliary
+        assert found is not None
+        changes.append((found[0].matrices - before.matrices).ravel())
+    light, heavy = changes
+    assert abs(np.vdot(light, heavy)) > 0.9 * np.linalg.norm(light) * np.linalg.norm(heavy)
+    quoted = figures(finished)
+    rms = [quoted[f"corrected_by_dft.rms{suffix}"]["value"] for suffix in ("", ".D3S")]
+    assert 0.5 < rms[1] / rms[0] < 1
+
+
 def test_the_command_corrects_as_the_run_does(finished: Path, tmp_path: Path) -> None:
     home = shutil.copytree(finished / "state" / "sscha", tmp_path / "sscha")
     model, sets = finished / "state" / "finetune" / "model.safetensors", CONFIG.parent / "labels"
