@@ -51,9 +51,9 @@ class HiMLIPCalculator(Calculator):
     Parameters
     ----------
     model : str, path-like or Potential, optional
-        Name of a bundled model, path of a ``.safetensors`` file, ``mace:PATH`` for a MACE model, or a loaded
-        model (which is copied, so that training it further does not change this calculator). By default the
-        package's own choice.
+        Name of a bundled model, path of a ``.safetensors`` file, ``mace:PATH`` or ``alphanet:PATH`` for a
+        model of another package, or a loaded model (which is copied, so that training it further does not
+        change this calculator). By default the package's own choice.
     device : str or torch.device, optional
         By default "cuda" where there is one, else "cpu".
     dtype : {"float64", "float32"}

@@ -53,7 +53,9 @@ def finetune(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("finetune"),
     base: Annotated[
         str | None,
-        typer.Option("--base", help="Model to start from: a name, a path, mace:PATH or mace:NAME."),
+        typer.Option(
+            "--base", help="Model to start from: a name or path, mace:PATH, mace:NAME, alphanet:PATH."
+        ),
     ] = None,
     download: Annotated[
         bool, typer.Option("--download", help="Let MACE download the --base that it knows by name.")
@@ -285,10 +287,11 @@ def _add_remainder(
     """Write a model with a harmonic remainder, and say what it does; its network came from `source`."""
     from himlip_ase.hint.training.remainder import add_remainder, save_remainder
     from himlip_ase.labels.views import sampled
-    from himlip_ase.potential.checkpoint import MACE_PREFIX, load_model, read_card
+    from himlip_ase.potential.checkpoint import load_model, read_card
+    from himlip_ase.potential.foreign_models import split_foreign
 
     loaded = load_model(model) if isinstance(model, str) else model
-    card = {} if source is None or source.startswith(MACE_PREFIX) else read_card(source)
+    card = {} if source is None or split_foreign(source) else read_card(source)
     found = add_remainder(loaded, hessians, sampled(frames, REMAINDER_FRAMES))
     folder.mkdir(parents=True, exist_ok=True)
     path = save_remainder(found, folder / "model.safetensors", card, overwrite)
@@ -351,14 +354,15 @@ def _of_elements(replayed: Sequence[LabelledFrame], elements: str) -> Sequence[L
 
 
 def fetch_base(base: str | None) -> None:
-    """Download a base of MACE's, which the user asked for."""
+    """Download a base that its package knows by name, which the user asked for."""
     from himlip_ase.errors import InputError
-    from himlip_ase.potential.checkpoint import MACE_PREFIX
-    from himlip_ase.potential.mace_files import download_mace
+    from himlip_ase.potential.foreign_models import split_foreign
 
-    if base is None or not base.startswith(MACE_PREFIX):
-        raise InputError(f"--download is for a --base of MACE's, e.g. --base {MACE_PREFIX}medium-omat-0")
-    typer.echo(f"{base} lies at {download_mace(base.removeprefix(MACE_PREFIX))}")
+    found = split_foreign(base)
+    if found is None or found[0].downloader is None:
+        raise InputError("--download is for a --base of MACE's, e.g. --base mace:medium-omat-0")
+    kind, text = found
+    typer.echo(f"{base} lies at {kind.download(text)}")
 
 
 def _tell(lines: list[str]) -> None:

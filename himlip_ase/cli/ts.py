@@ -14,7 +14,9 @@ EPILOG = (
     "himlip ts reactant.xyz --break 0-4 --form 3-4 --out reaction   ·   himlip ts reactions.yaml --out many"
 )
 
-CALCULATOR_HELP = "gfn2, wb97x, a bundled model, a .safetensors file, mace:PATH, or module:factory."
+CALCULATOR_HELP = (
+    "gfn2, wb97x, a bundled model, a .safetensors file, mace:PATH, alphanet:PATH, module:factory."
+)
 
 
 def register(app: typer.Typer) -> None:

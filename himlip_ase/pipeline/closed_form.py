@@ -58,12 +58,13 @@ def _missing(paths: Sequence[Path], key: str) -> list[str]:
 
 
 def _base_faults(base: str, symbols: Collection[str]) -> list[str]:
-    from himlip_ase.potential.checkpoint import MACE_PREFIX, load_model
+    from himlip_ase.potential.checkpoint import load_model
+    from himlip_ase.potential.foreign_models import split_foreign
     from himlip_ase.potential.lattice_potential import network_of
     from himlip_ase.potential.network import HiMLIP
 
     try:
-        model = None if base.startswith(MACE_PREFIX) else network_of(load_model(base))
+        model = None if split_foreign(base) else network_of(load_model(base))
     except InputError as error:
         return [f"finetune.base: {error}"]
     if not isinstance(model, HiMLIP):

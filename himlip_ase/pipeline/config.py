@@ -252,20 +252,12 @@ def _place_paths(data: dict[str, Any], folder: Path) -> None:
         section[last] = str(path if path.is_absolute() else (folder / path).resolve())
 
 
-_WEIGHTS = (".safetensors", ".model", ".pt", ".pth")
-"""How names of files with weights end; other dots are of a name, as in `himlip-v0.2`."""
-
-
 def _place_base(data: dict[str, Any], folder: Path) -> None:
-    """The same for ``finetune.base``, which holds a path, a path behind ``mace:``, or a name."""
+    """The same for ``finetune.base``, which holds a path, one behind ``mace:`` or its like, or a name."""
     for section, last in _given(data, (("finetune", "base"),)):
-        from himlip_ase.potential.checkpoint import MACE_PREFIX
+        from himlip_ase.potential.foreign_models import placed
 
-        path = section[last].removeprefix(MACE_PREFIX)
-        prefix = section[last].removesuffix(path)
-        here = folder / Path(path).expanduser()
-        if here.is_file() or Path(path).parent != Path() or Path(path).suffix in _WEIGHTS:
-            section[last] = prefix + str(here.resolve())
+        section[last] = placed(section[last], folder)
 
 
 def _given(data: dict[str, Any], places: Iterable[tuple[str, ...]]) -> Iterator[tuple[Any, Any]]:

@@ -149,8 +149,9 @@ class FinetuneSection(Section):
     compare: bool = True
     """Train a second time without the Hessian term, to show what it brings."""
     base: str | None = AUTO
-    """Name or path of the model to start from, ``mace:PATH`` for one of MACE; auto: the package's own if it
-    knows the elements and ``network`` asks for no other shape; null: fresh weights from ``training.seed``."""
+    """Name or path of the model to start from, ``mace:PATH`` or ``alphanet:PATH`` for one of those; auto: the
+    package's own if it knows the elements and ``network`` asks for no other shape; null: fresh weights from
+    ``training.seed``."""
     train_sets: list[str] | None = None
     """Label sets to learn from; None: all but ``validation`` and ``doublewell``."""
     set_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)

@@ -281,7 +281,7 @@ def _search_one(
         "calculator": config.calculator,
         "settings": config.model_dump(mode="json", exclude={"reactions"}),
         "calculator_settings": getattr(calculator, "settings", None) or _parameters(calculator),
-        "versions": versions("tblite", "pyscf", "mace-torch"),
+        "versions": versions("tblite", "pyscf", "mace-torch", "msc-alphanet"),
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "inputs": digest,
     }

@@ -126,7 +126,18 @@ def facts(result: dict[str, Any], reaction: Reaction) -> Table:
     return Table(("", ""), [row for row in rows if row[1]])
 
 
-SHOWN = ("himlip-ase", "python", "ase", "torch", "numpy", "scipy", "tblite", "pyscf", "mace-torch")
+SHOWN = (
+    "himlip-ase",
+    "python",
+    "ase",
+    "torch",
+    "numpy",
+    "scipy",
+    "tblite",
+    "pyscf",
+    "mace-torch",
+    "msc-alphanet",
+)
 """Versions that the report shows."""
 
 

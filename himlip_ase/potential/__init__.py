@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from himlip_ase.potential.alphanet import AlphaNetPotential
     from himlip_ase.potential.checkpoint import (
         bundled_models,
         default_model,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from himlip_ase.potential.products import hessian_products
 
 _HOMES = {
+    "AlphaNetPotential": "alphanet",
     "Derivatives": "derivatives",
     "Graph": "graph",
     "HiMLIP": "network",
@@ -55,6 +57,7 @@ _HOMES = {
     "save_model": "checkpoint",
 }
 __all__ = [
+    "AlphaNetPotential",
     "Derivatives",
     "Graph",
     "HiMLIP",

@@ -16,13 +16,13 @@ from safetensors.torch import save as serialise
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import atomic_write, sha256_file, write_json
+from himlip_ase.potential.foreign_models import FOREIGN_MODELS, split_foreign
 from himlip_ase.potential.harmonic_remainder import ReferenceLattice
 from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.lattice_potential import LatticePotential, network_of
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 
 SUFFIX = ".safetensors"
-MACE_PREFIX = "mace:"
 MODELS = Path(__file__).resolve().parent.parent / "models"
 """Where the models that come with the package lie."""
 
@@ -98,8 +98,9 @@ def load_model(
     ----------
     name_or_path : str or path-like, optional
         Name of a model that comes with the package (see `bundled_models`), path of a ``.safetensors`` file,
-        or of a folder that holds ``model.safetensors``. By default the package's own choice. ``mace:PATH`` or
-        ``mace:NAME`` takes a MACE model instead (see `himlip_ase.potential.mace_files.read_mace`).
+        or of a folder that holds ``model.safetensors``. By default the package's own choice. A model of
+        another package is taken by what `himlip_ase.potential.foreign_models` lists: ``mace:PATH``,
+        ``mace:NAME``, ``alphanet:PATH``.
     device : optional
         Where to put the weights; CPU by default.
 
@@ -113,11 +114,10 @@ def load_model(
         No such model (the message lists those that exist), a pickle, a damaged file, or weights that are not
         those of the card.
     """
-    if str(name_or_path).startswith(MACE_PREFIX):
-        from himlip_ase.potential.mace_files import read_mace
-
-        foreign = read_mace(str(name_or_path).removeprefix(MACE_PREFIX))
-        return foreign.to(device) if device is not None else foreign
+    if foreign := split_foreign(name_or_path):
+        kind, text = foreign
+        taken = kind.read(text)
+        return taken.to(device) if device is not None else taken
     path = find_model(name_or_path)
     card = read_card(path)
     if not card:
@@ -209,9 +209,10 @@ def find_model(name_or_path: str | os.PathLike | None = None) -> Path:
     text = default_model() if name_or_path is None else os.fspath(name_or_path)
     path = Path(text).expanduser()
     if path.suffix.lower() in _PICKLES:
+        known = " or ".join(f"{kind.prefix}{path}" for kind in FOREIGN_MODELS)
         raise InputError(
             f"{path.name} is a pickle, which can run any code when opened, so it is never opened. "
-            f"Hi-MLIP models are {SUFFIX} files; a MACE model is taken as {MACE_PREFIX}{path}, which reads "
+            f"Hi-MLIP models are {SUFFIX} files; one of MACE or AlphaNet is taken as {known}, which reads "
             "its numbers and runs nothing; other foreign models are used through their own ASE calculators"
         )
     if path.is_dir() and (path / f"model{SUFFIX}").is_file():
@@ -248,6 +249,12 @@ def _mace(values: dict[str, Any], path: Path) -> Potential:
     return MACEPotential(MACEConfig(**values | {"elements": tuple(values["elements"])}))
 
 
+def _alphanet(values: dict[str, Any], path: Path) -> Potential:
+    from himlip_ase.potential.alphanet import AlphaNetConfig, AlphaNetPotential
+
+    return AlphaNetPotential(AlphaNetConfig(**values | {"elements": tuple(values["elements"])}))
+
+
 def _on_lattice(values: dict[str, Any], path: Path) -> Potential:
     try:
         network, lattice = values["network"], ReferenceLattice.from_values(values["lattice"])
@@ -265,6 +272,7 @@ def _on_lattice(values: dict[str, Any], path: Path) -> Potential:
 _ARCHITECTURES: dict[str, Callable[[dict[str, Any], Path], Potential]] = {
     HiMLIP.format: _himlip,
     "himlip-mace-1": _mace,
+    "himlip-alphanet-1": _alphanet,
     LatticePotential.format: _on_lattice,
 }
 """By the `Potential.format` in the header of a file: what builds its network."""

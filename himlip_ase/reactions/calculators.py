@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from himlip_ase.errors import InputError
+from himlip_ase.potential.foreign_models import split_foreign
 from himlip_ase.registry import Registry, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def calculator_by_name(name: str) -> Any:
     ----------
     name : str
         A name of `CALCULATORS`, the name of a bundled model, the path of a ``.safetensors`` file or of the
-        folder of a training, ``mace:PATH`` for a MACE model, or ``module:factory``, where ``factory()``
+        folder of a training, ``mace:PATH`` or ``alphanet:PATH``, or ``module:factory``, where ``factory()``
         returns an ASE calculator.
 
     Returns
@@ -81,12 +82,12 @@ def calculator_by_name(name: str) -> Any:
     """
     if name in CALCULATORS:
         return CALCULATORS[name].make()
-    if ":" in name and not name.startswith("mace:"):
+    if ":" in name and split_foreign(name) is None:
         return _from_factory(name)
     from himlip_ase.calculator import HiMLIPCalculator
     from himlip_ase.potential.checkpoint import bundled_models
 
-    if name.startswith("mace:"):
+    if split_foreign(name):
         return HiMLIPCalculator(name)
     folder = bool(name) and Path(name, "model.safetensors").is_file()
     if name.endswith(".safetensors") or name in bundled_models() or folder:
@@ -94,7 +95,7 @@ def calculator_by_name(name: str) -> Any:
     known = [*CALCULATORS.names(), *bundled_models()]
     raise InputError(
         f"no calculator {name!r}; {did_you_mean(name, known)}. Give --calculator {', '.join(known)}, a "
-        ".safetensors file, mace:PATH, or module:factory"
+        ".safetensors file, mace:PATH, alphanet:PATH, or module:factory"
     )
 
 

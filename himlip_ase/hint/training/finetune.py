@@ -41,7 +41,8 @@ def finetune(
     hessians : sequence of HessianLabel
         Further Hessians, e.g. of :func:`himlip_ase.labels.readers.read_hessian`.
     base : Potential or name or path, optional
-        Model to start from; ``mace:PATH`` or ``mace:NAME`` for one of MACE. None: from scratch.
+        Model to start from; ``mace:PATH``, ``mace:NAME`` or ``alphanet:PATH`` for one of
+        those. None: from scratch.
     settings : TrainingSettings, optional
     folder : path, optional
         Receives ``model.safetensors`` and its card, ``report.json``, ``history.csv`` and ``state/``.
