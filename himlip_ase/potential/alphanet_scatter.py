@@ -59,7 +59,20 @@ def scatter(
 def scatter_add(
     src: Tensor, index: Tensor, dim: int = -1, out: Tensor | None = None, dim_size: int | None = None
 ) -> Tensor:
-    """Sums; see `scatter`."""
+    """Sums; see `scatter`.
+
+    Parameters
+    ----------
+    src : Tensor
+    index : Tensor
+    dim : int
+    out : None
+    dim_size : int, optional
+
+    Returns
+    -------
+    Tensor
+    """
     return scatter(src, index, dim, out, dim_size)
 
 
@@ -70,12 +83,37 @@ def segment_coo(
     dim_size: int | Tensor | None = None,
     reduce: str = "sum",
 ) -> Tensor:
-    """The same along the first dimension, for a sorted index; see `scatter`."""
+    """The same along the first dimension, for a sorted index; see `scatter`.
+
+    Parameters
+    ----------
+    src : Tensor
+    index : Tensor
+    out : None
+    dim_size : int, optional
+    reduce : str
+
+    Returns
+    -------
+    Tensor
+    """
     return scatter(src, index, 0, out, dim_size, reduce)
 
 
 def segment_csr(src: Tensor, indptr: Tensor, out: Tensor | None = None, reduce: str = "sum") -> Tensor:
-    """The same, of slices ``indptr[k]`` to ``indptr[k + 1]``; see `scatter`."""
+    """The same, of slices ``indptr[k]`` to ``indptr[k + 1]``; see `scatter`.
+
+    Parameters
+    ----------
+    src : Tensor
+    indptr : Tensor
+    out : None
+    reduce : str
+
+    Returns
+    -------
+    Tensor
+    """
     lengths = indptr.diff()
     index = torch.repeat_interleave(torch.arange(len(lengths), device=src.device), lengths)
     return scatter(src, index, 0, out, len(lengths), reduce)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -83,6 +84,16 @@ def test_resumed_training_is_the_unbroken_one_to_the_bit(tmp_path: Path) -> None
     cut = run("cut", resume=True)
     for (name, a), b in zip(whole.model.state_dict().items(), cut.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_the_snippet_of_its_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "alphanet.md").read_text(encoding="utf-8")
+    code = page.split("```{code-block} python\n")[1].split("```")[0]
+    write_files(tmp_path).rename(tmp_path / "alphanet-oma.ckpt")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"atoms": bulk("S", "fcc", a=3.7)}
+    exec(compile(code, "alphanet.md", "exec"), names)
+    assert names["hessian"].shape == (1, 3, 1, 3)
 
 
 def test_the_closed_form_says_that_it_is_not_for_alphanet() -> None:

@@ -103,14 +103,13 @@ def test_resumed_training_is_the_unbroken_one_to_the_bit(tmp_path: Path) -> None
     assert whole.report["training"]["epochs"] == 3
 
 
-def test_the_snippet_of_the_page_on_training_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (LABELS.parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
-    section = page.split("## Starting from a MACE foundation model")[1].split("\n## ")[0]
-    code = section.split("```{code-block} python\n")[1].split("```")[0]
+def test_the_snippet_of_its_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (LABELS.parents[2] / "docs" / "mace.md").read_text(encoding="utf-8")
+    code = page.split("```{code-block} python\n")[1].split("```")[0]
     torch.save(mace_module(), tmp_path / "mace-omat-0-medium.model")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"atoms": h3s()}
-    exec(compile(code, "training.md", "exec"), names)
+    exec(compile(code, "mace.md", "exec"), names)
     assert names["hessian"].shape == (4, 3, 4, 3)
     assert names["constants"].compact.shape == (4, 32, 3, 3)
     assert names["calc"].model.provenance["licence"].startswith("ASL")
