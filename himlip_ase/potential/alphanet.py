@@ -214,7 +214,7 @@ class AlphaNetPotential(Potential):
     def __reduce__(self) -> tuple[Any, ...]:
         # AlphaNet's classes can be found again only once they have been imported as they are here
         fixed = [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
-        return _again, (self.config, self.state_dict(), fixed)
+        return _again, (self.config, self.state_dict(), fixed, self.taught_by)
 
 
 _SLAB = (
@@ -223,11 +223,14 @@ _SLAB = (
 )
 
 
-def _again(config: AlphaNetConfig, tensors: dict[str, Tensor], fixed: list[str]) -> AlphaNetPotential:
+def _again(
+    config: AlphaNetConfig, tensors: dict[str, Tensor], fixed: list[str], taught_by: tuple[str, ...]
+) -> AlphaNetPotential:
     """A copy, of which the named parameters are not trained."""
     reference = next(t for name, t in tensors.items() if name != "energy_shift" and t.is_floating_point())
     potential = AlphaNetPotential(config).to(reference)
     potential.load_state_dict(tensors)
+    potential.taught_by = taught_by
     for name in fixed:
         potential.get_parameter(name).requires_grad_(False)
     return potential

@@ -195,14 +195,17 @@ class MACEPotential(Potential):
     def __reduce__(self) -> tuple[Any, ...]:
         # e3nn's own way of copying goes through TorchScript
         fixed = [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
-        return _again, (self.config, self.state_dict(), fixed)
+        return _again, (self.config, self.state_dict(), fixed, self.taught_by)
 
 
-def _again(config: MACEConfig, tensors: dict[str, Tensor], fixed: list[str]) -> MACEPotential:
+def _again(
+    config: MACEConfig, tensors: dict[str, Tensor], fixed: list[str], taught_by: tuple[str, ...]
+) -> MACEPotential:
     """A copy, of which the named parameters are not trained."""
     reference = next(t for name, t in tensors.items() if name != "energy_shift" and t.is_floating_point())
     potential = MACEPotential(config).to(reference)
     potential.load_state_dict(tensors)
+    potential.taught_by = taught_by
     for name in fixed:
         potential.get_parameter(name).requires_grad_(False)
     return potential

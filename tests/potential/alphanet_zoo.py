@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,16 +56,21 @@ def alphanet_potential() -> AlphaNetPotential:
     return AlphaNetPotential.of(weights(), SECTION)
 
 
-def write_files(folder: Path, section: dict[str, Any] | None = None, prefix: str = "model.") -> Path:
+def write_files(
+    folder: Path, section: Mapping[str, Any] = SECTION, tensors: Mapping[str, Tensor] | None = None
+) -> Path:
     """``small.ckpt`` and ``shape.json``."""
-    torch.save({prefix + name: tensor for name, tensor in weights().items()}, folder / "small.ckpt")
-    (folder / "shape.json").write_text(json.dumps({"model": section or SECTION, "train": {"epochs": 1}}))
+    state = {f"model.{name}": tensor for name, tensor in (tensors or weights()).items()}
+    torch.save(state, folder / "small.ckpt")
+    (folder / "shape.json").write_text(json.dumps({"model": section, "train": {"epochs": 1}}))
     return folder / "small.ckpt"
 
 
-def alphanet_calculator(folder: Path) -> Any:
+def alphanet_calculator(
+    folder: Path, section: Mapping[str, Any] = SECTION, tensors: Mapping[str, Tensor] | None = None
+) -> Any:
     """AlphaNet's own ASE calculator in double precision."""
-    path = write_files(folder)
+    path = write_files(folder, section, tensors)
     calc, config = import_alphanet("alphanet.infer.calc"), import_alphanet("alphanet.config")
     settings = config.All_Config.from_json(str(folder / "shape.json"))
     return calc.AlphaNetCalculator(str(path), settings, device="cpu", precision="64")

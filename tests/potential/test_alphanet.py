@@ -149,6 +149,7 @@ def test_gradients_of_a_hessian_product_by_the_weights_are_finite_differences() 
 def test_saved_copied_and_pickled_models_are_the_same(tmp_path: Path) -> None:
     model = copy.deepcopy(alphanet_potential())
     model.energy_shift += 0.25
+    model.taught_by = ("pw.x 7.2",)
     model.network.requires_grad_(False)
     model.get_parameter("network.last_layer.weight").requires_grad_(True)
     path = save_model(model, tmp_path / "m.safetensors", {"metrics": {}})
@@ -157,6 +158,7 @@ def test_saved_copied_and_pickled_models_are_the_same(tmp_path: Path) -> None:
     for other in (load_model(path), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert isinstance(other, AlphaNetPotential)
         assert torch.equal(other(graph), energy)
+    assert copy.deepcopy(model).taught_by == model.taught_by
     assert sum(p.requires_grad for p in copy.deepcopy(model).parameters()) == 1
     card = read_card(path)
     assert card["architecture"] == "AlphaNet" and card["licence"] == "unknown"

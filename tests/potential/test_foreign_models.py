@@ -8,6 +8,7 @@ import pytest
 
 from himlip_ase.cli.finetune import fetch_base
 from himlip_ase.errors import InputError
+from himlip_ase.hint.last_layer.twin_weights import learnt_by
 from himlip_ase.pipeline.closed_form import _base_faults
 from himlip_ase.potential.foreign_models import FOREIGN_MODELS, placed, split_foreign
 from himlip_ase.reactions.calculators import calculator_by_name
@@ -42,3 +43,4 @@ def test_every_place_that_names_a_model_asks_the_same_table(tmp_path: Path) -> N
         fetch_base(name)
     (fault,) = _base_faults(name, ["H"])
     assert "no Hi-MLIP network" in fault
+    assert learnt_by(name) == {}

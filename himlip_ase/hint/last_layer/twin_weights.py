@@ -155,7 +155,10 @@ def learnt_by(base: str | os.PathLike) -> dict[str, int | None]:
         As `load_twins`, or no such model.
     """
     from himlip_ase.potential.checkpoint import find_model
+    from himlip_ase.potential.foreign_models import split_foreign
 
+    if split_foreign(base):
+        return {}
     path = find_model(base)
     if not twins_beside(path).is_file():
         return {}
