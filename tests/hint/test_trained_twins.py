@@ -102,6 +102,8 @@ def test_a_stopped_training_of_twins_ends_as_an_unbroken_one(trained: Path, tmp_
     whole = tune_twins(groups, partition(groups, 4), tuning, tmp_path / "whole")
     tune_twins(groups, partition(groups, 4), tuning, tmp_path / "parts")
     (tmp_path / "parts" / "without_2" / TUNED).unlink()
+    with pytest.raises(InputError, match="belongs to other labels or another model"):
+        tune_twins(cells(4, seed=3), partition(groups, 4), tuning, tmp_path / "parts", resume=True)
     again = tune_twins(groups, partition(groups, 4), tuning, tmp_path / "parts", resume=True)
     for ours, theirs in zip(again.without, whole.without, strict=True):
         for name, tensor in ours.state_dict().items():

@@ -7,12 +7,12 @@ in docs/training.md.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from himlip_ase.errors import InputError
 from himlip_ase.hint.last_layer.closed_form import ClosedFormSettings, fit_closed_form
@@ -71,11 +71,6 @@ class Tuning:
     energies: bool = True
     network: HiMLIPConfig | None = None
 
-    def record(self) -> dict[str, Any]:
-        """What tells a finished training from another; JSON."""
-        head = None if self.head is None else asdict(self.head)
-        return {"settings": self.settings.to_dict(), "head": head, "energies": self.energies}
-
 
 def tune(cells: Sequence[LabelledFrame], tuning: Tuning, folder: Path, resume: bool = False) -> Potential:
     """Train all weights on cells, then fit the head.
@@ -85,9 +80,9 @@ def tune(cells: Sequence[LabelledFrame], tuning: Tuning, folder: Path, resume: b
     cells : sequence of LabelledFrame
     tuning : Tuning
     folder : Path
-        Receives the training and ``tuned.safetensors``.
+        Receives the training, and the potential with its head as ``tuned.safetensors``.
     resume : bool
-        Take what is finished in `folder`, or continue; on a CPU the end is that of an unbroken training.
+        Continue in `folder`, or take what is finished there; on a CPU it ends as an unbroken training.
 
     Returns
     -------
@@ -96,11 +91,9 @@ def tune(cells: Sequence[LabelledFrame], tuning: Tuning, folder: Path, resume: b
     Raises
     ------
     InputError
-        As `himlip_ase.hint.training.finetune.finetune`; a head for what is no Hi-MLIP network.
+        As `himlip_ase.hint.training.finetune.finetune`, also where `folder` belongs to other labels; a head
+        for what is no Hi-MLIP network.
     """
-    place = folder / TUNED
-    if resume and place.is_file() and read_card(place).get("tuning") == tuning.record():
-        return load_model(place)
     learnt = [*cells, *tuning.shared]
     taught = learnt if tuning.energies else [replace(frame, energy=None) for frame in learnt]
     with training_bar(tuning.settings) as on_epoch:
@@ -109,14 +102,26 @@ def tune(cells: Sequence[LabelledFrame], tuning: Tuning, folder: Path, resume: b
             replay=tuning.replay, resume=resume and (folder / "state").is_dir(), overwrite=not resume,
             on_epoch=on_epoch,
         )  # fmt: skip
-    model = trained.model
-    if tuning.head is not None:
-        if not isinstance(model, HiMLIP):
-            raise InputError("a head is fitted to a Hi-MLIP network, and this model is none; leave it out")
-        head = ClosedFormSettings("wide", tuning.head, folds=1)
-        model = fit_closed_form(model, learnt, tuning.hessians, head).model
-    save_model(model, place, {**trained.report, "tuning": tuning.record()}, overwrite=True)
+    if tuning.head is None:
+        return trained.model
+    if not isinstance(trained.model, HiMLIP):
+        raise InputError("a head is fitted to a Hi-MLIP network, and this model is none; leave it out")
+    how = {"head": asdict(tuning.head), "trained": _digest(trained.model)}
+    place = folder / TUNED
+    if resume and place.is_file() and read_card(place).get("tuning") == how:
+        return load_model(place)
+    head = ClosedFormSettings("wide", tuning.head, folds=1)
+    model = fit_closed_form(trained.model, learnt, tuning.hessians, head).model
+    save_model(model, place, {**trained.report, "tuning": how}, overwrite=True)
     return model
+
+
+def _digest(model: Potential) -> str:
+    """Of the weights; equal ones can have files with two checksums."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def tune_twin(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +123,11 @@ def _by_gradients(learner: Learner, folder: Path) -> Learnt:
     model = tune(cells, tuning, place / "all", resume=True)
     chosen = partition(learner.groups, settings.folds, learner.base)
     twins = tune_twins(learner.groups, chosen, tuning, place, resume=True)
-    return Learnt(model, twins, {"how": "all weights by gradients, then a wide head", **tuning.record()})
+    return Learnt(
+        model,
+        twins,
+        {"how": "all weights by gradients, then a wide head", "training": asdict(settings.training)},
+    )
 
 
 _WAYS: dict[str, Callable[[Learner, Path], Learnt]] = {"closed_form": _by_head, "gradients": _by_gradients}
