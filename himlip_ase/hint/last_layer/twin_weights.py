@@ -147,7 +147,7 @@ def learnt_by(base: str | os.PathLike) -> dict[str, int | None]:
     dict of str to int or None
         The number of the twin in `load_twins` that did not learn a structure, None where all did; by
         `himlip_ase.labels.digests.configuration_digest`. Empty where there are no twins, or their file was
-        written before it said so.
+        written before it said so, and for a model of another package.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def learnt_by(base: str | os.PathLike) -> dict[str, int | None]:
     from himlip_ase.potential.checkpoint import find_model
     from himlip_ase.potential.foreign_models import split_foreign
 
-    if split_foreign(base):
+    if split_foreign(base) is not None:
         return {}
     path = find_model(base)
     if not twins_beside(path).is_file():
