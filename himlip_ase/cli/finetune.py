@@ -31,8 +31,8 @@ from himlip_ase.cli.training_options import (
 )
 
 if TYPE_CHECKING:
-    from himlip_ase.hint.last_layer.trained_twins import Tuning
     from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+    from himlip_ase.pipeline.gradient_twins import TwinPlan
     from himlip_ase.potential.interface import Potential
     from himlip_ase.potential.network import HiMLIP
 
@@ -146,6 +146,7 @@ def finetune(
     from himlip_ase.hint.last_layer.closed_form_run import finetune_closed_form
     from himlip_ase.hint.last_layer.posterior import Noise
     from himlip_ase.hint.last_layer.trained_twins import Tuning
+    from himlip_ase.hint.last_layer.twin_weights import twins_beside
     from himlip_ase.hint.training.config import read_training_config
     from himlip_ase.hint.training.display import training_bar, write_figures
     from himlip_ase.hint.training.finetune import finetune as run
@@ -191,6 +192,7 @@ def finetune(
     if elements is not None:
         _check_kept(elements, {"--labels": frames, "--validation": judged or ()})
         replayed = _of_elements(replayed, elements)
+    plan = _plan_twins(frames, twins, base, elements) if twins else None
     cells: list[LabelledFrame] = []
     if remainder is not None:
         cells = [*frames, *(replace(frame, set=f"validation {frame.set}") for frame in judged or ())]
@@ -204,6 +206,8 @@ def finetune(
         )  # fmt: skip
         _tell(alone.report["summary"])
         start = alone.model
+    if overwrite:
+        twins_beside(out / "model.safetensors").unlink(missing_ok=True)  # of the model that is replaced
     if closed_form != "alone":
         with training_bar(settings) as on_epoch:
             result = run(
@@ -214,9 +218,13 @@ def finetune(
         if base is not None:
             _tell([f"{name}: {result.report[name]}" for name in ("base", "licence") if name in result.report])
         _tell(result.report["summary"])
-        if twins:
-            tuning = Tuning(start, settings, hessians, replay=replayed, head=None, network=network)
-            _train_twins(twins, frames, tuning, base, elements, out, resume)
+        if plan is not None:
+            tuning = Tuning(
+                start, settings, hessians, replay=replayed, head=None, network=network, validation=judged,
+                validation_hessians=judging,
+            )  # fmt: skip
+            path = plan.train(tuning, out / "twins", out / "model.safetensors", resume, overwrite)
+            typer.echo(f"twins: {path}")
         start = result.model
     if plots:
         write_figures(start, frames, hessians, out)
@@ -252,28 +260,19 @@ def _check_twins(twins: int, frames_given: bool, otherwise: str | None) -> None:
         raise InputError("--twins each leave a part of --labels out; give some")
 
 
-def _train_twins(
-    twins: int,
-    frames: Sequence[LabelledFrame],
-    tuning: Tuning,
-    base: str | None,
-    elements: str | None,
-    out: Path,
-    resume: bool,
-) -> None:
-    """Train them and write them beside the model."""
+def _plan_twins(
+    frames: Sequence[LabelledFrame], twins: int, base: str | None, elements: str | None
+) -> TwinPlan:
+    """Which cells which twin leaves out, with the elements of the potential."""
     from dataclasses import replace
 
-    from himlip_ase.hint.last_layer.trained_twins import partition, tune_twins
-    from himlip_ase.hint.last_layer.twin_weights import save_twins
-    from himlip_ase.sscha.watch.independent_frames import grouped
+    from himlip_ase.pipeline.gradient_twins import TwinPlan
 
-    groups = grouped(list(frames))
-    chosen = partition(groups, twins, base)
-    if elements is not None:
-        chosen = replace(chosen, beginnings=tuple(_only(twin, elements) for twin in chosen.beginnings))
-    found = tune_twins(groups, chosen, tuning, out / "twins", resume)
-    typer.echo(f"twins: {save_twins(found, out / 'model.safetensors', overwrite=True)}")
+    plan = TwinPlan.of(frames, twins, base, "--twins")
+    if elements is None:
+        return plan
+    kept = tuple(_only(twin, elements) for twin in plan.chosen.beginnings)
+    return replace(plan, chosen=replace(plan.chosen, beginnings=kept))
 
 
 def _add_remainder(

@@ -92,6 +92,7 @@ def learn(
     """Label a few configurations, judge and refit the potential, and let the SSCHA go on, round by round."""
     from himlip_ase.errors import InputError
     from himlip_ase.hint.training.config import read_training_config
+    from himlip_ase.hint.training.settings import all_weights
     from himlip_ase.labels.readers import open_labels, read_hessian, without_judges
     from himlip_ase.sscha.learn.curve import write_learning_curve
     from himlip_ase.sscha.learn.loop import learn as run_loop
@@ -116,8 +117,10 @@ def learn(
         "weight": weight,
         "seed": seed,
     }
+    if config is not None and refit != "gradients":
+        raise InputError("--config is of --refit gradients; give that too, or leave it out")
     if config is not None:
-        chosen["training"] = read_training_config(config)[0]
+        chosen["training"] = read_training_config(config, defaults=all_weights())[0]
     settings = LearnSettings(**chosen)
     frames = without_judges(open_labels(labels))
     places = hessian or [path / "harmonic" for path in labels if (path / "harmonic" / "dyn0").is_file()]

@@ -105,7 +105,11 @@ def finetune_cost(section: FinetuneSection) -> str:
 
 
 def replayed_frames(
-    paths: Sequence[Path], symbols: Collection[str], judges: Sequence[LabelledFrame], key: str = REPLAY
+    paths: Sequence[Path],
+    symbols: Collection[str],
+    judges: Sequence[LabelledFrame],
+    key: str = REPLAY,
+    learnt: Sequence[LabelledFrame] = (),
 ) -> list[LabelledFrame]:
     """Frames of the base's own training that a crystal's potential can learn beside its labels.
 
@@ -121,6 +125,8 @@ def replayed_frames(
         What judges the potential and may not be learnt.
     key : str
         Of the settings that named the files, for messages.
+    learnt : sequence of LabelledFrame
+        What is learnt anyway, and what twins leave out in turn; it is not replayed as well.
 
     Returns
     -------
@@ -133,6 +139,7 @@ def replayed_frames(
     """
     if not paths:
         return []
+    from himlip_ase.labels.digests import configuration_digest
     from himlip_ase.labels.duplicates import check_separate
     from himlip_ase.labels.readers import of_elements, read_labels, without_judges
 
@@ -157,7 +164,12 @@ def replayed_frames(
         check_separate(kept, judges)
     except InputError as error:
         raise InputError(f"{key}: {error}") from error
-    return [replace(frame, energy=None, hessian=None, products=None) for frame in kept]
+    known = {configuration_digest(frame.atoms) for frame in learnt}
+    return [
+        replace(frame, energy=None, hessian=None, products=None)
+        for frame in kept
+        if configuration_digest(frame.atoms) not in known
+    ]
 
 
 def fit_head(

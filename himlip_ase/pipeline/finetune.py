@@ -13,7 +13,7 @@ import numpy as np
 
 from himlip_ase.errors import InputError
 from himlip_ase.files import read_mapping
-from himlip_ase.hint.last_layer.twin_weights import save_twins, twins_beside
+from himlip_ase.hint.last_layer.twin_weights import twins_beside
 from himlip_ase.pipeline.base import base_of
 from himlip_ase.pipeline.chosen_labels import (
     chosen_hessians,
@@ -29,6 +29,7 @@ from himlip_ase.pipeline.closed_form import (
     replayed_frames,
 )
 from himlip_ase.pipeline.config import RunConfig
+from himlip_ase.pipeline.gradient_twins import TwinPlan
 from himlip_ase.pipeline.labels import VALIDATION, LabelFolder, label_folder
 from himlip_ase.pipeline.preflight import refuse
 from himlip_ase.pipeline.run_sections import AUTO, FinetuneSection
@@ -226,9 +227,9 @@ def _learn(config: RunConfig, labels: LabelFolder, folder: Path, base: str | Non
     head = section.head_to_fit
     judges = judging_frames(config, labels)
     if head is not None:
-        replay = replayed_frames(head.replay, symbols, judges)
+        replay = replayed_frames(head.replay, symbols, judges, learnt=frames)
     else:
-        replay = replayed_frames(section.replay, symbols, judges, GRADIENTS_REPLAY)
+        replay = replayed_frames(section.replay, symbols, judges, GRADIENTS_REPLAY, frames)
     runs = {MODEL: learnt}
     if section.compare and section.hessian:
         runs[MODEL_WITHOUT] = []
@@ -256,16 +257,14 @@ def _train(
     without_hessian: bool,
 ) -> None:
     """Train by gradients in a folder of its own, from the checkpoint there if there is one; then twins."""
-    from himlip_ase.hint.last_layer.trained_twins import Tuning, partition, tune_twins
+    from himlip_ase.hint.last_layer.trained_twins import Tuning
     from himlip_ase.hint.training.display import training_bar
     from himlip_ase.hint.training.finetune import finetune
     from himlip_ase.potential.network import HiMLIPConfig, element_union
-    from himlip_ase.sscha.watch.independent_frames import grouped
 
     settings, network = section.training, None
-    groups, chosen = grouped(frames), None
-    if section.twins and not without_hessian:
-        chosen = partition(groups, section.twins, base)
+    wanted = section.twins and not without_hessian
+    plan = TwinPlan.of(frames, section.twins, base, "finetune.twins") if wanted else None
     if without_hessian:
         settings = replace(settings, loss=replace(settings.loss, hessian=0.0))
     if base is None:
@@ -283,10 +282,9 @@ def _train(
             resume=started,
             on_epoch=on_epoch,
         )
-    if chosen is not None:
+    if plan is not None:
         tuning = Tuning(base, settings, hessians, replay=replay, head=None, network=network)
-        found = tune_twins(groups, chosen, tuning, place, resume=True)
-        save_twins(found, place / MODEL, overwrite=True)
+        plan.train(tuning, place, place / MODEL, resume=True)
 
 
 def _judge(context: Context, labels: LabelFolder, folder: Path, outcome: Outcome) -> None:

@@ -80,7 +80,7 @@ def _run(context: Context, folder: Path) -> Outcome:
     copy_model(result.model, folder / MODEL)
     twins = Twins.load(folder / LOOP / TWINS)
     if len(twins.without) >= FEWEST:
-        save_twins(twins, folder / MODEL, overwrite=True)
+        save_twins(twins, folder / MODEL, overwrite=True, learnt_by_all=frames)
     outcome = Outcome()
     outcome.add("learn.agreed", result.agreed, "", result.verdict)
     if not result.agreed:

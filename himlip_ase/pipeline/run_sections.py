@@ -104,6 +104,7 @@ class LabelsSection(Section):
 
 
 MOST_TWINS = 10
+"""Twins of a training by gradients, at most: each is a training of its own."""
 AUTO = "auto"
 """`FinetuneSection.base` as chosen by the package."""
 
@@ -212,6 +213,8 @@ class FinetuneSection(Section):
                 "finetune.twins are trained by gradients, and finetune.closed_form makes its own; leave one "
                 "out"
             )
+        if self.twins and self.remainder:
+            raise ValueError("finetune.twins are of the network alone, without its remainder; leave one out")
         if 0 < self.twins < FEWEST:
             raise ValueError(f"finetune.twins: {self.twins} tell no error; give 0 or at least {FEWEST}")
         return self

@@ -12,7 +12,7 @@ from himlip_ase.pipeline.config import RunConfig
 from himlip_ase.pipeline.document import Document, Heading, Paragraph, Picture, Table, number
 from himlip_ase.pipeline.known import brief
 from himlip_ase.pipeline.runfolder import Figure
-from himlip_ase.pipeline.tc_cases import NAMES, CaseResult, Phonons, TcResults
+from himlip_ase.pipeline.tc_cases import BY_INTEREST, NAMES, CaseResult, Phonons, TcResults
 from himlip_ase.superconductivity.cell_strain import NOT_RECALCULATED
 from himlip_ase.superconductivity.gap import GapCurve
 from himlip_ase.superconductivity.methods import label_of
@@ -366,10 +366,12 @@ def pictures(document: Document, results: TcResults, place: Path) -> None:
             ". ± of λ: all sources of the table; the curve is that of the σ in use, without a ± of its own"
         )
         document.add(Picture(figures.alpha2f(place, mine, errors, name), f"{caption}."))
-    for phonons, case in results.cases.items():
-        if phonons.kind == "auxiliary" or case.table is None or not case.has_tc:
-            continue
+    drawn = set()
+    for phonons, case in sorted(results.cases.items(), key=lambda item: BY_INTEREST.index(item[0].kind)):
         name = "tc_mu_star" if phonons.plain else f"tc_mu_star_{phonons.name.partition('.')[2]}"
+        if phonons.kind.startswith("auxiliary") or case.table is None or not case.has_tc or name in drawn:
+            continue
+        drawn.add(name)
         caption = (
             f"Tc against μ*, {phonons.label}, with all sources of its ±. μ* is meant at the highest phonon."
         )

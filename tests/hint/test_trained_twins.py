@@ -15,15 +15,23 @@ from typer.testing import CliRunner
 
 from himlip_ase.cli.app import app
 from himlip_ase.errors import InputError
-from himlip_ase.hint.last_layer.trained_twins import TUNED, Tuning, partition, tune, tune_twins, twins_of
-from himlip_ase.hint.last_layer.twin_weights import load_twins, save_twins, twin_without
+from himlip_ase.hint.last_layer.trained_twins import (
+    TUNED,
+    Tuning,
+    partition,
+    tune,
+    tune_twin,
+    tune_twins,
+    twins_of,
+)
+from himlip_ase.hint.last_layer.twin_weights import learnt_by, load_twins, save_twins, twin_without
 from himlip_ase.hint.training.settings import TrainingSettings, all_weights
 from himlip_ase.labels.digests import configuration_digest
 from himlip_ase.labels.frames import LabelledFrame
 from himlip_ase.potential.checkpoint import load_model, save_model
 from himlip_ase.potential.evaluate import evaluate
 from himlip_ase.potential.interface import Potential
-from himlip_ase.potential.network import HiMLIPConfig
+from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 from tests.hint.toy import rattled, toy_frame
 
 SHAPE = HiMLIPConfig(("Cu",), cutoff=4.5, n_radial=4, channels=2, edge_features=2, hidden=8, layers=1)
@@ -62,7 +70,7 @@ def test_twins_of_the_base_go_on_with_their_own_parts(trained: Path, tmp_path: P
     """The chain stays honest: what twin k had not learnt before, it does not learn now, whatever it says."""
     groups = [*cells(8)[5:], *cells(2, seed=9)]  # in another order, with two that the base has never seen
     chosen = partition(groups, 10, trained / "model.safetensors")
-    assert chosen.part_of == (1, 2, 3, 3, 0)
+    assert chosen.part_of == (1, 2, 3, 0, 1)
     tuning = Tuning(trained / "model.safetensors", replace(QUICK, epochs=3), head=None)
     twins = tune_twins(groups, chosen, tuning, tmp_path / "true")
     ((frame,),) = groups[2:3]
@@ -76,6 +84,32 @@ def test_twins_of_the_base_go_on_with_their_own_parts(trained: Path, tmp_path: P
     assert same == [False, False, False, True]
 
 
+def test_what_is_replayed_or_shared_does_not_bring_back_what_a_twin_leaves_out(tmp_path: Path) -> None:
+    groups = cells(4)
+    every = [frame for group in groups for frame in group]
+    tuning = Tuning(HiMLIP(SHAPE, seed=1), replace(QUICK, epochs=2), head=None)
+    alone = tune_twin(groups, range(4), 1, tuning, tmp_path / "alone")
+    more = replace(tuning, replay=every[1:2], shared=every[1:2])
+    beside = tune_twin(groups, range(4), 1, more, tmp_path / "beside")
+    for name, tensor in alone.state_dict().items():
+        assert torch.equal(tensor, beside.state_dict()[name]), name
+
+
+def test_what_a_model_had_learnt_is_known_two_trainings_later(trained: Path, tmp_path: Path) -> None:
+    """First cells, then other cells, then the first ones again: no twin is left that does not know them."""
+    first, second = cells(8), cells(4, seed=9)
+    base = trained / "model.safetensors"
+    chosen = partition(second, 4, base)
+    tuning = Tuning(base, replace(QUICK, epochs=1), head=None)
+    model = tune([frame for group in second for frame in group], tuning, tmp_path / "all")
+    path = save_model(model, tmp_path / "model.safetensors", {"licence": "CC0"})
+    save_twins(tune_twins(second, chosen, tuning, tmp_path), path, before=chosen.before)
+    assert len(learnt_by(path)) == 12
+    with pytest.raises(InputError, match="all its twins have learnt some of these cells"):
+        partition(first, 4, path)
+    assert partition(second, 4, path).part_of == (0, 1, 2, 3)
+
+
 def test_the_mean_of_twins_counts_every_cell_alike(trained: Path) -> None:
     """What control variates ask for: nonlinear twins are averaged in what they say, by the sizes of parts."""
     groups, without = cells(5), load_twins(trained / "model.safetensors")
@@ -83,6 +117,8 @@ def test_the_mean_of_twins_counts_every_cell_alike(trained: Path) -> None:
     images = [frame.atoms for group in groups for frame in group]
     said = np.array([evaluate(twin, images).energies for twin in without])
     np.testing.assert_allclose(twins.evaluate_mean(images).energies, np.array([2, 1, 1, 1]) @ said / 5)
+    judging = (1, 1, 3)  # those whose cells were chosen at random
+    np.testing.assert_allclose(twins.evaluate_mean(images, judging).energies, (2 * said[1] + said[3]) / 3)
 
 
 def test_what_every_twin_of_the_base_has_learnt_is_refused(trained: Path, tmp_path: Path) -> None:
@@ -139,6 +175,9 @@ def test_by_the_command(tmp_path: Path) -> None:
         return result.output + str(result.exception or "")
 
     assert "give at least 4" in run("--twins", 3)
+    ase.io.write(tmp_path / "few.extxyz", images[:3])
+    few = CliRunner().invoke(app, ["finetune", "--labels", str(tmp_path / "few.extxyz"), "--twins", "4"])
+    assert few.exit_code == 2 and "3 independent groups of cells" in few.output
     assert "leave --closed-form and --remainder out" in run("--twins", 4, "--closed-form", "after")
     assert "_twins.safetensors" in run("--twins", 4)
     model = tmp_path / "run" / "model.safetensors"

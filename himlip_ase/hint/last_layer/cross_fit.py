@@ -74,22 +74,28 @@ class Twins:
     fold_of: tuple[int, ...]
     groups: tuple[tuple[str, ...], ...]
 
-    def evaluate_mean(self, images: Sequence[Atoms]) -> Evaluation:
-        """What the twins say in the mean, weighted by the sizes of their folds.
+    def evaluate_mean(self, images: Sequence[Atoms], judging: Sequence[int] | None = None) -> Evaluation:
+        """What the twins say in the mean, each as often as it judges.
 
         Parameters
         ----------
         images : sequence of Atoms
             Of one number of atoms.
+        judging : sequence of int, optional
+            Fold of every group that is judged; all of them by default.
 
         Returns
         -------
         Evaluation
         """
-        if self.mean is not None:
+        shares, wanted = (
+            np.bincount(folds, minlength=len(self.without)) / len(folds)
+            for folds in (self.fold_of, self.fold_of if judging is None else judging)
+        )
+        if self.mean is not None and np.allclose(shares, wanted):
             return evaluate(self.mean, images)
-        weights = np.bincount(self.fold_of) / len(self.fold_of)
-        said = [evaluate(twin, images) for twin in self.without]
+        weights = wanted[wanted > 0]
+        said = [evaluate(twin, images) for twin, share in zip(self.without, wanted, strict=True) if share]
         return Evaluation(
             np.average([one.energies for one in said], axis=0, weights=weights),
             np.average([one.force_array for one in said], axis=0, weights=weights),

@@ -8,9 +8,10 @@ in docs/training.md.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -53,13 +54,18 @@ class Tuning:
     shared : sequence of LabelledFrame
         The same.
     replay : sequence of LabelledFrame
-        Some of the base's own training, learnt between the others.
+        Some of the base's own training, learnt between the others. What a twin leaves out it finds neither
+        here nor in `shared`.
     head : Noise or None
         Widths that weigh the labels of a wide head after the training; None: no head.
     energies : bool
         Whether gradients learn the energies of the cells; the head does.
     network : HiMLIPConfig, optional
         Shape from scratch.
+    validation : sequence of LabelledFrame, optional
+        As in `himlip_ase.hint.training.finetune.finetune`.
+    validation_hessians : sequence of HessianLabel
+        The same.
     """
 
     base: Potential | str | os.PathLike | None
@@ -70,9 +76,17 @@ class Tuning:
     head: Noise | None = WIDTHS
     energies: bool = True
     network: HiMLIPConfig | None = None
+    validation: Sequence[LabelledFrame] | None = None
+    validation_hessians: Sequence[HessianLabel] = ()
 
 
-def tune(cells: Sequence[LabelledFrame], tuning: Tuning, folder: Path, resume: bool = False) -> Potential:
+def tune(
+    cells: Sequence[LabelledFrame],
+    tuning: Tuning,
+    folder: Path,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Potential:
     """Train all weights on cells, then fit the head.
 
     Parameters
@@ -83,6 +97,8 @@ def tune(cells: Sequence[LabelledFrame], tuning: Tuning, folder: Path, resume: b
         Receives the training, and the potential with its head as ``tuned.safetensors``.
     resume : bool
         Continue in `folder`, or take what is finished there; on a CPU it ends as an unbroken training.
+    overwrite : bool
+        Replace what is there.
 
     Returns
     -------
@@ -99,8 +115,8 @@ def tune(cells: Sequence[LabelledFrame], tuning: Tuning, folder: Path, resume: b
     with training_bar(tuning.settings) as on_epoch:
         trained = finetune(
             taught, tuning.hessians, tuning.base, tuning.settings, folder, network=tuning.network,
-            replay=tuning.replay, resume=resume and (folder / "state").is_dir(), overwrite=not resume,
-            on_epoch=on_epoch,
+            replay=tuning.replay, resume=resume and (folder / "state").is_dir(), overwrite=overwrite,
+            on_epoch=on_epoch, validation=tuning.validation, validation_hessians=tuning.validation_hessians,
         )  # fmt: skip
     if tuning.head is None:
         return trained.model
@@ -131,6 +147,7 @@ def tune_twin(
     tuning: Tuning,
     folder: Path,
     resume: bool = False,
+    overwrite: bool = False,
 ) -> Potential:
     """A potential that has not learnt one part of the cells.
 
@@ -145,7 +162,7 @@ def tune_twin(
     tuning : Tuning
     folder : Path
         Of all twins; this one is trained in ``without_PART``.
-    resume : bool
+    resume, overwrite : bool
         As in `tune`.
 
     Returns
@@ -153,7 +170,20 @@ def tune_twin(
     Potential
     """
     cells = [frame for own, group in zip(part_of, groups, strict=True) if own != part for frame in group]
-    return tune(cells, tuning, folder / f"without_{part}", resume)
+    left_out = {
+        configuration_digest(frame.atoms)
+        for own, group in zip(part_of, groups, strict=True)
+        if own == part
+        for frame in group
+    }
+    without = replace(
+        tuning, shared=_others(tuning.shared, left_out), replay=_others(tuning.replay, left_out)
+    )
+    return tune(cells, without, folder / f"without_{part}", resume, overwrite)
+
+
+def _others(frames: Sequence[LabelledFrame], left_out: Collection[str]) -> Sequence[LabelledFrame]:
+    return [frame for frame in frames if configuration_digest(frame.atoms) not in left_out]
 
 
 @dataclass(frozen=True)
@@ -166,10 +196,18 @@ class Partition:
         Part of each group.
     beginnings : tuple of Potential
         Of each twin, without its part; empty where all begin with the base of the potential.
+    before : dict of str to int or None
+        What they have learnt by then, as `himlip_ase.hint.last_layer.twin_weights.learnt_by` says it.
     """
 
     part_of: tuple[int, ...]
     beginnings: tuple[Potential, ...] = ()
+    before: Mapping[str, int | None] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        """Of twins."""
+        return len(self.beginnings) or max(self.part_of) + 1
 
 
 def partition(
@@ -186,7 +224,8 @@ def partition(
     parts : int
         Number of parts, at most one for each group, where the base does not say it.
     base : Potential or name or path, optional
-        Of one in memory nothing is known of what it learnt.
+        Of one in memory, and of one without twins, nothing is known of what it learnt; then a warning says so
+        of a file.
 
     Returns
     -------
@@ -203,7 +242,14 @@ def partition(
     digests = [[configuration_digest(frame.atoms) for frame in group] for group in groups]
     told = [{known[digest] for digest in group if digest in known} for group in digests]
     if not any(told):
-        return Partition(tuple(k % min(parts, len(groups)) for k in range(len(groups))))
+        if isinstance(base, (str, os.PathLike)) and not known and Path(base).suffix:
+            logger.warning(
+                "nothing tells what %s has learnt: twins of a training that begins with it are worth "
+                "something only where it has not learnt these cells",
+                base,
+            )
+        part_of = tuple(k % min(parts, len(groups)) for k in range(len(groups)))
+        return Partition(part_of, before=dict.fromkeys(known))
     if any(len(one) > 1 or None in one for one in told):
         raise InputError(
             f"{base} and all its twins have learnt some of these cells, so that no twin of a training that "
@@ -211,14 +257,18 @@ def partition(
         )
     assert base is not None and not isinstance(base, Potential)
     beginnings = tuple(load_twins(find_model(base)))
-    part_of = [next(iter(one), None) for one in told]
-    return Partition(
-        tuple(k % len(beginnings) if part is None else part for k, part in enumerate(part_of)), beginnings
-    )
+    turns = itertools.cycle(range(len(beginnings)))
+    mine = [next(iter(one), None) for one in told]
+    return Partition(tuple(next(turns) if part is None else part for part in mine), beginnings, known)
 
 
 def tune_twins(
-    groups: Sequence[Group], chosen: Partition, tuning: Tuning, folder: Path, resume: bool = False
+    groups: Sequence[Group],
+    chosen: Partition,
+    tuning: Tuning,
+    folder: Path,
+    resume: bool = False,
+    overwrite: bool = False,
 ) -> Twins:
     """A twin without each part of the cells, one after the other.
 
@@ -230,7 +280,7 @@ def tune_twins(
     tuning : Tuning
         Of the potential; twins begin with those of `chosen` where there are any.
     folder : Path
-    resume : bool
+    resume, overwrite : bool
         As in `tune`.
 
     Returns
@@ -242,11 +292,11 @@ def tune_twins(
     InputError
         As `tune`.
     """
-    without, number = [], max(chosen.part_of) + 1
-    for part in range(number):
-        logger.info("twin %d of %d, without its part of the cells", part + 1, number)
+    without = []
+    for part in range(chosen.number):
+        logger.info("twin %d of %d, without its part of the cells", part + 1, chosen.number)
         own = replace(tuning, base=chosen.beginnings[part]) if chosen.beginnings else tuning
-        without.append(tune_twin(groups, chosen.part_of, part, own, folder, resume))
+        without.append(tune_twin(groups, chosen.part_of, part, own, folder, resume, overwrite))
     return twins_of(groups, chosen.part_of, without)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,7 @@ def save_twins(
     path: str | os.PathLike,
     overwrite: bool = False,
     learnt_by_all: Sequence[LabelledFrame] = (),
+    before: Mapping[str, int | None] | None = None,
 ) -> Path:
     """Write the twins of a saved model beside it.
 
@@ -61,6 +62,8 @@ def save_twins(
     overwrite : bool
     learnt_by_all : sequence of LabelledFrame
         What every twin has learnt and should not be learnt again (`check_unlearnt`).
+    before : mapping of str to int or None, optional
+        What these twins had learnt before, as `learnt_by` says it of their base.
 
     Returns
     -------
@@ -90,12 +93,14 @@ def save_twins(
         if any(not torch.equal(other[name].cpu(), tensor.cpu()) for other in theirs)
     }
     target = twins_beside(path)
-    left_out: list[list[str]] = [[] for _ in twins.without]
-    for fold, group in zip(twins.fold_of, twins.groups, strict=True):
-        left_out[fold] += group
+    known = {**dict.fromkeys(configuration_digest(frame.atoms) for frame in learnt_by_all), **(before or {})}
+    known |= {
+        digest: fold for fold, group in zip(twins.fold_of, twins.groups, strict=True) for digest in group
+    }
+    left_out = [[digest for digest, own in known.items() if own == k] for k in range(len(twins.without))]
     header = {"format": FORMAT, "model_sha256": sha256_file(Path(path)), "twins": str(len(theirs))}
     header[LEFT_OUT] = json.dumps(left_out)
-    header[LEARNT_BY_ALL] = json.dumps([configuration_digest(frame.atoms) for frame in learnt_by_all])
+    header[LEARNT_BY_ALL] = json.dumps([digest for digest, own in known.items() if own is None])
     with atomic_write(target, "wb", overwrite=overwrite) as stream:
         stream.write(serialise(tensors, metadata=header))
     return target

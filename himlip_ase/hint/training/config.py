@@ -13,7 +13,9 @@ from himlip_ase.potential.network import HiMLIPConfig
 
 
 def read_training_config(
-    path: str | os.PathLike | None, flags: dict[str, Any] | None = None
+    path: str | os.PathLike | None,
+    flags: dict[str, Any] | None = None,
+    defaults: TrainingSettings | None = None,
 ) -> tuple[TrainingSettings, HiMLIPConfig | None]:
     """Settings and shape of the network.
 
@@ -24,6 +26,8 @@ def read_training_config(
         inside) and ``network`` (:class:`HiMLIPConfig`); either may be missing.
     flags : dict, optional
         Settings that win over the file.
+    defaults : TrainingSettings, optional
+        What is not given; `TrainingSettings()` by default.
 
     Returns
     -------
@@ -45,7 +49,8 @@ def read_training_config(
         raise InputError(f"{path}: expected sections training and network, got {type(data).__name__}")
     known_keys(("training", "network"), data, "section")
     with reading(path or "the flags", "see the sections training and network in the documentation"):
-        settings = TrainingSettings.from_dict({**(data.get("training") or {}), **(flags or {})})
+        given = {**(data.get("training") or {}), **(flags or {})}
+        settings = (defaults or TrainingSettings()).updated(given)
         shape = data.get("network")
         if shape is None:
             return settings, None

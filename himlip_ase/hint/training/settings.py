@@ -201,6 +201,14 @@ class TrainingSettings:
                 values[key] = kind(**known_keys(_names(kind), values[key], f"{key} setting"))
         return cls(**values)
 
+    def updated(self, data: dict[str, Any]) -> TrainingSettings:
+        """These settings with what a nested dictionary gives; unknown keys are refused as by `from_dict`."""
+        values = self.to_dict()
+        for key, value in data.items():
+            nested = isinstance(value, dict) and isinstance(values.get(key), dict)
+            values[key] = {**values[key], **value} if nested else value
+        return TrainingSettings.from_dict(values)
+
 
 def all_weights() -> TrainingSettings:
     """Settings with which all weights of a trained base learn disordered supercells.

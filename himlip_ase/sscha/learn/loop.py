@@ -82,7 +82,7 @@ def learn(
     source : path-like
         Folder of a finished SSCHA run.
     model : str or path-like
-        The potential of that run, a Hi-MLIP network; its head is fitted anew in every round.
+        The potential of that run, a Hi-MLIP network; what it learns in every round is in `LearnSettings`.
     frames, hessians : sequences of labels
         What is learnt beside the configurations: usually what the potential was trained on.
     reference : Reference
@@ -199,7 +199,7 @@ def _begin(
         if before.get(name) != record[name]:
             raise InputError(f"{out} was begun with another {name}; choose another --out")
     for name, value in chosen.items():
-        begun = before["settings"].get(name, as_before[name])
+        begun = before["settings"].get(name, as_before.get(name))
         if name not in may_change and begun != value:
             raise InputError(
                 f"{out} was begun with {name} = {begun!r}, now {value!r}; give the same or choose another "
@@ -209,8 +209,11 @@ def _begin(
 
 
 def _plain(settings: LearnSettings) -> dict[str, Any]:
-    """As JSON gives them back."""
-    return dict(json.loads(json.dumps(dataclasses.asdict(settings))))
+    """What decides, as JSON gives it back."""
+    values = dict(json.loads(json.dumps(dataclasses.asdict(settings))))
+    if settings.refit == "closed_form":
+        del values["training"]
+    return values
 
 
 def _fingerprint(frames: Sequence[LabelledFrame], hessians: Sequence[HessianLabel]) -> str:

@@ -328,12 +328,30 @@ def agreement_of(
     images = [final.ensemble.drawn_from.supercell for _ in range(len(final.ensemble))]
     for image, moved in zip(images, final.ensemble.displacements, strict=True):
         image.positions += moved
-    mean = checked(twins.evaluate_mean([*images, centroids]), [*images, centroids])
+    judging = judging_folds(labelled, twins)
+    mean = checked(twins.evaluate_mean([*images, centroids], judging), [*images, centroids])
     ours = honest_evaluations(labelled, twins)
     fair = [only_random(one) for one in labelled]
     differences, stresses = honest_differences(final.target, fair, ours)
     group = SpaceGroup(final.result.auxiliary)
     return agreement(final.result, final.ensemble, mean, differences, stresses, group, settings)
+
+
+def judging_folds(labelled: Sequence[LabelledDraw], twins: Twins) -> list[int]:
+    """Fold of every pair that was chosen at random: averages are taken over these alone.
+
+    Parameters
+    ----------
+    labelled : sequence of LabelledDraw
+    twins : Twins
+        Its groups are the pairs of `labelled`, in their order.
+
+    Returns
+    -------
+    list of int
+    """
+    at_random = [2 * k < one.draw.at_random for one in labelled for k in range(one.pairs())]
+    return [fold for fold, own in zip(twins.fold_of, at_random, strict=True) if own]
 
 
 def honest_evaluations(labelled: Sequence[LabelledDraw], twins: Twins) -> list[Evaluation]:
