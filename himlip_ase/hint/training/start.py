@@ -139,7 +139,6 @@ def _model(
         origin = FROM_SCRATCH
     elif isinstance(base, torch.nn.Module):
         model, origin = copy.deepcopy(base), "a model in memory"
-        model.taught_by = base.taught_by  # which the copy of another package's model does not hold
     else:
         from himlip_ase.potential.checkpoint import load_model
 
