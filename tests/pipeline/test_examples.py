@@ -59,9 +59,13 @@ def test_measured_values_of_the_page_on_comparisons_are_read(tmp_path: Path) -> 
 
 
 def test_yaml_of_a_training_of_all_weights_is_valid_and_that_of_the_workflow(tmp_path: Path) -> None:
+    import yaml
+
+    from himlip_ase.dft.ase_calculator.engine import AseCalculator
     from himlip_ase.hint.training.config import read_training_config
 
-    (text,) = snippets(ROOT / "docs" / "training.md", "{code-block} yaml")
+    text, teacher = snippets(ROOT / "docs" / "training.md", "{code-block} yaml")
+    assert AseCalculator(**{k: v for k, v in yaml.safe_load(teacher).items() if k != "name"}).spec
     path = tmp_path / "all.yaml"
     path.write_text(text, encoding="utf-8")
     told, _ = read_training_config(path)
