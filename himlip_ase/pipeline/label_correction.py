@@ -103,9 +103,7 @@ def _quote(outcome: Outcome, folder: Path, found: LabelCorrection, names: Sequen
         "auxiliary, each judged by a potential that did not learn it"
     )
     if suffix:
-        how += (
-            "; drawn at the masses of the main run, so that its ± lacks what a narrower crystal would change"
-        )
+        how += "; drawn at the masses of the main run, so that its ± lacks what smaller motion changes"
     rms = float(np.sqrt(np.mean(change**2)))
     outcome.add(f"corrected_by_dft.rms{suffix}", rms, "cm⁻¹", f"rms of {how}")
     outcome.add(
