@@ -48,7 +48,10 @@ def sevennet(weights: str | None = None) -> Any:
         warnings.simplefilter("ignore")  # no accelerated tensor products on a CPU
         calculator = SevenNetCalculator(NAME, device="cpu")
     if weights is not None:
-        calculator.model.load_state_dict(load_file(weights), strict=False)
+        found = calculator.model.load_state_dict(load_file(weights), strict=False)  # constants are not kept
+        trained = {name for name, _ in calculator.model.named_parameters()}
+        if found.unexpected_keys or trained & set(found.missing_keys):
+            raise ValueError(f"{weights} does not hold the weights of {NAME}")
     return calculator
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -10,6 +11,8 @@ from dataclasses import replace
 from himlip_ase.labels.frames import LabelledFrame
 from himlip_ase.labels.views import OnDemand, codes_of, set_names
 
+NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""``module:factory``."""
 NOT_SAID = "not said"
 """Who calculated labels that name no program."""
 
@@ -29,7 +32,7 @@ def calculator_of(code: str) -> str:
     str
     """
     first = code.partition(" ")[0]
-    return first if ":" in first else ""
+    return first if NAMED.fullmatch(first) else ""
 
 
 def counted(codes: Iterable[str]) -> dict[str, int]:
@@ -98,6 +101,6 @@ def with_one_zero(
     logger.warning(
         "energies of %d frames of %s are left out: their zero is not that of the other labels; forces and "
         "stresses stay",
-        len(losing), ", ".join(sorted({own[k] for k in losing})),
+        len(losing), ", ".join(sorted({own[k] or "a DFT program" for k in losing})),
     )  # fmt: skip
     return WithoutEnergies(frames, losing)

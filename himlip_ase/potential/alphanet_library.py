@@ -14,6 +14,7 @@ import importlib
 import io
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +28,10 @@ NETWORK = "alphanet.models.alphanet"
 INSTALL = "pip install torch-geometric && pip install --no-deps msc-alphanet==0.1.3"
 TESTED = "0.1.3"
 """Version of msc-alphanet whose network this package was compared with."""
+
+_IMPORTED: dict[str, ModuleType] = {}
+_IMPORTING = threading.Lock()
+"""An import changes standard output and modules of the whole process for a moment: once, one at a time."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +50,20 @@ def import_alphanet(module: str = NETWORK) -> Any:
         msc-alphanet or torch-geometric is missing, or something else of its name is installed; the message
         says what to type.
     """
+    with _IMPORTING:
+        if module not in _IMPORTED:
+            _IMPORTED[module] = _imported(module)
+        return _IMPORTED[module]
+
+
+def _imported(module: str) -> ModuleType:
+    """The module, with our sums; what it prints goes into the log."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            importlib.import_module(
-                "torch_geometric.nn.conv"
-            )  # it looks for torch_scatter, and must not find ours
+            # which looks for torch_scatter, and must not find ours
+            importlib.import_module("torch_geometric.nn.conv")
             with _handed_our_sums():
                 return importlib.import_module(module)
     except ImportError as error:

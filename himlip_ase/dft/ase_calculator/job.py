@@ -120,8 +120,16 @@ class CalculatorSpec:
         with contextlib.suppress(PackageNotFoundError):
             told.append(f"{package} {version(package)}")
         files = [Path(value) for value in self.arguments.values() if isinstance(value, str) and value]
-        told += [f"{path.name} {sha256_file(path)[:8]}" for path in files if path.is_file()]
+        told += [f"{path.name} {sha256_file(path)[:8]}" for path in files if _is_file(path)]
         return f"{self.calculator} ({'; '.join(told)})" if told else self.calculator
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; an argument may be a whole input, too long for a name."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)

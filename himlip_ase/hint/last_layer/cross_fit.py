@@ -36,6 +36,7 @@ from himlip_ase.hint.last_layer.features import HeadFeatures
 from himlip_ase.hint.last_layer.posterior import Noise, Posterior
 from himlip_ase.labels.digests import configuration_digest
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.programs import with_one_zero
 from himlip_ase.potential.evaluate import evaluate, frozen
 from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.network import HiMLIP
@@ -184,6 +185,7 @@ class SummedLabels:
             raise InputError("the closed form fits the head of a Hi-MLIP network, and this model has none")
         self.settings = settings or ClosedFormSettings()
         self.model = model
+        frames = self.always = with_one_zero(frames)
         self.features = HeadFeatures(model, self.settings.head)
         self.shared: Sums = {}
         for name in dict.fromkeys(frame.set for frame in frames):
@@ -214,6 +216,7 @@ class SummedLabels:
         -------
         int
         """
+        frames = with_one_zero(frames, beside=self.always)
         own = [frame.hessian for frame in frames if frame.hessian is not None]
         self.groups.append(self._collected(GROUPS, frames, own))
         self.structures.append(tuple(configuration_digest(frame.atoms) for frame in frames))

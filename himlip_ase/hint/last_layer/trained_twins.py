@@ -25,6 +25,7 @@ from himlip_ase.hint.training.finetune import finetune
 from himlip_ase.hint.training.settings import TrainingSettings, all_weights
 from himlip_ase.labels.digests import configuration_digest
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.programs import with_one_zero
 from himlip_ase.potential.checkpoint import find_model, load_model, read_card, save_model
 from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
@@ -110,7 +111,7 @@ def tune(
         As `himlip_ase.hint.training.finetune.finetune`, also where `folder` belongs to other labels; a head
         for what is no Hi-MLIP network.
     """
-    learnt = [*cells, *tuning.shared]
+    learnt = list(with_one_zero([*cells, *tuning.shared]))
     taught = learnt if tuning.energies else [replace(frame, energy=None) for frame in learnt]
     with training_bar(tuning.settings) as on_epoch:
         trained = finetune(

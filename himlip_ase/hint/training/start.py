@@ -15,6 +15,7 @@ from himlip_ase.hint.training.batches import FrameStore
 from himlip_ase.hint.training.input_statistics import InputStatistics, typical_frames
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.labels.frames import HessianLabel, LabelledFrame
+from himlip_ase.labels.programs import with_one_zero
 from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.lattice_potential import network_of
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig, element_union
@@ -115,6 +116,7 @@ def start_model(
     model : Potential
     origin : str
     """
+    frames = with_one_zero(frames)
     elements = [set(frame.atoms.symbols) for frame in frames]
     found = start_training(frames, elements, hessians, base, network, settings)
     return found.model, found.origin
