@@ -195,6 +195,8 @@ def _corrected_cases(place: Path, result: SschaResult, refusal: str, isotope: st
         beyond = deviations_of(result, "hessian")
         both = deviations if beyond is None else joined_deviations(deviations, beyond)
         yield Case(Phonons("hessian_corrected", isotope), matrices, both, refusal, deviations_of=named)
+        if isotope:  # whose auxiliary says no more, and takes seconds
+            return
     yield Case(Phonons("auxiliary_corrected", isotope), auxiliary, deviations, refusal, deviations_of=named)
 
 
