@@ -23,6 +23,20 @@ CELLS = EXAMPLES / "h3s" / "labels"
 
 
 @pytest.mark.parametrize("name", ["validation_first", "validation_second"])
+def test_himlip_h3s_3_misses_them_by_less_than_its_base(name: str) -> None:
+    frames = read_labels(CELLS / f"{name}.extxyz")
+    found = missed(load_model("himlip-h3s-3"), frames)
+    said = read_card("himlip-h3s-3")["errors"]["never learnt"]["sets"][name]["forces"]["rmse"]
+    assert found == pytest.approx(said, rel=1e-6)
+    assert found < missed(load_model("himlip-hydride-2"), frames)
+
+
+def test_cells_that_the_twins_of_himlip_h3s_3_leave_out_were_left_out_by_those_of_its_base() -> None:
+    ours, theirs = (twin_without(find_model(name)) for name in ("himlip-h3s-3", "himlip-hydride-2"))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("name", ["validation_first", "validation_second"])
 def test_himlip_h3s_2_misses_forces_of_unlearnt_cells_by_what_its_card_says(name: str) -> None:
     frames = read_labels(CELLS / f"{name}.extxyz")
     found = evaluate(load_model("himlip-h3s-2"), [frame.atoms for frame in frames]).force_array
