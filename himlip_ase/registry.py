@@ -5,9 +5,26 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Iterator
-from typing import Generic, Protocol, TypeVar
+from importlib import import_module
+from typing import Any, Generic, Protocol, TypeVar
 
 from himlip_ase.errors import InputError
+
+
+def imported(where: str) -> Any:
+    """What an entry names by its place, so that it is imported when it is used.
+
+    Parameters
+    ----------
+    where : str
+        ``module:name``.
+
+    Returns
+    -------
+    object
+    """
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
 
 
 class Entry(Protocol):

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from himlip_ase.overlay import laid_over
+
 
 class Section(BaseModel):
     """Common to all sections: unknown keys are refused, numbers must be finite, defaults stay.
@@ -30,7 +32,7 @@ class Section(BaseModel):
             if isinstance(data.get(name), Mapping):
                 default = _plain(field.get_default(call_default_factory=True))
                 if isinstance(default, Mapping):
-                    data[name] = _laid_over(default, data[name])
+                    data[name] = laid_over(default, data[name])
         return data
 
 
@@ -43,13 +45,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return value
-
-
-def _laid_over(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` over `default`, at every depth where both are mappings."""
-    result = dict(default)
-    for key, value in given.items():
-        below = result.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        result[key] = _laid_over(below, value) if both else value  # type: ignore[arg-type]
-    return result

@@ -18,8 +18,8 @@ from torch import Tensor
 from himlip_ase.errors import InputError
 from himlip_ase.potential.alphanet_arguments import arguments_of, build_alphanet
 from himlip_ase.potential.alphanet_library import import_alphanet
+from himlip_ase.potential.foreign_potential import BATCH_BYTES, ForeignPotential, check_fits
 from himlip_ase.potential.graph import Graph
-from himlip_ase.potential.interface import Potential
 
 MOST_NEIGHBOURS = 50
 """As AlphaNet's own neighbour search: the nearest ones of each atom, and no more."""
@@ -28,8 +28,6 @@ WRAP_EPS = 1e-7
 LAST_NUMBER = 94
 """Of the elements that the network has features for."""
 
-BATCH_BYTES = 5e8
-"""Memory of a batch, where nothing else is said."""
 BYTES_PER_FEATURE = 10_000
 """Measured memory of a product with the Hessian per pair of atoms and channel, of four layers."""
 
@@ -63,7 +61,7 @@ class AlphaNetConfig:
     origin: dict[str, Any] = field(default_factory=dict)
 
 
-class AlphaNetPotential(Potential):
+class AlphaNetPotential(ForeignPotential):
     """Energy of an AlphaNet.
 
     Parameters
@@ -80,6 +78,7 @@ class AlphaNetPotential(Potential):
     """
 
     format = "himlip-alphanet-1"
+    architecture = "AlphaNet"
     config: AlphaNetConfig
     numbers: Tensor
 
@@ -139,26 +138,9 @@ class AlphaNetPotential(Potential):
         return self
 
     @property
-    def elements(self) -> tuple[str, ...]:
-        """Chemical symbols that the model knows."""
-        return self.config.elements
-
-    @property
-    def cutoff(self) -> float:
-        """Cutoff of one layer in Å."""
-        return self.config.cutoff
-
-    @property
     def provenance(self) -> dict[str, Any]:
-        """Architecture, origin and licence of the weights that training began with."""
-        known = {"name": "weights in memory", "licence": "unknown"} | self.config.origin
-        parts = [f"{key} {known[key]}" for key in ("file", "sha256") if key in known]
-        return {
-            "architecture": "AlphaNet",
-            "origin": ", ".join([f"AlphaNet {known['name']}", *parts]),
-            "licence": known["licence"],
-            "limits": list(FAILURES),
-        }
+        """Architecture, origin and licence of the weights that training began with, and their faults."""
+        return {**super().provenance, "limits": list(FAILURES)}
 
     def check(self, atoms: Atoms) -> None:
         """Refuse what AlphaNet's own calculator takes for another structure; see `Potential.check`.
@@ -211,29 +193,11 @@ class AlphaNetPotential(Potential):
         energies: Tensor = self.network(data, "infer")[0].reshape(graph.n_frames).double()
         return energies.index_add(0, graph.frame, self.energy_shift[graph.species])
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # AlphaNet's classes can be found again only once they have been imported as they are here
-        fixed = [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
-        return _again, (self.config, self.state_dict(), fixed, self.taught_by)
-
 
 _SLAB = (
     "AlphaNet knows molecules and crystals only: its own calculator repeats what is periodic in one or two "
     "directions in all three. Set atoms.pbc = True, with vacuum wider than the cutoff in the other directions"
 )
-
-
-def _again(
-    config: AlphaNetConfig, tensors: dict[str, Tensor], fixed: list[str], taught_by: tuple[str, ...]
-) -> AlphaNetPotential:
-    """A copy, of which the named parameters are not trained."""
-    reference = next(t for name, t in tensors.items() if name != "energy_shift" and t.is_floating_point())
-    potential = AlphaNetPotential(config).to(reference)
-    potential.load_state_dict(tensors)
-    potential.taught_by = taught_by
-    for name in fixed:
-        potential.get_parameter(name).requires_grad_(False)
-    return potential
 
 
 def nearest(first: Tensor, lengths: Tensor, cutoff: float, n_atoms: int) -> Tensor:
@@ -312,19 +276,10 @@ def trained_elements(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
 @torch.no_grad()
 def _load(network: torch.nn.Module, given: Mapping[str, Tensor]) -> None:
     """Copy weights into a network that was built for them; constants that the file lacks stay."""
+    check_fits(
+        network, given, "their configuration describes",
+        "name another configuration: alphanet:WEIGHTS.ckpt#CONFIG.json",
+    )  # fmt: skip
     own = network.state_dict()
-    strange = [name for name in given if name not in own]
-    missing = [name for name, _ in network.named_parameters() if name not in given]
-    wrong = [
-        f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
-        for name, tensor in given.items()
-        if name in own and own[name].shape != tensor.shape
-    ]
-    if strange or missing or wrong:
-        raise InputError(
-            "the weights do not fit the network that their configuration describes "
-            f"(unknown: {strange[:3]}, missing: {missing[:3]}, of another shape: {wrong[:3]}); name another "
-            "configuration: alphanet:WEIGHTS.ckpt#CONFIG.json"
-        )
     for name, tensor in given.items():
         own[name].copy_(tensor)

@@ -51,7 +51,7 @@ def import_alphanet(module: str = NETWORK) -> Any:
         says what to type.
     """
     with _IMPORTING:
-        if module not in _IMPORTED:
+        if sys.modules.get(module) is not _IMPORTED.get(module, _imported):  # taken out, or never in
             _IMPORTED[module] = _imported(module)
         return _IMPORTED[module]
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from himlip_ase.registry import Registry
+from himlip_ase.registry import Registry, imported
 
 if TYPE_CHECKING:
     from himlip_ase.potential.interface import Potential
@@ -52,7 +50,7 @@ class ForeignModel:
         text : str
             What stands after the colon.
         """
-        return _function(self.reader)(text)
+        return imported(self.reader)(text)
 
     def download(self, text: str) -> Path:
         """Let the package download a model into its own cache, if it is not there.
@@ -62,7 +60,7 @@ class ForeignModel:
         text : str
         """
         assert self.downloader is not None
-        return _function(self.downloader)(text)
+        return imported(self.downloader)(text)
 
 
 FOREIGN_MODELS = Registry(
@@ -120,8 +118,3 @@ def placed(name: str, folder: Path) -> str:
     if here.is_file() or Path(path).parent != Path() or Path(path).suffix in endings:
         path = str(here.resolve())
     return prefix + path + mark + rest
-
-
-def _function(where: str) -> Callable[[str], Any]:
-    module, _, function = where.partition(":")
-    return getattr(importlib.import_module(module), function)

@@ -15,15 +15,13 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from himlip_ase.errors import InputError
+from himlip_ase.potential.foreign_potential import BATCH_BYTES, ForeignPotential, check_fits
 from himlip_ase.potential.graph import Graph
-from himlip_ase.potential.interface import Potential
 from himlip_ase.potential.mace_arguments import arguments_of, build_mace
 
 SAME_CONSTANT = 1e-5
 """Deviation up to which a constant in single precision is taken for the one computed in double precision."""
 
-BATCH_BYTES = 5e8
-"""Memory of a batch, where nothing else is said."""
 BYTES_PER_FEATURE = 300
 """Measured memory of a training step per pair of atoms, channel and spherical harmonic."""
 
@@ -55,7 +53,7 @@ class MACEConfig:
     origin: dict[str, Any] = field(default_factory=dict)
 
 
-class MACEPotential(Potential):
+class MACEPotential(ForeignPotential):
     """Energy of a MACE network.
 
     Parameters
@@ -70,6 +68,7 @@ class MACEPotential(Potential):
     """
 
     format = "himlip-mace-1"
+    architecture = "MACE"
     config: MACEConfig
 
     def __init__(self, config: MACEConfig) -> None:
@@ -114,24 +113,6 @@ class MACEPotential(Potential):
         potential = cls(config)
         _load(potential.network, dict(module.state_dict()) if tensors is None else dict(tensors))
         return potential
-
-    @property
-    def elements(self) -> tuple[str, ...]:
-        """Chemical symbols that the model knows."""
-        return self.config.elements
-
-    @property
-    def cutoff(self) -> float:
-        """Cutoff of one layer in Å."""
-        return self.config.cutoff
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Architecture, origin and licence of the weights that training began with."""
-        known = {"name": "a model in memory", "licence": "unknown"} | self.config.origin
-        parts = [f"{key} {known[key]}" for key in ("file", "sha256") if key in known]
-        origin = ", ".join([f"MACE {known['name']}", *parts])
-        return {"architecture": "MACE", "origin": origin, "licence": known["licence"]}
 
     def forward(self, graph: Graph, strain: Tensor | None = None) -> Tensor:
         """Energy of each structure, (B,) in eV; see `Potential.forward`.
@@ -192,24 +173,6 @@ class MACEPotential(Potential):
         energies[self._head] += self.energy_shift.to(energies)
         return module.to(next(self.network.parameters()))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # e3nn's own way of copying goes through TorchScript
-        fixed = [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
-        return _again, (self.config, self.state_dict(), fixed, self.taught_by)
-
-
-def _again(
-    config: MACEConfig, tensors: dict[str, Tensor], fixed: list[str], taught_by: tuple[str, ...]
-) -> MACEPotential:
-    """A copy, of which the named parameters are not trained."""
-    reference = next(t for name, t in tensors.items() if name != "energy_shift" and t.is_floating_point())
-    potential = MACEPotential(config).to(reference)
-    potential.load_state_dict(tensors)
-    potential.taught_by = taught_by
-    for name in fixed:
-        potential.get_parameter(name).requires_grad_(False)
-    return potential
-
 
 def _channels(arguments: Mapping[str, Any]) -> int:
     """Scalar features of an atom, the first of the irreps."""
@@ -234,16 +197,11 @@ def _load(network: nn.Module, given: dict[str, Tensor]) -> None:
     Clebsch-Gordan coefficients of single precision are left as they were built, in double precision: rounded
     ones make energies depend on the axes, by up to 1e-8 of their size.
     """
+    check_fits(
+        network, given, "the installed mace-torch builds from its description",
+        "try another version of mace-torch",
+    )  # fmt: skip
     own = network.state_dict()
-    strange = [name for name in given if name not in own]
-    missing = [name for name, _ in network.named_parameters() if name not in given]
-    wrong = [name for name, tensor in given.items() if name in own and own[name].shape != tensor.shape]
-    if strange or missing or wrong:
-        raise InputError(
-            "the weights do not fit the network that the installed mace-torch builds from its description "
-            f"(unknown: {strange[:3]}, missing: {missing[:3]}, of another shape: {wrong[:3]}); "
-            "try another version of mace-torch"
-        )
     kept = 0
     for name, tensor in given.items():
         if "_w3j_" in name:

@@ -16,7 +16,7 @@ import torch
 from himlip_ase.errors import InputError
 from himlip_ase.potential.alphanet import LAST_NUMBER, trained_elements
 from himlip_ase.potential.alphanet_arguments import DEFAULTS, arguments_of
-from himlip_ase.potential.alphanet_library import INSTALL, import_alphanet
+from himlip_ase.potential.alphanet_library import INSTALL, NETWORK, import_alphanet
 from himlip_ase.potential.checkpoint import load_model
 from himlip_ase.potential.graph import build_graph
 from tests.potential.alphanet_zoo import (
@@ -136,6 +136,7 @@ def test_defaults_are_those_of_alphanet(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_missing_library_is_said_with_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, NETWORK, raising=False)
     monkeypatch.setitem(sys.modules, "torch_geometric.nn.conv", None)
     with pytest.raises(InputError) as raised:
         import_alphanet()

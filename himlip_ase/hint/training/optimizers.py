@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from himlip_ase.registry import Registry
+from himlip_ase.registry import Registry, imported
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,10 +48,7 @@ class OptimizerChoice:
         -------
         torch.optim.Optimizer
         """
-        factory: Any = self.factory
-        if isinstance(factory, str):
-            module, name = factory.split(":")
-            factory = getattr(import_module(module), name)
+        factory: Any = imported(self.factory) if isinstance(self.factory, str) else self.factory
         arguments = {ARGUMENTS[name]: getattr(settings, name) for name in self.settings}
         optimizer: Optimizer = factory(parameters, **arguments)
         return optimizer

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from himlip_ase.registry import Registry
+from himlip_ase.registry import Registry, imported
 
 if TYPE_CHECKING:
     import torch
@@ -45,8 +44,7 @@ class ProbeChoice:
         """The function that draws."""
         if not isinstance(self.factory, str):
             return self.factory
-        module, name = self.factory.split(":")
-        function: Draw = getattr(import_module(module), name)
+        function: Draw = imported(self.factory)
         return function
 
 

@@ -13,6 +13,7 @@ from himlip_ase.hint.training.curriculum import Curriculum
 from himlip_ase.hint.training.losses import LossWeights
 from himlip_ase.hint.training.optimizers import OPTIMIZERS
 from himlip_ase.hint.training.probes import PROBES
+from himlip_ase.overlay import laid_over
 
 
 @dataclass(frozen=True)
@@ -203,11 +204,7 @@ class TrainingSettings:
 
     def updated(self, data: dict[str, Any]) -> TrainingSettings:
         """These settings with what a nested dictionary gives; unknown keys are refused as by `from_dict`."""
-        values = self.to_dict()
-        for key, value in data.items():
-            nested = isinstance(value, dict) and isinstance(values.get(key), dict)
-            values[key] = {**values[key], **value} if nested else value
-        return TrainingSettings.from_dict(values)
+        return TrainingSettings.from_dict(laid_over(self.to_dict(), data))
 
 
 def all_weights() -> TrainingSettings:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from himlip_ase.sscha.learn.settings import LearnSettings
+from himlip_ase.registry import imported
+from himlip_ase.sscha.learn.settings import REFITS, LearnSettings
 
 if TYPE_CHECKING:
     from himlip_ase.hint.last_layer.cross_fit import CrossFit, SummedLabels, Twins
@@ -55,9 +56,9 @@ class Learner:
     frames: Sequence[LabelledFrame]
     hessians: Sequence[HessianLabel]
     settings: LearnSettings
-    groups: list[Sequence[LabelledFrame]] = field(default_factory=list)
-    _sums: SummedLabels | None = None
-    _fit: CrossFit | None = None
+    groups: list[Sequence[LabelledFrame]] = field(default_factory=list, init=False)
+    _sums: SummedLabels | None = field(default=None, init=False)
+    _fit: CrossFit | None = field(default=None, init=False)
 
     @property
     def sums(self) -> SummedLabels:
@@ -106,29 +107,49 @@ class Learner:
         -------
         Learnt
         """
-        return _WAYS[self.settings.refit](self, folder)
+        learn: Callable[[Learner, Path], Learnt] = imported(REFITS[self.settings.refit].function)
+        return learn(self, folder)
 
 
-def _by_head(learner: Learner, folder: Path) -> Learnt:
+def by_head(learner: Learner, folder: Path) -> Learnt:
+    """Fit the head in closed form.
+
+    Parameters
+    ----------
+    learner : Learner
+    folder : Path
+        Not used: the fit takes seconds and leaves no files.
+
+    Returns
+    -------
+    Learnt
+    """
     found = learner.cross_fit()
     return Learnt(found.model, found.twins, {"how": "closed form", "noise": vars(found.noise)})
 
 
-def _by_gradients(learner: Learner, folder: Path) -> Learnt:
+def by_gradients(learner: Learner, folder: Path) -> Learnt:
+    """Train all weights and then a wide head, and twins likewise.
+
+    Parameters
+    ----------
+    learner : Learner
+    folder : Path
+        Receives the trainings; what is finished there is taken.
+
+    Returns
+    -------
+    Learnt
+    """
     from himlip_ase.hint.last_layer.trained_twins import Tuning, partition, tune, tune_twins
 
     settings, place = learner.settings, folder / TRAINING
     tuning = Tuning(learner.base, settings.training, learner.hessians, learner.frames)
     cells = [frame for group in learner.groups for frame in group]
     model = tune(cells, tuning, place / "all", resume=True)
-    chosen = partition(learner.groups, settings.folds, learner.base)
-    twins = tune_twins(learner.groups, chosen, tuning, place, resume=True)
+    twins = tune_twins(learner.groups, partition(learner.groups, settings.folds), tuning, place, resume=True)
     return Learnt(
         model,
         twins,
         {"how": "all weights by gradients, then a wide head", "training": asdict(settings.training)},
     )
-
-
-_WAYS: dict[str, Callable[[Learner, Path], Learnt]] = {"closed_form": _by_head, "gradients": _by_gradients}
-"""By the name of a `himlip_ase.sscha.learn.settings.REFITS`."""

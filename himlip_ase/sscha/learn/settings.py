@@ -43,10 +43,29 @@ ONWARD: Registry[Choice] = Registry(
 )
 """How the SSCHA goes on with the refitted potential."""
 
-REFITS: Registry[Choice] = Registry(
+
+@dataclass(frozen=True)
+class Refit(Choice):
+    """A way to learn what was labelled.
+
+    Attributes
+    ----------
+    function : str
+        ``module:function`` of a `himlip_ase.sscha.learn.refit.Learner` and the folder of the round.
+    """
+
+    function: str
+
+
+_REFIT = "himlip_ase.sscha.learn.refit"
+REFITS: Registry[Refit] = Registry(
     "refit",
-    Choice("closed_form", "the head, by ridge regression in seconds"),
-    Choice("gradients", "all weights by gradients, then a wide head: minutes for each twin"),
+    Refit("closed_form", "the head, by ridge regression in seconds", f"{_REFIT}:by_head"),
+    Refit(
+        "gradients",
+        "all weights by gradients, then a wide head: minutes for each twin",
+        f"{_REFIT}:by_gradients",
+    ),
 )
 """How the potential learns what was labelled."""
 
