@@ -350,6 +350,21 @@ def collect(
     typer.echo(f"wrote {path}")
 
 
+def mean(
+    first: Annotated[Path, typer.Argument(help="SET.extxyz of a label folder, its SET.json beside it.")],
+    second: Annotated[Path, typer.Argument(help="The same structures on another k-mesh; it may hold more.")],
+    out: Annotated[Path, typer.Option("--out", help="Label folder to write into.")],
+    set_name: Annotated[
+        str | None, typer.Option("--set", help="Name of the set; default: the name of the first.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Mean of one set of labels on two k-meshes, e.g. with Γ and shifted: better than either."""
+    from himlip_ase.dft.two_meshes import mean_of_meshes
+
+    typer.echo(str(mean_of_meshes(first, second, set_name or first.stem, out, overwrite=overwrite)))
+
+
 def _collect_into_run(folder: Path, run: Path, out: Path | None) -> None:
     from himlip_ase.errors import InputError
     from himlip_ase.pipeline.label_inputs import collect_into_run
@@ -376,6 +391,7 @@ def register(app: typer.Typer) -> None:
     for command in (relax, harmonic, rattle, supercell, doublewell):
         label.command(command.__name__)(with_dft_options()(command))
     label.command("collect")(collect)
+    label.command("mean")(mean)
     label_molecules.register(label)
     app.add_typer(label, name="label")
 

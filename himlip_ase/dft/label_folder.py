@@ -114,6 +114,27 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
+def require_new_set(out: Path, set_name: str, overwrite: bool) -> None:
+    """Refuse to replace a set that was not to be replaced, before any of it is written.
+
+    Parameters
+    ----------
+    out : Path
+        Label folder.
+    set_name : str
+    overwrite : bool
+
+    Raises
+    ------
+    InputError
+    """
+    for path in (out / f"{set_name}.extxyz", out / f"{set_name}.json"):
+        if path.exists() and not overwrite:
+            raise InputError(
+                f"{path} exists already; pass overwrite=True (--overwrite) or choose another --set"
+            )
+
+
 def write_set(
     runs: Sequence[FinishedRun],
     set_name: str,
@@ -212,6 +233,36 @@ def warn_of_other_accuracy(run: FinishedRun, out: Path, set_name: str) -> None:
         }
         if different:
             logger.warning("%s has another accuracy than %s: %s", set_name, path.stem, different)
+
+
+def note_pseudopotentials(used: Mapping[str, Mapping[str, str]], out: Path, whose: str) -> None:
+    """Enter pseudopotentials in ``pseudopotentials.json`` of a label folder.
+
+    Parameters
+    ----------
+    used : mapping
+        {element: {"file": name, "sha256": hexadecimal digest}}.
+    out : Path
+        Label folder.
+    whose : str
+        For the message.
+
+    Raises
+    ------
+    InputError
+        The folder has another file for an element.
+    """
+    path = out / "pseudopotentials.json"
+    known = read_mapping(path) if path.is_file() else {}
+    for element, entry in used.items():
+        if known.get(element, entry) != entry:
+            raise InputError(
+                f"{path} has {known[element]['file']} for {element}, {whose} used {entry['file']} "
+                f"(sha256 {entry['sha256'][:12]}…); labels of different pseudopotentials do not mix: "
+                "choose another folder"
+            )
+    if any(element not in known for element in used):
+        write_json(path, {**known, **used}, overwrite=True)
 
 
 def common_notes(runs: Sequence[FinishedRun]) -> dict[str, Any]:

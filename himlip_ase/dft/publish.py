@@ -9,7 +9,12 @@ from pathlib import Path
 from himlip_ase.dft.engine import Engine
 from himlip_ase.dft.engines import ENGINES
 from himlip_ase.dft.finished_runs import FinishedRun
-from himlip_ase.dft.label_folder import check_one_accuracy, warn_of_other_accuracy, write_set
+from himlip_ase.dft.label_folder import (
+    check_one_accuracy,
+    require_new_set,
+    warn_of_other_accuracy,
+    write_set,
+)
 from himlip_ase.errors import CalculationError, InputError
 
 logger = logging.getLogger(__name__)
@@ -68,11 +73,7 @@ def collect(
         if engine.holds_harmonic(folder):
             name = set_name if set_name.startswith("harmonic") else "harmonic"
             return engine.publish_harmonic(folder, out, name, pseudo_dir=pseudo, overwrite=overwrite)
-    for path in (out / f"{set_name}.extxyz", out / f"{set_name}.json"):
-        if path.exists() and not overwrite:
-            raise InputError(
-                f"{path} exists already; pass overwrite=True (--overwrite) or choose another --set"
-            )
+    require_new_set(out, set_name, overwrite)
     engine = engine_of(folder)
     runs, left_out = read_runs(folder, partial)
     warn_of_other_accuracy(runs[0], out, set_name)

@@ -13,9 +13,9 @@ from himlip_ase.dft.espresso.k_check_record import published_files
 from himlip_ase.dft.espresso.ph_files import check_ph_folder
 from himlip_ase.dft.espresso.pseudopotentials import md5
 from himlip_ase.dft.espresso.runs import Run, finished_label, read_run
-from himlip_ase.dft.label_folder import SCHEMA, write_crystal
+from himlip_ase.dft.label_folder import SCHEMA, note_pseudopotentials, write_crystal
 from himlip_ase.errors import InputError
-from himlip_ase.files import atomic_write, read_mapping, sha256_file, write_json
+from himlip_ase.files import atomic_write, sha256_file, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -64,17 +64,7 @@ def record_pseudopotentials(
                 raise InputError(
                     f"the runs use two pseudopotentials of {element}: {used[element]['file']} and {name}"
                 )
-    path = Path(out) / "pseudopotentials.json"
-    known = read_mapping(path) if path.is_file() else {}
-    for element, entry in used.items():
-        if known.get(element, entry) != entry:
-            raise InputError(
-                f"{path} has {known[element]['file']} for {element}, these runs used {entry['file']} "
-                f"(sha256 {entry['sha256'][:12]}…); labels of different pseudopotentials do not mix: "
-                "choose another folder"
-            )
-    if any(element not in known for element in used):
-        write_json(path, {**known, **used}, overwrite=True)
+    note_pseudopotentials(used, Path(out), "these runs")
     return used
 
 
