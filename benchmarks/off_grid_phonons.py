@@ -1,7 +1,7 @@
 r"""Harmonic phonons of H3S on q-points that the potential never learnt from, against ph.x.
 
     python -m benchmarks.off_grid_phonons [--model himlip-h3s-1] [--out benchmarks/results/off_grid_phonons]
-    python -m benchmarks.off_grid_phonons --model himlip-h3s-2 --labels examples/h3s/labels \
+    python -m benchmarks.off_grid_phonons --model himlip-h3s-3 --labels examples/h3s/labels \
         --fine harmonic333 --coarse harmonic harmonic444 --out benchmarks/results/off_grid_phonons_333
 
 The potential learnt the 2×2×2 Hessian; ph.x on 4×4×4 (labels/harmonic444) has 56 further q-points. Beside it

@@ -169,6 +169,16 @@ class PublishedSet:
     def number_of(self, atoms: Atoms, source: str) -> int:
         """Which label is of these atoms in this cell, in this order.
 
+        Parameters
+        ----------
+        atoms : Atoms
+        source : str
+            For the message.
+
+        Returns
+        -------
+        int
+
         Raises
         ------
         InputError
@@ -186,7 +196,18 @@ class PublishedSet:
         )
 
     def input_of(self, name: str, new_name: str) -> dict[str, str]:
-        """{file name: text} of what was asked for, if it was published."""
+        """What was asked for, if it was published.
+
+        Parameters
+        ----------
+        name, new_name : str
+            Of the input's file without its suffix, here (after that of the set) and in what is returned.
+
+        Returns
+        -------
+        dict of str to str
+            {file name: text}.
+        """
         found = sorted((self.path.parent / "inputs").glob(f"{self.record['set']}_{name}.*"))
         return {f"{new_name}{path.suffix}": path.read_text() for path in found}
 

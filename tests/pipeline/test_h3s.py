@@ -14,7 +14,6 @@ from himlip_ase.pipeline.config import RunConfig, load_config
 from himlip_ase.pipeline.registry import STAGES
 from himlip_ase.pipeline.report import report_again
 from himlip_ase.pipeline.run import run_pipeline
-from himlip_ase.potential.checkpoint import read_card
 from tests.browser import faults_of, find_browser, opened_browser
 
 CONFIG = Path(__file__).parents[2] / "examples" / "h3s" / "h3s.yaml"
@@ -85,9 +84,8 @@ def test_no_tc_without_convergence_or_with_imaginary_modes(finished: Path) -> No
 def test_harmonic_physics_of_h3s(finished: Path) -> None:
     quoted = {name: figure["value"] for name, figure in figures(finished).items()}
     assert -700 < quoted["gamma_optical_lowest.dft"] < -400
-    said = read_card("himlip-h3s-2")["errors"]["learnt matrices"]["hessians"]["harmonic/dyn"]
-    assert quoted["harmonic_rmse.with_hessian"] == pytest.approx(said["frequencies"]["rmse"], rel=0.02)
-    assert quoted["harmonic_largest_error.with_hessian"] < 20
+    assert quoted["harmonic_rmse.with_hessian"] < 2
+    assert quoted["harmonic_largest_error.with_hessian"] < 5
 
 
 def test_double_well_is_that_of_dft_with_a_dense_k_mesh(earlier: dict[str, float]) -> None:
