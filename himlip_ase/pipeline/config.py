@@ -82,10 +82,13 @@ class RunConfig(Section):
                 "`finetune.remainder` does not fit a network that the learning loop refits; leave one of "
                 "them out: `learn: {enabled: false}` or `finetune: {remainder: false}`"
             )
-        if self.anharmonic.corrected_by and (learns or self.labels.folder is None):
+        correcting = [
+            name for name in ("corrected_by", "grids_corrected_by") if getattr(self.anharmonic, name)
+        ]
+        if correcting and (learns or self.labels.folder is None):
             raise ValueError(
-                "`anharmonic.corrected_by` names sets of a finished `labels.folder`, for a run without the "
-                "learning loop, whose own labels correct the SSCHA; leave the key out"
+                f"`anharmonic.{correcting[0]}` names sets of a finished `labels.folder`, for a run without "
+                "the learning loop, whose own labels correct the SSCHA; leave the key out"
                 + (", or set `learn: {enabled: false}`" if self.labels.folder is not None else "")
             )
         return self

@@ -232,9 +232,9 @@ def _roads(context: Context, grid: tuple[int, int, int], both: Roads | None) -> 
     if tuple(context.config.q_grid) == grid:
         value, why = 0.0, f"SSCHA and G(q) are on the same grid, {shown}: nothing is interpolated"
     elif both is not None:
-        shares = {kind: 200 * abs(on - near) / (on + near) for kind, (near, on) in both.lambdas.items()}
+        shares = {kind: 200 * abs(on - near) / (on + near) for kind, (near, on) in both.quoted.items()}
         kind = max(shares, key=lambda name: shares[name])
-        value, (near, on) = shares[kind], both.lambdas[kind]
+        value, (near, on) = shares[kind], both.quoted[kind]
         why = f"λ = {near:.2f} through {through}, {on:.2f} by {both.words[1]} ({kind})"
         advice = "let the potential learn the larger supercell"
         if carrier == "dft":

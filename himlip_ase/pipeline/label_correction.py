@@ -33,9 +33,11 @@ def correct_by_finished_labels(
     outcome: Outcome,
     model: Path,
     twins: Sequence[Potential],
+    names: Sequence[str],
     suffix: str = "",
+    isotope: bool = False,
 ) -> None:
-    """Correct an SSCHA by the sets of ``anharmonic.corrected_by``, and quote what they ask for.
+    """Correct an SSCHA by sets of finished labels, and quote what they ask for.
 
     Isotopes are corrected by the same cells: electrons do not know the masses, and what differs is how far
     atoms move, on which the linear part of an anharmonic difference depends.
@@ -50,10 +52,13 @@ def correct_by_finished_labels(
         Weights of the potential that made it.
     twins : sequence of Potential
         Its twins.
+    names : sequence of str
+        The sets; none: not corrected.
     suffix : str
         Of the figures' names: "" for the main run.
+    isotope : bool
+        Whether its masses are others than those of the SSCHA that drew the cells.
     """
-    names = context.config.anharmonic.corrected_by
     if context.learns:
         return
     for path in (folder / RECORD, folder / AGREEMENT, *folder.glob(f"{DYN}*")):
@@ -67,7 +72,7 @@ def correct_by_finished_labels(
         outcome.notes.append(f"The SSCHA{of} was not corrected by {', '.join(names)}: {error}.")
         return
     write_label_correction(found, names, folder, overwrite=True)
-    _quote(outcome, folder, found, names, suffix)
+    _quote(outcome, folder, found, names, suffix, isotope)
 
 
 def _correction(
@@ -90,7 +95,14 @@ def _correction(
     return label_correction(result, cells, read_twins_changes(folder, result.auxiliary))
 
 
-def _quote(outcome: Outcome, folder: Path, found: LabelCorrection, names: Sequence[str], suffix: str) -> None:
+def _quote(
+    outcome: Outcome,
+    folder: Path,
+    found: LabelCorrection,
+    names: Sequence[str],
+    suffix: str,
+    isotope: bool,
+) -> None:
     from himlip_ase.sscha.results.result import load_result
 
     moving = np.ones(found.change_cm.shape, dtype=bool)
@@ -102,7 +114,7 @@ def _quote(outcome: Outcome, folder: Path, found: LabelCorrection, names: Sequen
         f"what {found.groups} independent groups of labelled cells ({', '.join(names)}) ask for beyond the "
         "auxiliary, each judged by a potential that did not learn it"
     )
-    if suffix:
+    if isotope:
         how += "; drawn at the masses of the main run, so that its ± lacks what smaller motion changes"
     rms = float(np.sqrt(np.mean(change**2)))
     outcome.add(f"corrected_by_dft.rms{suffix}", rms, "cm⁻¹", f"rms of {how}")

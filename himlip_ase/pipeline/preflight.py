@@ -158,17 +158,25 @@ def preflight(
         if not config.labels.folder.is_dir():
             raise InputError(f"labels.folder: {config.labels.folder} does not exist")
         crystal = config.labels.folder / "crystal.extxyz"
-        chosen = [config.labels.folder / f"{name}.extxyz" for name in config.anharmonic.corrected_by]
-        faults = [f"anharmonic.corrected_by: {path} does not exist" for path in chosen if not path.is_file()]
+        correcting = {
+            "corrected_by": config.anharmonic.corrected_by,
+            "grids_corrected_by": config.anharmonic.grids_corrected_by,
+        }
+        faults = [
+            f"anharmonic.{key}: {path} does not exist"
+            for key, names in correcting.items()
+            for path in (config.labels.folder / f"{name}.extxyz" for name in names)
+            if not path.is_file()
+        ]
         if crystal.is_file():
             symbols = read_structure(crystal).get_chemical_symbols()
             faults += finetune_faults(config.finetune, symbols)
         refuse(faults, "this run")
-        if config.anharmonic.corrected_by and not _will_have_twins(config.finetune):
+        if any(correcting.values()) and not _will_have_twins(config.finetune):
             logger.warning(
-                "anharmonic.corrected_by: the potential will have no twins, and the SSCHA is not corrected "
-                "without; give finetune.closed_form, finetune.twins, or a finetune.model with its twins "
-                "beside it"
+                "anharmonic.corrected_by and grids_corrected_by: the potential will have no twins, and the "
+                "SSCHA is not corrected without; give finetune.closed_form, finetune.twins, or a "
+                "finetune.model with its twins beside it"
             )
         return None
     assert config.structure is not None

@@ -16,7 +16,7 @@ from himlip_ase.superconductivity.tc import add_spread
 
 Grid = tuple[int, int, int]
 SAME = {"auxiliary_corrected": "auxiliary", "hessian_corrected": "hessian"}
-"""Phonons that take the gap of others."""
+"""Phonons that take the gap of others where the finer grid lacks them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class Roads:
         """How the report calls the two."""
         return WORDS[self.carrier], f"the SSCHA on {'×'.join(map(str, self.grid))}"
 
+    @property
+    def quoted(self) -> dict[str, tuple[float, float]]:
+        """Those of `lambdas` that an answer rests on: corrected to DFT, where both roads are."""
+        return {kind: pair for kind, pair in self.lambdas.items() if kind in SAME} or self.lambdas
+
 
 def roads(results: TcResults, main: Grid, wanted: Grid, carrier: str = "dft") -> Roads | None:
     """Both roads where both were gone; None where nothing is carried, or on no finer grid was an SSCHA.
@@ -65,7 +70,7 @@ def roads(results: TcResults, main: Grid, wanted: Grid, carrier: str = "dft") ->
         return None
     finest = wanted if wanted in finer else max(finer, key=_points)
     found = {}
-    for kind in ("hessian", "auxiliary"):
+    for kind in ("hessian_corrected", "hessian", "auxiliary"):
         near, on = (_usable(results.cases.get(Phonons(kind, grid=g))) for g in (None, finest))
         if near is not None and on is not None:
             assert near.analysis is not None and on.analysis is not None
@@ -93,9 +98,12 @@ def with_gap(results: TcResults, both: Roads | None) -> TcResults:
     for phonons, case in results.cases.items():
         if phonons.isotope or phonons.grid not in (None, both.grid) or _usable(case) is None:
             continue
-        kind = SAME.get(phonons.kind, phonons.kind)
-        pair = [_usable(results.cases.get(Phonons(kind, grid=g))) for g in (None, both.grid)]
-        if any(one is None for one in pair):
+        kinds = [phonons.kind, SAME.get(phonons.kind, phonons.kind)]
+        pairs = [
+            [_usable(results.cases.get(Phonons(kind, grid=g))) for g in (None, both.grid)] for kind in kinds
+        ]
+        pair = next((pair for pair in pairs if all(pair)), None)
+        if pair is None:
             continue
         tables = [one.analysis.table for one in pair if one is not None and one.analysis is not None]
         assert case.analysis is not None

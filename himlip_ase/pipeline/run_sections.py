@@ -244,6 +244,9 @@ class AnharmonicSection(Section):
     """Sets of finished labels, of cells that an SSCHA of this crystal drew: what DFT asks for in them beyond
     the potential, each cell judged by a twin that did not learn it, corrects the main SSCHA and its isotopes,
     λ and Tc."""
+    grids_corrected_by: list[str] = Field(default_factory=list)
+    """The same for the further supercells: sets whose cells, of any shapes, together hold every q-point of
+    them, the smaller cells of ``corrected_by`` among them if they are named."""
     workers: int | None = Field(default=None, ge=1)
     """Processes that evaluate the potential's forces; None: one for each core."""
 

@@ -80,21 +80,26 @@ def _run(context: Context, folder: Path) -> Outcome:
         _quote_watch(outcome, folder, "")
         quote_potential_error(outcome, folder, "", twins)
         correct_by_labels(context, folder, outcome)
-        correct_by_finished_labels(context, folder, outcome, model, twins)
+        correct_by_finished_labels(context, folder, outcome, model, twins, section.corrected_by)
         for name, masses in section.isotopes.items():
             result = _isotope(folder, name, masses, key, forces, partial(continue_run, watch=watch))
             _quote(outcome, result, f".{name}")
             _quote_watch(outcome, folder / name, f".{name}")
             quote_potential_error(outcome, folder / name, f".{name}", twins)
-            correct_by_finished_labels(context, folder / name, outcome, model, twins, f".{name}")
+            correct_by_finished_labels(
+                context, folder / name, outcome, model, twins, section.corrected_by, f".{name}", isotope=True
+            )
         for dims in section.grids:
             if dims == start.dims:
                 continue
             result = _grid(context, folder, dims, start, key, forces, watch)
-            suffix = f".{grid_name(dims)}"
+            place, suffix = folder / grid_name(dims), f".{grid_name(dims)}"
             _quote(outcome, result, suffix)
-            _quote_watch(outcome, folder / grid_name(dims), suffix)
-            quote_potential_error(outcome, folder / grid_name(dims), suffix, twins)
+            _quote_watch(outcome, place, suffix)
+            quote_potential_error(outcome, place, suffix, twins)
+            correct_by_finished_labels(
+                context, place, outcome, model, twins, section.grids_corrected_by, suffix
+            )
             differences[grid_name(dims)] = compare_grids(main, result)
             _quote_difference(outcome, differences[grid_name(dims)], suffix)
     if differences:
@@ -372,12 +377,11 @@ def _inputs(context: Context) -> list[Any]:
     section = {name: value for name, value in resolved["anharmonic"].items() if name != "workers"}
     if section["grid_share"] == 1:  # younger than runs that are finished and stay so
         del section["grid_share"]
-    sets = section.pop("corrected_by")
-    own = (
-        [CORRECTION_VERSION, sets, *(label_folder(context).path / f"{name}.extxyz" for name in sets)]
-        if sets
-        else []
-    )
+    own: list[Any] = []
+    for key in ("corrected_by", "grids_corrected_by"):
+        if sets := section.pop(key):
+            files = [label_folder(context).path / f"{name}.extxyz" for name in sets]
+            own += [CORRECTION_VERSION, *(["grids"] if key != "corrected_by" else []), sets, *files]
     return [resolved["sscha"], section, *own]
 
 

@@ -20,7 +20,7 @@ from himlip_ase.pipeline.gate_checks import run_gate
 from himlip_ase.pipeline.labels import label_folder
 from himlip_ase.pipeline.learn import corrected
 from himlip_ase.pipeline.potential_error import read_potential_error
-from himlip_ase.pipeline.roads import roads, with_gap
+from himlip_ase.pipeline.roads import Grid, roads, with_gap
 from himlip_ase.pipeline.sscha import grid_folders, isotope_folders
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.pipeline.tc_cases import NAMES, CaseResult, Phonons, TcResults
@@ -157,7 +157,7 @@ def _cases(context: Context, harmonic: DynamicalMatrices, unconverged: str) -> I
     """Every set of phonons; the one whose σ-plateau decides comes first."""
     from himlip_ase.sscha.results.result import load_result
 
-    runs: list[tuple[str, tuple[int, int, int] | None, Path]] = [("", None, context.of("sscha"))]
+    runs: list[tuple[str, Grid | None, Path]] = [("", None, context.of("sscha"))]
     runs += [(name, None, place) for name, place in isotope_folders(context).items()]
     runs += [("", grid, place) for grid, place in grid_folders(context).items()]
     for isotope, grid, place in runs:
@@ -172,13 +172,15 @@ def _cases(context: Context, harmonic: DynamicalMatrices, unconverged: str) -> I
             assert matrices is not None
             without = read_potential_error(place)
             yield Case(Phonons(kind, isotope, grid), matrices, deviations_of(result, kind), refusal, without)
+        yield from _corrected_cases(place, result, refusal, isotope, grid)
         if grid is None:
-            yield from _corrected_cases(place, result, refusal, isotope)
             masses = result.auxiliary.primitive.get_masses()
             yield Case(Phonons("harmonic", isotope), harmonic.with_masses(masses), refusal=unconverged)
 
 
-def _corrected_cases(place: Path, result: SschaResult, refusal: str, isotope: str) -> Iterator[Case]:
+def _corrected_cases(
+    place: Path, result: SschaResult, refusal: str, isotope: str, grid: Grid | None
+) -> Iterator[Case]:
     """The auxiliary corrected by labelled cells, and the Hessian with the same correction.
 
     What third and fourth order add is the potential's in both Hessians; the noise of the Hessian is added to
@@ -194,10 +196,12 @@ def _corrected_cases(place: Path, result: SschaResult, refusal: str, isotope: st
         matrices = result.hessian.with_matrices(result.hessian.matrices + change)
         beyond = deviations_of(result, "hessian")
         both = deviations if beyond is None else joined_deviations(deviations, beyond)
-        yield Case(Phonons("hessian_corrected", isotope), matrices, both, refusal, deviations_of=named)
-        if isotope:  # whose auxiliary says no more, and takes seconds
+        phonons = Phonons("hessian_corrected", isotope, grid)
+        yield Case(phonons, matrices, both, refusal, deviations_of=named)
+        if not phonons.plain:  # whose auxiliary says no more, and takes seconds
             return
-    yield Case(Phonons("auxiliary_corrected", isotope), auxiliary, deviations, refusal, deviations_of=named)
+    phonons = Phonons("auxiliary_corrected", isotope, grid)
+    yield Case(phonons, auxiliary, deviations, refusal, deviations_of=named)
 
 
 def quote(outcome: Outcome, results: TcResults, mark: str = "") -> None:

@@ -18,12 +18,18 @@ from himlip_ase.pipeline.config import load_config, parse_config
 from himlip_ase.pipeline.gate import Check, Gate, GateLimits, Limit, judge
 from himlip_ase.pipeline.gate_checks import _judging_error, share_of_main_cells
 from himlip_ase.pipeline.headlines import closing_lines
+from himlip_ase.pipeline.known import on_further_grids, tc_notice
 from himlip_ase.pipeline.labels import LabelFolder
+from himlip_ase.pipeline.roads import roads, with_gap
 from himlip_ase.pipeline.run import run_pipeline
-from himlip_ase.pipeline.tc_cases import Phonons, TcResults
+from himlip_ase.pipeline.tc_cases import CaseResult, Phonons, TcResults
+from himlip_ase.superconductivity.analysis import analyse
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
+from himlip_ase.superconductivity.options import TcOptions
+from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 from himlip_ase.superconductivity.tc_entries import Tc
 from tests.pipeline.test_tc import run as run_tc
+from tests.superconductivity.material import toy
 
 PDH = """
 name: PdH
@@ -167,13 +173,6 @@ def test_verdict_and_limit(value: float | None, verdict: str, limit: float) -> N
 
 def test_half_the_gap_between_the_roads_is_part_of_the_error(tmp_path: Path) -> None:
     """G(q) on the finer grid of two: matrices through the difference, and an SSCHA on that grid itself."""
-    from himlip_ase.pipeline.known import on_further_grids, tc_notice
-    from himlip_ase.pipeline.roads import roads, with_gap
-    from himlip_ase.pipeline.tc_cases import CaseResult
-    from himlip_ase.superconductivity.analysis import analyse
-    from himlip_ase.superconductivity.options import TcOptions
-    from tests.superconductivity.material import toy
-
     phonons, elph = toy()
     options = TcOptions(methods=("allen-dynes",), mu_star=(0.1,))
     stiffer = phonons.with_matrices(1.3 * phonons.matrices)
@@ -217,3 +216,30 @@ def test_a_larger_cell_is_not_outside_the_region_for_its_size_alone() -> None:
     assert large > 5 * small.mean()
     assert share_of_main_cells(float(large), 8) == pytest.approx(small.mean(), rel=0.05)
     assert share_of_main_cells(0.4, 1) == 0.4 and share_of_main_cells(1.0, 8) == 1.0
+
+
+def test_corrected_phonons_have_the_gap_between_corrected_roads_where_both_are() -> None:
+    phonons, elph = toy()
+    options = TcOptions(methods=("allen-dynes",), mu_star=(0.1,))
+    softer, stiffer = (phonons.with_matrices(f * phonons.matrices) for f in (1.1, 1.3))
+    near, nearer, on = (analyse("x", elph, d, options=options) for d in (phonons, softer, stiffer))
+    grid = (2, 2, 2)
+    cases = {
+        Phonons("auxiliary"): CaseResult(near),
+        Phonons("auxiliary", grid=grid): CaseResult(on),
+        Phonons("auxiliary_corrected"): CaseResult(near),
+    }
+
+    def gap(cases: dict[Phonons, CaseResult]) -> float:
+        results = TcResults(cases)
+        found = with_gap(results, roads(results, (1, 1, 1), grid)).cases[Phonons("auxiliary_corrected")]
+        assert found.analysis is not None
+        return sum(part.size for part in found.analysis.table.lambda_parts if part.kind == "road")
+
+    def half(other: TcAnalysis) -> float:
+        return abs(near.table.lambda_total - other.table.lambda_total) / 2
+
+    assert gap(cases) == pytest.approx(half(on))
+    assert gap(cases | {Phonons("auxiliary_corrected", grid=grid): CaseResult(nearer)}) == pytest.approx(
+        half(nearer)
+    )

@@ -193,14 +193,14 @@ def test_what_cannot_correct_is_said(finished: Path, tmp_path: Path) -> None:
         configuration(**{"learn.enabled": True})
     with pytest.raises(InputError, match=r"anharmonic\.corrected_by: .*nowhere\.extxyz does not exist"):
         run_pipeline(configuration(**{"anharmonic.corrected_by": ["nowhere"]}), tmp_path / "run")
-    context = Context(
-        configuration(**{"anharmonic.corrected_by": ["learn_quarter"]}), RunFolder(finished, resume=True)
-    )
+    with pytest.raises(InputError, match=r"anharmonic\.grids_corrected_by: .*nowhere\.extxyz does not exist"):
+        run_pipeline(configuration(**{"anharmonic.grids_corrected_by": ["nowhere"]}), tmp_path / "run")
+    context = Context(configuration(), RunFolder(finished, resume=True))
     model, outcome = finished / "state" / "finetune" / "model.safetensors", Outcome()
     home = shutil.copytree(finished / "state" / "sscha", tmp_path / "sscha")
-    correct_by_finished_labels(context, home, outcome, model, load_twins(model))
+    correct_by_finished_labels(context, home, outcome, model, load_twins(model), ["learn_quarter"])
     assert "has q-points off the 2×2×2 grid" in outcome.notes[0]
-    correct_by_finished_labels(context, home, outcome, model, [])
+    correct_by_finished_labels(context, home, outcome, model, [], ["learn"])
     assert "the potential has no twins" in outcome.notes[1]
     assert not (home / "label_correction.json").exists() and corrected(home) is None
 
