@@ -33,7 +33,7 @@ def test_himlip_h3s_3_misses_them_by_less_than_its_base(name: str) -> None:
 
 def test_cells_that_the_twins_of_himlip_h3s_3_leave_out_were_left_out_by_those_of_its_base() -> None:
     ours, theirs = (twin_without(find_model(name)) for name in ("himlip-h3s-3", "himlip-hydride-2"))
-    assert ours == theirs
+    assert ours.items() >= theirs.items()
 
 
 @pytest.mark.parametrize("name", ["validation_first", "validation_second"])
