@@ -43,7 +43,12 @@ CASES = (
     Case(
         "H3S, 32 atoms", "4×4×4 → 6×6×6", "h3s/labels_two_meshes/validation_first", "h3s/labels/test_denser_k"
     ),
-    Case("CaH6, 28 atoms", "5×3×3 → 7×5×5", "cah6/one_cell_in_k/two_meshes", "cah6/one_cell_in_k/denser"),
+    Case(
+        "CaH6, 28 atoms",
+        "5×3×3 → 7×5×5",
+        "cah6/labels_two_meshes/two_meshes",
+        "cah6/labels_two_meshes/denser",
+    ),
 )
 
 
