@@ -359,7 +359,7 @@ def mean(
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Mean of one set of labels on two k-meshes, e.g. with Γ and shifted: better than either."""
+    """Mean of one set of labels on a k-mesh with Γ and on the same shifted, and half their difference."""
     from himlip_ase.dft.two_meshes import mean_of_meshes
 
     typer.echo(str(mean_of_meshes(first, second, set_name or first.stem, out, overwrite=overwrite)))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,7 @@ def write_set(
     frames = [
         labelled_atoms(run, set_name, stress_needed=any(r.stress is not None for r in runs)) for run in runs
     ]
-    for old in (out / "inputs").glob(f"{set_name}_*"):
+    for old in _published_inputs(out, set_name):
         old.unlink()
     for name, text in inputs.items():
         with atomic_write(out / "inputs" / name, overwrite=True) as stream:
@@ -210,6 +211,15 @@ def write_set(
         "%d labels, %.1f core-minutes → %s", len(runs), sum(r.core_seconds for r in runs) / 60, target
     )
     return target
+
+
+def _published_inputs(out: Path, set_name: str) -> list[Path]:
+    """The inputs of a set that is there, and of no other whose name begins alike (``learn_second``)."""
+    record = out / f"{set_name}.json"
+    rows = read_mapping(record).get("frames", []) if record.is_file() else []
+    names = "|".join([r"\d+(\.\d+)?", *(re.escape(str(row["name"])) for row in rows)])
+    ours = re.compile(rf"{re.escape(set_name)}_({names})(_second)?\.[^.]*")
+    return [path for path in (out / "inputs").glob(f"{set_name}_*") if ours.fullmatch(path.name)]
 
 
 def warn_of_other_accuracy(run: FinishedRun, out: Path, set_name: str) -> None:

@@ -1,8 +1,9 @@
 """One set of single points on two k-meshes: the mean of the labels, and half their difference.
 
-What a k-mesh leaves of a sum over the Brillouin zone comes from lattice vectors as long as the mesh is fine.
-On a mesh with Γ and on the same mesh shifted by half a step the longest of these have opposite signs
-(Monkhorst and Pack, Phys. Rev. B 13, 5188 (1976)), so that they leave the mean.
+What a k-mesh leaves of a sum over the Brillouin zone comes from the lattice vectors R = Σ mᵢnᵢaᵢ of a mesh of
+n₁×n₂×n₃ points (Monkhorst and Pack, Phys. Rev. B 13, 5188 (1976)), most from the shortest. Shifted by half a
+step along all three, the mesh gives those of odd m₁ + m₂ + m₃ the opposite sign, so that they leave the mean.
+Where others are as short (aᵢ − aⱼ of a face-centred lattice) they stay, and the mean need not be better.
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ import numpy as np
 from ase import Atoms
 
 from himlip_ase.dft.finished_runs import FinishedRun
-from himlip_ase.dft.label_folder import differences, note_pseudopotentials, require_new_set, write_set
+from himlip_ase.dft.label_folder import (
+    TOLERATED,
+    differences,
+    note_pseudopotentials,
+    require_new_set,
+    warn_of_other_accuracy,
+    write_set,
+)
+from himlip_ase.dft.single_points import tags_of
 from himlip_ase.errors import InputError
 from himlip_ase.files import read_mapping
 from himlip_ase.structures import read_structures
@@ -100,8 +109,13 @@ def mean_of_meshes(
     for number, atoms in enumerate(sets[0].frames):
         other = sets[1].number_of(atoms, f"{sets[0].path}#{number}")
         pair = [sets[0].rows[number], sets[1].rows[other]]
-        if pair[0].get("k_grid") == pair[1].get("k_grid") and len(settings[MESH]) == 1:
-            raise InputError(f"{sets[0].path}#{number} is on the same k-mesh in both sets; give two")
+        meshes = [tuple(row.get("k_grid", ())) for row in pair]
+        if not meshes[0] or meshes[0] != meshes[1]:
+            written = " and ".join("×".join(map(str, mesh)) or "none that is written" for mesh in meshes)
+            raise InputError(
+                f"{sets[0].path}#{number} is on k-meshes of {written} points; a mean is of one mesh with Γ "
+                "and the same shifted: himlip label supercell … --k K K K, and again with --k-shift"
+            )
         runs.append(_mean(atoms, sets[1].frames[other], pair, sets[0].record["code"], settings))
         for place, published, row in zip(("", "_second"), sets, pair, strict=True):
             inputs |= published.input_of(row["name"], f"{set_name}_{runs[-1].name}{place}")
@@ -114,6 +128,7 @@ def mean_of_meshes(
             for each in sets
         ],
     }
+    warn_of_other_accuracy(runs[0], Path(out), set_name)
     path = write_set(runs, set_name, out, inputs, extra, overwrite=overwrite)
     forces = np.concatenate([np.ravel(run.atoms.arrays[SPREAD["forces"]]) for run in runs])
     energies = np.array([run.atoms.info[SPREAD["energy"]] / len(run.atoms) for run in runs])
@@ -226,7 +241,8 @@ def _common_settings(first: PublishedSet, second: PublishedSet) -> dict[str, Any
     """
     for kind in ("settings", "pseudopotentials"):
         different = differences(first.record.get(kind, {}), second.record.get(kind, {}))
-        different.pop(MESH, None)
+        for name in (MESH, *TOLERATED):
+            different.pop(name, None)
         if different:
             raise InputError(
                 f"{first.path} and {second.path} differ in {different}; a mean is of two k-meshes, all else "
@@ -238,20 +254,28 @@ def _common_settings(first: PublishedSet, second: PublishedSet) -> dict[str, Any
             "a mean is of two k-meshes, all else being the same"
         )
     offsets = [_offset(first), _offset(second)]
-    return {**first.record["settings"], MESH: offsets if offsets[0] != offsets[1] else offsets[:1]}
+    if sorted(offsets) != [[0, 0, 0], [1, 1, 1]]:
+        raise InputError(
+            f"the k-meshes of {first.path} and {second.path} are shifted by {offsets[0]} and {offsets[1]} "
+            "half steps; a mean is of one with Γ, [0, 0, 0], and one shifted along all, [1, 1, 1] (--k-shift)"
+        )
+    return {**first.record["settings"], MESH: offsets}
 
 
 def _mean(
     first: Atoms, second: Atoms, rows: Sequence[dict[str, Any]], code: str, settings: dict[str, Any]
 ) -> FinishedRun:
     """The mean of two labels, as the engines' single points are published."""
-    values = {kind: [_label(atoms, name) for atoms in (first, second)] for kind, name in LABELS.items()}
-    mean = {kind: (one + other) / 2 for kind, (one, other) in values.items()}
-    half = {SPREAD[kind]: (one - other) / 2 for kind, (one, other) in values.items()}
+    mean, half = {}, {}
+    for kind in LABELS:
+        one, other = (_label(atoms, kind) for atoms in (first, second))
+        if one is not None and other is not None:
+            mean[kind], half[SPREAD[kind]] = (one + other) / 2, (one - other) / 2
     atoms = Atoms(first.numbers, positions=first.positions, cell=first.cell, pbc=first.pbc)
     atoms.arrays[SPREAD["forces"]] = half.pop(SPREAD["forces"])
     atoms.info.update(half)
     seconds = sum(float(row["core_seconds"]) for row in rows)
+    retries = [entry for row in rows for entry in row.get("retries", [])]
     kept = {key: value for key, value in first.info.items() if key in ("k_grid", "pw_accuracy_ry")}
     return FinishedRun(
         name=str(rows[0]["name"]),
@@ -259,20 +283,22 @@ def _mean(
         atoms=atoms,
         energy=float(mean["energy"]),
         forces=mean["forces"],
-        stress=mean["stress"],
+        stress=mean.get("stress"),
         core_seconds=seconds,
         code=code,
         settings=settings,
         info=kept,
-        record={"meshes": list(rows), "core_seconds": round(seconds, 2)},
+        record={"k_grid": rows[0]["k_grid"], "meshes": list(rows), "core_seconds": round(seconds, 2)},
+        notes={**tags_of(first.info), "retries": retries},
     )
 
 
-def _label(atoms: Atoms, name: str) -> np.ndarray:
-    found = atoms.arrays.get(name, atoms.info.get(name))
-    if found is None:
-        raise InputError(f"a label has no {name}; himlip label collect writes all three")
-    return np.asarray(found, dtype=float)
+def _label(atoms: Atoms, kind: str) -> np.ndarray | None:
+    """A label of a published set; None for a stress that it has not."""
+    found = atoms.arrays.get(LABELS[kind], atoms.info.get(LABELS[kind]))
+    if found is None and kind != "stress":
+        raise InputError(f"a label has no {LABELS[kind]}, which himlip label collect writes")
+    return None if found is None else np.asarray(found, dtype=float)
 
 
 def _rms(values: np.ndarray) -> float:

@@ -91,6 +91,12 @@ class RunConfig(Section):
                 "the learning loop, whose own labels correct the SSCHA; leave the key out"
                 + (", or set `learn: {enabled: false}`" if self.labels.folder is not None else "")
             )
+        further = [dims for dims in self.anharmonic.grids if dims != self.q_grid]
+        if self.anharmonic.grids_corrected_by and len(further) > 1:
+            raise ValueError(
+                f"`anharmonic.grids_corrected_by` corrects one supercell beside that of q_grid, and "
+                f"`anharmonic.grids` has {len(further)}; give one of them, or leave the key out"
+            )
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""The SSCHA runs of one grid corrected by finished labels of cells that an SSCHA drew."""
+"""SSCHA runs corrected by finished labels of cells that an SSCHA drew."""
 
 from __future__ import annotations
 
@@ -124,6 +124,14 @@ def _quote(
         "cm⁻¹",
         f"the change farthest beyond its ±, {how}",
         float(sigma[worst]),
+    )
+    largest = int(np.abs(change).argmax())
+    outcome.add(
+        f"corrected_by_dft.largest{suffix}",
+        float(change[largest]),
+        "cm⁻¹",
+        f"the largest change, {how}",
+        float(sigma[largest]),
     )
     outcome.add(
         f"corrected_by_dft.within_two_sigma{suffix}",

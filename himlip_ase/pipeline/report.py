@@ -20,6 +20,7 @@ from himlip_ase.pipeline.labels import VALIDATION, LabelFolder, label_folder
 from himlip_ase.pipeline.phonons import HIMLIP_DYN, WELL
 from himlip_ase.pipeline.run_facts import run_facts
 from himlip_ase.pipeline.runfolder import Figure, RunFolder
+from himlip_ase.pipeline.sscha import grid_folders
 from himlip_ase.pipeline.stages import Context, Outcome, Stage
 from himlip_ase.pipeline.tc_cases import TcResults
 
@@ -210,6 +211,8 @@ def _pictures(
         for name, path in figures.sscha(place, result).items():
             document.add(Picture(path, SSCHA_CAPTIONS[name]))
     sscha_report.corrected_modes(document, sscha)
+    for dims, folder in grid_folders(context).items():
+        sscha_report.corrected_modes(document, folder, f" of the SSCHA on {'×'.join(map(str, dims))}")
     sscha_report.runs(document, context.config, quoted)
     tc_report.pictures(document, results, place)
     tc_report.uncertainty(document, results, quoted, place)

@@ -70,7 +70,7 @@ def roads(results: TcResults, main: Grid, wanted: Grid, carrier: str = "dft") ->
         return None
     finest = wanted if wanted in finer else max(finer, key=_points)
     found = {}
-    for kind in ("hessian_corrected", "hessian", "auxiliary"):
+    for kind in ("hessian_corrected", "auxiliary_corrected", "hessian", "auxiliary"):
         near, on = (_usable(results.cases.get(Phonons(kind, grid=g))) for g in (None, finest))
         if near is not None and on is not None:
             assert near.analysis is not None and on.analysis is not None

@@ -73,7 +73,7 @@ def runs(document: Document, config: RunConfig, quoted: Mapping[str, Figure]) ->
         )
 
 
-def corrected_modes(document: Document, folder: Path) -> None:
+def corrected_modes(document: Document, folder: Path, whose: str = "") -> None:
     """What labelled cells ask for beyond the SSCHA, for the modes that they change most.
 
     Nothing is added where the SSCHA was not corrected by finished labels.
@@ -82,7 +82,9 @@ def corrected_modes(document: Document, folder: Path) -> None:
     ----------
     document : Document
     folder : Path
-        Of the main SSCHA.
+        Of an SSCHA.
+    whose : str
+        " of the SSCHA on 4×4×4", say; "" for the main run.
     """
     found, groups = largest_changes(folder, MOST_MODES)
     if not found:
@@ -98,8 +100,9 @@ def corrected_modes(document: Document, folder: Path) -> None:
     ]
     document.add(
         Paragraph(
-            f"What DFT asks for beyond the auxiliary, cm⁻¹, by the linear part of the forces that {groups} "
-            "independent groups of labelled cells and potentials which did not learn them differ by. The "
+            f"What DFT asks for beyond the auxiliary{whose}, cm⁻¹, by the linear part of the forces that "
+            f"{groups} independent groups of labelled cells and potentials which did not learn them differ "
+            "by. The "
             f"{len(rows)} largest changes:"
         ),
         Table(["q", "auxiliary", "change, to first order", "corrected"], rows, range(1, 4)),

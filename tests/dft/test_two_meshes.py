@@ -22,14 +22,14 @@ def true_forces(atoms):
     return 0.3 * np.sin(atoms.positions)
 
 
-def published(folder, name, cells, errors, *, offset=None, pseudo=PSEUDO, **settings):
+def published(folder, name, cells, errors, *, offset=None, pseudo=PSEUDO, grid=(3, 3, 3), **settings):
     """A set whose forces are wrong by `errors` of each cell."""
     chosen = {"ecutwfc_ry": 30.0, "degauss_ry": 0.05, **({"k_offset": offset} if offset else {}), **settings}
     runs = [
         FinishedRun(
             f"{number:03d}", folder, atoms, -10.0 * len(atoms) + error.sum(), true_forces(atoms) + error,
-            np.full(6, 1e-3), 60.0, "pw.x 6.7MaX", chosen, {"k_grid": np.array([3, 3, 3])},
-            {"k_grid": [3, 3, 3], "core_seconds": 60.0},
+            np.full(6, 1e-3), 60.0, "pw.x 6.7MaX", chosen, {"k_grid": np.array(grid)},
+            {"k_grid": list(grid), "core_seconds": 60.0},
         )
         for number, (atoms, error) in enumerate(zip(cells, errors, strict=True))
     ]  # fmt: skip
@@ -46,12 +46,14 @@ def cells():
     return made
 
 
-def test_opposite_errors_leave_the_mean_and_stand_in_the_half_difference(tmp_path, cells):
+def test_opposite_errors_leave_the_mean_and_stand_in_the_half_difference(tmp_path, cells, caplog):
     errors = [np.random.default_rng(k).normal(0, 0.05, (4, 3)) for k in range(3)]
     first = published(tmp_path, "shifted", cells, errors, offset=[1, 1, 1])
     second = published(tmp_path, "gamma", cells[::-1], [-error for error in errors[::-1]])  # in another order
     made = mean_of_meshes(first, second, "learn", tmp_path / "labels")
-    frames = open_labels([tmp_path / "labels"], ["learn"])
+    with caplog.at_level("WARNING"):
+        frames = open_labels([tmp_path / "labels"], ["learn"])
+    assert "type it if it is the label" not in caplog.text
     for atoms, error, frame, raw in zip(cells, errors, frames, read_structures(made.path), strict=True):
         np.testing.assert_allclose(frame.forces, true_forces(atoms), atol=1e-7)
         assert frame.energy == pytest.approx(-40.0)
@@ -74,7 +76,9 @@ def test_a_set_may_be_put_in_the_place_of_its_first_mesh_but_only_when_asked(tmp
         mean_of_meshes(first, second, "learn", tmp_path)
     assert (tmp_path / "inputs/learn_002.in").is_file()
     assert not (tmp_path / "inputs/learn_002_second.in").exists()
+    other = published(tmp_path, "learn_more", cells, zero)
     mean_of_meshes(first, second, "learn", tmp_path, overwrite=True)
+    assert len(list((tmp_path / "inputs").glob(f"{other.stem}_*"))) == 3  # of a set whose name begins alike
     assert (tmp_path / "inputs/learn_002_second.in").is_file()
     with pytest.raises(InputError, match="mean of two meshes already"):
         mean_of_meshes(first, second, "again", tmp_path)
@@ -91,7 +95,9 @@ def test_what_is_no_second_mesh_is_refused(tmp_path, cells):
         assert not (tmp_path / "out/mean.extxyz").exists()
 
     refused("degauss_ry", "wider", degauss_ry=0.1)
-    refused("same k-mesh", "same", offset=[1, 1, 1])
+    refused("shifted by .*half", "same", offset=[1, 1, 1])
+    refused("shifted by .*half", "sideways", offset=[1, 0, 0])
+    refused("k-meshes of 3×3×3 and 5×5×5 points", "denser", grid=[5, 5, 5])
     refused("has no label of .*#2", "fewer", some=cells[:2])
     refused("Al_other", "pseudo", pseudo={"Al": {"file": "Al_other.upf", "sha256": "1" * 64}})
     moved = [atoms.copy() for atoms in cells]

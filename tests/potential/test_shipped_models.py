@@ -22,17 +22,28 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 CELLS = EXAMPLES / "h3s" / "labels"
 
 
-@pytest.mark.parametrize("name", ["validation_first", "validation_second"])
-def test_himlip_h3s_3_misses_them_by_less_than_its_base(name: str) -> None:
-    frames = read_labels(CELLS / f"{name}.extxyz")
-    found = missed(load_model("himlip-h3s-3"), frames)
-    said = read_card("himlip-h3s-3")["errors"]["never learnt"]["sets"][name]["forces"]["rmse"]
+REFINED = {
+    "himlip-h3s-3": ("h3s", ("validation_first", "validation_second")),
+    "himlip-cah6-1": ("cah6", ("validation", "validation_second")),
+}
+"""himlip-hydride-2 trained further on one crystal: that crystal, and cells of it that it has not learnt."""
+
+
+@pytest.mark.parametrize(
+    ("model", "crystal", "name"),
+    [(model, crystal, name) for model, (crystal, names) in REFINED.items() for name in names],
+)
+def test_a_refined_model_misses_cells_by_less_than_its_base(model: str, crystal: str, name: str) -> None:
+    frames = read_labels(EXAMPLES / crystal / "labels" / f"{name}.extxyz")
+    found = missed(load_model(model), frames)
+    said = read_card(model)["errors"]["never learnt"]["sets"][name]["forces"]["rmse"]
     assert found == pytest.approx(said, rel=1e-6)
     assert found < missed(load_model("himlip-hydride-2"), frames)
 
 
-def test_cells_that_the_twins_of_himlip_h3s_3_leave_out_were_left_out_by_those_of_its_base() -> None:
-    ours, theirs = (twin_without(find_model(name)) for name in ("himlip-h3s-3", "himlip-hydride-2"))
+@pytest.mark.parametrize("model", REFINED)
+def test_cells_that_the_twins_of_a_base_left_out_are_left_out_again(model: str) -> None:
+    ours, theirs = (twin_without(find_model(name)) for name in (model, "himlip-hydride-2"))
     assert ours.items() >= theirs.items()
 
 
