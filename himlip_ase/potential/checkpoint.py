@@ -142,6 +142,7 @@ def load_model(
     except RuntimeError as error:
         raise InputError(f"the weights in {path} do not fit this version's network: {error}") from error
     network_of(model).taught_by = tuple(card.get("taught_by", ()))
+    network_of(model).loaded_from = path.stem
     logger.info("model %s, sha256 %s", path.stem, str(card.get("sha256", "unknown"))[:12])
     return model.to(device) if device is not None else model
 

@@ -32,6 +32,8 @@ class Potential(nn.Module):
         enough for a workstation's memory.
     taught_by : tuple of str
         Programs that calculated what it has learnt, its bases included, as far as labels and cards say.
+    loaded_from : str
+        Name of the model whose weights these are; "" for one that has learnt since, or was never a file.
     """
 
     format: ClassVar[str]
@@ -39,6 +41,7 @@ class Potential(nn.Module):
     energy_shift: Tensor
     batch_pairs: int = 16_384
     taught_by: tuple[str, ...] = ()
+    loaded_from: str = ""
 
     def _apply(self, fn: Any, recurse: bool = True) -> Potential:
         """Conversions of device and precision; `energy_shift` takes part in the former only."""

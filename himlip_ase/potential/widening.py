@@ -73,7 +73,7 @@ def restricted_to(model: HiMLIP, elements: Sequence[str]) -> HiMLIP:
             if old != new:
                 values = values.index_select(axis, kept.to(values.device))
         target.copy_(values)
-    result.taught_by = model.taught_by
+    result.taught_by, result.loaded_from = model.taught_by, model.loaded_from
     return result
 
 

@@ -79,6 +79,11 @@ class SpaceGroup:
             ]
         )
 
+    @cached_property
+    def _pair_turns(self) -> list[np.ndarray]:
+        """(R ⊗ R)ᵀ of each operation, which turns the nine components of a pair."""
+        return [np.kron(rotation, rotation).T for rotation in self.rotations]
+
     def _map(self, scaled: np.ndarray, moved: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Atom and cell that each image of an atom falls on."""
         offsets = moved[:, None] - scaled[None, :]
@@ -126,8 +131,8 @@ class SpaceGroup:
         """Mean over the group of Hermitian Φ(q), with the acoustic sum rule, (nq, 3n, 3n)."""
         compact = self.to_compact(blocks).reshape(-1, 9)
         result = np.zeros_like(compact)
-        for rotation, image in zip(self.rotations, self.pair_images, strict=True):
-            result[image] += compact @ np.kron(rotation, rotation).T
+        for turn, image in zip(self._pair_turns, self.pair_images, strict=True):
+            result[image] += compact @ turn
         shape = (self.n, self.n * len(self.cells), 3, 3)
         matrices = self.to_matrices((result / len(self.rotations)).reshape(shape))
         matrices = (matrices + matrices.conj().transpose(0, 2, 1)) / 2

@@ -142,6 +142,7 @@ def test_closed_form_around_a_base_of_more_elements(folder: Path) -> None:
         rows.append(json.loads((folder / "tuned" / "report.json").read_text())["closed_form"]["rows"])
     assert rows[1]["energy"] == rows[0]["energy"] and rows[1]["forces"] > rows[0]["forces"]
     assert load_model(folder / "tuned" / "model.safetensors").elements == ("Cu",)
+    assert json.loads((folder / "tuned" / "report.json").read_text())["base"] == "base"
     other = ase.io.read(folder / "validation.extxyz", index=":")
     other[0].numbers[0] = 1
     ase.io.write(folder / "mixed.extxyz", other)

@@ -140,13 +140,15 @@ def _model(
         model = fresh = HiMLIP(network, seed=settings.seed)
         origin = FROM_SCRATCH
     elif isinstance(base, torch.nn.Module):
-        model, origin = copy.deepcopy(base), "a model in memory"
+        model = copy.deepcopy(base)
+        origin = getattr(model, "loaded_from", "") or "a model in memory"
     else:
         from himlip_ase.potential.checkpoint import load_model
 
         model = load_model(base)
         origin = ", ".join([Path(base).name, *filter(None, [model.provenance.get("origin")])])
     model = without_remainder(model, origin).to(device="cpu", dtype=torch.float64)
+    model.loaded_from = ""
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model, origin, fresh

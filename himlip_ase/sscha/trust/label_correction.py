@@ -110,7 +110,8 @@ def label_correction(
     fit = _Fit(result, cells, twins)
     auxiliary, target = result.auxiliary, fit.target
     everything = np.ones(len(cells), dtype=bool)
-    (change, force), *without = [fit.linear_part(rows) for rows in (everything, *fit.without())]
+    change, force = fit.linear_part(everything)
+    without = [fit.linear_part(rows, change) for rows in fit.without()]
     deleted = fit.widened(np.array([matrices for matrices, _ in without]))
     corrected = auxiliary.with_matrices(auxiliary.matrices + change)
     rows = [auxiliary.with_matrices(auxiliary.matrices + part).frequencies() for part in deleted]
@@ -211,13 +212,13 @@ class _Fit:
         """Masks that each leave one group out."""
         return [self.members != name for name in np.unique(self.members)]
 
-    def linear_part(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Change of Φ(q) (nq, 3n, 3n) and mean force (n, 3) that some cells ask for."""
+    def linear_part(self, rows: np.ndarray, start: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Change of Φ(q) (nq, 3n, 3n), near `start`, and mean force (n, 3) that some cells ask for."""
         weights = self.weights[rows] / self.weights[rows].sum()
         moved, forces = self.moved[rows], self.forces[rows]
         middle, push = (self._constant(part, weights) for part in (moved, forces))
         moved, forces = moved - self._on_every_cell(middle), forces - self._on_every_cell(push)
-        matrices = change_of(self.target, self.group, moved, forces, weights)
+        matrices = change_of(self.target, self.group, moved, forces, weights, start)
         return matrices, push + (matrices[0].real @ middle.ravel()).reshape(-1, 3)
 
     def widened(self, deleted: np.ndarray) -> np.ndarray:
