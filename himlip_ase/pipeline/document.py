@@ -9,6 +9,7 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -66,7 +67,7 @@ class Table:
     numbers: Sequence[int] = ()
     caption: str = ""
 
-    @property
+    @cached_property  # asked for in every cell
     def turned(self) -> bool:
         """Whether it is too wide for a phone."""
         widths = [max(map(len, _pieces(name)), default=0) for name in self.columns]
