@@ -193,7 +193,7 @@ def alpha2f(
     errors: Mapping[str, float | None],
     name: str = "alpha2f",
 ) -> Path:
-    """α²F and cumulative λ of each set of phonons.
+    """α²F and cumulative λ of each set of phonons of one isotope or grid, which the caption names.
 
     Parameters
     ----------
@@ -208,12 +208,15 @@ def alpha2f(
     -------
     Path
     """
+    from himlip_ase.pipeline.tc_cases import NAMES
     from himlip_ase.superconductivity.plots import curve_text, plot_alpha2f
 
     labels, looks = [p.label for p in spectra], [look_of(p) for p in spectra]
+    kinds = [NAMES[p.kind] for p in spectra]  # with the isotope a line is too long
+    of_kind = {kind: errors.get(label) for kind, label in zip(kinds, labels, strict=True)}
     with styled():
         figure, (ax,) = new_figure()
-        plot_alpha2f(ax, list(spectra.values()), labels, looks=looks, errors=errors)
+        plot_alpha2f(ax, list(spectra.values()), kinds, looks=looks, errors=of_kind)
     for label, spectrum in zip(labels, spectra.values(), strict=True):
         stem = "".join(c if c.isalnum() else "_" for c in label.lower())
         with atomic_write(folder / f"alpha2f_{stem}.txt", overwrite=True) as stream:
