@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms
 
-from himlip_ase.dft.two_meshes import MESH, SPREAD
+from himlip_ase.dft.two_meshes import MESH, SPREAD, PublishedSet
 from himlip_ase.files import atomic_write, read_mapping
 from himlip_ase.structures import read_structures
 
@@ -57,19 +56,13 @@ def rms(values: np.ndarray) -> float:
     return 1000 * float(np.sqrt(np.mean(np.square(values))))
 
 
-def same_cell(atoms: Atoms, among: list[Atoms]) -> Atoms:
-    """The frame of the same atoms at the same places."""
-    return next(
-        frame for frame in among
-        if len(frame) == len(atoms) and np.abs(frame.positions - atoms.positions).max() < 1e-5
-    )  # fmt: skip
-
-
 def row(case: Case) -> str:
     """The line of the table of a crystal."""
     denser = read_structures(EXAMPLES / f"{case.denser}.extxyz")[0]
-    mean = same_cell(denser, read_structures(EXAMPLES / f"{case.mean}.extxyz"))
-    record = read_mapping(EXAMPLES / f"{case.mean}.json")
+    path = EXAMPLES / f"{case.mean}.extxyz"
+    record = read_mapping(path.with_suffix(".json"))
+    means = PublishedSet(path, read_structures(path), record)
+    mean = means.frames[means.number_of(denser, case.denser)]
     shifted_first = any(record["mean_of"][0][MESH])
     forces, half = mean.arrays["REF_forces"], mean.arrays[SPREAD["forces"]] * (1 if shifted_first else -1)
     truth = denser.arrays["REF_forces"]

@@ -32,6 +32,8 @@ from himlip_ase.lattice import crystal_mismatch
 from himlip_ase.units import EV_PER_ANGSTROM3_GPA
 
 SCHEMA = 1
+SECOND = "_second"
+"""Ends the name of the input of a label's second k-mesh; the first one's has no ending."""
 TOLERATED = ("conv_thr_ry",)
 """Settings that may differ between the sets of one label folder."""
 
@@ -218,7 +220,7 @@ def _published_inputs(out: Path, set_name: str) -> list[Path]:
     record = out / f"{set_name}.json"
     rows = read_mapping(record).get("frames", []) if record.is_file() else []
     names = "|".join([r"\d+(\.\d+)?", *(re.escape(str(row["name"])) for row in rows)])
-    ours = re.compile(rf"{re.escape(set_name)}_({names})(_second)?\.[^.]*")
+    ours = re.compile(rf"{re.escape(set_name)}_({names})({SECOND})?\.[^.]*")
     return [path for path in (out / "inputs").glob(f"{set_name}_*") if ours.fullmatch(path.name)]
 
 

@@ -19,6 +19,7 @@ from ase import Atoms
 
 from himlip_ase.dft.finished_runs import FinishedRun
 from himlip_ase.dft.label_folder import (
+    SECOND,
     TOLERATED,
     differences,
     note_pseudopotentials,
@@ -29,12 +30,14 @@ from himlip_ase.dft.label_folder import (
 from himlip_ase.dft.single_points import tags_of
 from himlip_ase.errors import InputError
 from himlip_ase.files import read_mapping
+from himlip_ase.labels.label_keys import K_HALF_DIFFERENCE, REFERENCES
 from himlip_ase.structures import read_structures
 
 MESH = "k_offset"
-"""The only setting in which the two sets may differ; how many points a cell has stands with each label."""
-LABELS = {"energy": "REF_energy", "stress": "REF_stress", "forces": "REF_forces"}
-SPREAD = {kind: f"k_half_difference_{kind}" for kind in LABELS}
+"""The only setting in which the two sets differ (`TOLERATED` apart); the number of points of a cell stands
+with its label."""
+LABELS = {kind: REFERENCES[kind][0] for kind in ("energy", "stress", "forces")}
+SPREAD = {kind: f"{K_HALF_DIFFERENCE}_{kind}" for kind in LABELS}
 """Where a label carries (first − second)/2: ``info``, and ``arrays`` for the forces. The first mesh gave
 mean + that, the second mean − that."""
 SAME_PLACE = 1e-5
@@ -98,8 +101,8 @@ def mean_of_meshes(
     Raises
     ------
     InputError
-        A structure that the second set lacks, other settings or pseudopotentials, the same mesh twice, or a
-        set that exists and `overwrite` is False.
+        A structure that the second set lacks, other settings or pseudopotentials, meshes other than one with
+        Γ and the same shifted by half a step along all, or a set that exists and `overwrite` is False.
     """
     require_new_set(Path(out), set_name, overwrite)
     sets = [PublishedSet.read(Path(first)), PublishedSet.read(Path(second))]
@@ -117,7 +120,7 @@ def mean_of_meshes(
                 "and the same shifted: himlip label supercell … --k K K K, and again with --k-shift"
             )
         runs.append(_mean(atoms, sets[1].frames[other], pair, sets[0].record["code"], settings))
-        for place, published, row in zip(("", "_second"), sets, pair, strict=True):
+        for place, published, row in zip(("", SECOND), sets, pair, strict=True):
             inputs |= published.input_of(row["name"], f"{set_name}_{runs[-1].name}{place}")
     pseudopotentials = sets[0].record.get("pseudopotentials", {})
     note_pseudopotentials(pseudopotentials, Path(out), f"the labels of {sets[0].path}")

@@ -41,7 +41,7 @@ FREE_ENERGY_TOLERANCE = 1e-6
 """eV; an energy and a free energy that differ by more are two quantities (of a metal with smearing)."""
 ISOLATED = "IsolatedAtom"
 """``config_type`` (MACE, GAP) and set of single atoms whose energies are those of the elements."""
-NO_LABEL = "k_half_difference"
+K_HALF_DIFFERENCE = "k_half_difference"
 """How names begin that look like labels and are none: what `himlip_ase.dft.two_meshes` adds to a mean."""
 CHARGES = ("charge", "total_charge", "REF_charge")
 SPINS = {"multiplicity": 1.0, "spin_multiplicity": 1.0, "total_spin": 0.0, "spin": 0.0}
@@ -212,7 +212,11 @@ def candidates(atoms: Atoms) -> list[str]:
     found = []
     for key, value in (*atoms.info.items(), *atoms.arrays.items()):
         size, name = np.size(value), str(key).lower()
-        if key in known or name.startswith(NO_LABEL) or not np.issubdtype(np.asarray(value).dtype, np.number):
+        if (
+            key in known
+            or name.startswith(K_HALF_DIFFERENCE)
+            or not np.issubdtype(np.asarray(value).dtype, np.number)
+        ):
             continue
         if "energy" in name and size == 1:
             found.append(f"--energy-key {key}")

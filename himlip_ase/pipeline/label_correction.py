@@ -109,7 +109,6 @@ def _quote(
     moving[0, acoustic(found.before)] = False
     change, sigma = found.change_cm[moving], found.change_sigma_cm[moving]
     beyond = np.abs(change) / np.maximum(sigma, 1e-12)
-    worst = int(beyond.argmax())
     how = (
         f"what {found.groups} independent groups of labelled cells ({', '.join(names)}) ask for beyond the "
         "auxiliary, each judged by a potential that did not learn it"
@@ -118,21 +117,13 @@ def _quote(
         how += "; drawn at the masses of the main run, so that its ± lacks what smaller motion changes"
     rms = float(np.sqrt(np.mean(change**2)))
     outcome.add(f"corrected_by_dft.rms{suffix}", rms, "cm⁻¹", f"rms of {how}")
-    outcome.add(
-        f"corrected_by_dft.farthest{suffix}",
-        float(change[worst]),
-        "cm⁻¹",
-        f"the change farthest beyond its ±, {how}",
-        float(sigma[worst]),
-    )
-    largest = int(np.abs(change).argmax())
-    outcome.add(
-        f"corrected_by_dft.largest{suffix}",
-        float(change[largest]),
-        "cm⁻¹",
-        f"the largest change, {how}",
-        float(sigma[largest]),
-    )
+    for name, what, size in (
+        ("farthest", "the change farthest beyond its ±", beyond),
+        ("largest", "the largest change", np.abs(change)),
+    ):
+        k = int(size.argmax())
+        key = f"corrected_by_dft.{name}{suffix}"
+        outcome.add(key, float(change[k]), "cm⁻¹", f"{what}, {how}", float(sigma[k]))
     outcome.add(
         f"corrected_by_dft.within_two_sigma{suffix}",
         round(float((beyond <= 2).mean()), 3),
