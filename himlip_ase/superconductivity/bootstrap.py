@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,9 @@ from himlip_ase.superconductivity.methods import check_methods
 from himlip_ase.superconductivity.tc import DEFAULT_MU_STAR, add_part, critical_temperature
 from himlip_ase.superconductivity.tc_entries import NoTc, Tc, TcTable, entry_from_record
 from himlip_ase.superconductivity.uncertainty import Kind, Part
+
+FEWEST_FOR_QUANTILES = 50
+WITHIN_ONE_SIGMA = math.erf(math.sqrt(0.5))
 
 
 def resampled_phonons(
@@ -64,6 +68,27 @@ def resampled_phonons(
     ]
 
 
+def one_sigma(values: np.ndarray) -> float:
+    """Half the interval that holds the middle 68 % of many samples; of fewer than 50 the standard deviation.
+
+    λ goes as 1/ω²: one soft sample in hundreds may make most of a standard deviation, and another seed has
+    another one. Of a Gaussian both are the same.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        At least two.
+
+    Returns
+    -------
+    float
+    """
+    if len(values) < FEWEST_FOR_QUANTILES:
+        return float(values.std(ddof=1))
+    below, above = (1 - WITHIN_ONE_SIGMA) / 2, (1 + WITHIN_ONE_SIGMA) / 2
+    return float(np.diff(np.quantile(values, [below, above]))[0]) / 2
+
+
 def jackknife_deviations(deleted: np.ndarray) -> np.ndarray:
     """Deviations of single blocks from results (blocks, …) that leave one of them out each."""
     deleted = np.asarray(deleted)
@@ -98,9 +123,9 @@ class BootstrapTc:
     Attributes
     ----------
     lambda_mean, lambda_std : float
-        Over the samples without imaginary modes.
+        Over the samples without imaginary modes; the second is `one_sigma`.
     results : tuple of Tc or NoTc
-        One for each (μ*, method): the mean, with the standard deviation as its uncertainty.
+        One for each (μ*, method): the mean, with `one_sigma` as its uncertainty.
     samples, refused : int
         How many were given, and how many of them had imaginary modes or another reason for no Tc.
     kelvin : ndarray, shape (samples, n_results)
@@ -199,19 +224,24 @@ def bootstrap_tc(
             reason = max(reasons[column], key=lambda text: reasons[column][text])
             results.append(NoTc(method, mu, f"{lost:.0%} of the samples have no Tc; most often: {reason}"))
             continue
-        text = f"standard deviation over {len(good)} samples of the phonons"
+        text = f"{_spread_name(len(good))} of {len(good)} samples of the phonons"
         more = (f"{lost:.1%} of the samples had no Tc and were left out",) if lost else ()
-        part = Part("samples", text, float(good.std(ddof=1)))
+        part = Part("samples", text, one_sigma(good))
         results.append(Tc(method, mu, float(good.mean()), (part,), caveats + more))
     stable = lambdas[np.isfinite(lambdas)]
     return BootstrapTc(
         float(stable.mean()) if len(stable) else float("nan"),
-        float(stable.std(ddof=1)) if len(stable) > 1 else float("nan"),
+        one_sigma(stable) if len(stable) > 1 else float("nan"),
         tuple(results),
         len(samples),
         int(np.isnan(kelvin).any(axis=1).sum()),
         kelvin,
     )
+
+
+def _spread_name(samples: int) -> str:
+    few = samples < FEWEST_FOR_QUANTILES
+    return "standard deviation" if few else "half the width of the middle 68 %"
 
 
 def add_noise(table: TcTable, noise: BootstrapTc, name: str, kind: Kind = "ensemble") -> TcTable:

@@ -13,10 +13,11 @@ import safetensors
 import safetensors.torch
 from ase.build import bulk
 
+from himlip_ase.calculator import HiMLIPCalculator
 from himlip_ase.errors import InputError
 from himlip_ase.hint.training.checkpoints import read_state
 from himlip_ase.hint.training.finetune import finetune
-from himlip_ase.hint.training.fingerprint import older_fingerprints
+from himlip_ase.hint.training.fingerprint import content_fingerprint, older_fingerprints
 from himlip_ase.hint.training.pretrain import pretrain
 from himlip_ase.hint.training.settings import TrainingSettings
 from himlip_ase.hint.training.trainer import Trainer
@@ -24,7 +25,8 @@ from himlip_ase.hint.training.training_labels import prepare_labels
 from himlip_ase.labels import views
 from himlip_ase.labels.frames import LabelledFrame
 from himlip_ase.labels.store import LabelStore, write_labels
-from himlip_ase.potential.network import HiMLIPConfig
+from himlip_ase.potential.checkpoint import save_model
+from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
 from tests.hint.toy import rattled, toy_frame, toy_label
 
 NETWORK = HiMLIPConfig(
@@ -124,10 +126,51 @@ def test_checkpoints_of_older_releases_go_on(way: str, tmp_path: Path, caplog) -
     with caplog.at_level("INFO", "himlip_ase"):
         assert WAYS[way](frames, **options, resume=True).progress.epoch == 2
     assert "older release" in caplog.text
-    assert read_state(path).fingerprint.startswith("content-1:")
+    assert read_state(path).fingerprint.startswith("content-2:")
     _set_fingerprint(path, old.replace("8", "9").replace("6", "7").replace("a", "b"))
     with pytest.raises(InputError, match="other labels or another model"):
         WAYS[way](frames, **options, resume=True)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_another_base_of_the_same_name_is_refused(in_memory: bool, tmp_path: Path) -> None:
+    """The labels alone would fit: a training from one model must not go on as that from the other."""
+    frames = _frames()
+    bases = {}
+    for seed in (1, 2):
+        bases[seed] = HiMLIP(NETWORK, seed=seed)
+        (tmp_path / str(seed)).mkdir()
+        save_model(bases[seed], tmp_path / str(seed) / "model.safetensors")
+        if not in_memory:
+            bases[seed] = tmp_path / str(seed) / "model.safetensors"
+    options = {"settings": SETTINGS, "folder": tmp_path / "run"}
+    with pytest.raises(Stop):
+        finetune(frames, base=bases[1], **options, on_epoch=_stop)
+    with pytest.raises(InputError, match="other labels or another model"):
+        finetune(frames, base=bases[2], **options, resume=True)
+    assert finetune(frames, base=bases[1], **options, resume=True).progress.epoch == 2
+
+
+def test_a_checkpoint_that_knows_its_base_by_name_goes_on(tmp_path: Path) -> None:
+    """Checkpoints of older releases hold the name of the base, not its weights."""
+    frames = _frames()
+    options = {"settings": SETTINGS, "folder": tmp_path, "base": HiMLIP(NETWORK, seed=1)}
+    with pytest.raises(Stop):
+        finetune(frames, **options, on_epoch=_stop)
+    digests = prepare_labels(frames, settings=SETTINGS).digests | {"replay": [], "validation": []}
+    by_name = content_fingerprint("a model in memory", digests, "content-1:")
+    _set_fingerprint(tmp_path / "state" / "checkpoint.safetensors", by_name)
+    assert finetune(frames, **options, resume=True).progress.epoch == 2
+
+
+def test_energies_that_the_loss_leaves_out_keep_their_zero() -> None:
+    """Forces leave a constant free, and a training by forces alone moves away from that of the labels."""
+    frames = _frames()
+    blind = replace(SETTINGS, loss=replace(SETTINGS.loss, energy=0.0), epochs=12, validation_fraction=0.0)
+    model = finetune(frames, settings=replace(blind, learning_rate=0.02), network=NETWORK).model
+    calculator = HiMLIPCalculator(model)
+    missed = [calculator.get_potential_energy(frame.atoms) - frame.energy for frame in frames]
+    assert abs(np.mean(missed)) < 0.1 * np.std(missed)  # 3.5 of it without the refit
 
 
 def _old_hash(labels) -> str:

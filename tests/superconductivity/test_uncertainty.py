@@ -14,6 +14,7 @@ from himlip_ase.superconductivity.analysis import analyse
 from himlip_ase.superconductivity.bootstrap import (
     bootstrap_tc,
     jackknife_deviations,
+    one_sigma,
     resampled_phonons,
     spread_as_jackknife,
 )
@@ -79,6 +80,17 @@ def test_noise_of_tc_is_that_of_linear_propagation() -> None:
     entry = result.table.get("allen-dynes", 0.1)
     assert isinstance(entry, Tc) and any(part.kind == "ensemble" for part in entry.parts)
     assert entry.uncertainty_kelvin == pytest.approx(np.sqrt(sum(part.size**2 for part in entry.parts)))
+
+
+def test_one_soft_sample_does_not_make_the_error_bar() -> None:
+    """Of a Gaussian the spread is its σ; a single far sample of 200, as λ ∝ 1/ω² has them, changes little."""
+    rng = np.random.default_rng(4)
+    assert one_sigma(rng.normal(2.0, 0.3, size=40_000)) == pytest.approx(0.3, rel=0.02)
+    values = rng.normal(1.4, 0.04, size=200)
+    soft = np.append(values[:-1], 2.6)
+    assert one_sigma(soft) == pytest.approx(one_sigma(values), rel=0.05) and soft.std() > 2 * values.std()
+    few = np.array([1.0, 2.0, 4.0])
+    assert one_sigma(few) == pytest.approx(few.std(ddof=1))
 
 
 def test_deviations_are_carried_like_the_phonons() -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from himlip_ase.errors import InputError
 from himlip_ase.labels.frames import HessianLabel, LabelCounts, LabelledFrame
@@ -17,8 +18,10 @@ from himlip_ase.labels.products import HessianProducts
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "content-1:"
+PREFIX = "content-2:"
 """How fingerprints of contents begin; those without are older."""
+WITHOUT_WEIGHTS = "content-1:"
+"""How those began that held the name of the starting model and not its weights."""
 COUNTED = "pretraining on "
 """How the older fingerprints of `pretrain` begin, which hold nothing but counts."""
 
@@ -30,7 +33,7 @@ class Fingerprint:
     Attributes
     ----------
     value : str
-        A hash of the content of every label, in their order.
+        A hash of the content of every label, in their order, and of the weights of the starting model.
     older : callable
         Tells whether a fingerprint of an older release is that of the same training.
     """
@@ -70,7 +73,7 @@ class Fingerprint:
             )
 
 
-def content_fingerprint(origin: str, parts: Mapping[str, Iterable[bytes]]) -> str:
+def content_fingerprint(origin: str, parts: Mapping[str, Iterable[bytes]], prefix: str = PREFIX) -> str:
     """One hash of the digests of all labels.
 
     Parameters
@@ -79,19 +82,39 @@ def content_fingerprint(origin: str, parts: Mapping[str, Iterable[bytes]]) -> st
         Where the starting model came from.
     parts : mapping of str to digests
         What each kind of label is for ("training", "held out", ...), and the digests of
-        :mod:`himlip_ase.labels.digests`, in order.
+        :mod:`himlip_ase.labels.digests`, in order; that of the starting weights.
+    prefix : str
+        How the fingerprint begins.
 
     Returns
     -------
     str
-        `PREFIX` and 64 hexadecimal digits.
+        `prefix` and 64 hexadecimal digits.
     """
     digest = hashlib.sha256(origin.encode())
     for name, members in parts.items():
         digest.update(f"|{name}|".encode())
         for member in members:
             digest.update(member)
-    return PREFIX + digest.hexdigest()
+    return prefix + digest.hexdigest()
+
+
+def weights_digest(model: torch.nn.Module) -> bytes:
+    """Of all parameters of a model, exact; what is fitted to labels before a training (buffers) left out.
+
+    Parameters
+    ----------
+    model : Module
+
+    Returns
+    -------
+    bytes
+    """
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(name.encode())
+        digest.update(parameter.detach().to("cpu", torch.float64).numpy().tobytes())
+    return digest.digest()
 
 
 def older_fingerprints(

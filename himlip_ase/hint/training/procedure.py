@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,19 @@ from himlip_ase.errors import InputError
 from himlip_ase.files import FolderLock
 from himlip_ase.hint.training.checkpoints import write_history
 from himlip_ase.hint.training.distributed import Processes
-from himlip_ase.hint.training.fingerprint import Fingerprint, content_fingerprint, older_fingerprints
+from himlip_ase.hint.training.fingerprint import (
+    WITHOUT_WEIGHTS,
+    Fingerprint,
+    content_fingerprint,
+    older_fingerprints,
+    weights_digest,
+)
 from himlip_ase.hint.training.hessian_turns import hessians_at
 from himlip_ase.hint.training.progress import Progress
 from himlip_ase.hint.training.refinement import polish
 from himlip_ase.hint.training.run_record import check_folder, judge, run_record, save_run, training_record
 from himlip_ase.hint.training.settings import TrainingSettings
-from himlip_ase.hint.training.start import start_training
+from himlip_ase.hint.training.start import FROM_SCRATCH, Start, fit_references, start_training
 from himlip_ase.hint.training.trainer import Trainer
 from himlip_ase.hint.training.training_labels import TrainingLabels, taught
 from himlip_ase.labels.digests import frame_digest, hessian_digest
@@ -126,7 +132,7 @@ def train(
         hessians = taught(labels, settings)
         trainer = Trainer(
             start.model, labels.training, hessians.labels, settings, labels.held_out, path,
-            _fingerprint(labels, replay, judges, validation_hessians, start.origin),
+            _fingerprint(labels, replay, judges, validation_hessians, start),
             on_epoch if processes.first else None, judges, replay, processes, start.statistics,
             start.store, hessians_at(labels.structures, hessians.structures),
         )  # fmt: skip
@@ -137,6 +143,9 @@ def train(
             polish(trainer, on_epoch, resume)
             if path is not None:
                 write_history(path / "history.csv", progress.history)
+        if start.store is not None and settings.loss.energy == 0:
+            # forces leave a constant free: that of the labels, which the training has moved away from
+            fit_references(trainer.model, start.store, known=labels.element_energies)
         report = {
             **run_record(trainer.model, start.origin, labels),
             "settings": settings.to_dict(),
@@ -156,14 +165,18 @@ def _fingerprint(
     replay: Sequence[LabelledFrame],
     judges: Sequence[Any],
     validation_hessians: Sequence[HessianLabel],
-    origin: str,
+    start: Start,
 ) -> Fingerprint:
-    parts = labels.digests | {
+    parts: Mapping[str, Iterable[bytes]] = labels.digests | {
         "replay": [frame_digest(frame) for frame in replay],
         "validation": [hessian_digest(label) for label in validation_hessians],
     }
-    older = older_fingerprints(
-        origin, Joined([labels.training, replay, labels.held_out]),
+    by_name = content_fingerprint(start.origin, parts, WITHOUT_WEIGHTS)
+    before_contents = older_fingerprints(
+        start.origin, Joined([labels.training, replay, labels.held_out]),
         Joined([labels.hessians, judges, labels.products]), labels.counts, labels.held_counts,
     )  # fmt: skip
-    return Fingerprint(content_fingerprint(origin, parts), older)
+    if start.origin != FROM_SCRATCH:  # two models may have one name, or none
+        parts = {**parts, "start": [weights_digest(start.model)]}
+    value = content_fingerprint(start.origin, parts)
+    return Fingerprint(value, lambda found: found == by_name or before_contents(found))
