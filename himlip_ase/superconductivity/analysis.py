@@ -142,7 +142,7 @@ def analyse(
             mu_star_at=options.mu_star_at,
         )
     sigma_ry, source = _choose_sigma(elph, options.sigma_ry, sigma_of, plateau)
-    coupling, spectrum = _spectrum(elph, phonons, sigma_ry, options)
+    coupling, spectrum = spectrum_of(elph, phonons, sigma_ry, options)
     caveats = carried + _caveats(strain, deviation, plateau) + _dos_caveat(as_printed, sigma_ry, options)
     spectrum = replace(spectrum, caveats=spectrum.caveats + caveats)
     table = table_of(spectrum, options)
@@ -299,9 +299,27 @@ def _choose_sigma(
     return middle, "middle of the list: no σ-plateau, a default and not a converged choice"
 
 
-def _spectrum(
-    elph: ElphMatrices, phonons: DynamicalMatrices, sigma_ry: float, options: TcOptions
+def spectrum_of(
+    elph: ElphMatrices, phonons: DynamicalMatrices, sigma_ry: float | None, options: TcOptions
 ) -> tuple[ModeCoupling, Spectrum]:
+    """The modes of the grid of G or of a mesh, and α²F by the sum or integral that was chosen.
+
+    Parameters
+    ----------
+    elph : ElphMatrices
+    phonons : DynamicalMatrices
+        In the cell and on the grid of `elph`.
+    sigma_ry : float or None
+        As in `mode_coupling`.
+    options : TcOptions
+        Of it, ``mesh``, ``integration`` and ``gamma_weight``.
+
+    Returns
+    -------
+    coupling : ModeCoupling
+    spectrum : Spectrum
+        With the plain q-sum as its alternative where there is a mesh.
+    """
     coupling = _coupling(elph, phonons, sigma_ry, options)
     spectrum = coupling.spectrum()
     if options.mesh is not None:
@@ -315,7 +333,7 @@ def _spectrum(
 
 
 def _coupling(
-    elph: ElphMatrices, phonons: DynamicalMatrices, sigma_ry: float, options: TcOptions
+    elph: ElphMatrices, phonons: DynamicalMatrices, sigma_ry: float | None, options: TcOptions
 ) -> ModeCoupling:
     if options.mesh is None:
         return mode_coupling(elph, phonons, sigma_ry, options.gamma_weight)

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from himlip_ase.errors import InputError
+from himlip_ase.superconductivity.analysis import spectrum_of
 from himlip_ase.superconductivity.cell_strain import bring_to_cell
 from himlip_ase.superconductivity.codec import Record
-from himlip_ase.superconductivity.coupling import GammaWeight, mode_coupling
+from himlip_ase.superconductivity.coupling import GammaWeight
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.onto_elph_grid import swap_onto_grid
+from himlip_ase.superconductivity.options import Mesh, TcOptions
 from himlip_ase.superconductivity.tc import critical_temperature
 from himlip_ase.superconductivity.tc_entries import NoTc, Tc
+from himlip_ase.superconductivity.zone import Integration
 
 if TYPE_CHECKING:
     from himlip_ase.phonons.force_constants import DynamicalMatrices
-    from himlip_ase.superconductivity.options import TcOptions
     from himlip_ase.superconductivity.tc_analysis import TcAnalysis
 
 
@@ -86,6 +88,8 @@ def isotope_effect(
     accept: Sequence[str] = (),
     step: float = 0.02,
     mu_star_at: float = 1.0,
+    mesh: Mesh | None = None,
+    integration: Integration = "sum",
 ) -> IsotopeEffect | NoTc:
     """Isotope coefficients of each element, and of all together, by central differences in ln M.
 
@@ -100,6 +104,8 @@ def isotope_effect(
         As in `critical_temperature`.
     step : float
         In ln M.
+    mesh, integration
+        As in `TcOptions`: how α²F is made, for each of the masses.
 
     Returns
     -------
@@ -110,10 +116,11 @@ def isotope_effect(
     symbols = phonons.primitive.get_chemical_symbols()
     natural = phonons.primitive.get_masses()
     failed: list[NoTc] = []
+    options = TcOptions(gamma_weight=gamma_weight, mesh=mesh, integration=integration)
 
     def log_tc(scaled: Sequence[str], power: float) -> float:
         masses = [m * np.exp(power) if s in scaled else m for s, m in zip(symbols, natural, strict=True)]
-        spectrum = mode_coupling(elph, phonons.with_masses(masses), sigma_ry, gamma_weight).spectrum()
+        _, spectrum = spectrum_of(elph, phonons.with_masses(masses), sigma_ry, options)
         entry = critical_temperature(spectrum, mu_star, method, accept, mu_star_at=mu_star_at)
         if isinstance(entry, Tc):
             return float(np.log(entry.kelvin))
@@ -166,6 +173,8 @@ def isotope_effects(
             options.gamma_weight,
             options.accept,
             mu_star_at=options.mu_star_at,
+            mesh=options.mesh,
+            integration=options.integration,
         )
         for method in table.methods
     ]

@@ -20,7 +20,7 @@ from himlip_ase.superconductivity.bootstrap import (
 )
 from himlip_ase.superconductivity.coupling import mode_coupling
 from himlip_ase.superconductivity.elph_matrices import read_elph
-from himlip_ase.superconductivity.isotope import IsotopeEffect, isotope_effect
+from himlip_ase.superconductivity.isotope import IsotopeEffect, isotope_effect, isotope_effects
 from himlip_ase.superconductivity.methods import FORMULAS
 from himlip_ase.superconductivity.onto_elph_grid import carry_deviations, swap_onto_grid
 from himlip_ase.superconductivity.options import TcOptions
@@ -199,6 +199,26 @@ def test_isotope_coefficients(method) -> None:
     assert effect.total == pytest.approx(0.5, abs=1e-4)  # λ does not know the masses
     assert sum(effect.elements.values()) == pytest.approx(effect.total, abs=2e-3)
     assert set(effect.elements) == {"Pd", "H"} and effect.elements["H"] > 0
+
+
+@pytest.mark.parametrize("integration", ["sum", "gaussian"])
+def test_isotope_coefficients_are_those_of_the_table(integration) -> None:
+    """On a mesh, too: by Tc of two analyses that differ in a mass alone."""
+    d, elph = toy()
+    one = TcOptions((0.1,), ("allen-dynes",), sigma_ry=0.02, accept=("imaginary", "coarse"))
+    options = replace(one, mesh=(3, 3, 3), integration=integration)
+    found = analyse("toy", elph, d, None, options)
+    (effect,) = isotope_effects(elph, d, None, found, options)
+    assert isinstance(effect, IsotopeEffect)
+    mass = found.masses_amu["H"]
+    logs = []
+    for power in (-0.02, 0.02):
+        entry = analyse("toy", elph, d, None, options, masses={"H": mass * np.exp(power)}).table.results[0]
+        logs.append(np.log(entry.kelvin))
+    assert effect.elements["H"] == pytest.approx((logs[0] - logs[1]) / 0.04, rel=1e-6)
+    assert effect.total == pytest.approx(0.5, abs=1e-3)
+    (plain,) = isotope_effects(elph, d, None, found, one)
+    assert isinstance(plain, IsotopeEffect) and abs(plain.elements["H"] - effect.elements["H"]) > 0.04
 
 
 def test_phonons_that_leave_a_part_out_spread_as_their_jackknife_error() -> None:
