@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +28,13 @@ from himlip_ase.cli.training_options import (
     StressKeyOption,
     given,
 )
+
+if TYPE_CHECKING:
+    from himlip_ase.labels.frames import LabelledFrame
+    from himlip_ase.labels.origin import Origin
+    from himlip_ase.labels.store import LabelStore
+
+logger = logging.getLogger(__name__)
 
 
 def register(app: typer.Typer) -> None:
@@ -63,6 +72,7 @@ def pretrain(
     from himlip_ase.hint.training.display import training_bar
     from himlip_ase.hint.training.pretrain import pretrain as run
     from himlip_ase.labels.label_keys import LabelKeys
+    from himlip_ase.labels.origin import Origin
     from himlip_ase.labels.readers import open_labels, read_hessian, without_judges
     from himlip_ase.labels.store import LabelStore, write_labels
 
@@ -77,12 +87,14 @@ def pretrain(
         hold_out=hold_out,
     )
     settings, network = read_training_config(config, flags)
-    if store is None or not (resume and store.is_file()):
-        frames = open_labels(labels, keys=LabelKeys(energy_key, forces_key, stress_key))
-    if store is not None:
-        if not (resume and store.is_file()):
-            write_labels(store, frames, overwrite=overwrite)
-        frames = LabelStore(store)
+    keys = LabelKeys(energy_key, forces_key, stress_key)
+    if store is not None and resume and store.is_file():
+        frames: Sequence[LabelledFrame] = _stored(store, Origin.of(labels, keys))
+    else:
+        frames = open_labels(labels, keys=keys)
+        if store is not None:
+            write_labels(store, frames, overwrite=overwrite, origin=Origin.of(labels, keys).to_text())
+            frames = LabelStore(store)
     frames = without_judges(frames)
     with training_bar(settings) as on_epoch:
         result = run(
@@ -92,3 +104,20 @@ def pretrain(
     for line in result.report["summary"]:
         typer.echo(line)
     typer.echo(f"model: {out / 'model.safetensors'}")
+
+
+def _stored(store: Path, given: Origin) -> LabelStore:
+    """The store of an interrupted run, if the labels that were given are those that it was made from."""
+    from himlip_ase.errors import InputError
+    from himlip_ase.labels.origin import Origin
+    from himlip_ase.labels.store import LabelStore
+
+    found = LabelStore(store)
+    if not found.origin:
+        logger.warning("%s does not say what it was made from: --resume reads it, and not --labels", store)
+    elif not (known := Origin.from_text(found.origin)).matches(given):
+        raise InputError(
+            f"--resume reads {store}, which was made from {known}; {given} is not that, or has changed "
+            "since. Type what it was made from, or begin anew with another --store and --out"
+        )
+    return found

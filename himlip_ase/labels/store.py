@@ -37,12 +37,15 @@ MOST_IN_ATTRIBUTE = 3000
 NAMES = "set_names"
 CODES = "codes"
 """Dataset of the programs that calculated the sets; a set of two programs is two."""
+ORIGIN = "origin"
+"""Dataset of what the labels were made from, a text of `himlip_ase.labels.origin`."""
 
 
 def write_labels(
     path: str | os.PathLike,
     frames: Iterable[LabelledFrame],
     overwrite: bool = False,
+    origin: str = "",
 ) -> int:
     """Write labels, frame by frame, atomically.
 
@@ -53,6 +56,8 @@ def write_labels(
     frames : iterable of LabelledFrame
         Consumed one at a time: a generator of millions takes no memory.
     overwrite : bool
+    origin : str
+        What they were made from, kept as it is.
 
     Returns
     -------
@@ -82,6 +87,8 @@ def write_labels(
             file.create_dataset(NAMES, data=names, dtype=h5py.string_dtype())
         if any(codes):
             file.create_dataset(CODES, data=codes, dtype=h5py.string_dtype())
+        if origin:
+            file.create_dataset(ORIGIN, data=origin, dtype=h5py.string_dtype())
     return number
 
 
@@ -185,6 +192,11 @@ class LabelStore(OnDemand[LabelledFrame]):
         self._set_of = self._file["set_of"][:]
         self._frames = {k: self._file[k][:] for k in ("cells", "pbc", "energies", "stresses", "weights")}
         self._data = {k: self._file[k] for k in ("numbers", "positions", "forces", "hessians")}
+
+    @property
+    def origin(self) -> str:
+        """What it was made from, as `write_labels` was told; empty where it was not."""
+        return str(self._file[ORIGIN].asstr()[()]) if ORIGIN in self._file else ""
 
     def __len__(self) -> int:
         return len(self._atoms) - 1

@@ -117,14 +117,21 @@ def test_closed_form_alone_and_after_training(folder: Path) -> None:
 
 
 def test_pretrain_streams_from_a_store(folder: Path) -> None:
-    code, output = _run(
-        "pretrain", "--labels", folder / "rattle.extxyz", "--store", folder / "labels.h5", "--config",
-        folder / "train.yaml", "--epochs", 2, "--out", folder / "base",
+    common = (
+        "pretrain", "--store", folder / "labels.h5", "--config", folder / "train.yaml", "--epochs", 2,
+        "--out", folder / "base",
     )  # fmt: skip
+    code, output = _run(*common, "--labels", folder / "rattle.extxyz")
     assert code == 0, output
     assert (folder / "labels.h5").is_file() and "held out: rattle: 1 frames" in output
     report = json.loads((folder / "base" / "report.json").read_text())
     assert report["labels"]["training"]["frames"] == 5
+    code, output = _run(*common, "--labels", folder / "rattle.extxyz", "--resume")
+    assert code == 0, output
+    for more in (("--labels", folder / "validation.extxyz"), ("--energy-key", "other")):
+        code, output = _run(*common, "--labels", folder / "rattle.extxyz", *more, "--resume")
+        text = " ".join(output.split())
+        assert code == 2 and "was made from --labels rattle.extxyz; --labels rattle.extxyz --" in text
 
 
 def test_closed_form_around_a_base_of_more_elements(folder: Path) -> None:
