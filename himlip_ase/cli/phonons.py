@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from himlip_ase.cli.calculators import CalculatorOption, chosen_calculator
+from himlip_ase.cli.given import typed_options
 from himlip_ase.cli.masses import parse_masses
+from himlip_ase.cli.unused_options import refuse_unused
 
 if TYPE_CHECKING:
     from himlip_ase.phonons import ForceConstants
+
+CALCULATED = (
+    "model", "calculator", "dims", "relax", "pressure", "fmax", "symmetrize", "third", "follow",
+    "max_generations",
+)  # fmt: skip
+"""Options of phonons that are calculated."""
+RELAXED_TO, FOLLOWED_TO = 1e-5, 1e-4
+"""Largest force (eV/Å) of the structure, and of those behind its imaginary modes, where none is given."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +52,7 @@ def _from_files(dyn: list[Path], label: list[str], sum_rule: bool) -> dict[str, 
 
 
 def phonons(
+    context: typer.Context,
     structure: Annotated[
         Path | None,
         typer.Argument(help="Crystal in any format of ASE; leave out with --dyn.", show_default=False),
@@ -63,7 +74,14 @@ def phonons(
         float | None,
         typer.Option("--pressure", help="Relax the cell too, to this pressure in GPa."),
     ] = None,
-    fmax: Annotated[float, typer.Option("--fmax", help="Largest force after --relax, eV/Å.")] = 1e-5,
+    fmax: Annotated[
+        float | None,
+        typer.Option(
+            "--fmax",
+            help="Largest force of relaxed structures, eV/Å.",
+            show_default="1e-5; behind the modes of --follow 1e-4",
+        ),
+    ] = None,
     symmetrize: Annotated[
         bool, typer.Option("--symmetrize/--no-symmetrize", help="Impose the space group and the sum rules.")
     ] = True,
@@ -120,12 +138,19 @@ def phonons(
 
     if (structure is None) == (not dyn):
         raise InputError("give either a STRUCTURE (with --model and --dims) or --dyn PREFIX, one of the two")
+    if structure is None:
+        why = "needs a STRUCTURE, and --dyn files are read without any calculation; leave it out"
+        refuse_unused(typed_options(context, CALCULATED), why)
+    else:
+        of_files = {"--label": label, "--no-asr": not asr}
+        refuse_unused(of_files, "is of --dyn files; type --dyn PREFIX instead of STRUCTURE, or leave it out")
+    if not follow:
+        typed = typed_options(context, ["max_generations"])
+        refuse_unused(typed, "is of --follow; type --follow, or leave it out")
+    if not (relax or follow):
+        refuse_unused({"--fmax": fmax}, "is of relaxations, and --no-relax has none; leave one of them out")
     if pressure is not None and not relax:
         raise InputError("--pressure relaxes the cell, so it needs --relax; leave --no-relax out")
-    if third and structure is None:
-        raise InputError("--third needs a STRUCTURE; --dyn files hold no third derivatives")
-    if follow and structure is None:
-        raise InputError("--follow relaxes structures, so it needs a STRUCTURE; leave --dyn out")
     masses = parse_masses(mass or [])
     if structure is None:
         sets = _from_files(dyn or [], label or [], asr)
@@ -140,13 +165,9 @@ def phonons(
         chosen = chosen_calculator(model, calculator)
         name = calculator or "Hi-MLIP"
         if relax:
-            crystal = relax_atoms(crystal, chosen, pressure, fmax, keep_symmetry=True).atoms
+            limit = RELAXED_TO if fmax is None else fmax
+            crystal = relax_atoms(crystal, chosen, pressure, limit, keep_symmetry=True).atoms
         sets = {name: harmonic_force_constants(crystal, chosen, dims, symmetrize)}
-        if third:
-            from himlip_ase.phonons.phono3py_io import write_for_phono3py
-
-            for line in write_for_phono3py(crystal, chosen, sets[name], third, out, overwrite):
-                typer.echo(line)
     if born is not None:
         from himlip_ase.phonons.born_files import read_born
 
@@ -154,6 +175,11 @@ def phonons(
         sets = {name: fc.with_born(charges[name].with_sum_rule()) for name, fc in sets.items()}
     if masses:
         sets = {name: fc.with_masses(masses) for name, fc in sets.items()}
+    if third:  # after charges and masses, which its files hold too
+        from himlip_ase.phonons.phono3py_io import write_for_phono3py
+
+        for line in write_for_phono3py(crystal, chosen, sets[name], third, out, overwrite):
+            typer.echo(line)
     for line in write_phonons(sets, out, npoints, mesh, write_dyn_files=write_dyn, overwrite=overwrite):
         typer.echo(line)
     for line in _gamma_modes(sets, out, overwrite):
@@ -162,8 +188,9 @@ def phonons(
         from himlip_ase.phonons.follow import describe_following, follow_imaginary_modes, write_following
 
         found = follow_imaginary_modes(
-            crystal, chosen, dims, max_generations, pressure, max(fmax, 1e-4), force_constants=sets[name]
-        )
+            crystal, chosen, dims, max_generations, pressure, FOLLOWED_TO if fmax is None else fmax,
+            force_constants=sets[name],
+        )  # fmt: skip
         for line in describe_following(found):
             typer.echo(line)
         typer.echo(f"→ {write_following(found, out / 'follow', overwrite)[0]}")

@@ -146,7 +146,8 @@ def follow_imaginary_modes(
     steps : int
         Of each relaxation.
     force_constants : ForceConstants, optional
-        Those of `primitive`, where they are known already.
+        Those of `primitive`, where they are known already. Their masses, or those of `primitive`, weigh the
+        modes of every generation.
 
     Returns
     -------
@@ -157,7 +158,7 @@ def follow_imaginary_modes(
     Raises
     ------
     InputError
-        A structure that is no crystal, or a limit below one.
+        A structure that is no crystal, an element of several masses, or a limit below one.
     CalculationError
         A number that is not finite, or no child that is lower than its parent.
     """
@@ -168,16 +169,20 @@ def follow_imaginary_modes(
     thickness = _thickness(atoms, dims)
     start = depth = _enthalpy(_evaluated(atoms, calculator), pressure_gpa)
     constants = force_constants
+    masses: dict[str, float] = {}
     found: list[Generation] = []
     while True:
         if constants is None:
             dims = _covering(atoms, thickness)
             constants = harmonic_force_constants(atoms, calculator, dims)
+        masses = masses or _masses_by_element(constants.primitive)
+        constants = constants.with_masses(masses)
         frequency, basis = _softest(constants)
         cell = standard_cell(atoms, SYMPREC)
         children: list[Child] = []
         if frequency < -IMAGINARY_CM and len(found) < max_generations:
-            children = _children(atoms, calculator, dims, basis, pressure_gpa, fmax, steps, (depth, start))
+            depths = depth, start
+            children = _children(atoms, calculator, constants, basis, pressure_gpa, fmax, steps, depths)
         grid = constants.dynamical_matrices()
         soft = grid.frequencies()[:, 0] < frequency + SAME_MODE_CM
         found.append(
@@ -203,7 +208,7 @@ def follow_imaginary_modes(
 def _children(
     atoms: Atoms,
     calculator: Any,
-    dims: tuple[int, int, int],
+    constants: ForceConstants,
     basis: np.ndarray,
     pressure_gpa: float | None,
     fmax: float,
@@ -211,14 +216,14 @@ def _children(
     depths: tuple[float, float],
 ) -> list[Child]:
     """Relaxed structures along the directions that symmetry singles out, lowest first."""
-    supercell = build_supercell(atoms, dims)
+    dims, supercell = constants.dims, build_supercell(atoms, constants.dims)
     operations = crystal_operations(atoms, dims, SYMPREC)
     if operations.deviation > SYMPREC:
         operations = identity_operation(len(supercell), dims)
     directions = singled_out_directions(on_basis(operations, basis))
     logger.info("%d inequivalent directions in %d dimensions", len(directions), basis.shape[1])
     found: list[Child] = []
-    roots = np.sqrt(supercell.get_masses())[:, None]
+    roots = np.sqrt(constants.supercell.get_masses())[:, None]  # those that weighed the modes
     for direction in directions:
         pattern = (basis @ direction).reshape(-1, 3) / roots
         displaced = _deepest(supercell, pattern / np.linalg.norm(pattern, axis=1).max(), calculator)
@@ -245,6 +250,16 @@ def _children(
             f"no displaced structure could be relaxed in {steps} steps; give a larger fmax"
         )
     return sorted(found, key=lambda child: -child.total_gain_mev)
+
+
+def _masses_by_element(atoms: Atoms) -> dict[str, float]:
+    masses = dict(zip(atoms.get_chemical_symbols(), atoms.get_masses().tolist(), strict=True))
+    if not np.allclose([masses[symbol] for symbol in atoms.symbols], atoms.get_masses()):
+        raise InputError(
+            f"atoms of one element have several masses in {atoms.symbols}; modes are followed with one for "
+            "each element"
+        )
+    return masses
 
 
 def _softest(constants: ForceConstants) -> tuple[float, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -12,8 +13,10 @@ from ase.build import bulk
 from ase.io import read, write
 from typer.testing import CliRunner
 
-from himlip_ase import HiMLIPCalculator
+from himlip_ase import HiMLIPCalculator, relaxation
 from himlip_ase.cli.app import app
+from himlip_ase.errors import InputError
+from himlip_ase.phonons import follow, phono3py_io
 from himlip_ase.phonons.phonopy_files import read_force_constants
 from himlip_ase.potential.checkpoint import save_model
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
@@ -126,3 +129,49 @@ def test_third_order_for_phono3py(folder: Path) -> None:
     assert "--third needs a STRUCTURE" in himlip(
         folder, "phonons", "--dyn", "@nothing", "--third", "2", "2", "2", status=2
     )
+
+
+BORN = "14.4\n3 0 0 0 3 0 0 0 3\n1 0 0 0 1 0 0 0 1\n-1 0 0 0 -1 0 0 0 -1\n"
+
+
+def test_charges_and_masses_reach_the_files_of_phono3py(folder: Path, monkeypatch) -> None:
+    """phono3py need not be installed: its object is replaced by the constants that it would be made of."""
+    written = []
+
+    class Stub:
+        def __init__(self, fc, third):
+            written.append(fc)
+
+        def save(self, path):
+            path.write_text("")
+
+    monkeypatch.setattr(phono3py_io, "find_spec", lambda name: True)
+    monkeypatch.setattr(phono3py_io, "to_phono3py", Stub)
+    (folder / "BORN").write_text(BORN)
+    phonons(
+        folder, "@off.extxyz", "--third", "1", "1", "1", "--born", str(folder / "BORN"), "--mass", "H=2.014",
+        "--no-relax",
+    )  # fmt: skip
+    (fc,) = written
+    assert fc.primitive.get_masses()[0] == pytest.approx(2.014)
+    assert fc.born is not None and fc.born.charges[0] == pytest.approx(np.eye(3))
+    own = read_force_constants(folder / "out" / "phonopy_params.yaml")
+    assert np.allclose(own.compact, fc.compact) and np.allclose(own.born.charges, fc.born.charges)
+
+
+@pytest.mark.parametrize(("typed", "limits"), [([], (1e-5, 1e-4)), (["--fmax", "1e-6"], (1e-6, 1e-6))])
+def test_the_largest_force_that_was_given_holds_for_both(folder: Path, monkeypatch, typed, limits) -> None:
+    seen = []
+
+    def relaxed(atoms, calculator, pressure, fmax, **more):
+        seen.append(fmax)
+        return SimpleNamespace(atoms=atoms)
+
+    def followed(atoms, calculator, dims, generations, pressure, fmax, **more):
+        seen.append(fmax)
+        raise InputError("far enough")
+
+    monkeypatch.setattr(relaxation, "relax", relaxed)
+    monkeypatch.setattr(follow, "follow_imaginary_modes", followed)
+    assert "far enough" in phonons(folder, "@fcc.extxyz", "--follow", *typed, status=2)
+    assert tuple(seen) == limits

@@ -9,8 +9,10 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from himlip_ase.errors import CalculationError
+from himlip_ase.errors import CalculationError, InputError
+from himlip_ase.phonons import follow
 from himlip_ase.phonons.follow import describe_following, follow_imaginary_modes, write_following
+from himlip_ase.phonons.harmonic import harmonic_force_constants
 from himlip_ase.structures import read_structure
 
 from .wells import QUARTICS, WellCalculator, Wells, parent
@@ -54,6 +56,26 @@ def test_a_stable_crystal_is_left_alone():
     copper = bulk("Cu", a=3.59)
     (only,) = follow_imaginary_modes(copper, EMT(), (2, 2, 2))
     assert only.stable and not only.children
+
+
+def test_masses_that_were_given_weigh_and_displace_all_generations(monkeypatch):
+    """Optical modes leave the centre of mass where it is: that of the masses, which are no natural ones."""
+    calculator, weighed, patterns = WellCalculator(Wells()), [], []
+    softest, deepest = follow._softest, follow._deepest
+    monkeypatch.setattr(follow, "_softest", lambda c: weighed.append(c.supercell) or softest(c))
+    monkeypatch.setattr(follow, "_deepest", lambda s, p, c: patterns.append(p) or deepest(s, p, c))
+    heavy = harmonic_force_constants(parent(), calculator, (1, 1, 1)).with_masses({"Cl": 300.0})
+    lowest = heavy.dynamical_matrices().frequencies().min()
+    found = follow_imaginary_modes(parent(), calculator, (1, 1, 1), force_constants=heavy)
+    assert len(found) == len(weighed) == 2 and found[0].lowest_cm == pytest.approx(lowest)
+    for cell in weighed:
+        assert cell.get_masses()[cell.symbols == "Cl"] == pytest.approx(300.0)
+    masses = heavy.supercell.get_masses()
+    assert patterns and all(np.abs(masses @ pattern).max() < 1e-6 * masses.max() for pattern in patterns)
+    mixed = parent().repeat((1, 1, 2))
+    mixed.set_masses([133, 35, 133, 37])
+    with pytest.raises(InputError, match="several masses"):
+        follow_imaginary_modes(mixed, calculator, (1, 1, 1))
 
 
 def test_a_structure_that_falls_back_is_an_error():

@@ -146,6 +146,18 @@ def test_command_plots_files(app, tmp_path):
         (["nowhere.cif"], "nowhere.cif"),
         (["a.xyz", "--pressure", "10", "--no-relax"], "needs --relax"),
         (["--dyn", "a", "--mass", "H:2"], "--mass takes ELEMENT=AMU"),
+        (["--dyn", "a", "--pressure", "150"], "--pressure needs a STRUCTURE, and --dyn files are read"),
+        (["--dyn", "a", "--model", "m"], "--model needs a STRUCTURE"),
+        (["--dyn", "a", "--calculator", "m:f"], "--calculator needs a STRUCTURE"),
+        (["--dyn", "a", "--dims", "2", "2", "2"], "--dims needs a STRUCTURE"),
+        (["--dyn", "a", "--fmax", "1e-5"], "--fmax needs a STRUCTURE"),
+        (["--dyn", "a", "--no-relax"], "--no-relax needs a STRUCTURE"),
+        (["--dyn", "a", "--no-symmetrize"], "--no-symmetrize needs a STRUCTURE"),
+        (["--dyn", "a", "--follow"], "--follow needs a STRUCTURE"),
+        (["a.xyz", "--label", "A"], "--label is of --dyn files; type --dyn PREFIX instead of STRUCTURE"),
+        (["a.xyz", "--no-asr"], "--no-asr is of --dyn files"),
+        (["a.xyz", "--max-generations", "4"], "--max-generations is of --follow; type --follow"),
+        (["a.xyz", "--no-relax", "--fmax", "1"], "--fmax is of relaxations, and --no-relax has none"),
     ],
 )
 def test_command_refuses_what_makes_no_sense(app, arguments, message):
