@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from himlip_ase.cli.calculators import CalculatorOption, chosen_calculator
+from himlip_ase.cli.given import typed_options
+from himlip_ase.cli.unused_options import refuse_unused
 from himlip_ase.registry import Registry
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ METHODS = Registry(
     Method("sscha", "an anharmonic run at each temperature", False, True),
     Method("both", "one after the other, in one figure", True, True),
 )
+QUASI_HARMONIC = ("strains", "mesh")
+ANHARMONIC = ("n", "n_hessian", "max_populations", "seed", "workers")
+"""Options that one method alone reads."""
 EPILOG = (
     "Examples:  himlip expansion copper.cif --calculator ase.calculators.emt:EMT -T 0 -T 300 -T 600   ·   "
     "himlip expansion h3s.cif --method sscha --pressure 150 -T 0 -T 300 --resume"
@@ -41,6 +46,7 @@ EPILOG = (
 
 
 def expansion(
+    context: typer.Context,
     structure: Annotated[Path, typer.Argument(help="Primitive cell, in any format of ASE.")],
     temperature: Annotated[list[float], typer.Option("--temperature", "-T", help="Kelvin; repeatable.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder.")] = Path("expansion"),
@@ -78,6 +84,17 @@ def expansion(
     from himlip_ase.structures import read_structure, require_new
 
     way = METHODS[method]
+    if not way.quasi_harmonic:
+        why = f"is of qha, and --method is {method}; type --method qha or both, or leave it out"
+        refuse_unused(typed_options(context, QUASI_HARMONIC), why)
+    if not way.anharmonic:
+        why = f"is of sscha, and --method is {method}; type --method sscha or both, or leave it out"
+        refuse_unused(typed_options(context, ANHARMONIC), why)
+    if calculator is not None:
+        refuse_unused(
+            typed_options(context, ["workers"]),
+            "is of models, and an ASE calculator runs in one process; type --model, or leave it out",
+        )
     require_new(out / "expansion.json", overwrite or resume)
     crystal = read_structure(structure)
     check_primitive(crystal)
@@ -123,14 +140,15 @@ def expansion(
 @contextlib.contextmanager
 def _forces(model: str | None, calculator: str | None, chosen: Any, workers: int) -> Iterator[Evaluate]:
     """Force callable of a model in several processes, or of an ASE calculator in this one."""
-    if calculator is not None or model is None:
+    if calculator is not None:
         from himlip_ase.sscha.ensembles.evaluation import from_calculator
 
         yield from_calculator(chosen)
         return
+    from himlip_ase.potential.checkpoint import default_model
     from himlip_ase.sscha.ensembles.workers import potential_forces
 
-    with potential_forces(model, workers) as forces:
+    with potential_forces(model or default_model(), workers) as forces:
         yield forces
 
 

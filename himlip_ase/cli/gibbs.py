@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from himlip_ase.cli.given import typed_options
 from himlip_ase.cli.ts import CALCULATOR_HELP
+from himlip_ase.cli.unused_options import refuse_unused
 
 EPILOG = (
     "Examples:  himlip gibbs reaction --temperature 400   (a folder of himlip ts; nothing is calculated "
@@ -22,6 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def gibbs(
+    context: typer.Context,
     what: Annotated[
         list[Path], typer.Argument(help="Folder of himlip ts; or the reactants, a file each.", metavar="WHAT")
     ],
@@ -49,7 +52,9 @@ def gibbs(
         list[str] | None,
         typer.Option("--isotope", help="H=2.014 for an element, 3=2.014 for an atom (from 0); repeatable."),
     ] = None,
-    fmax: Annotated[float, typer.Option("--fmax", help="eV/Å; structures are relaxed to this first.")] = 0.01,
+    fmax: Annotated[
+        float, typer.Option("--fmax", help="eV/Å; structures in files are relaxed to this first.")
+    ] = 0.01,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the numbers.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
 ) -> None:
@@ -74,6 +79,10 @@ def gibbs(
             raise InputError(
                 "a folder of himlip ts has its reactant, product and transition state; name it alone"
             )
+        refuse_unused(
+            typed_options(context, ["fmax"]),
+            f"relaxes structures, and those of {what[0]} are taken as they are; leave it out",
+        )
         known = read_species(what[0])
         calculator = calculator or _calculator_of(what[0])
         found = ReactionGibbs(

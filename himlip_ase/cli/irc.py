@@ -22,7 +22,11 @@ def irc(
     step: Annotated[float, typer.Option("--step", help="√amu Å; 0.1 is fine, 0.3 coarse.")] = 0.3,
     max_steps: Annotated[int, typer.Option("--max-steps", help="Of each direction.")] = 100,
     hessian_every: Annotated[
-        int, typer.Option("--hessian-every", help="Exact Hessian at every n-th point.")
+        int,
+        typer.Option(
+            "--hessian-every",
+            help="Exact Hessian at every n-th point of the coordinate; the saddle search takes one at each.",
+        ),
     ] = 1,
     fmax: Annotated[
         float, typer.Option("--fmax", help="eV/Å, of the saddle and of the relaxed ends.")

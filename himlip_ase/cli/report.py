@@ -7,8 +7,12 @@ from typing import Annotated
 
 import typer
 
+from himlip_ase.cli.given import typed_options
+from himlip_ase.cli.unused_options import refuse_unused
+
 
 def report(
+    context: typer.Context,
     folders: Annotated[list[Path], typer.Argument(help="Run folders of `himlip run`.")],
     compare: Annotated[
         bool, typer.Option("--compare", help="One report of all runs: tables and figures side by side.")
@@ -35,13 +39,9 @@ def report(
     ] = False,
 ) -> None:
     """Draw the pictures and write report.md and report.html again, from the finished stages."""
-    from himlip_ase.errors import InputError
-
     if not compare:
-        given = {"--measured": measured, "--formula": formula, "--note": note}
-        foreign = [name for name, value in given.items() if value]
-        if foreign:
-            raise InputError(f"{foreign[0]} belongs to --compare; type --compare, or leave it out")
+        own = ("out", "measured", "formula", "note", "overwrite")
+        refuse_unused(typed_options(context, own), "belongs to --compare; type --compare, or leave it out")
         from himlip_ase.pipeline.report import report_again
 
         for folder in folders:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from himlip_ase.cli.unused_options import refuse_unused
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -41,6 +43,10 @@ def density(
     from himlip_ase.errors import InputError
     from himlip_ase.hint.selection import model_descriptors, soap_descriptors, weighted_local_density
 
+    if descriptor == "soap":
+        refuse_unused(
+            {"--model": model}, "is of another descriptor than soap; type --descriptor model, or leave it out"
+        )
     images = _read(structures)
     if descriptor == "soap":
         points = soap_descriptors(images)

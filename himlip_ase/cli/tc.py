@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from himlip_ase.cli.given import typed_options
 from himlip_ase.cli.masses import parse_masses
+from himlip_ase.cli.unused_options import refuse_unused
 
 if TYPE_CHECKING:
     from himlip_ase.superconductivity.electron_bands import ElectronBands
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from himlip_ase.superconductivity.tc_analysis import TcAnalysis
     from himlip_ase.superconductivity.tc_entries import NoTc
 
+OF_MATRICES = (
+    "harmonic_dyn", "carrier_dyn", "coarser_elph", "mass", "isotopes", "mesh", "integration", "gamma_weight",
+    "max_strain",
+)  # fmt: skip
+"""Options that α²F is made with from G(q) and phonons."""
 SUM, MORE, OUTPUT = "α²F", "More", "Output"
 
 
@@ -27,6 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def tc(
+    context: typer.Context,
     dyn: Annotated[
         Path | None, typer.Option(help="Prefix of the dyn files of the phonons to use (…/dyn for …/dyn1, …).")
     ] = None,
@@ -164,26 +172,26 @@ def tc(
     }
     options = TcOptions(**{name: value for name, value in given.items() if value is not None})
     check_outputs(json_file, figures, overwrite)
+    if alpha2f is None:
+        of_curve = {"--alpha2f-unit": alpha2f_unit, "--alpha2f-column": alpha2f_column}
+        refuse_unused(of_curve, "is of an α²F file; type --alpha2f FILE, or leave it out")
     effects: list[Any] = []
     widths = ""
     if alpha2f is not None:
-        beside = (dyn, elph, harmonic_dyn, carrier_dyn)
-        if any(path is not None for path in beside) or mass or isotopes or coarser_elph:
-            raise InputError(
-                "--alpha2f stands alone; --dyn, --elph, --harmonic-dyn, --carrier-dyn, --coarser-elph, "
-                "--mass and --isotopes belong to the other way to call"
-            )
+        refuse_unused(
+            typed_options(context, ("dyn", "elph", *OF_MATRICES)),
+            "is of matrices, and --alpha2f stands alone; type --dyn and --elph instead, or leave it out",
+        )
         found, widths = _of_curve(alpha2f, alpha2f_unit, alpha2f_column, options, dos)
         analyses = [found]
     elif elph is not None and has_printed_modes(elph):
         if dyn is not None:
             list_a2fq2r(elph)  # says what is there instead, and what to type
-        if mass or isotopes or harmonic_dyn is not None or carrier_dyn is not None or coarser_elph:
-            raise InputError(
-                f"{elph} holds λ_qν of ph.x's own phonons without matrices: --mass, --isotopes, "
-                "--harmonic-dyn, --carrier-dyn and "
-                "--coarser-elph need a2Fq2r files (electron_phonon='interpolated')"
-            )
+        refuse_unused(
+            typed_options(context, OF_MATRICES),
+            f"needs a2Fq2r files (electron_phonon='interpolated'); {elph} holds λ_qν of ph.x's own phonons "
+            "without matrices: leave it out",
+        )
         found, widths = _of_printed_modes(elph, options, dos)
         analyses = [found]
     else:
@@ -249,6 +257,9 @@ def _of_printed_modes(folder: Path, options: TcOptions, dos: Path | None) -> tup
 
     modes, density = read_printed_modes(folder), _plain_dos(dos)
     if not modes.sigma_ry:
+        refuse_unused(
+            {"--sigma": options.sigma_ry}, f"is of broadenings, and {folder} holds tetrahedra; leave it out"
+        )
         return analyse_curve("tetrahedra", modes.spectra[0], options, dos=density), ""
     labels = [f"σ = {sigma:g} Ry" for sigma in modes.sigma_ry]
     found = analyse_broadenings("printed", modes.sigma_ry, modes.spectra, options, dos=density)
@@ -264,6 +275,11 @@ def _of_curve(
 
     table, density = read_alpha2f_table(path, unit, column), _plain_dos(dos)
     wide = [place for place, found in enumerate(table.columns) if found.width is not None]
+    sigma = {"--sigma": options.sigma_ry}
+    if column is not None:
+        refuse_unused(sigma, "and --alpha2f-column both choose a curve; leave one of them out")
+    elif len(wide) < 2 or table.width_unit != "Ry":
+        refuse_unused(sigma, f"chooses among broadenings in Ry, and {path.name} has none; leave it out")
     if column is not None or len(wide) < 2:
         return analyse_curve(path.name, table.spectrum(column), options, dos=density), ""
     spectra = [table.spectra[place] for place in wide]

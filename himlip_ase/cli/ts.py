@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from himlip_ase.cli.unused_options import refuse_unused
+
 EPILOG = (
     "Examples:  himlip ts reactant.xyz product.xyz --calculator gfn2 --out reaction   ·   "
     "himlip ts reactant.xyz --break 0-4 --form 3-4 --out reaction   ·   himlip ts reactions.yaml --out many"
@@ -55,7 +57,12 @@ def ts(
         str | None, typer.Option("--step", help="Saddle search: rs-p-rfo or rs-i-rfo. [default: rs-p-rfo]")
     ] = None,
     hessian_every: Annotated[
-        int | None, typer.Option("--hessian-every", help="Exact Hessian at every n-th point. [default: 1]")
+        int | None,
+        typer.Option(
+            "--hessian-every",
+            help="Saddle search: exact Hessian at every n-th point; the coordinate has its own, `irc: "
+            "{hessian_every: n}` in a YAML file. [default: 1]",
+        ),
     ] = None,
     irc_step: Annotated[
         float | None, typer.Option("--irc-step", help="√amu Å; 0.1 is fine, 0.3 coarse. [default: 0.3]")
@@ -89,6 +96,9 @@ def ts(
         pairs = checked([Pair(what.stem, read_structure(what), end, *bonds)])
     if not pairs:
         raise InputError(f"{what} names no reactions")
+    if all(pair.product is None for pair in pairs):
+        order = {"--keep-order" if reorder is False else "--reorder": reorder is not None}
+        refuse_unused(order, "is of a product that was given; one made from bonds has the reactant's order")
     changes: dict[str, Any] = {
         "calculator": calculator, "gibbs": gibbs, "reorder": reorder,
         "conventions": None if temperature is None else replace(config.conventions, temperature=temperature),
@@ -99,6 +109,11 @@ def ts(
     }
     changes["saddle"] = replace(config.saddle, **search) if search else None
     config = config.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    if not config.gibbs:
+        refuse_unused(
+            {"--temperature": temperature},
+            "is of free energies, which are switched off; type --gibbs, or leave it out",
+        )
     engine = calculator_by_name(config.calculator)
     typer.echo(f"{estimated_cost(pairs, engine)}; calculator {config.calculator}")
     if dry_run:

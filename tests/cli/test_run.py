@@ -35,6 +35,13 @@ def test_bad_input_is_one_message(tmp_path: Path, text: str, arguments: list[str
     assert not (folder / "results.json").exists()
 
 
+@pytest.mark.parametrize("more", [("--out", "mine"), ("--overwrite",), ("--formula", "mcmillan")])
+def test_options_of_a_comparison_are_refused_without_it(tmp_path: Path, more: tuple[str, ...]) -> None:
+    result = runner.invoke(app, ["report", str(tmp_path), *more])
+    assert result.exit_code == 2
+    assert f"{more[0]} belongs to --compare; type --compare, or leave it out" in result.stderr
+
+
 def test_report_of_something_else_is_refused(tmp_path: Path) -> None:
     result = runner.invoke(app, ["report", str(tmp_path)])
     assert result.exit_code == 2

@@ -13,6 +13,7 @@ from ase.build import bulk
 from typer.testing import CliRunner
 
 from himlip_ase.cli import sample as command
+from himlip_ase.cli.app import app as himlip
 from himlip_ase.errors import InputError
 from himlip_ase.hint.selection import by_energy, local_sparsity, model_descriptors, weighted_local_density
 from himlip_ase.potential.network import HiMLIP, HiMLIPConfig
@@ -98,6 +99,16 @@ def test_commands_write_indices_structures_and_a_figure(tmp_path) -> None:
     code, output = _run("rattle", tmp_path / "all.extxyz", "--out", tmp_path / "c", "-n", 2, "--stdev", 0.1)
     assert code == 0, output
     assert len(ase.io.read(tmp_path / "c" / "chosen.extxyz", index=":")) == 20
+
+
+def test_a_model_without_its_descriptor_is_refused(tmp_path) -> None:
+    words = ["sample", "density", "cells.extxyz", "-n", "5", "--out", str(tmp_path / "o"), "--model", "X"]
+    result = CliRunner().invoke(himlip, words)
+    assert result.exit_code == 2
+    assert (
+        "--model is of another descriptor than soap; type --descriptor model, or leave it out"
+        in result.output
+    )
 
 
 def test_soap_by_dscribe() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import numpy as np
@@ -10,11 +11,14 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from typer.testing import CliRunner
 
+from himlip_ase.cli import expansion
 from himlip_ase.cli.app import app
 from himlip_ase.errors import CalculationError, InputError
 from himlip_ase.phonons import harmonic_force_constants, quasi_harmonic_expansion, scan_volumes
 from himlip_ase.phonons.thermal_expansion import with_finite_size
+from himlip_ase.potential.checkpoint import default_model
 from himlip_ase.relaxation import relax
+from himlip_ase.sscha.ensembles import workers
 from himlip_ase.units import THZ_CM
 
 from .grueneisen import DIMS, GrueneisenCrystal
@@ -122,3 +126,39 @@ def test_command(tmp_path):
     )
     assert CliRunner().invoke(app, command).exit_code == 2
     assert CliRunner().invoke(app, [*command, "--resume"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--method", "sscha", "--strain", "0.01"],
+            "--strain is of qha, and --method is sscha; type --method qha",
+        ),
+        (["--method", "sscha", "--mesh", "2", "2", "2"], "--mesh is of qha"),
+        (
+            ["--n", "500"],
+            "--n is of sscha, and --method is qha; type --method sscha or both, or leave it out",
+        ),
+        (["--n-final", "10"], "--n-final is of sscha"),
+        (["--max-populations", "3"], "--max-populations is of sscha"),
+        (["--seed", "1"], "--seed is of sscha"),
+        (["--workers", "2"], "--workers is of sscha"),
+        (["--method", "both", "--calculator", "m:f", "--workers", "8"], "--workers is of models, and an ASE"),
+    ],
+)
+def test_options_of_the_other_method_are_refused(arguments, message):
+    run = CliRunner().invoke(app, ["expansion", "cu.extxyz", "-T", "0", *arguments])
+    assert run.exit_code == 2 and message in " ".join(run.output.split())
+
+
+def test_the_default_model_has_workers_and_single_precision_too(monkeypatch):
+    asked = []
+
+    def potential_forces(model, count):
+        asked.append((model, count))
+        return contextlib.nullcontext("forces")
+
+    monkeypatch.setattr(workers, "potential_forces", potential_forces)
+    with expansion._forces(None, None, None, 8) as forces:
+        assert forces == "forces" and asked == [(default_model(), 8)]

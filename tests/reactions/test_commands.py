@@ -134,12 +134,39 @@ def test_wrong_settings_are_refused(folder: Path, text: str, message: str) -> No
     assert found.exit_code == 2 and message in found.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["hcn.xyz", "hnc.xyz", "--no-gibbs", "-t", 400],
+            "--temperature is of free energies, which are",
+        ),
+        (
+            ["hcn.xyz", "--break", "0-1", "--form", "0-2", "--reorder"],
+            "--reorder is of a product that was given",
+        ),
+    ],
+)
+def test_options_without_an_effect_are_refused(folder: Path, arguments: list, message: str) -> None:
+    words = [folder / word if str(word).endswith(".xyz") else word for word in arguments]
+    found = typed("ts", *words, "--out", folder / "never")
+    assert found.exit_code == 2 and message in found.output and not (folder / "never").exists()
+
+
+def test_the_interval_of_hessians_says_what_it_reaches() -> None:
+    texts = [" ".join(typed(name, "--help").output.replace("│", " ").split()) for name in ("ts", "irc")]
+    assert "Saddle search: exact Hessian at every n-th point" in texts[0]
+    assert "every n-th point of the coordinate; the saddle search takes one at each" in texts[1]
+
+
 def test_gibbs_of_a_finished_reaction_with_other_conventions(folder: Path) -> None:
     out = folder / "g.json"
     found = typed("gibbs", folder / "ts", "--temperature", 500, "--entropy", "rrho", "--out", out)
     assert found.exit_code == 0 and "kcal/mol" in found.output and "temperature 500 K" in found.output
     numbers = json.loads(out.read_text())
     assert numbers["temperature_k"] == 500 and "rrho" in numbers["conventions"][1]
+    relaxed = typed("gibbs", folder / "ts", "--fmax", 0.001)
+    assert relaxed.exit_code == 2 and "--fmax relaxes structures, and those of" in relaxed.output
     rates = [point["rate"] for point in numbers["curve"]]
     assert rates == sorted(rates)
 

@@ -60,11 +60,33 @@ def test_curve_from_another_code(curve: Path, tmp_path: Path) -> None:
     [
         ((), "--dyn PREFIX"),
         (("--alpha2f", "no.dat"), "does not exist"),
-        (("--dyn", "a", "--elph", "b", "--alpha2f", "c"), "stands alone"),
+        (("--dyn", "a", "--elph", "b", "--alpha2f", "c"), "--dyn is of matrices, and --alpha2f stands alone"),
+        (("--alpha2f", "c", "--mesh", "8", "8", "8"), "--mesh is of matrices"),
+        (("--alpha2f", "c", "--integration", "sum"), "--integration is of matrices"),
+        (("--alpha2f", "c", "--gamma-weight", "excluded"), "--gamma-weight is of matrices"),
+        (("--alpha2f", "c", "--max-strain", "0.1"), "--max-strain is of matrices"),
+        (("--alpha2f", "c", "--isotopes"), "--isotopes is of matrices"),
+        (
+            ("--dyn", "a", "--elph", "b", "--alpha2f-unit", "meV"),
+            "--alpha2f-unit is of an α²F file; type --alpha2f FILE",
+        ),
+        (("--elph", "b", "--alpha2f-column", "3"), "--alpha2f-column is of an α²F file"),
     ],
 )
 def test_wrong_calls(arguments: tuple[str, ...], text: str) -> None:
     result = call(*arguments)
+    assert isinstance(result.exception, InputError) and text in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ((), "--sigma chooses among broadenings in Ry, and a2f.dat has none"),
+        (("--alpha2f-column", "2"), "--sigma and --alpha2f-column both choose a curve"),
+    ],
+)
+def test_sigma_chooses_among_several_curves_only(curve: Path, more: tuple[str, ...], text: str) -> None:
+    result = call("--alpha2f", str(curve), "--sigma", "0.02", *more)
     assert isinstance(result.exception, InputError) and text in str(result.exception)
 
 

@@ -44,6 +44,17 @@ def test_the_command_takes_them_without_dyn_and_refuses_masses() -> None:
     assert "λ = 0.3978" in result.output and "1.24 K" in result.output
     heavy = call("--elph", folder, "--mass", "Al=30")
     assert isinstance(heavy.exception, InputError) and "interpolated" in str(heavy.exception)
+    for words in (
+        ("--mesh", 8, 8, 8),
+        ("--integration", "sum"),
+        ("--max-strain", 0.1),
+        ("--gamma-weight", "counted"),
+    ):
+        dense = call("--elph", folder, *words)
+        assert isinstance(dense.exception, InputError)
+        assert str(dense.exception).startswith(f"{words[0]} needs a2Fq2r files")
+    broad = call("--elph", folder, "--sigma", 0.02)
+    assert isinstance(broad.exception, InputError) and "holds tetrahedra" in str(broad.exception)
     with_dyn = call("--elph", folder, "--dyn", folder / "al.dyn0")
     assert isinstance(with_dyn.exception, InputError) and "leave --dyn out" in str(with_dyn.exception)
 
