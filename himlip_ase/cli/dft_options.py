@@ -7,12 +7,14 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+
+from himlip_ase.cli.unused_options import refuse_unused
 
 if TYPE_CHECKING:
     from himlip_ase.dft.engine import Engine
@@ -121,6 +123,17 @@ class DFTOptions:
     workers: WorkersOption = 1
     dry_run: DryRunOption = False
     resume: ResumeOption = False
+    usual: Mapping[str, Any] = field(default_factory=dict)
+    """Defaults of the command where they are others, by field; no option itself."""
+
+    def given(self) -> dict[str, Any]:
+        """{"--k": value} of what was typed, as far as it is not the command's default."""
+        typed = {option.name: getattr(self, option.name) for option in _options()}
+        return {
+            ESPRESSO_ONLY.get(option.name, f"--{option.name.replace('_', '-')}"): typed[option.name]
+            for option in _options()
+            if typed[option.name] != self.usual.get(option.name, option.default)
+        }
 
     def settings(self) -> QESettings:
         """Settings of pw.x.
@@ -205,14 +218,11 @@ class DFTOptions:
         return dataclasses.replace(engine, **parts)
 
     def _refuse_espresso_options(self, engine: str) -> None:
-        from himlip_ase.errors import InputError
-
-        for option in fields(self):
-            if option.name in ESPRESSO_ONLY and getattr(self, option.name) != option.default:
-                raise InputError(
-                    f"{ESPRESSO_ONLY[option.name]} is an option of the engine espresso; give {engine} its "
-                    f"own keys: --engine '{{name: {engine}, key: value}}'"
-                )
+        refuse_unused(
+            {name: value for name, value in self.given().items() if name in ESPRESSO_ONLY.values()},
+            f"is an option of the engine espresso; give {engine} its own keys: --engine '{{name: {engine}, "
+            "key: value}'",
+        )
 
     def chosen_executor(self) -> ExecutorChoice:
         """Where jobs run.
@@ -244,6 +254,10 @@ class DFTOptions:
         script = executor.job_script(self.workers)
         if script is not None:
             typer.echo(f"{self.workers} such jobs would be submitted:\n\n{script}")
+
+
+def _options() -> list[Field[Any]]:
+    return [option for option in fields(DFTOptions) if option.name != "usual"]
 
 
 def named(text: str, option: str) -> dict[str, Any]:
@@ -303,7 +317,7 @@ def with_dft_options(**defaults: Any) -> Callable[[Callable[..., Any]], Callable
             f.name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(f.name, f.default),
             annotation=hints[f.name],
         )
-        for f in fields(DFTOptions)
+        for f in _options()
     ]  # fmt: skip
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -316,7 +330,7 @@ def with_dft_options(**defaults: Any) -> Callable[[Callable[..., Any]], Callable
 
         @functools.wraps(command)
         def wrapped(**given: Any) -> Any:
-            dft = DFTOptions(**{option.name: given.pop(option.name) for option in options})
+            dft = DFTOptions(**{option.name: given.pop(option.name) for option in options}, usual=defaults)
             return command(**given, dft=dft)
 
         every = [*parameters, *options]

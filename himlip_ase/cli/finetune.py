@@ -29,6 +29,7 @@ from himlip_ase.cli.training_options import (
     given,
     names,
 )
+from himlip_ase.cli.unused_options import refuse_unused
 
 if TYPE_CHECKING:
     from himlip_ase.labels.frames import HessianLabel, LabelledFrame
@@ -106,10 +107,13 @@ def finetune(
             help="Fit a linear head by ridge regression: alone, before or after training by gradients.",
         ),
     ] = None,
-    head: Annotated[str, typer.Option(help="Of --closed-form: readout or wide.")] = "readout",
+    head: Annotated[str | None, typer.Option(help="Of --closed-form: readout (the default) or wide.")] = None,
     prior: Annotated[
-        str, typer.Option(help="Of --closed-form: around the present head (model) or around none (zero).")
-    ] = "model",
+        str | None,
+        typer.Option(
+            help="Of --closed-form: around the present head (model, the default) or around none (zero)."
+        ),
+    ] = None,
     noise: Annotated[
         tuple[float, float, float, float] | None,
         typer.Option(
@@ -163,6 +167,9 @@ def finetune(
         raise InputError(f"--closed-form is {closed_form!r}; choose {', '.join(CLOSED_FORM)}")
     if remainder not in (None, *REMAINDER):
         raise InputError(f"--remainder is {remainder!r}; choose {', '.join(REMAINDER)}")
+    if closed_form is None:
+        fit = {"--head": head, "--prior": prior, "--noise": noise}
+        refuse_unused(fit, "is of --closed-form; type --closed-form alone, before or after, or leave it out")
     if twins:
         _check_twins(twins, frames_given=bool(labels), otherwise=closed_form or remainder)
     if remainder is not None and not hessian:
@@ -172,13 +179,26 @@ def finetune(
             "--remainder alone is added to a --base as it is, without training; give --base MODEL, or type "
             "--remainder after"
         )
+    if "alone" in (closed_form, remainder):
+        _refuse_training_options(
+            closed_form,
+            {
+                "--epochs": epochs, "--minutes": minutes, "--batch-size": batch_size,
+                "--learning-rate": learning_rate, "--probes": probes, "--probe": probe,
+                "--patience": patience, "--optimizer": optimizer, "--device": device, "--resume": resume,
+            },
+        )  # fmt: skip
     flags = given(
         epochs, minutes, batch_size=batch_size, learning_rate=learning_rate, probes=probes, probe=probe,
         patience=patience, seed=seed, device=device, optimizer=optimizer,
     )  # fmt: skip
     settings, network = read_training_config(config, flags)
+    if network is not None and base is not None:
+        raise InputError(
+            f"{config}: `network` is the shape of fresh weights, and --base {base} has one; leave one out"
+        )
     widths = None if noise is None else Noise(*noise)
-    ridge = ClosedFormSettings(head=head, prior=prior, noise=widths)  # type: ignore[arg-type]
+    ridge = ClosedFormSettings(head=head or "readout", prior=prior or "model", noise=widths)  # type: ignore[arg-type]
     keys = LabelKeys(energy_key, forces_key, stress_key)
     frames: Sequence[LabelledFrame] = open_labels(labels, names(sets), keys) if labels else []
     if sets is None:
@@ -242,6 +262,15 @@ def finetune(
 
         place = out / "closed_form" if closed_form == "after" else out
         _add_remainder(start, given_hessians, cells, out / FOLDER, str(place / "model.safetensors"), True)
+
+
+def _refuse_training_options(closed_form: str | None, options: Mapping[str, Any]) -> None:
+    """Options of a training by gradients, where there is none."""
+    if closed_form == "alone":
+        why = "type --closed-form before or after for both"
+    else:
+        why = "type --remainder after for a training first"
+    refuse_unused(options, f"is of a training by gradients; {why}, or leave it out")
 
 
 def _check_twins(twins: int, frames_given: bool, otherwise: str | None) -> None:

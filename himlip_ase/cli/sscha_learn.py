@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from himlip_ase.cli.dft_options import DFTOptions, with_dft_options
+from himlip_ase.cli.unused_options import refuse_unused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,8 +118,12 @@ def learn(
         "weight": weight,
         "seed": seed,
     }
-    if config is not None and refit != "gradients":
-        raise InputError("--config is of --refit gradients; give that too, or leave it out")
+    refuse_unused(
+        {"--dry-run": dft.dry_run},
+        "is not of this command: its rounds follow from each other; leave it out",
+    )
+    if refit != "gradients":
+        refuse_unused({"--config": config}, "is of --refit gradients; give that too, or leave it out")
     if config is not None:
         chosen["training"] = read_training_config(config, defaults=all_weights())[0]
     settings = LearnSettings(**chosen)
@@ -160,6 +165,11 @@ def _reference(
     from himlip_ase.sscha.learn.references import EngineReference, FileReference
 
     if answers or elsewhere:
+        engine_options = {name: value for name, value in dft.given().items() if name != "--resume"}
+        refuse_unused(
+            {"--calculator": calculator, **engine_options},
+            "is of an engine that labels here, and with --elsewhere or --answers none does; leave it out",
+        )
         yield FileReference(tuple(answers or ()))
         return
     engine = dft.chosen_engine(calculator)

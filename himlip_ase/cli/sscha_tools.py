@@ -9,6 +9,7 @@ import typer
 
 from himlip_ase.cli.calculators import calculator_named
 from himlip_ase.cli.dft_options import DFTOptions, with_dft_options
+from himlip_ase.cli.unused_options import refuse_unused
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -68,6 +69,7 @@ def verify(
 
     if sum(option is not None for option in (model, calculator, labels)) > 1:
         raise InputError("give one of --model, --calculator and --labels")
+    _refuse_dft_options(dft, calculator)
     folder = run / "verify"
     if (folder / "verification.json").exists() and not overwrite:
         raise InputError(f"{folder} holds a verification already; pass --overwrite to replace it")
@@ -121,6 +123,13 @@ def _evaluated(model: str | None, calculator: str | None, images: list[Atoms]) -
         return checked(evaluate(load_model(model), images), images), model
     assert calculator is not None
     return checked(from_calculator(calculator_named(calculator))(images), images), calculator
+
+
+def _refuse_dft_options(dft: DFTOptions, calculator: str | None) -> None:
+    if calculator not in ("qe", "qe-inputs"):
+        refuse_unused(dft.given(), "is of pw.x; type --calculator qe or qe-inputs, or leave it out")
+    why = "is not of this command: --calculator qe runs pw.x, qe-inputs writes what it would run"
+    refuse_unused({name: dft.given().get(name) for name in ("--engine", "--dry-run")}, why)
 
 
 def correct(

@@ -18,6 +18,7 @@ from himlip_ase.dft.espresso.runner import Launcher
 from himlip_ase.dft.executors import EXECUTORS, Local
 from himlip_ase.errors import InputError
 from himlip_ase.pipeline.choices import choice
+from himlip_ase.pipeline.combinations import first_clash
 from himlip_ase.pipeline.config_faults import explained
 from himlip_ase.pipeline.gate import GateLimits
 from himlip_ase.pipeline.run_sections import (
@@ -69,34 +70,10 @@ class RunConfig(Section):
     tc: TcSection = Field(default_factory=TcSection)
 
     @model_validator(mode="after")
-    def _has_crystal(self) -> RunConfig:
-        if self.structure is None and self.labels.folder is None:
-            raise ValueError("give `structure: crystal.cif`, or `labels: {folder: ...}` with finished labels")
-        return self
-
-    @model_validator(mode="after")
-    def _learns_or_has_remainder(self) -> RunConfig:
-        learns = self.labels.folder is None if self.learn.enabled is None else self.learn.enabled
-        if self.finetune.remainder and learns:
-            raise ValueError(
-                "`finetune.remainder` does not fit a network that the learning loop refits; leave one of "
-                "them out: `learn: {enabled: false}` or `finetune: {remainder: false}`"
-            )
-        correcting = [
-            name for name in ("corrected_by", "grids_corrected_by") if getattr(self.anharmonic, name)
-        ]
-        if correcting and (learns or self.labels.folder is None):
-            raise ValueError(
-                f"`anharmonic.{correcting[0]}` names sets of a finished `labels.folder`, for a run without "
-                "the learning loop, whose own labels correct the SSCHA; leave the key out"
-                + (", or set `learn: {enabled: false}`" if self.labels.folder is not None else "")
-            )
-        further = [dims for dims in self.anharmonic.grids if dims != self.q_grid]
-        if self.anharmonic.grids_corrected_by and len(further) > 1:
-            raise ValueError(
-                f"`anharmonic.grids_corrected_by` corrects one supercell beside that of q_grid, and "
-                f"`anharmonic.grids` has {len(further)}; give one of them, or leave the key out"
-            )
+    def _goes_together(self) -> RunConfig:
+        clash = first_clash(self)
+        if clash is not None:
+            raise ValueError(clash)
         return self
 
     @property
@@ -113,6 +90,11 @@ class RunConfig(Section):
             for section, argument in self.engine.sections.items()
         }
         return dataclasses.replace(self.engine, **sections)
+
+    @property
+    def further_grids(self) -> list[Grid]:
+        """Supercells of ``anharmonic.grids`` that are not the main one."""
+        return [dims for dims in self.anharmonic.grids if dims != self.q_grid]
 
     def resolved(self) -> dict[str, Any]:
         """Plain values, as written to ``config.yaml``."""

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 LEARN = "learn"
 """The task of the learning loop in a plan: all its rounds."""
+SAME_PRESSURE_GPA = 1.0
+"""How far the pressure of finished labels may be from the one that a run names."""
 
 
 @dataclass(frozen=True)
@@ -169,14 +171,20 @@ def preflight(
             if not path.is_file()
         ]
         if crystal.is_file():
-            symbols = read_structure(crystal).get_chemical_symbols()
-            faults += finetune_faults(config.finetune, symbols)
+            atoms = read_structure(crystal)
+            faults += finetune_faults(config.finetune, atoms.get_chemical_symbols())
+            faults += _pressure_faults(config, atoms.info.get("pressure_gpa"))
         refuse(faults, "this run")
         if any(correcting.values()) and not _will_have_twins(config.finetune):
             logger.warning(
                 "anharmonic.corrected_by and grids_corrected_by: the potential will have no twins, and the "
                 "SSCHA is not corrected without; give finetune.closed_form, finetune.twins, or a "
                 "finetune.model with its twins beside it"
+            )
+        if config.anharmonic.grids_corrected_by and not config.further_grids:
+            logger.warning(
+                "anharmonic.grids_corrected_by corrects nothing: anharmonic.grids names no supercell beside "
+                "that of q_grid"
             )
         return None
     assert config.structure is not None
@@ -274,6 +282,18 @@ def disk_faults(tasks: Sequence[Task], workers: int, folder: Path, option: str =
     return [
         f"{place} has {free:.1f} GB free, the scratch files will take about {needed:.1f} GB: choose another "
         f"{option}"
+    ]
+
+
+def _pressure_faults(config: RunConfig, labelled: float | None) -> list[str]:
+    """Of finished labels at another pressure than the run asks for; 0, the default, asks for none."""
+    wanted = config.pressure_gpa
+    if labelled is None or wanted == 0 or abs(wanted - labelled) <= SAME_PRESSURE_GPA:
+        return []
+    return [
+        f"pressure_gpa is {wanted:g}, and the labels in {config.labels.folder} are of {labelled:.1f} GPa: "
+        "a run from finished labels stays there. Make labels of your own (leave labels.folder out), or set "
+        f"pressure_gpa: {labelled:.0f}"
     ]
 
 

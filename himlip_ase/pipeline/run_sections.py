@@ -220,6 +220,12 @@ class FinetuneSection(Section):
         return self
 
     @model_validator(mode="after")
+    def _beside_a_model(self) -> FinetuneSection:
+        if self.model_without_hessian is not None and self.model is None:
+            raise ValueError("finetune.model_without_hessian is shown beside finetune.model; give that, too")
+        return self
+
+    @model_validator(mode="after")
     def _known_network(self) -> FinetuneSection:
         allowed = [field.name for field in dataclasses.fields(HiMLIPConfig) if field.name != "elements"]
         for key in self.network:

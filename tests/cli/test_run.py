@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from himlip_ase.cli.app import app
 
 runner = CliRunner()
+H3S = Path(__file__).parents[2] / "examples/h3s/h3s.yaml"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,44 @@ def test_options_of_a_comparison_are_refused_without_it(tmp_path: Path, more: tu
     result = runner.invoke(app, ["report", str(tmp_path), *more])
     assert result.exit_code == 2
     assert f"{more[0]} belongs to --compare; type --compare, or leave it out" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "finetune.training.epochs=3"], "says how to train, and the run takes a finished model"),
+        (["--pressure-gpa", "200"], "labels in"),
+    ],
+)
+def test_what_finished_labels_and_models_leave_unused_is_refused(arguments, message, tmp_path: Path) -> None:
+    """The numbers would be those of 150 GPa and of the model of the package, whatever was asked for."""
+    folder = tmp_path / "run"
+    result = runner.invoke(app, ["-q", "run", str(H3S), "--folder", str(folder), "--dry-run", *arguments])
+    assert result.exit_code == 2 and message in result.stderr
+    plain = runner.invoke(app, ["-q", "run", str(H3S), "--folder", str(folder), "--dry-run"])
+    assert plain.exit_code == 0, plain.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["finetune", "--labels", "a", "--head", "wide"], "--head is of --closed-form"),
+        (["finetune", "--labels", "a", "--closed-form", "alone", "--epochs", "9"], "--epochs is of"),
+        (["sscha", "verify", "run", "--k", "8", "8", "8"], "--k is of pw.x"),
+        (["sscha", "verify", "run", "--calculator", "qe", "--dry-run"], "--dry-run is not of this command"),
+        (["sscha", "learn", "run", "-m", "m", "-o", "o", "-l", "l", "--dry-run"], "--dry-run is not of this"),
+        (["sscha", "learn", "run", "-m", "m", "-o", "o", "-l", "l", "--config", "c"], "--config is of"),
+        (["label", "collect", "jobs", "--run", "r", "--set", "learn"], "--set is of --out"),
+        (["label", "harmonic", "c", "--out", "o", "--q", "2", "2", "2", "--no-electron-phonon",
+          "--sigma", "0.01"], "--sigma is of electron-phonon matrices"),
+        (["label", "supercell", "c", "--out", "o", "--k", "8", "8", "8", "--k-spacing", "1"], "both say"),
+    ],
+)  # fmt: skip
+def test_an_option_that_would_be_unused_is_refused(arguments, message, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = runner.invoke(app, ["-q", *arguments])
+    assert result.exit_code == 2 and message in " ".join(result.stderr.split())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_report_of_something_else_is_refused(tmp_path: Path) -> None:

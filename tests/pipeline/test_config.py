@@ -63,6 +63,29 @@ def test_bad_values_are_named(text: str, where: str) -> None:
     assert where in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learn: {rounds: 5}", "switch it on with `learn: {enabled: true}`"),
+        ("learn: {enabled: true, refit: closed_form, training: {epochs: 3}}", "is of refit: gradients"),
+        ("learn: {enabled: true, refit: gradients, head: wide}", "is of refit: closed_form"),
+        ("finetune: {base: himlip-hydride-2, network: {channels: 8}}", "is the shape of fresh weights"),
+        ("finetune: {model_without_hessian: a.safetensors}", "beside finetune.model"),
+        ("finetune: {remainder: true}\nanharmonic: {corrected_by: [learn]}", "without its remainder"),
+    ],
+)
+def test_nothing_told_is_left_unused(text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_config(f"labels: {{folder: there}}\n{text}")
+    assert message in str(caught.value)
+
+
+def test_a_head_that_chooses_configurations_is_told_of_beside_gradients() -> None:
+    """The posterior is that of a head, however the potential learns."""
+    learn = _config("learn: {refit: gradients, choice: posterior, head: wide}").learn
+    assert (learn.refit, learn.head) == ("gradients", "wide")
+
+
 def test_flags_win_and_paths_start_at_the_file(tmp_path: Path) -> None:
     path = tmp_path / "crystal.yaml"
     path.write_text("structure: cells/a.cif\npressure_gpa: 150\nsscha: {n_configurations: 500}\n")

@@ -115,6 +115,27 @@ def test_finished_labels_correct_the_main_run(finished: Path) -> None:
     assert "16 independent groups of labelled cells" in document.markdown(finished)
 
 
+@pytest.mark.slow
+def test_a_further_supercell_is_corrected_in_the_run(tmp_path: Path) -> None:
+    """By cells of other shapes, which together hold its q-points; what is quoted of it is the corrected."""
+    folder = tmp_path / "h3s"
+    wide = {"anharmonic.isotopes": {}, "anharmonic.grids": [[4, 4, 4]], "anharmonic.grid_share": 0.25}
+    run_pipeline(configuration(**wide), folder, until="sscha")
+    home = folder / "state" / "sscha" / "grid_4x4x4"
+    found = corrected(home)
+    assert found is not None
+    auxiliary, deviations = found
+    before = load_result(home).auxiliary
+    assert auxiliary.dims == before.dims == (4, 4, 4) and len(deviations) > 4
+    quoted = figures(folder)
+    moved = np.abs(auxiliary.frequencies() - before.frequencies()).max()
+    largest = quoted["corrected_by_dft.largest.grid_4x4x4"]["value"]
+    assert abs(largest) == pytest.approx(moved, abs=0.06)
+    document = Document("runs")
+    corrected_modes(document, home)
+    assert "independent groups of labelled cells" in document.markdown(folder)
+
+
 def test_isotopes_are_corrected_by_the_same_cells(finished: Path) -> None:
     """Electrons do not know the masses: nearly the same change of Φ, and smaller changes of frequencies."""
     home = finished / "state" / "sscha"

@@ -153,6 +153,23 @@ class LearnSettings:
             if not good:
                 raise InputError(f"learn.{name} is {getattr(self, name)!r}; give {allowed}")
 
+        self._check_refit()
+
+    def _check_refit(self) -> None:
+        """What is told of one way to learn is not left unused by the other."""
+        # the posterior that chooses configurations is of a head, however the potential learns
+        no_head = self.refit == "gradients" and self.choice != "posterior"
+        unused = {
+            "training": ("gradients", self.refit != "gradients" and self.training != all_weights()),
+            "head": ("closed_form", no_head and self.head != "readout"),
+            "hessian_weight": ("closed_form", no_head and self.hessian_weight != "chosen"),
+        }
+        for name, (other, is_unused) in unused.items():
+            if is_unused:
+                raise InputError(
+                    f"learn.{name} is of refit: {other}, and refit is {self.refit}; leave it out"
+                )
+
     @property
     def at_random(self) -> int:
         """Configurations of a round that are chosen at random."""
