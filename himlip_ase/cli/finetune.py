@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from himlip_ase.pipeline.gradient_twins import TwinPlan
     from himlip_ase.potential.interface import Potential
     from himlip_ase.potential.network import HiMLIP
+
+logger = logging.getLogger(__name__)
 
 CLOSED_FORM = ("alone", "before", "after")
 REMAINDER = ("alone", "after")
@@ -194,9 +197,7 @@ def finetune(
     )  # fmt: skip
     settings, network = read_training_config(config, flags)
     if network is not None and base is not None:
-        raise InputError(
-            f"{config}: `network` is the shape of fresh weights, and --base {base} has one; leave one out"
-        )
+        logger.info("%s: `network` is the shape of fresh weights; that of --base %s is taken", config, base)
     widths = None if noise is None else Noise(*noise)
     ridge = ClosedFormSettings(head=head or "readout", prior=prior or "model", noise=widths)  # type: ignore[arg-type]
     keys = LabelKeys(energy_key, forces_key, stress_key)

@@ -117,7 +117,9 @@ def _stored(store: Path, given: Origin) -> LabelStore:
         logger.warning("%s does not say what it was made from: --resume reads it, and not --labels", store)
     elif not (known := Origin.from_text(found.origin)).matches(given):
         raise InputError(
-            f"--resume reads {store}, which was made from {known}; {given} is not that, or has changed "
-            "since. Type what it was made from, or begin anew with another --store and --out"
+            f"--resume reads {store}, which was made from {known}; {given} is not that. Type what it was "
+            "made from, or begin anew with another --store and --out"
         )
+    elif changed := known.changed(given):
+        logger.warning("%s has changed since %s was made, and --resume reads %s", changed[0], store, store)
     return found

@@ -11,10 +11,6 @@ if TYPE_CHECKING:
     from himlip_ase.pipeline.config import RunConfig
 
 
-OF_A_MODEL = tuple(f"finetune.{key}" for key in ("model", "hessians", "remainder", "train_sets"))
-"""Keys of training that count with a finished model, too."""
-
-
 def run(
     config: Annotated[
         Path, typer.Argument(help="YAML file of the run; examples/h3s/h3s.yaml shows the keys.")
@@ -55,6 +51,7 @@ def run(
 ) -> None:
     """Labels, training, phonons, SSCHA, Tc and report of one crystal."""
     from himlip_ase.cli.dft_options import named
+    from himlip_ase.pipeline.combinations import check_trains
     from himlip_ase.pipeline.config import load_config, parse_assignments
     from himlip_ase.pipeline.headlines import closing_lines
     from himlip_ase.pipeline.run import run_pipeline
@@ -67,7 +64,7 @@ def run(
     if retrain:
         overrides |= {"finetune.model": None, "finetune.model_without_hessian": None}
     settings = load_config(config, overrides)
-    _check_that_trains(settings, assign or [])
+    check_trains(settings, overrides)
     if dry_run:
         from himlip_ase.pipeline import dry_run as trial
 
@@ -78,18 +75,6 @@ def run(
         return
     written = run_pipeline(settings, folder or Path("runs") / settings.name, resume, start_from, until)
     typer.echo("\n".join(closing_lines(written)))
-
-
-def _check_that_trains(settings: RunConfig, assigned: list[str]) -> None:
-    """Refuse --set of how to train where the file names a finished model, with which nothing is trained."""
-    from himlip_ase.errors import InputError
-
-    idle = [text for text in assigned if text.startswith("finetune.") and not text.startswith(OF_A_MODEL)]
-    if settings.finetune.model is not None and idle:
-        raise InputError(
-            f"--set {idle[0]} says how to train, and the run takes a finished model (finetune.model: "
-            f"{settings.finetune.model.name}); add --retrain, or leave it out"
-        )
 
 
 def _write_inputs(settings: RunConfig, folder: Path) -> None:

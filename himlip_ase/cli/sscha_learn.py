@@ -124,6 +124,9 @@ def learn(
     )
     if refit != "gradients":
         refuse_unused({"--config": config}, "is of --refit gradients; give that too, or leave it out")
+    elif choice != "posterior":
+        fit = {"--head": head != "readout", "--hessian-weight": hessian_weight != "chosen"}
+        refuse_unused(fit, "is of --refit closed_form; give that instead, or leave it out")
     if config is not None:
         chosen["training"] = read_training_config(config, defaults=all_weights())[0]
     settings = LearnSettings(**chosen)

@@ -127,7 +127,7 @@ def _evaluated(model: str | None, calculator: str | None, images: list[Atoms]) -
 
 def _refuse_dft_options(dft: DFTOptions, calculator: str | None) -> None:
     if calculator not in ("qe", "qe-inputs"):
-        refuse_unused(dft.given(), "is of pw.x; type --calculator qe or qe-inputs, or leave it out")
+        refuse_unused(dft.given(), "belongs to --calculator qe; type that, or leave it out")
     why = "is not of this command: --calculator qe runs pw.x, qe-inputs writes what it would run"
     refuse_unused({name: dft.given().get(name) for name in ("--engine", "--dry-run")}, why)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from himlip_ase.cli.app import clean_errors, configure_logging
+from himlip_ase.pipeline.combinations import check_trains
 from himlip_ase.pipeline.config import RunConfig, load_config, parse_assignments
 from himlip_ase.pipeline.headlines import closing_lines
 from himlip_ase.pipeline.run import run_pipeline
@@ -57,7 +58,9 @@ def workflow_config(path: Path, arguments: argparse.Namespace) -> RunConfig:
     RunConfig
     """
     overrides = parse_assignments(arguments.set)
-    return load_config(path, overrides | FRESH_MODEL if arguments.retrain else overrides)
+    config = load_config(path, overrides | FRESH_MODEL if arguments.retrain else overrides)
+    check_trains(config, overrides)
+    return config
 
 
 def run_workflow(description: str | None, config: Path, stages: Sequence[Stage], folder: str) -> Path:

@@ -20,7 +20,8 @@ class Origin:
     Attributes
     ----------
     sizes : dict of str to int
-        Bytes of each file, or of the label files of each folder, by its name; −1 of what is not there.
+        Bytes of each file, or of the label files of each folder, by its name in its folder; −1 of what is not
+        there.
     keys : dict of str to str
         Those of `LabelKeys` that were given.
     """
@@ -42,7 +43,8 @@ class Origin:
         -------
         Origin
         """
-        return cls({Path(path).resolve().name: _size(Path(path)) for path in paths}, keys.named)
+        places = [Path(path).resolve() for path in paths]
+        return cls({f"{place.parent.name}/{place.name}": _size(place) for place in places}, keys.named)
 
     @classmethod
     def from_text(cls, text: str) -> Origin:
@@ -54,13 +56,13 @@ class Origin:
         return json.dumps(asdict(self))
 
     def matches(self, other: Origin) -> bool:
-        """Whether `other` has the same names, keys and sizes; what is gone from the disk counts by name."""
-        sizes = zip(sorted(self.sizes.items()), sorted(other.sizes.items()), strict=False)
-        return (
-            self.sizes.keys() == other.sizes.keys()
-            and self.keys == other.keys
-            and all(one == two or -1 in (one[1], two[1]) for one, two in sizes)
-        )
+        """Whether `other` has the same names and keys."""
+        return self.sizes.keys() == other.sizes.keys() and self.keys == other.keys
+
+    def changed(self, other: Origin) -> list[str]:
+        """Names of what is there in both and has another size in `other`."""
+        sizes = {name: (size, other.sizes.get(name, -1)) for name, size in self.sizes.items()}
+        return [name for name, both in sizes.items() if -1 not in both and both[0] != both[1]]
 
     def __str__(self) -> str:
         keys = "".join(f" --{kind}-key {key}" for kind, key in self.keys.items())

@@ -175,12 +175,13 @@ def follow_imaginary_modes(
         if constants is None:
             dims = _covering(atoms, thickness)
             constants = harmonic_force_constants(atoms, calculator, dims)
-        masses = masses or _masses_by_element(constants.primitive)
-        constants = constants.with_masses(masses)
+        if masses is not None:
+            constants = constants.with_masses(masses)
         frequency, basis = _softest(constants)
         cell = standard_cell(atoms, SYMPREC)
         children: list[Child] = []
         if frequency < -IMAGINARY_CM and len(found) < max_generations:
+            masses = masses or _masses_by_element(constants.primitive)
             depths = depth, start
             children = _children(atoms, calculator, constants, basis, pressure_gpa, fmax, steps, depths)
         grid = constants.dynamical_matrices()

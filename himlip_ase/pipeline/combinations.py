@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
+from himlip_ase.errors import InputError
 from himlip_ase.pipeline.run_sections import AUTO, LearnSection
 
 if TYPE_CHECKING:
     from himlip_ase.pipeline.config import RunConfig
+
+
+OF_A_MODEL = frozenset({"model", "model_without_hessian", "hessians", "remainder", "train_sets"})
+"""Keys of ``finetune`` that count with a finished model, too."""
 
 
 def first_clash(config: RunConfig) -> str | None:
@@ -24,6 +29,36 @@ def first_clash(config: RunConfig) -> str | None:
     str or None
     """
     return next((found for rule in RULES if (found := rule(config)) is not None), None)
+
+
+def check_trains(config: RunConfig, overrides: Mapping[str, Any]) -> None:
+    """Refuse flags that say how to train where the run takes a finished model, with which nothing is trained.
+
+    A file may say both, for ``--retrain``; who types a flag means this run.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The file with what the flags lay over it.
+    overrides : mapping
+        What they lay over it, by dotted key.
+
+    Raises
+    ------
+    InputError
+    """
+    section = config.finetune
+    if section.model is None:
+        return
+    used = {*OF_A_MODEL, "hessian"} if _learns(config) else OF_A_MODEL
+    told = [key.split(".")[1] for key in overrides if key.startswith("finetune.")]
+    told += list(overrides.get("finetune") or {})
+    idle = [key for key in told if key not in used]
+    if idle:
+        raise InputError(
+            f"--set finetune.{idle[0]} says how to train, and the run takes a finished model "
+            f"(finetune.model: {section.model.name}); add --retrain, or leave it out"
+        )
 
 
 def _crystal_is_given(config: RunConfig) -> str | None:

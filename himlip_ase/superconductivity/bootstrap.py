@@ -68,7 +68,7 @@ def resampled_phonons(
     ]
 
 
-def one_sigma(values: np.ndarray) -> float:
+def one_sigma(values: np.ndarray, samples: int | None = None) -> float:
     """Half the interval that holds the middle 68 % of many samples; of fewer than 50 the standard deviation.
 
     λ goes as 1/ω²: one soft sample in hundreds may make most of a standard deviation, and another seed has
@@ -78,12 +78,14 @@ def one_sigma(values: np.ndarray) -> float:
     ----------
     values : ndarray, shape (n,)
         At least two.
+    samples : int, optional
+        How many there were before some gave no value; that of `values` by default.
 
     Returns
     -------
     float
     """
-    if len(values) < FEWEST_FOR_QUANTILES:
+    if (samples or len(values)) < FEWEST_FOR_QUANTILES:
         return float(values.std(ddof=1))
     below, above = (1 - WITHIN_ONE_SIGMA) / 2, (1 + WITHIN_ONE_SIGMA) / 2
     return float(np.diff(np.quantile(values, [below, above]))[0]) / 2
@@ -224,14 +226,14 @@ def bootstrap_tc(
             reason = max(reasons[column], key=lambda text: reasons[column][text])
             results.append(NoTc(method, mu, f"{lost:.0%} of the samples have no Tc; most often: {reason}"))
             continue
-        text = f"{_spread_name(len(good))} of {len(good)} samples of the phonons"
+        text = f"{_spread_name(len(samples))} of {len(good)} samples of the phonons"
         more = (f"{lost:.1%} of the samples had no Tc and were left out",) if lost else ()
-        part = Part("samples", text, one_sigma(good))
+        part = Part("samples", text, one_sigma(good, len(samples)))
         results.append(Tc(method, mu, float(good.mean()), (part,), caveats + more))
     stable = lambdas[np.isfinite(lambdas)]
     return BootstrapTc(
         float(stable.mean()) if len(stable) else float("nan"),
-        one_sigma(stable) if len(stable) > 1 else float("nan"),
+        one_sigma(stable, len(samples)) if len(stable) > 1 else float("nan"),
         tuple(results),
         len(samples),
         int(np.isnan(kelvin).any(axis=1).sum()),

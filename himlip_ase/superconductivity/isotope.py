@@ -16,6 +16,7 @@ from himlip_ase.superconductivity.coupling import GammaWeight
 from himlip_ase.superconductivity.elph_matrices import ElphMatrices
 from himlip_ase.superconductivity.onto_elph_grid import swap_onto_grid
 from himlip_ase.superconductivity.options import Mesh, TcOptions
+from himlip_ase.superconductivity.spectrum import Spectrum
 from himlip_ase.superconductivity.tc import critical_temperature
 from himlip_ase.superconductivity.tc_entries import NoTc, Tc
 from himlip_ase.superconductivity.zone import Integration
@@ -90,6 +91,7 @@ def isotope_effect(
     mu_star_at: float = 1.0,
     mesh: Mesh | None = None,
     integration: Integration = "sum",
+    spectra: dict[tuple[tuple[str, ...], float], Spectrum] | None = None,
 ) -> IsotopeEffect | NoTc:
     """Isotope coefficients of each element, and of all together, by central differences in ln M.
 
@@ -106,6 +108,9 @@ def isotope_effect(
         In ln M.
     mesh, integration
         As in `TcOptions`: how α²F is made, for each of the masses.
+    spectra : dict, optional
+        Those made so far, by elements and power of their masses, and those that are made now: α²F is the same
+        for every formula and μ*.
 
     Returns
     -------
@@ -116,12 +121,15 @@ def isotope_effect(
     symbols = phonons.primitive.get_chemical_symbols()
     natural = phonons.primitive.get_masses()
     failed: list[NoTc] = []
+    made = {} if spectra is None else spectra
     options = TcOptions(gamma_weight=gamma_weight, mesh=mesh, integration=integration)
 
     def log_tc(scaled: Sequence[str], power: float) -> float:
-        masses = [m * np.exp(power) if s in scaled else m for s, m in zip(symbols, natural, strict=True)]
-        _, spectrum = spectrum_of(elph, phonons.with_masses(masses), sigma_ry, options)
-        entry = critical_temperature(spectrum, mu_star, method, accept, mu_star_at=mu_star_at)
+        which = tuple(scaled), power
+        if which not in made:
+            masses = [m * np.exp(power) if s in scaled else m for s, m in zip(symbols, natural, strict=True)]
+            _, made[which] = spectrum_of(elph, phonons.with_masses(masses), sigma_ry, options)
+        entry = critical_temperature(made[which], mu_star, method, accept, mu_star_at=mu_star_at)
         if isinstance(entry, Tc):
             return float(np.log(entry.kelvin))
         failed.append(entry)
@@ -163,6 +171,7 @@ def isotope_effects(
         phonons = swap_onto_grid(phonons, harmonic)
     elph = elph.rescaled(options.fermi_dos_per_spin_per_ry)
     here, table = phonons.with_masses(analysis.masses_amu), analysis.table
+    spectra: dict[tuple[tuple[str, ...], float], Spectrum] = {}
     return [
         isotope_effect(
             elph,
@@ -175,6 +184,7 @@ def isotope_effects(
             mu_star_at=options.mu_star_at,
             mesh=options.mesh,
             integration=options.integration,
+            spectra=spectra,
         )
         for method in table.methods
     ]

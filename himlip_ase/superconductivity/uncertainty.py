@@ -25,7 +25,8 @@ class Part:
     source : str
         What was varied, in words.
     size : float
-        Half a spread or one standard deviation, as `source` says; K for Tc, dimensionless for λ.
+        Half a spread, half the width of the middle 68 %, or one standard deviation, as `source` says;
+        K for Tc, dimensionless for λ.
     """
 
     kind: Kind

@@ -47,7 +47,8 @@ def test_options_of_a_comparison_are_refused_without_it(tmp_path: Path, more: tu
     ("arguments", "message"),
     [
         (["--set", "finetune.training.epochs=3"], "says how to train, and the run takes a finished model"),
-        (["--pressure-gpa", "200"], "labels in"),
+        (["--set", "finetune={model: himlip-h3s-3, twins: 4}"], "--set finetune.twins says how to train"),
+        (["--pressure-gpa", "200"], "of 150.6 GPa"),
     ],
 )
 def test_what_finished_labels_and_models_leave_unused_is_refused(arguments, message, tmp_path: Path) -> None:
@@ -59,12 +60,21 @@ def test_what_finished_labels_and_models_leave_unused_is_refused(arguments, mess
     assert plain.exit_code == 0, plain.stderr
 
 
+def test_a_key_of_training_that_the_loop_reads_is_taken_beside_a_model(tmp_path: Path) -> None:
+    more = ("learn.enabled=true", "anharmonic.corrected_by=[]", "anharmonic.grids_corrected_by=[]")
+    arguments = ["-q", "run", str(H3S), "--folder", str(tmp_path / "run"), "--dry-run"]
+    for text in (*more, "finetune.hessian=false"):
+        arguments += ["--set", text]
+    result = runner.invoke(app, arguments)
+    assert "says how to train" not in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["finetune", "--labels", "a", "--head", "wide"], "--head is of --closed-form"),
         (["finetune", "--labels", "a", "--closed-form", "alone", "--epochs", "9"], "--epochs is of"),
-        (["sscha", "verify", "run", "--k", "8", "8", "8"], "--k is of pw.x"),
+        (["sscha", "verify", "run", "--k", "8", "8", "8"], "--k belongs to --calculator qe"),
         (["sscha", "verify", "run", "--calculator", "qe", "--dry-run"], "--dry-run is not of this command"),
         (["sscha", "learn", "run", "-m", "m", "-o", "o", "-l", "l", "--dry-run"], "--dry-run is not of this"),
         (["sscha", "learn", "run", "-m", "m", "-o", "o", "-l", "l", "--config", "c"], "--config is of"),

@@ -128,10 +128,11 @@ def test_pretrain_streams_from_a_store(folder: Path) -> None:
     assert report["labels"]["training"]["frames"] == 5
     code, output = _run(*common, "--labels", folder / "rattle.extxyz", "--resume")
     assert code == 0, output
+    name = f"{folder.name}/rattle.extxyz"
     for more in (("--labels", folder / "validation.extxyz"), ("--energy-key", "other")):
         code, output = _run(*common, "--labels", folder / "rattle.extxyz", *more, "--resume")
         text = " ".join(output.split())
-        assert code == 2 and "was made from --labels rattle.extxyz; --labels rattle.extxyz --" in text
+        assert code == 2 and f"was made from --labels {name}; --labels {name} --" in text
 
 
 def test_closed_form_around_a_base_of_more_elements(folder: Path) -> None:

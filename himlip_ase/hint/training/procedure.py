@@ -26,7 +26,7 @@ from himlip_ase.hint.training.progress import Progress
 from himlip_ase.hint.training.refinement import polish
 from himlip_ase.hint.training.run_record import check_folder, judge, run_record, save_run, training_record
 from himlip_ase.hint.training.settings import TrainingSettings
-from himlip_ase.hint.training.start import FROM_SCRATCH, Start, fit_references, start_training
+from himlip_ase.hint.training.start import FROM_SCRATCH, Start, start_training
 from himlip_ase.hint.training.trainer import Trainer
 from himlip_ase.hint.training.training_labels import TrainingLabels, taught
 from himlip_ase.labels.digests import frame_digest, hessian_digest
@@ -143,9 +143,9 @@ def train(
             polish(trainer, on_epoch, resume)
             if path is not None:
                 write_history(path / "history.csv", progress.history)
-        if start.store is not None and settings.loss.energy == 0:
+        if settings.loss.energy == 0:
             # forces leave a constant free: that of the labels, which the training has moved away from
-            fit_references(trainer.model, start.store, known=labels.element_energies)
+            start.refit_references(trainer.model, labels.element_energies)
         report = {
             **run_record(trainer.model, start.origin, labels),
             "settings": settings.to_dict(),

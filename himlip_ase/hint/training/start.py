@@ -43,12 +43,31 @@ class Start:
         The frames with their graphs; None if there are none.
     statistics : InputStatistics or None
         Of a network from scratch.
+    chosen : tuple of int or None
+        Frames to which the energies of the elements were fitted; None: all.
     """
 
     model: Potential
     origin: str
     store: FrameStore | None
     statistics: InputStatistics | None
+    chosen: tuple[int, ...] | None = None
+
+    def refit_references(self, model: Potential, known: Mapping[str, float] | None = None) -> None:
+        """Fit the energies of the elements of a model that was trained from here, as at the beginning.
+
+        Parameters
+        ----------
+        model : Potential
+            Stays where it is; the fit is done in the memory of the frames.
+        known : mapping of str to float, optional
+            As `fit_references`.
+        """
+        if self.store is None:
+            return
+        place = model.get_buffer("energy_shift").device
+        fit_references(model.to("cpu"), self.store, chosen=self.chosen, known=known)
+        model.to(place)
 
 
 def start_training(
@@ -92,9 +111,9 @@ def start_training(
         statistics()
     chosen = None
     if len(frames) > REFERENCE_FRAMES:
-        chosen = sorted(typical_frames(elements, settings.seed, REFERENCE_FRAMES))
+        chosen = tuple(sorted(typical_frames(elements, settings.seed, REFERENCE_FRAMES)))
     fit_references(model, store, scale=fresh is not None, chosen=chosen, known=element_energies)
-    return Start(model, origin, store, statistics)
+    return Start(model, origin, store, statistics, chosen)
 
 
 def start_model(
