@@ -64,7 +64,7 @@ class SavedBytes:
         def pack(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
             self._storages[storage.data_ptr()] = storage.nbytes()
-            return tensor
+            return tensor.detach()  # a result that its own node keeps as it is would never be freed
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             yield

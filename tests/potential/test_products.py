@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 
@@ -144,6 +145,25 @@ def test_the_budget_bounds_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
     found = hessians(model, structures, memory_gb=2.5 * module.WORKING_FACTOR * kept / whole / 1024**3)
     assert max(count for count, _ in sizes[1:]) == 2
     assert (found[5] - found[0]).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_products_leave_nothing_in_memory(trained: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By plain torch, as in the validation of a training and on a GPU; each call kept its graph."""
+    monkeypatch.setenv("HIMLIP_FUSED", "0")
+    model, atoms = small_model().requires_grad_(trained), rattled(h3s())
+    graph = build_graph(atoms, model.elements, model.cutoff)
+    vectors = torch.ones(2, len(atoms), 3, dtype=torch.float64)
+
+    def living() -> int:
+        gc.collect()
+        return sum(torch.is_tensor(item) for item in gc.get_objects())
+
+    hessian_vector_product(model, graph, vectors)
+    before = living()
+    for _ in range(3):
+        hessian_vector_product(model, graph, vectors)
+    assert living() == before
 
 
 def test_available_memory_is_told() -> None:
