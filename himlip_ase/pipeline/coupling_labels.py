@@ -119,13 +119,13 @@ def k_refusal(labels: LabelFolder, name: str) -> str:
     ----------
     labels : LabelFolder
     name : str
-        The run; where it has no k-check, that of ``harmonic`` speaks for it.
+        The run; see `LabelFolder.k_check_for`.
 
     Returns
     -------
     str
     """
-    check = labels.k_check(name) or labels.k_check()
+    check = labels.k_check_for(name)
     return "" if check is None or check.converged else f"the k-mesh is not converged: {check.verdict()}"
 
 

@@ -51,7 +51,7 @@ def run_gate(
     limits = context.config.gate
     return Gate(
         (
-            _k_error(limits, labels, run),
+            _k_error(limits, labels, run if context.config.tc.carrier == "dft" else "harmonic"),
             _harmonic(limits, context),
             _trusted(limits, context),
             _force_error(limits, context),
@@ -63,7 +63,7 @@ def run_gate(
 
 
 def _k_error(limits: GateLimits, labels: LabelFolder, run: str) -> Check:
-    check = labels.k_check(run) or labels.k_check()
+    check = labels.k_check_for(run)
     value = None if check is None else check.shifts()[0]
     why = "no k-check among the labels" if check is None else check.verdict()
     advice = "`himlip label harmonic … --check-k --resume` measures it; `labels: {check_k: true}` in a run "

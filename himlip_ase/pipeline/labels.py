@@ -64,6 +64,29 @@ class LabelFolder:
         """The k-check of one ph.x run, None where there is none."""
         return read_k_check(self.path / name)
 
+    def k_check_for(self, run: str) -> KCheck | None:
+        """What is known of the k-mesh of a ph.x run: its own check, or else that of ``harmonic``.
+
+        That of ``harmonic`` speaks for a run on its own mesh or a denser one; for a coarser one only where it
+        found that not even its own mesh does.
+
+        Parameters
+        ----------
+        run : str
+
+        Returns
+        -------
+        KCheck or None
+        """
+        own = self.k_check(run)
+        if own is not None:
+            return own
+        other, record = self.k_check(), self.path / run / "provenance.json"
+        if other is None or not other.converged or not record.is_file():
+            return other
+        mesh = read_mapping(record).get("k_grid", other.meshes[0])
+        return other if all(k >= m for k, m in zip(mesh, other.meshes[0], strict=True)) else None
+
     def harmonic_runs(self) -> list[str]:
         """Names of the ph.x runs: ``harmonic``, and perhaps others on finer q-grids (``harmonic444``)."""
         names = [path.parent.name for path in self.path.glob("harmonic*/dyn0")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -44,6 +45,18 @@ def test_a_mesh_that_does_is_quoted_without_complaint(tmp_path: Path) -> None:
     assert 0 < outcome.figures["k_check.shift"].value < 1 and not outcome.notes
     assert outcome.figures["k_error.median"].value <= outcome.figures["k_error.largest"].value < 10
     assert k_refusal(labels, "harmonic") == "" == k_refusal(labels, "harmonic444")
+
+
+def test_a_check_does_not_speak_for_a_run_on_a_coarser_mesh(tmp_path: Path) -> None:
+    """24³ against 30³ k says nothing good of matrices on 12³, and nothing bad of denser ones."""
+    labels = checked(tmp_path, 1.001)
+    for run, mesh in (("harmonic444", [8, 8, 8]), ("harmonic333", [12, 12, 14])):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "provenance.json").write_text(json.dumps({"k_grid": mesh}))
+    assert labels.k_check_for("harmonic444") is None and labels.k_check_for("harmonic333") is not None
+    worse = checked(tmp_path / "worse", 1.2)
+    shutil.copytree(tmp_path / "harmonic444", tmp_path / "worse" / "harmonic444")
+    assert worse.k_check_for("harmonic444") is not None and k_refusal(worse, "harmonic444")
 
 
 def test_a_mesh_that_does_not_withholds_the_harmonic_tc(tmp_path: Path) -> None:
