@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from himlip_ase.cli.calculators import CalculatorOption, chosen_calculator
-from himlip_ase.cli.given import typed_options
-from himlip_ase.cli.unused_options import refuse_unused
+from himlip_ase.cli.unused_options import refuse_unused, typed_options
 from himlip_ase.registry import Registry
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from himlip_ase.cli.given import typed_options
 from himlip_ase.cli.ts import CALCULATOR_HELP
-from himlip_ase.cli.unused_options import refuse_unused
+from himlip_ase.cli.unused_options import refuse_unused, typed_options
 
 EPILOG = (
     "Examples:  himlip gibbs reaction --temperature 400   (a folder of himlip ts; nothing is calculated "

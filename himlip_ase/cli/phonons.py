@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from himlip_ase.cli.calculators import CalculatorOption, chosen_calculator
-from himlip_ase.cli.given import typed_options
 from himlip_ase.cli.masses import parse_masses
-from himlip_ase.cli.unused_options import refuse_unused
+from himlip_ase.cli.unused_options import refuse_unused, typed_options
 
 if TYPE_CHECKING:
     from himlip_ase.phonons import ForceConstants

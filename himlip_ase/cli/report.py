@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from himlip_ase.cli.given import typed_options
-from himlip_ase.cli.unused_options import refuse_unused
+from himlip_ase.cli.unused_options import refuse_unused, typed_options
 
 
 def report(

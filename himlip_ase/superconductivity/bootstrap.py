@@ -22,7 +22,9 @@ from himlip_ase.superconductivity.tc_entries import NoTc, Tc, TcTable, entry_fro
 from himlip_ase.superconductivity.uncertainty import Kind, Part
 
 FEWEST_FOR_QUANTILES = 50
+"""Samples below which their middle 68 % say less than a standard deviation."""
 WITHIN_ONE_SIGMA = math.erf(math.sqrt(0.5))
+"""Share of a Gaussian within one standard deviation of its mean."""
 
 
 def resampled_phonons(
